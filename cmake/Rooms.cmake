@@ -1,0 +1,24 @@
+# A room is one folder of src/ and one static library. Sources are found, not listed, so that adding a
+# format, an architecture or a command touches its own folder only. The suffix of a file's name says
+# which instruction set it needs; such files hold nothing but kernels and are entered after a run-time check.
+include(CheckCXXCompilerFlag)
+check_cxx_compiler_flag(-mavx2 MXGPT_X86)
+
+function(mxgpt_room name)
+  cmake_parse_arguments(ROOM "" "" "DEPENDS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
+  if(NOT MXGPT_X86)
+    list(FILTER sources EXCLUDE REGEX "_avx(2|512)\\.cpp$")
+  endif()
+  string(REPLACE "/" "_" target mxgpt_${name})
+  add_library(${target} STATIC ${sources})
+  foreach(source ${sources})
+    if(source MATCHES "_avx2\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+    endif()
+  endforeach()
+  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+  target_link_libraries(${target} PUBLIC ${ROOM_DEPENDS})
+endfunction()

@@ -1,0 +1,31 @@
+// A command of the `mxgpt` program: one file in apps/ and one line in the list at the end of this header.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace mxgpt::apps {
+
+/// Exit codes of the program; a command returns one of them or throws Error, which main prints as one line.
+enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2 };
+
+/// Declares the options of a command on `command` and returns what runs if it was chosen.
+using Declare = std::function<int()> (*)(CLI::App& command);
+
+struct Command {
+  const char* name;
+  const char* summary;
+  Declare declare;
+};
+
+std::function<int()> detokenize(CLI::App& command);
+std::function<int()> harmony(CLI::App& command);
+std::function<int()> tokenize(CLI::App& command);
+
+inline constexpr Command kCommands[] = {
+    {"tokenize", "Turn text into token ids", tokenize},
+    {"detokenize", "Turn token ids into text", detokenize},
+    {"harmony", "Render conversations to Harmony tokens, or parse tokens into messages", harmony},
+};
+
+}  // namespace mxgpt::apps

@@ -1,0 +1,51 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace mxgpt {
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    throw Error(path.string(), std::string("cannot be opened: ") + std::strerror(errno),
+                errno == ENOENT ? "check the path" : "check its permissions");
+  }
+  struct stat st {};
+  const bool regular = ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+  void* data = nullptr;
+  int map_errno = 0;
+  if (regular && st.st_size > 0) {
+    data = ::mmap(nullptr, static_cast<size_t>(st.st_size), PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) map_errno = errno;
+  }
+  ::close(fd);
+  if (!regular) throw Error(path.string(), "is not a regular file", "name a file");
+  if (map_errno) {
+    throw Error(path.string(), std::string("cannot be mapped into memory: ") + std::strerror(map_errno));
+  }
+  bytes_ = {static_cast<const std::byte*>(data), static_cast<size_t>(st.st_size)};
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+}  // namespace mxgpt

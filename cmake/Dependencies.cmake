@@ -8,7 +8,7 @@ find_package(OpenMP REQUIRED COMPONENTS CXX)       # part of g++: threads of the
 find_package(OpenSSL 3 REQUIRED COMPONENTS Crypto) # libssl-dev: SHA-256 for provenance
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.42)  # libpcre2-dev: tokenizer regexes, JIT
-pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc>=2.8) # libutf8proc-dev: Unicode normal forms
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)     # libutf8proc-dev 2.8: Unicode normal forms
 if(MXGPT_TESTS)
   find_package(GTest 1.12 REQUIRED)                # libgtest-dev
 endif()

@@ -1,0 +1,189 @@
+// Matrix tiles for AVX2, written once for all formats. Included by *_avx2.cpp files only.
+//
+// A quantized format G (its scalar definition plus)  static Avx2Group load(const Block&, int group);
+// A floating-point format G                          static __m256 load(const Block*);  eight elements
+//
+// Each (row, token) is summed in one accumulator in the order of k whatever the tile's size, so that a
+// token's result does not depend on the tokens beside it.
+#pragma once
+
+#include <immintrin.h>
+
+#include "formats/scalar.h"
+
+namespace mxgpt {
+
+/// A Group in registers: q in element order; scale and offset repeated over the four lanes of each half.
+struct Avx2Group {
+  __m256i q;
+  __m256 scale;
+  __m256 offset;
+};
+
+namespace avx2 {
+
+inline __m256 halves(float low, float high) {
+  return _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low));
+}
+
+inline __m256 f16_halves(const uint16_t* two) {
+  const __m128 pair = _mm_cvtph_ps(_mm_cvtsi32_si128(two[0] | two[1] << 16));
+  return _mm256_set_m128(_mm_permute_ps(pair, 0x55), _mm_permute_ps(pair, 0x00));
+}
+
+inline float f16(uint16_t half) { return _cvtsh_ss(half); }
+
+inline float horizontal_sum(__m256 v) {
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  sum = _mm_add_ss(sum, _mm_movehdup_ps(sum));
+  return _mm_cvtss_f32(sum);
+}
+
+/// Σ over fours of w · x for signed bytes, as eight int32. x is not -128, so that no product saturates.
+inline __m256i dot_i8(__m256i w_magnitude, __m256i w, __m256i x) {
+  const __m256i products = _mm256_maddubs_epi16(w_magnitude, _mm256_sign_epi8(x, w));
+  return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+}
+
+/// kRows × kTokens results, 8-bit activations.
+template <class G, int kRows, int kTokens>
+inline void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
+  using Block = typename G::Block;
+  const Block* rows[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    rows[r] = reinterpret_cast<const Block*>(p.weights + (row0 + r) * p.row_bytes);
+  }
+  int64_t x_at[kTokens];
+  for (int t = 0; t < kTokens; ++t) x_at[t] = x_row(p, token0 + t) * p.k;
+  __m256 sums[kRows][kTokens];
+  for (auto& row : sums)
+    for (auto& sum : row) sum = _mm256_setzero_ps();
+
+  constexpr int kGroups = G::kElements / kGroup;
+  for (int64_t at = 0; at < p.k;) {
+    const int64_t block = at / G::kElements;
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g, at += kGroup) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const Avx2Group w = G::load(rows[r][block], g);
+        const __m256i magnitude = _mm256_sign_epi8(w.q, w.q);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+          const int64_t x = x_at[t] + at;
+          const __m256i xq = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p.x8.q + x));
+          const __m256 dot = _mm256_cvtepi32_ps(dot_i8(magnitude, w.q, xq));
+          const __m256 scale = _mm256_mul_ps(w.scale, _mm256_set1_ps(p.x8.scale[x / kGroup]));
+          sums[r][t] = _mm256_fmadd_ps(scale, dot, sums[r][t]);
+          if constexpr (G::kOffset) {
+            // A quarter in each lane of a half: the four lanes are added up in the end.
+            const float* sum = p.x8.sum + x / 16;
+            const __m256 x_sum = _mm256_mul_ps(halves(sum[0], sum[1]), _mm256_set1_ps(0.25f));
+            sums[r][t] = _mm256_fmadd_ps(w.offset, x_sum, sums[r][t]);
+          }
+        }
+      }
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    for (int r = 0; r < kRows; ++r) {
+      p.out[(token0 + t) * p.out_stride + row0 + r] = horizontal_sum(sums[r][t]);
+    }
+  }
+}
+
+/// One row × kTokens results, f32 activations.
+template <class G, int kTokens>
+inline void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
+  using Block = typename G::Block;
+  const auto* row = reinterpret_cast<const Block*>(p.weights + row0 * p.row_bytes);
+  const float* x[kTokens];
+  for (int t = 0; t < kTokens; ++t) x[t] = p.x + x_row(p, token0 + t) * p.k;
+  __m256 sums[kTokens];
+  for (auto& sum : sums) sum = _mm256_setzero_ps();
+  float tails[kTokens] = {};
+
+  if constexpr (QuantizedFormat<G>) {
+    for (int64_t at = 0; at < p.k; at += kGroup) {
+      const Avx2Group w =
+          G::load(row[at / G::kElements], static_cast<int>(at % G::kElements) / kGroup);
+      const __m128i half[2] = {_mm256_castsi256_si128(w.q), _mm256_extracti128_si256(w.q, 1)};
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const __m128i eight = i % 2 ? _mm_srli_si128(half[i / 2], 8) : half[i / 2];
+        const int lane = i < 2 ? 0x00 : 0x11;
+        const __m256 scale = lane ? _mm256_permute2f128_ps(w.scale, w.scale, 0x11)
+                                  : _mm256_permute2f128_ps(w.scale, w.scale, 0x00);
+        __m256 value = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)));
+        if constexpr (G::kOffset) {
+          value = _mm256_add_ps(value, lane ? _mm256_permute2f128_ps(w.offset, w.offset, 0x11)
+                                            : _mm256_permute2f128_ps(w.offset, w.offset, 0x00));
+        }
+        for (int t = 0; t < kTokens; ++t) {
+          sums[t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at + i * 8), sums[t]);
+        }
+      }
+    }
+  } else {
+    int64_t at = 0;
+    for (; at + 8 <= p.k; at += 8) {
+      const __m256 value = G::load(row + at);
+      for (int t = 0; t < kTokens; ++t) {
+        sums[t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at), sums[t]);
+      }
+    }
+    for (; at < p.k; ++at) {
+      for (int t = 0; t < kTokens; ++t) tails[t] += G::value(row[at]) * x[t][at];
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    p.out[(token0 + t) * p.out_stride + row0] = horizontal_sum(sums[t]) + tails[t];
+  }
+}
+
+template <class G>
+void matmul_q8(const MatmulTile& p) {
+  int64_t token = 0;
+  for (; token + 8 <= p.tokens; token += 8) {
+    for (int64_t r = 0; r < p.rows; ++r) tile_q8<G, 1, 8>(p, r, token);
+  }
+  for (; token + 4 <= p.tokens; token += 4) {
+    for (int64_t r = 0; r < p.rows; ++r) tile_q8<G, 1, 4>(p, r, token);
+  }
+  for (; token < p.tokens; ++token) {
+    int64_t r = 0;
+    for (; r + 2 <= p.rows; r += 2) tile_q8<G, 2, 1>(p, r, token);
+    for (; r < p.rows; ++r) tile_q8<G, 1, 1>(p, r, token);
+  }
+}
+
+template <class G>
+void matmul_f32(const MatmulTile& p) {
+  int64_t token = 0;
+  for (; token + 8 <= p.tokens; token += 8) {
+    for (int64_t r = 0; r < p.rows; ++r) tile_f32<G, 8>(p, r, token);
+  }
+  for (; token + 4 <= p.tokens; token += 4) {
+    for (int64_t r = 0; r < p.rows; ++r) tile_f32<G, 4>(p, r, token);
+  }
+  for (; token < p.tokens; ++token) {
+    for (int64_t r = 0; r < p.rows; ++r) tile_f32<G, 1>(p, r, token);
+  }
+}
+
+template <class G>
+constexpr Kernels kernels_of() {
+  Kernels kernels{.matmul_f32 = matmul_f32<G>, .matmul_q8 = nullptr};
+  if constexpr (QuantizedFormat<G>) kernels.matmul_q8 = matmul_q8<G>;
+  return kernels;
+}
+
+}  // namespace avx2
+}  // namespace mxgpt
+
+/// In formats/<folder>/<folder>_avx2.cpp, for the format G with its AVX2 `load`.
+#define MXGPT_DEFINE_AVX2(folder, G)                                          \
+  namespace mxgpt::formats {                                                  \
+  extern constinit const Kernels folder##_avx2 = mxgpt::avx2::kernels_of<G>(); \
+  }

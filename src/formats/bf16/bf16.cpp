@@ -1,0 +1,12 @@
+#include "formats/bf16/bf16.h"
+
+namespace mxgpt {
+
+static void bf16_quantize(const float* in, int64_t elements, std::byte* blocks) {
+  auto* out = reinterpret_cast<Bf16::Block*>(blocks);
+  for (int64_t i = 0; i < elements; ++i) out[i] = f32_to_bf16(in[i]);
+}
+
+}  // namespace mxgpt
+
+MXGPT_DEFINE_FORMAT(bf16, Bf16, bf16_quantize)

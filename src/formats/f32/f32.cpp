@@ -1,0 +1,12 @@
+#include "formats/f32/f32.h"
+
+namespace mxgpt {
+
+static void f32_quantize(const float* in, int64_t elements, std::byte* blocks) {
+  auto* out = reinterpret_cast<F32::Block*>(blocks);
+  for (int64_t i = 0; i < elements; ++i) out[i] = in[i];
+}
+
+}  // namespace mxgpt
+
+MXGPT_DEFINE_FORMAT(f32, F32, f32_quantize)

@@ -1,0 +1,85 @@
+// Tensor formats: how weights lie in memory. A tensor is rows of `k` elements, a row is whole blocks.
+//
+// A quantized format is a folder with its Block, one `unpack` that gives 32 elements as integers with
+// scales (the scalar oracle), and one AVX2 `unpack`; dequantize, dot products and matrix tiles follow from
+// those in scalar.h and avx2.h. A floating-point format gives `value(Block)` instead.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "formats/isa.h"
+#include "formats/list.h"
+
+namespace mxgpt {
+
+enum class Format : uint8_t {
+#define MXGPT_ENUMERATOR(folder) folder,
+  MXGPT_FORMATS(MXGPT_ENUMERATOR)
+#undef MXGPT_ENUMERATOR
+};
+
+#define MXGPT_COUNT(folder) +1
+inline constexpr int kFormatCount = 0 MXGPT_FORMATS(MXGPT_COUNT);
+#undef MXGPT_COUNT
+
+/// Elements that share one scale of 8-bit activations; every quantized block is a multiple of it.
+inline constexpr int kGroup = 32;
+
+/// Activations in 8 bits: x ≈ scale · q in groups of 32, q in [-127, 127].
+struct Q8Activations {
+  const int8_t* q;     ///< [rows][k]
+  const float* scale;  ///< [rows][k / 32]
+  const float* sum;    ///< [rows][k / 16]: scale · Σ q over half a group, for formats with an offset
+};
+
+/// A tile of out = x · Wᵀ: all `tokens` against `rows` rows of one weight.
+struct MatmulTile {
+  const std::byte* weights;  ///< first row of the tile
+  int64_t row_bytes;
+  int64_t rows;
+  int64_t k;               ///< elements a row
+  const float* x;          ///< [.][k]; for matmul_f32
+  Q8Activations x8;        ///< for matmul_q8
+  const int32_t* x_rows;   ///< row of x (or x8) for each token, or null for 0, 1, 2…
+  int64_t tokens;
+  float* out;              ///< out[token * out_stride + row] is overwritten
+  int64_t out_stride;
+};
+
+struct Kernels {
+  /// Activations and accumulation in f32: the exact path, and the only one of floating-point formats.
+  void (*matmul_f32)(const MatmulTile&);
+  /// Activations in 8 bits, integer products, f32 accumulation. Null for floating-point formats.
+  void (*matmul_q8)(const MatmulTile&);
+};
+
+struct FormatTraits {
+  std::string_view name;  ///< "MXFP4", as GGUF programs print it
+  uint32_t ggml_type;     ///< id in GGUF files
+  int block_elements;
+  int block_bytes;
+  /// Blocks to f32, scalar: the oracle. `elements` is a multiple of block_elements.
+  void (*dequantize)(const std::byte* blocks, int64_t elements, float* out);
+  /// f32 to blocks; null where mxgpt does not write the format.
+  void (*quantize)(const float* in, int64_t elements, std::byte* blocks);
+  const Kernels* kernels[kIsaCount];  ///< by Isa; null where the build lacks it
+
+  int64_t row_bytes(int64_t elements) const { return elements / block_elements * block_bytes; }
+};
+
+const FormatTraits& traits(Format format);
+
+/// Empty for a type that mxgpt does not know.
+std::optional<Format> format_of_ggml_type(uint32_t type);
+/// By name, case ignored ("mxfp4", "Q8_0").
+std::optional<Format> format_of_name(std::string_view name);
+
+/// The kernels of the instruction set that isa() chose.
+inline const Kernels& kernels(Format format) {
+  return *traits(format).kernels[static_cast<int>(isa())];
+}
+
+}  // namespace mxgpt

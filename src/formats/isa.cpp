@@ -1,0 +1,57 @@
+#include "formats/isa.h"
+
+#include <cstdlib>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace mxgpt {
+
+namespace {
+
+bool supported(Isa isa) {
+  switch (isa) {
+    case Isa::scalar: return true;
+    case Isa::avx2:
+#if defined(__x86_64__)
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
+#else
+      return false;
+#endif
+  }
+  return false;
+}
+
+Isa choose() {
+  if (const char* forced = std::getenv("MXGPT_ISA"); forced && *forced) {
+    for (int i = 0; i < kIsaCount; ++i) {
+      const Isa candidate = static_cast<Isa>(i);
+      if (std::string_view(forced) != isa_name(candidate)) continue;
+      if (!supported(candidate)) {
+        throw Error("MXGPT_ISA", std::string("this processor has no ") + forced, "unset it");
+      }
+      return candidate;
+    }
+    throw Error("MXGPT_ISA", std::string("'") + forced + "' is not an instruction set",
+                "use scalar or avx2, or unset it");
+  }
+  return supported(Isa::avx2) ? Isa::avx2 : Isa::scalar;
+}
+
+}  // namespace
+
+Isa isa() {
+  static const Isa chosen = choose();
+  return chosen;
+}
+
+const char* isa_name(Isa isa) {
+  switch (isa) {
+    case Isa::scalar: return "scalar";
+    case Isa::avx2: return "avx2";
+  }
+  return "unknown";
+}
+
+}  // namespace mxgpt

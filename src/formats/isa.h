@@ -1,0 +1,15 @@
+// Instruction sets that kernels are written for. A kernel of one lives in a file with its suffix
+// (`_avx2.cpp`), which is entered only after the run-time check here.
+#pragma once
+
+namespace mxgpt {
+
+enum class Isa { scalar, avx2 };
+inline constexpr int kIsaCount = 2;
+
+/// The best instruction set of this processor, or the one that the environment variable MXGPT_ISA names
+/// (`scalar`, `avx2`). Read once. Throws Error if the variable asks for what the processor lacks.
+Isa isa();
+const char* isa_name(Isa isa);
+
+}  // namespace mxgpt

@@ -1,0 +1,31 @@
+// Q8_0: 32 signed bytes share one f16 scale; 8.5 bits a weight.
+#pragma once
+
+#include "formats/float_bits.h"
+#include "formats/scalar.h"
+
+namespace mxgpt {
+
+struct Q8_0 {
+  struct Block {
+    uint16_t scale;  ///< f16
+    int8_t q[32];
+  };
+  static_assert(sizeof(Block) == 34 && alignof(Block) == 2);
+
+  static constexpr std::string_view kName = "Q8_0";
+  static constexpr uint32_t kGgmlType = 8;
+  static constexpr int kElements = 32;
+  static constexpr bool kOffset = false;
+
+  static void unpack(const Block& block, int, Group& out) {
+    for (int i = 0; i < kElements; ++i) out.q[i] = block.q[i];
+    out.scale[0] = out.scale[1] = f16_to_f32(block.scale);
+  }
+};
+
+/// Scale max|x| / 127 rounded to f16; elements to nearest of the unrounded scale, halves away from zero,
+/// as ggml's reference does.
+void q8_0_quantize(const float* in, int64_t elements, std::byte* blocks);
+
+}  // namespace mxgpt

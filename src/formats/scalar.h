@@ -1,0 +1,125 @@
+// What follows from a format's definition in plain C++: dequantize, and the matrix tiles that every other
+// instruction set is tested against.
+//
+// A quantized format F has:  Block, kElements, kOffset, kName, kGgmlType and
+//   static void unpack(const Block&, int group, Group&);   group in [0, kElements / 32)
+// A floating-point format F has:  Block (one element), kName, kGgmlType and
+//   static float value(Block);
+#pragma once
+
+#include "formats/format.h"
+
+namespace mxgpt {
+
+/// 32 consecutive elements: element i is scale[i / 16] · q[i] + offset[i / 16].
+/// Formats without kOffset leave `offset` unset.
+struct Group {
+  int8_t q[kGroup];
+  float scale[2];
+  float offset[2];
+};
+
+template <class F>
+concept QuantizedFormat = requires(const typename F::Block& b, Group& g) { F::unpack(b, 0, g); };
+
+template <class F>
+constexpr int elements_of() {
+  if constexpr (QuantizedFormat<F>) return F::kElements;
+  else return 1;
+}
+
+/// Element i of an unpacked group.
+template <class F>
+float element(const Group& g, int i) {
+  const float product = g.scale[i / 16] * static_cast<float>(g.q[i]);
+  if constexpr (F::kOffset) return product + g.offset[i / 16];
+  else return product;
+}
+
+template <class F>
+void dequantize(const std::byte* blocks, int64_t elements, float* out) {
+  const auto* block = reinterpret_cast<const typename F::Block*>(blocks);
+  if constexpr (QuantizedFormat<F>) {
+    for (int64_t at = 0; at < elements; at += F::kElements, ++block) {
+      for (int g = 0; g < F::kElements / kGroup; ++g) {
+        Group group;
+        F::unpack(*block, g, group);
+        for (int i = 0; i < kGroup; ++i) *out++ = element<F>(group, i);
+      }
+    }
+  } else {
+    for (int64_t at = 0; at < elements; ++at) *out++ = F::value(*block++);
+  }
+}
+
+inline int64_t x_row(const MatmulTile& p, int64_t token) { return p.x_rows ? p.x_rows[token] : token; }
+
+template <class F>
+void matmul_f32_scalar(const MatmulTile& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const auto* row = reinterpret_cast<const typename F::Block*>(p.weights + r * p.row_bytes);
+    for (int64_t t = 0; t < p.tokens; ++t) {
+      const float* x = p.x + x_row(p, t) * p.k;
+      float sum = 0;
+      if constexpr (QuantizedFormat<F>) {
+        for (int64_t at = 0; at < p.k; at += kGroup) {
+          Group group;
+          F::unpack(row[at / F::kElements], static_cast<int>(at % F::kElements) / kGroup, group);
+          for (int i = 0; i < kGroup; ++i) sum += element<F>(group, i) * x[at + i];
+        }
+      } else {
+        for (int64_t i = 0; i < p.k; ++i) sum += F::value(row[i]) * x[i];
+      }
+      p.out[t * p.out_stride + r] = sum;
+    }
+  }
+}
+
+template <QuantizedFormat F>
+void matmul_q8_scalar(const MatmulTile& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const auto* row = reinterpret_cast<const typename F::Block*>(p.weights + r * p.row_bytes);
+    for (int64_t t = 0; t < p.tokens; ++t) {
+      const int64_t xr = x_row(p, t);
+      float sum = 0;
+      for (int64_t at = 0; at < p.k; at += kGroup) {
+        Group group;
+        F::unpack(row[at / F::kElements], static_cast<int>(at % F::kElements) / kGroup, group);
+        const int8_t* x = p.x8.q + xr * p.k + at;
+        const float x_scale = p.x8.scale[(xr * p.k + at) / kGroup];
+        for (int half = 0; half < 2; ++half) {
+          int32_t dot = 0;
+          for (int i = half * 16; i < half * 16 + 16; ++i) dot += group.q[i] * x[i];
+          sum += group.scale[half] * x_scale * static_cast<float>(dot);
+          if constexpr (F::kOffset) sum += group.offset[half] * p.x8.sum[(xr * p.k + at) / 16 + half];
+        }
+      }
+      p.out[t * p.out_stride + r] = sum;
+    }
+  }
+}
+
+template <class F>
+constexpr Kernels scalar_kernels() {
+  Kernels kernels{.matmul_f32 = matmul_f32_scalar<F>, .matmul_q8 = nullptr};
+  if constexpr (QuantizedFormat<F>) kernels.matmul_q8 = matmul_q8_scalar<F>;
+  return kernels;
+}
+
+}  // namespace mxgpt
+
+#if defined(__x86_64__)
+#define MXGPT_AVX2_KERNELS(folder) &folder##_avx2
+#else
+#define MXGPT_AVX2_KERNELS(folder) nullptr
+#endif
+
+/// In formats/<folder>/<folder>.cpp: the traits row of the format F. `quantizer` is a function or nullptr.
+#define MXGPT_DEFINE_FORMAT(folder, F, quantizer)                                              \
+  namespace mxgpt::formats {                                                                   \
+  extern const Kernels folder##_avx2;                                                          \
+  static constexpr Kernels folder##_scalar = scalar_kernels<F>();                              \
+  extern constinit const FormatTraits folder##_traits{                                         \
+      F::kName,         F::kGgmlType, elements_of<F>(), static_cast<int>(sizeof(F::Block)),    \
+      dequantize<F>,    quantizer,    {&folder##_scalar, MXGPT_AVX2_KERNELS(folder)}};         \
+  }

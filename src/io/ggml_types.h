@@ -1,0 +1,22 @@
+// Tensor types of GGUF files by their ggml id.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "formats/format.h"
+
+namespace mxgpt {
+
+struct GgmlType {
+  std::string_view name;
+  int block_elements;
+  int block_bytes;
+  std::optional<Format> format;  ///< empty for types whose sizes are known and no more
+};
+
+/// Empty for an id that ggml has not given to a type, or has withdrawn.
+std::optional<GgmlType> ggml_type(uint32_t id);
+
+}  // namespace mxgpt

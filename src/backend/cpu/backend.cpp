@@ -1,0 +1,154 @@
+#include "backend/cpu/backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "backend/cpu/kernels.h"
+#include "base/check.h"
+
+namespace mxgpt::cpu {
+
+Backend::Backend(const Limits& limits, Precision precision)
+    : limits_(limits),
+      activations_(limits.rows * std::max<int64_t>(1, limits.top_k),
+                   std::max(limits.widest, limits.intermediate), precision),
+      normed_(limits.rows * limits.hidden),
+      wide_{std::vector<float>(limits.rows * limits.widest), std::vector<float>(limits.rows * limits.widest)},
+      router_logits_(limits.rows * limits.experts),
+      choices_(limits.rows * limits.top_k),
+      expert_begin_(limits.experts + 1),
+      expert_next_(limits.experts),
+      pair_row_(choices_.size()),
+      pair_index_(choices_.size()),
+      pair_of_choice_(choices_.size()),
+      gate_(choices_.size() * limits.intermediate),
+      up_(gate_.size()),
+      down_(choices_.size() * limits.hidden) {
+  std::iota(pair_index_.begin(), pair_index_.end(), 0);
+  jobs_.reserve(2 * limits.experts);
+}
+
+void Backend::begin(const Batch& batch) {
+  MXGPT_CHECK(batch.rows() <= limits_.rows, "{} rows, planned {}", batch.rows(), limits_.rows);
+  batch_ = &batch;
+}
+
+void Backend::embed(const Embed& op) {
+  const FormatTraits& format = traits(op.table.format);
+  for (int64_t row = 0; row < batch_->rows(); ++row) {
+    const int32_t token = batch_->tokens[row];
+    MXGPT_CHECK(token >= 0 && token < op.table.rows, "token {} of {}", token, op.table.rows);
+    format.dequantize(op.table.data + token * op.table.row_bytes(), op.table.k, op.x + row * op.table.k);
+  }
+}
+
+void Backend::rotations(const Rotations& op) {
+  const int64_t half = op.head_dim / 2;
+#pragma omp parallel for if (batch_->rows() > 1)
+  for (int64_t row = 0; row < batch_->rows(); ++row) {
+    const auto position = static_cast<float>(batch_->positions[row]);
+    for (int64_t i = 0; i < half; ++i) {
+      // The product is rounded to f32 first, as in the reference: far positions depend on it.
+      const float angle = position * op.rope.inverse_frequency[i];
+      op.cos[row * half + i] = std::cos(angle) * op.rope.magnitude;
+      op.sin[row * half + i] = std::sin(angle) * op.rope.magnitude;
+    }
+  }
+}
+
+void Backend::norm(const RmsNorm& norm, const float* x, int64_t rows, float* out) {
+  const CpuKernels& kernel = cpu_kernels();
+  const int64_t hidden = norm.weight.k;
+#pragma omp parallel for if (rows > 1)
+  for (int64_t row = 0; row < rows; ++row) {
+    kernel.rms_norm(x + row * hidden, norm.weight.f32(), norm.eps, hidden, out + row * hidden);
+  }
+}
+
+void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
+  const int64_t rows = batch_->rows();
+  norm(op.norm, op.x, rows, normed_.data());
+  float* k = wide_[0].data();
+  float* v = wide_[1].data();
+  const Tensor weights[] = {op.q.weight, op.k.weight, op.v.weight};
+  activations_.set(normed_.data(), rows, op.q.weight.k, weights);
+  const LinearJob jobs[] = {{.linear = op.q, .tokens = rows, .out = op.q_out},
+                            {.linear = op.k, .tokens = rows, .out = k},
+                            {.linear = op.v, .tokens = rows, .out = v}};
+  run(jobs, activations_);
+
+  const CpuKernels& kernel = cpu_kernels();
+  const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
+  const int64_t d = op.head_dim, head_bytes = traits(op.kv.format).row_bytes(d);
+  const auto store = traits(op.kv.format).quantize;
+#pragma omp parallel for if (rows > 1)
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* cos = op.cos + row * d / 2;
+    const float* sin = op.sin + row * d / 2;
+    for (int h = 0; h < op.heads; ++h) kernel.rotate(op.q_out + (row * op.heads + h) * d, cos, sin, d);
+    const int64_t position = batch_->positions[row];
+    const int64_t page = table.page(batch_->sequences[row], position);
+    for (int h = 0; h < op.kv_heads; ++h) {
+      const int64_t from = (row * op.kv_heads + h) * d;
+      const int64_t to =
+          ((page * op.kv_heads + h) * kPageTokens + position % kPageTokens) * head_bytes;
+      kernel.rotate(k + from, cos, sin, d);
+      store(k + from, d, op.kv.keys + to);
+      store(v + from, d, op.kv.values + to);
+    }
+  }
+}
+
+void Backend::attend(const Attend& op) {
+  const CpuKernels& kernel = cpu_kernels();
+  const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
+  const int group = op.heads / op.kv_heads;
+  MXGPT_CHECK(group <= kMaxGroup && op.head_dim <= kMaxHeadDim, "group {} head_dim {}", group, op.head_dim);
+  const int64_t kv_head_bytes = kPageTokens * traits(op.kv.format).row_bytes(op.head_dim);
+  const int64_t tasks = batch_->rows() * op.kv_heads;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t task = 0; task < tasks; ++task) {
+    const int64_t row = task / op.kv_heads, kv_head = task % op.kv_heads;
+    const int64_t position = batch_->positions[row];
+    const int64_t at = (row * op.heads + kv_head * group) * op.head_dim;
+    kernel.attend({.q = op.q + at,
+                   .group = group,
+                   .head_dim = op.head_dim,
+                   .scale = 1 / std::sqrt(static_cast<float>(op.head_dim)),
+                   .format = op.kv.format,
+                   .keys = op.kv.keys + kv_head * kv_head_bytes,
+                   .values = op.kv.values + kv_head * kv_head_bytes,
+                   .page_bytes = op.kv_heads * kv_head_bytes,
+                   .pages = table.pages + batch_->sequences[row] * table.stride,
+                   .first = op.window ? std::max<int64_t>(0, position - op.window + 1) : 0,
+                   .last = position,
+                   .sinks = op.sinks ? op.sinks.f32() + kv_head * group : nullptr,
+                   .out = op.out + at});
+  }
+}
+
+void Backend::project_residual(const ProjectResidual& op) {
+  const Tensor weights[] = {op.linear.weight};
+  activations_.set(op.in, batch_->rows(), op.linear.weight.k, weights);
+  const LinearJob job{.linear = op.linear, .tokens = batch_->rows(), .out = wide_[0].data(), .residual = op.x};
+  run({&job, 1}, activations_);
+}
+
+void Backend::norm_logits(const NormLogits& op) {
+  const int64_t hidden = op.norm.weight.k;
+  const auto wanted = static_cast<int64_t>(batch_->logit_rows.size());
+  if (wanted == 0) return;
+  // Gathered first: most prefill rows want no logits.
+  for (int64_t i = 0; i < wanted; ++i) {
+    std::memcpy(&wide_[0][i * hidden], op.x + batch_->logit_rows[i] * hidden, hidden * sizeof(float));
+  }
+  norm(op.norm, wide_[0].data(), wanted, normed_.data());
+  const Tensor weights[] = {op.head.weight};
+  activations_.set(normed_.data(), wanted, hidden, weights);
+  const LinearJob job{.linear = op.head, .tokens = wanted, .out = op.logits};
+  run({&job, 1}, activations_);
+}
+
+}  // namespace mxgpt::cpu

@@ -1,0 +1,62 @@
+// The CPU backend: the ops of backend/ops.h over host memory, threads by OpenMP.
+#pragma once
+
+#include <vector>
+
+#include "backend/cpu/linear.h"
+#include "backend/ops.h"
+
+namespace mxgpt::cpu {
+
+/// The most a step of one model asks for. The backend allocates for it once.
+struct Limits {
+  int64_t rows = 0;    ///< of a batch
+  int64_t hidden = 0;
+  int64_t widest = 0;  ///< longest row that a linear reads or, but for the head, writes
+  int64_t experts = 0, top_k = 0, intermediate = 0;  ///< 0 for dense models
+};
+
+/// One per runner; a step at a time.
+class Backend {
+ public:
+  Backend(const Limits& limits, Precision precision);
+
+  /// The batch that the ops refer to until the next call. It must outlive them.
+  void begin(const Batch& batch);
+
+  void embed(const Embed& op);
+  void rotations(const Rotations& op);
+  void norm_qkv_rope_store(const NormQkvRopeStore& op);
+  void attend(const Attend& op);
+  void project_residual(const ProjectResidual& op);
+  void norm_route_experts_residual(const NormRouteExpertsResidual& op);
+  void norm_logits(const NormLogits& op);
+
+ private:
+  /// A row's choice of an expert. A "pair" is a choice at its place after sorting by expert.
+  struct Choice {
+    int32_t expert;
+    float weight;
+  };
+
+  void norm(const RmsNorm& norm, const float* x, int64_t rows, float* out);
+  void route(const float* router_logits, int64_t experts, int top_k);
+
+  const Batch* batch_ = nullptr;
+  Limits limits_;
+  Activations activations_;
+  std::vector<float> normed_;           ///< [rows, hidden]
+  std::vector<float> wide_[2];          ///< [rows, widest]: k and v; projections
+  std::vector<float> router_logits_;    ///< [rows, experts]
+  std::vector<Choice> choices_;         ///< [rows, top_k], best first
+  std::vector<int32_t> expert_begin_;   ///< [experts + 1]: where an expert's pairs start below
+  std::vector<int32_t> expert_next_;    ///< [experts]: filling positions while sorting
+  std::vector<int32_t> pair_row_;       ///< [rows * top_k] by expert: the row of x
+  std::vector<int32_t> pair_index_;     ///< 0, 1, 2…: pairs read their own row of gate_
+  std::vector<int32_t> pair_of_choice_; ///< [rows, top_k]: where a choice's pair lies
+  std::vector<float> gate_, up_;        ///< [pairs, intermediate]
+  std::vector<float> down_;             ///< [pairs, hidden]
+  std::vector<LinearJob> jobs_;
+};
+
+}  // namespace mxgpt::cpu

@@ -1,0 +1,47 @@
+// The CPU backend's kernels besides the matrix tiles of formats/: written once with compiler vectors in
+// kernels_impl.h and built for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/batch.h"
+#include "formats/format.h"
+
+namespace mxgpt::cpu {
+
+/// Query heads of one row that share a KV head, over pages of that head.
+struct AttendHeads {
+  const float* q;  ///< [group, head_dim], not yet scaled
+  int group, head_dim;
+  float scale;           ///< 1 / sqrt(head_dim)
+  Format format;         ///< of keys and values: f32, f16 or bf16
+  const std::byte* keys;  ///< of the layer, at this KV head: page p starts at keys + p * page_bytes
+  const std::byte* values;
+  int64_t page_bytes;    ///< from a page to the next, all KV heads included
+  const int32_t* pages;  ///< by position / kPageTokens
+  int64_t first, last;   ///< positions seen, both included
+  const float* sinks;    ///< [group] or null
+  float* out;            ///< [group, head_dim]
+};
+
+struct CpuKernels {
+  /// scale = max|x| / 127 of each group of 32, q = round(x / scale); sum[i] = scale · Σ q of 16. k % 32 == 0.
+  void (*quantize_q8)(const float* x, int64_t k, int8_t* q, float* scale, float* sum);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+  /// In place on one head: halves rotated. cos and sin: [head_dim / 2].
+  void (*rotate)(float* head, const float* cos, const float* sin, int64_t head_dim);
+  /// gate[i] = swiglu(gate[i], up[i])
+  void (*clamped_swiglu)(float* gate, const float* up, int64_t n, float alpha, float limit);
+  /// y += weight · x
+  void (*add_scaled)(const float* x, float weight, int64_t n, float* y);
+  void (*attend)(const AttendHeads&);
+};
+
+/// Those of the instruction set that isa() chose.
+const CpuKernels& cpu_kernels();
+
+/// Most query heads that can share a KV head, and the largest head: stack buffers have these sizes.
+inline constexpr int kMaxGroup = 64;
+inline constexpr int kMaxHeadDim = 512;
+
+}  // namespace mxgpt::cpu

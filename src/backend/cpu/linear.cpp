@@ -1,0 +1,90 @@
+#include "backend/cpu/linear.h"
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "backend/cpu/kernels.h"
+#include "base/check.h"
+
+namespace mxgpt::cpu {
+
+Activations::Activations(int64_t max_rows, int64_t max_k, Precision precision) : precision_(precision) {
+  if (precision_ == Precision::exact) return;
+  q_.resize(max_rows * max_k);
+  scale_.resize(max_rows * (max_k / kGroup + 1));
+  sum_.resize(2 * scale_.size());
+}
+
+bool Activations::uses_q8(const Tensor& weight) const {
+  return precision_ == Precision::standard && kernels(weight.format).matmul_q8;
+}
+
+void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights) {
+  x_ = x;
+  rows_ = rows;
+  if (std::none_of(weights.begin(), weights.end(), [&](const Tensor& w) { return uses_q8(w); })) return;
+  MXGPT_CHECK(k % kGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()), "rows {} k {}", rows, k);
+  const CpuKernels& kernel = cpu_kernels();
+#pragma omp parallel for if (rows > 1)
+  for (int64_t row = 0; row < rows; ++row) {
+    kernel.quantize_q8(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup], &sum_[row * k / 16]);
+  }
+}
+
+namespace {
+
+/// Rows [row0, row0 + rows) of one job.
+void run_chunk(const LinearJob& job, const Activations& activations, int64_t row0, int64_t rows) {
+  const Tensor& w = job.linear.weight;
+  MatmulTile tile{.weights = w.slice(job.slice) + row0 * w.row_bytes(),
+                  .row_bytes = w.row_bytes(),
+                  .rows = rows,
+                  .k = w.k,
+                  .x = activations.x(),
+                  .x8 = activations.q8(),
+                  .x_rows = job.x_rows,
+                  .tokens = job.tokens,
+                  .out = job.out + row0,
+                  .out_stride = w.rows};
+  const Kernels& kernel = kernels(w.format);
+  (activations.uses_q8(w) ? kernel.matmul_q8 : kernel.matmul_f32)(tile);
+  const float* bias = job.linear.bias ? job.linear.bias.f32(job.slice) + row0 : nullptr;
+  if (!bias && !job.residual) return;
+  for (int64_t t = 0; t < job.tokens; ++t) {
+    float* out = tile.out + t * w.rows;
+    if (bias) {
+      for (int64_t r = 0; r < rows; ++r) out[r] += bias[r];
+    }
+    if (job.residual) {
+      float* residual = job.residual + t * w.rows + row0;
+      for (int64_t r = 0; r < rows; ++r) residual[r] += out[r];
+    }
+  }
+}
+
+/// Small enough to balance the threads, large enough to pay for being handed out.
+int64_t chunk_rows(const LinearJob& job, int threads) {
+  constexpr int64_t kLeastWork = 1 << 15;  // multiply-adds
+  const Tensor& w = job.linear.weight;
+  const int64_t least = kLeastWork / std::max<int64_t>(1, w.k * job.tokens);
+  const int64_t balanced = w.rows / (threads * 4);
+  return std::clamp<int64_t>(std::max(least, balanced) / 8 * 8, 8, 256);
+}
+
+}  // namespace
+
+void run(std::span<const LinearJob> jobs, const Activations& activations) {
+  const int threads = omp_get_max_threads();
+#pragma omp parallel
+  for (const LinearJob& job : jobs) {
+    const int64_t rows = job.linear.weight.rows;
+    const int64_t chunk = chunk_rows(job, threads);
+#pragma omp for schedule(dynamic) nowait
+    for (int64_t row = 0; row < rows; row += chunk) {
+      run_chunk(job, activations, row, std::min(chunk, rows - row));
+    }
+  }
+}
+
+}  // namespace mxgpt::cpu

@@ -1,0 +1,49 @@
+// Linear layers on the CPU: jobs of out = x · Wᵀ, cut into chunks of rows that all threads share.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/ops.h"
+
+namespace mxgpt::cpu {
+
+/// Input rows of linear layers: f32, and an 8-bit copy where a quantized weight may use one.
+class Activations {
+ public:
+  /// Owns room for the 8-bit copy of `max_rows` rows of `max_k`.
+  Activations(int64_t max_rows, int64_t max_k, Precision precision);
+
+  /// Refers to x [rows][k], which must live until the jobs have run. Makes the 8-bit copy if `weight` uses
+  /// one; all weights that read one set of activations have the same kind of format.
+  void set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights);
+
+  bool uses_q8(const Tensor& weight) const;
+  const float* x() const { return x_; }
+  Q8Activations q8() const { return {q_.data(), scale_.data(), sum_.data()}; }
+  int64_t rows() const { return rows_; }
+
+ private:
+  Precision precision_;
+  std::vector<int8_t> q_;
+  std::vector<float> scale_, sum_;
+  const float* x_ = nullptr;
+  int64_t rows_ = 0;
+};
+
+/// out[t][r] = x[x_rows[t]] · weight[slice][r] + bias[slice][r]; then, where `residual` is given,
+/// residual[t][r] += out[t][r].
+struct LinearJob {
+  Linear linear;
+  int64_t slice = 0;
+  const int32_t* x_rows = nullptr;  ///< [tokens], or null for all rows of the activations
+  int64_t tokens = 0;
+  float* out = nullptr;             ///< [tokens][linear.weight.rows]
+  float* residual = nullptr;        ///< [tokens][linear.weight.rows], or null
+};
+
+/// Runs the jobs, all on the same activations, and returns when they are done.
+void run(std::span<const LinearJob> jobs, const Activations& activations);
+
+}  // namespace mxgpt::cpu

@@ -1,0 +1,33 @@
+// Weights as a backend's ops see them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/format.h"
+
+namespace mxgpt {
+
+/// A view of weights in the memory of one backend; who loaded them owns them (model/weights.h).
+/// Absent optional weights are a Tensor without data.
+struct Tensor {
+  Format format = Format::f32;
+  const std::byte* data = nullptr;
+  int64_t slices = 1;  ///< experts; 1 for everything else
+  int64_t rows = 0;    ///< output features
+  int64_t k = 0;       ///< input features, contiguous; of a vector, its length
+
+  explicit operator bool() const { return data != nullptr; }
+  int64_t row_bytes() const { return traits(format).row_bytes(k); }
+  const std::byte* slice(int64_t i) const { return data + i * rows * row_bytes(); }
+  /// Norm weights, biases, sinks: always f32 after loading. [slices][k]
+  const float* f32(int64_t i = 0) const { return reinterpret_cast<const float*>(data) + i * k; }
+};
+
+/// y = x · weightᵀ + bias. The bias may be absent.
+struct Linear {
+  Tensor weight;  ///< [slices][rows][k]
+  Tensor bias;    ///< [slices][rows], f32
+};
+
+}  // namespace mxgpt

@@ -1,0 +1,45 @@
+// Crash-safe output: whoever opens the path sees the old file or the whole new one, never a part.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace mxgpt {
+
+/// Writes to a temporary file beside `path`; commit() puts it in place. Without commit() nothing
+/// remains.
+class FileWriter {
+ public:
+  /// Throws Error if the folder cannot be written to, or if `path` is something other than a
+  /// regular file.
+  explicit FileWriter(const std::filesystem::path& path);
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  ~FileWriter();
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  /// Flushes to the disk and renames; the last call.
+  void commit();
+
+  /// Bytes written so far.
+  uint64_t size() const { return size_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void flush();
+  void write_through(std::span<const std::byte> bytes);
+  [[noreturn]] void fail(int error) const;
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int fd_ = -1;
+  uint64_t size_ = 0;
+  std::vector<std::byte> buffer_;  // less than kBufferBytes between calls
+};
+
+}  // namespace mxgpt

@@ -1,0 +1,39 @@
+// How far a long read or write has come, on stderr: a bar on a terminal, a line every ten seconds
+// elsewhere, and nothing for what is done at once.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace mxgpt {
+
+class Progress {
+ public:
+  /// `label` says what is being done: "Hashing", "Converting".
+  Progress(std::string label, uint64_t total_bytes);
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  /// Removes the bar.
+  ~Progress();
+
+  void advance(uint64_t bytes);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::string label_;
+  uint64_t total_;
+  uint64_t done_ = 0;
+  bool terminal_;
+  bool drawn_ = false;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point next_;  // when to show something again
+};
+
+/// "Hashing  4.20 of 12.80 GB, 1.35 GB/s, 6 s left", with a bar if `width` columns leave room for
+/// one.
+std::string progress_line(const std::string& label, uint64_t done, uint64_t total, double seconds,
+                          int width);
+
+}  // namespace mxgpt

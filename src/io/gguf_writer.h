@@ -1,0 +1,107 @@
+// Writes GGUF version 3. Memory stays bounded by the metadata: tensors stream through.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "base/file_writer.h"
+#include "formats/format.h"
+#include "io/gguf.h"
+
+namespace mxgpt {
+
+/// The type under which a C++ type is stored.
+template <class T>
+consteval GgufType gguf_type_of() {
+  if constexpr (std::is_same_v<T, uint8_t>) return GgufType::u8;
+  if constexpr (std::is_same_v<T, int8_t>) return GgufType::i8;
+  if constexpr (std::is_same_v<T, uint16_t>) return GgufType::u16;
+  if constexpr (std::is_same_v<T, int16_t>) return GgufType::i16;
+  if constexpr (std::is_same_v<T, uint32_t>) return GgufType::u32;
+  if constexpr (std::is_same_v<T, int32_t>) return GgufType::i32;
+  if constexpr (std::is_same_v<T, uint64_t>) return GgufType::u64;
+  if constexpr (std::is_same_v<T, int64_t>) return GgufType::i64;
+  if constexpr (std::is_same_v<T, float>) return GgufType::f32;
+  if constexpr (std::is_same_v<T, double>) return GgufType::f64;
+  if constexpr (std::is_same_v<T, bool>) return GgufType::boolean;
+  if constexpr (std::is_same_v<T, std::string_view>) return GgufType::string;
+}
+
+/// Metadata and tensors are declared first; then come the bytes of the tensors in the same order;
+/// then finish(). Without finish() no file appears.
+class GgufWriter {
+ public:
+  explicit GgufWriter(const std::filesystem::path& path);
+
+  /// A metadata entry of the type named: add<uint32_t>("gpt-oss.block_count", 24). An entry
+  /// "general.alignment" also sets the alignment of the file. Each key once.
+  template <class T>
+  void add(std::string_view key, const std::type_identity_t<T>& value) {
+    start_entry(key, gguf_type_of<T>());
+    append(value);
+    if constexpr (std::is_same_v<T, uint32_t>) {
+      if (key == "general.alignment") set_alignment(value);
+    }
+  }
+  template <class T>
+  void add_array(std::string_view key, std::span<const std::type_identity_t<T>> values) {
+    start_array(key, gguf_type_of<T>(), values.size());
+    for (const T& value : values) append(value);
+  }
+  /// An entry of another file.
+  void add(std::string_view key, const GgufValue& value);
+
+  /// Declares a tensor; `shape` is outermost first, of 1 to 4 dimensions.
+  void add_tensor(std::string_view name, Format format, std::span<const int64_t> shape);
+
+  /// The next bytes of the declared tensors, in any pieces that end with or before a tensor.
+  void write(std::span<const std::byte> bytes);
+  /// Puts the file in place; all tensors are written.
+  void finish();
+
+  /// Bytes of all declared tensors.
+  uint64_t tensor_bytes() const { return tensor_bytes_; }
+
+ private:
+  template <class T>
+  void append(const T& value) {
+    if constexpr (std::is_same_v<T, std::string_view>) {
+      append(uint64_t{value.size()});
+      metadata_.append(value);
+    } else {
+      metadata_.append(reinterpret_cast<const char*>(&value), sizeof value);
+    }
+  }
+  void start_entry(std::string_view key, GgufType type);
+  void start_array(std::string_view key, GgufType type, size_t size);
+  void set_alignment(uint32_t alignment);
+  void write_header();
+  void pad();
+
+  struct Tensor {
+    std::string name;
+    Format format;
+    std::vector<int64_t> shape;
+    uint64_t bytes;
+  };
+
+  FileWriter file_;
+  uint32_t alignment_ = kGgufDefaultAlignment;
+  std::set<std::string, std::less<>> keys_;
+  std::string metadata_;  // encoded entries
+  std::vector<Tensor> tensors_;
+  std::set<std::string, std::less<>> names_;
+  uint64_t tensor_bytes_ = 0;
+  bool header_written_ = false;
+  size_t current_ = 0;    // tensor that write() continues
+  uint64_t written_ = 0;  // bytes of it
+};
+
+}  // namespace mxgpt

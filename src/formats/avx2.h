@@ -9,6 +9,8 @@
 
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "formats/scalar.h"
 
 namespace mxgpt {
@@ -17,7 +19,7 @@ namespace mxgpt {
 struct Avx2Group {
   __m256i q;
   __m256 scale;
-  __m256 offset;
+  __m256 offset = _mm256_setzero_ps();
 };
 
 namespace avx2 {
@@ -38,6 +40,31 @@ inline float horizontal_sum(__m256 v) {
   sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
   sum = _mm_add_ss(sum, _mm_movehdup_ps(sum));
   return _mm_cvtss_f32(sum);
+}
+
+inline __m256i load32(const void* bytes) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(bytes));
+}
+
+/// The low nibbles of 16 bytes, then their high nibbles.
+inline __m256i nibbles(const uint8_t* bytes) {
+  const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(packed, 4), packed), _mm256_set1_epi8(0xf));
+}
+
+inline __m256i look_up(const int8_t (&table)[16], __m256i indices) {
+  const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), indices);
+}
+
+/// Byte i is 0xFF where bit i of the 32 bits (little-endian) is set, else 0.
+inline __m256i bit_masks(const uint8_t* bits) {
+  int32_t word;
+  std::memcpy(&word, bits, sizeof(word));
+  const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+  const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(word), byte_of);
+  return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
 }
 
 /// Σ over fours of w · x for signed bytes, as eight int32. x is not -128, so that no product saturates.

@@ -5,17 +5,19 @@
 #include <bit>
 #include <cstdint>
 
+#include "formats/isa.h"
+
 namespace mxgpt {
 
-inline float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+MXGPT_ALWAYS_INLINE float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
 
-inline uint16_t f32_to_bf16(float value) {
+MXGPT_ALWAYS_INLINE uint16_t f32_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // quiet NaN
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-inline float f16_to_f32(uint16_t half) {
+MXGPT_ALWAYS_INLINE float f16_to_f32(uint16_t half) {
   const uint32_t sign = uint32_t{half & 0x8000u} << 16;
   const uint32_t magnitude = half & 0x7fffu;
   if (magnitude >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
@@ -24,7 +26,7 @@ inline float f16_to_f32(uint16_t half) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
 
-inline uint16_t f32_to_f16(float value) {
+MXGPT_ALWAYS_INLINE uint16_t f32_to_f16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
   const uint32_t magnitude = bits & 0x7fffffff;
@@ -41,7 +43,7 @@ inline uint16_t f32_to_f16(float value) {
 }
 
 /// OCP Microscaling v1.0, section 5.4.1: an exponent-only scale, 2^(s-127); 0xFF is NaN.
-inline float e8m0_to_f32(uint8_t s) {
+MXGPT_ALWAYS_INLINE float e8m0_to_f32(uint8_t s) {
   if (s == 0xff) return std::bit_cast<float>(0x7fc00000u);
   return std::bit_cast<float>(s == 0 ? 0x00400000u : uint32_t{s} << 23);  // 2^-127 is subnormal
 }

@@ -2,6 +2,10 @@
 // (`_avx2.cpp`), which is entered only after the run-time check here.
 #pragma once
 
+/// For what files of several instruction sets include: of an inline function's copies the linker keeps one,
+/// and that must not be the one made with AVX2. So such functions have no copies.
+#define MXGPT_ALWAYS_INLINE [[gnu::always_inline]] inline
+
 namespace mxgpt {
 
 enum class Isa { scalar, avx2 };

@@ -52,7 +52,7 @@ void dequantize(const std::byte* blocks, int64_t elements, float* out) {
   }
 }
 
-inline int64_t x_row(const MatmulTile& p, int64_t token) { return p.x_rows ? p.x_rows[token] : token; }
+MXGPT_ALWAYS_INLINE int64_t x_row(const MatmulTile& p, int64_t token) { return p.x_rows ? p.x_rows[token] : token; }
 
 template <class F>
 void matmul_f32_scalar(const MatmulTile& p) {

@@ -95,8 +95,8 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
       const int64_t to =
           ((page * op.kv_heads + h) * kPageTokens + position % kPageTokens) * head_bytes;
       kernel.rotate(k + from, cos, sin, d);
-      store(k + from, d, op.kv.keys + to);
-      store(v + from, d, op.kv.values + to);
+      store(k + from, d, nullptr, op.kv.keys + to);
+      store(v + from, d, nullptr, op.kv.values + to);
     }
   }
 }

@@ -2,7 +2,7 @@
 
 namespace mxgpt {
 
-static void bf16_quantize(const float* in, int64_t elements, std::byte* blocks) {
+static void bf16_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
   auto* out = reinterpret_cast<Bf16::Block*>(blocks);
   for (int64_t i = 0; i < elements; ++i) out[i] = f32_to_bf16(in[i]);
 }

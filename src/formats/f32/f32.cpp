@@ -2,7 +2,7 @@
 
 namespace mxgpt {
 
-static void f32_quantize(const float* in, int64_t elements, std::byte* blocks) {
+static void f32_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
   auto* out = reinterpret_cast<F32::Block*>(blocks);
   for (int64_t i = 0; i < elements; ++i) out[i] = in[i];
 }

@@ -42,7 +42,7 @@ uint8_t e2m1_code(float magnitude) {
 
 }  // namespace
 
-void mxfp4_quantize(const float* in, int64_t elements, std::byte* blocks) {
+void mxfp4_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
   auto* block = reinterpret_cast<Mxfp4::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Mxfp4::kElements, ++block, in += Mxfp4::kElements) {
     float largest = 0;

@@ -24,7 +24,7 @@ struct Mxfp4 {
   static constexpr int8_t kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
   /// The scale of kDoubled: half of the block's. 2^-128 and up are floats, subnormal at the bottom.
-  static float half_scale(uint8_t scale) { return 0.5f * e8m0_to_f32(scale); }
+  MXGPT_ALWAYS_INLINE static float half_scale(uint8_t scale) { return 0.5f * e8m0_to_f32(scale); }
 
   static void unpack(const Block& block, int, Group& out) {
     for (int j = 0; j < 16; ++j) {
@@ -42,6 +42,6 @@ void mxfp4_to_checkpoint(const Mxfp4::Block& block, uint8_t nibbles[16], uint8_t
 
 /// Rounding of OCP Microscaling v1.0, section 6.3: shared exponent floor(log2(max|x|)) - 2, elements to
 /// nearest with ties to even, saturating at ±6. A block with a NaN or an infinity gets the NaN scale.
-void mxfp4_quantize(const float* in, int64_t elements, std::byte* blocks);
+void mxfp4_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks);
 
 }  // namespace mxgpt

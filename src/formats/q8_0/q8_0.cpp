@@ -1,20 +1,26 @@
 #include "formats/q8_0/q8_0.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "formats/quantize.h"
 
 namespace mxgpt {
 
-void q8_0_quantize(const float* in, int64_t elements, std::byte* blocks) {
+/// Scale max|x| / 127 rounded to f16; elements to nearest of the unrounded scale, halves away from zero:
+/// ggml's reference.
+static void q8_0_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
   auto* block = reinterpret_cast<Q8_0::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q8_0::kElements, ++block, in += Q8_0::kElements) {
-    float largest = 0;
-    for (int i = 0; i < Q8_0::kElements; ++i) largest = std::max(largest, std::abs(in[i]));
-    const float scale = largest / 127;
-    const float inverse = scale > 0 ? 1 / scale : 0;
+    *block = {};
+    if (!all_finite(in, Q8_0::kElements)) {
+      block->scale = kF16NaN;
+      continue;
+    }
+    const float scale = std::abs(signed_extreme(in, Q8_0::kElements)) / 127;
+    const float inverse = inverse_or_zero(scale);
     block->scale = f32_to_f16(scale);
     for (int i = 0; i < Q8_0::kElements; ++i) {
-      block->q[i] = static_cast<int8_t>(std::clamp(std::round(in[i] * inverse), -127.0f, 127.0f));
+      block->q[i] = static_cast<int8_t>(std::round(in[i] * inverse));
     }
   }
 }

@@ -24,8 +24,4 @@ struct Q8_0 {
   }
 };
 
-/// Scale max|x| / 127 rounded to f16; elements to nearest of the unrounded scale, halves away from zero,
-/// as ggml's reference does.
-void q8_0_quantize(const float* in, int64_t elements, std::byte* blocks);
-
 }  // namespace mxgpt

@@ -1,0 +1,25 @@
+// The eight scales and minima of 6 bits that Q4_K and Q5_K pack into twelve bytes.
+#pragma once
+
+#include <cstdint>
+
+#include "formats/isa.h"
+
+namespace mxgpt {
+
+/// Part p < 4: the low six bits of byte p are its scale and those of byte p + 4 its minimum.
+/// Part p >= 4: byte p + 4 holds the low nibbles of its scale (low) and minimum (high); their upper two
+/// bits are bits 7-6 of bytes p - 4 and p.
+struct KParts {
+  uint8_t bytes[12];
+
+  MXGPT_ALWAYS_INLINE int scale(int p) const {
+    return p < 4 ? bytes[p] & 63 : (bytes[p + 4] & 0xf) | bytes[p - 4] >> 6 << 4;
+  }
+  MXGPT_ALWAYS_INLINE int minimum(int p) const {
+    return p < 4 ? bytes[p + 4] & 63 : bytes[p + 4] >> 4 | bytes[p] >> 6 << 4;
+  }
+};
+static_assert(sizeof(KParts) == 12);
+
+}  // namespace mxgpt

@@ -1,0 +1,36 @@
+// Q4_K: 256 nibbles in eight parts of 32; a part has a 6-bit scale and a 6-bit minimum, in units of two
+// f16 values of the block; 4.5 bits a weight.
+#pragma once
+
+#include "formats/float_bits.h"
+#include "formats/k_parts.h"
+#include "formats/scalar.h"
+
+namespace mxgpt {
+
+struct Q4_K {
+  struct Block {
+    uint16_t scale;    ///< f16, unit of the parts' scales
+    uint16_t minimum;  ///< f16, unit of the parts' minima, which are subtracted
+    KParts parts;
+    uint8_t nibbles[128];  ///< byte 32h + l: element 64h + l in the low nibble, + 32 in the high nibble
+  };
+  static_assert(sizeof(Block) == 144 && alignof(Block) == 2);
+
+  static constexpr std::string_view kName = "Q4_K";
+  static constexpr uint32_t kGgmlType = 12;
+  static constexpr int kElements = 256;
+  static constexpr bool kOffset = true;
+
+  static void unpack(const Block& block, int g, Group& out) {
+    for (int l = 0; l < kGroup; ++l) {
+      out.q[l] = static_cast<int8_t>(block.nibbles[g / 2 * 32 + l] >> (g % 2 * 4) & 0xf);
+    }
+    out.scale[0] = out.scale[1] =
+        f16_to_f32(block.scale) * static_cast<float>(block.parts.scale(g));
+    out.offset[0] = out.offset[1] =
+        -(f16_to_f32(block.minimum) * static_cast<float>(block.parts.minimum(g)));
+  }
+};
+
+}  // namespace mxgpt

@@ -1,0 +1,263 @@
+#include "text/harmony/header.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/error.h"
+
+namespace mxgpt::harmony {
+namespace {
+
+using Marker = HeaderText::Marker;
+
+constexpr std::string_view kBlanks = " \t\n\v\f\r";
+constexpr std::string_view kTo = "to=";
+constexpr std::array<std::string_view, 3> kKnownChannels = {"analysis", "commentary", "final"};
+
+[[noreturn]] void fail(const std::string& what) {
+  throw Error("message header", what);
+}
+
+std::vector<std::string_view> split_words(std::string_view text) {
+  std::vector<std::string_view> words;
+  while (true) {
+    const size_t begin = text.find_first_not_of(kBlanks);
+    if (begin == std::string_view::npos) return words;
+    const size_t end = std::min(text.find_first_of(kBlanks, begin), text.size());
+    words.push_back(text.substr(begin, end - begin));
+    text.remove_prefix(end);
+  }
+}
+
+// The run of characters that names are made of.
+std::string_view leading_name(std::string_view text) {
+  const auto end = std::find_if_not(text.begin(), text.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c < 0x80 &&
+            std::string_view("_-.:/+").find(static_cast<char>(c)) != std::string_view::npos);
+  });
+  return text.substr(0, static_cast<size_t>(end - text.begin()));
+}
+
+void skip_blanks(std::string_view& text) {
+  text.remove_prefix(std::min(text.find_first_not_of(kBlanks), text.size()));
+}
+
+// "user", or "user:name" as the renderer writes a named author.
+bool read_role(std::string_view word, Message& message) {
+  const size_t colon = word.find(':');
+  const auto role = role_from_name(word.substr(0, colon));
+  if (!role) return false;
+  std::optional<std::string_view> name;
+  if (colon != std::string_view::npos) {
+    name = word.substr(colon + 1);
+    if (*role == Role::kTool || !is_header_word(*name)) return false;
+  } else if (*role == Role::kTool) {
+    name = word;  // a tool is always named; openai-harmony takes the word itself
+  }
+  message.role = *role;
+  message.name = name;
+  return true;
+}
+
+// The header without its channels: one channel value for each marker, and the words around them.
+struct HeaderWords {
+  std::vector<std::string> channels;
+  std::string text;
+};
+
+HeaderWords take_channels(const HeaderText& header) {
+  HeaderWords out;
+  for (const auto& [marker, text] : header.segments()) {
+    size_t begin = 0;
+    if (marker == Marker::kChannel) {
+      begin = std::min(text.find_first_of(" \t\n\v\f\r<"), text.size());
+      out.channels.push_back(text.substr(0, begin));
+    } else if (marker == Marker::kConstrain) {
+      // A content type is a word of its own even where no blank precedes it:
+      // "to=f<|constrain|>json".
+      out.text += " ";
+      out.text += kConstrainMarker;
+    }
+    out.text += std::string_view(text).substr(begin);
+  }
+  return out;
+}
+
+// Recipient and content type from the words after the role, as openai-harmony takes them: the last
+// word is the recipient if it says so or stands alone, otherwise the content type, and the word
+// before it the recipient.
+void read_target(const std::vector<std::string_view>& words, Message& message) {
+  if (words.size() > 2 || (words.size() == 2 && words.back().starts_with(kTo))) {
+    fail(fmt::format("has the unexpected words '{}'", words.front()));
+  }
+  if (words.empty()) return;
+  std::string_view recipient = words.front();
+  if (recipient.starts_with(kTo)) recipient.remove_prefix(kTo.size());
+  if (!is_header_word(recipient) && !(is_content_type(recipient) && words.size() == 1)) {
+    fail(fmt::format("'{}' is no recipient", recipient));
+  }
+  message.recipient = recipient;
+  if (words.size() == 2) {
+    if (!is_content_type(words.back())) fail(fmt::format("'{}' is no content type", words.back()));
+    message.content_type = words.back();
+  }
+}
+
+}  // namespace
+
+bool is_header_word(std::string_view word) {
+  return !word.empty() && word.find("<|") == std::string_view::npos && !word.starts_with(kTo) &&
+         std::none_of(word.begin(), word.end(),
+                      [](unsigned char c) { return c <= ' ' || c == 0x7f; });
+}
+
+bool is_tool_name(std::string_view name) {
+  const auto role = role_from_name(name.substr(0, name.find(':')));
+  return is_header_word(name) && (!role || *role == Role::kTool);
+}
+
+bool is_content_type(std::string_view type) {
+  if (!type.starts_with(kConstrainMarker)) return is_header_word(type);
+  type.remove_prefix(kConstrainMarker.size());
+  return type.empty() || is_header_word(type);
+}
+
+void HeaderText::append(std::string_view text) {
+  segments_.back().text += text;
+  size_ += text.size();
+}
+
+void HeaderText::append(Marker marker) {
+  segments_.push_back({marker, {}});
+  size_ += kConstrainMarker.size();
+}
+
+Message read_header(const HeaderText& header, std::optional<Role> implied) {
+  const HeaderWords parts = take_channels(header);
+  std::vector<std::string_view> words = split_words(parts.text);
+  Message message;
+  if (implied) {
+    message.role = *implied;
+    if (!words.empty() && words.front() == role_name(*implied)) words.erase(words.begin());
+  } else {
+    if (words.empty()) fail("has no role");
+    if (!read_role(words.front(), message)) {
+      // A tool's message has the tool's name for its role, and tells to whom it goes.
+      if (words.size() == 1) fail(fmt::format("the role '{}' is unknown", words.front()));
+      if (!is_tool_name(words.front())) fail(fmt::format("'{}' is no role", words.front()));
+      message.role = Role::kTool;
+      message.name = words.front();
+    }
+    words.erase(words.begin());
+  }
+  if (parts.channels.size() > 1) fail("has two channels");
+  if (!parts.channels.empty()) {
+    const std::string& channel = parts.channels.front();
+    if (channel.empty()) fail("the channel is empty");
+    if (!is_header_word(channel)) fail(fmt::format("'{}' is no channel", channel));
+    message.channel = channel;
+  }
+  read_target(words, message);
+  return message;
+}
+
+Message read_header_tolerantly(const HeaderText& header, std::optional<Role> implied) {
+  const HeaderWords parts = take_channels(header);
+  std::vector<std::string_view> words = split_words(parts.text);
+  Message message;
+  message.role = Role::kAssistant;
+  if (!words.empty()) {
+    const std::string_view first = words.front();
+    const bool is_role = read_role(first, message);
+    const bool is_target = first.starts_with(kTo) || first.starts_with(kConstrainMarker);
+    if (!is_role && !implied && is_tool_name(first) &&
+        (first.find('.') != std::string_view::npos ||
+         (words.size() > 1 && words[1] == "to=assistant"))) {
+      message.role = Role::kTool;
+      message.name = first;
+    }
+    if (is_role || (!implied && !is_target)) words.erase(words.begin());
+  }
+  for (const std::string& channel : parts.channels) {
+    const std::string_view name = leading_name(channel);
+    if (!name.empty()) message.channel = name;
+  }
+  for (std::string_view word : words) {
+    const bool is_name = leading_name(word) == word;
+    if (word.starts_with(kTo)) {
+      word.remove_prefix(kTo.size());
+      if (!is_header_word(word)) word = leading_name(word);
+      if (!word.empty()) message.recipient = word;
+    } else if (is_name && word.find('.') != std::string_view::npos) {
+      if (!message.recipient) message.recipient = word;
+    } else if (word.starts_with(kConstrainMarker) ? is_content_type(word)
+                                                  : is_name && !message.content_type) {
+      message.content_type = word;
+    }
+  }
+  // The one case that openai-harmony reads oddly and well-formed output contains; see
+  // Message::is_tool_call.
+  if (words.size() == 1 && words.front().starts_with(kConstrainMarker)) {
+    std::swap(message.recipient, message.content_type);
+  }
+  return message;
+}
+
+Message read_unended_header(const HeaderText& header, std::optional<Role> implied) {
+  Message message;
+  message.role = Role::kAssistant;
+  std::string content;
+  for (size_t i = 0; i < header.segments().size(); ++i) {
+    const auto& [marker, text] = header.segments()[i];
+    std::string_view rest = text;
+    if (marker == Marker::kNone) {
+      const auto words = split_words(rest);
+      Message author;
+      if (!words.empty() && read_role(words.front(), author) &&
+          (!implied || author.role == *implied)) {
+        message = std::move(author);
+        rest.remove_prefix(
+            static_cast<size_t>(words.front().data() + words.front().size() - text.data()));
+      }
+    } else if (marker == Marker::kChannel) {
+      for (const std::string_view channel : kKnownChannels) {
+        // "finally, …" is text, "finalSure" and "final Sure" are a channel and text.
+        const bool known = rest.starts_with(channel) &&
+                           !(rest.size() > channel.size() && rest[channel.size()] >= 'a' &&
+                             rest[channel.size()] <= 'z');
+        if (!known) continue;
+        message.channel = channel;
+        rest.remove_prefix(channel.size());
+        break;
+      }
+    } else {
+      const std::string_view type = leading_name(rest);
+      message.content_type = fmt::format("{}{}", kConstrainMarker, type);
+      rest.remove_prefix(type.size());
+    }
+    skip_blanks(rest);
+    if (content.empty() && rest.starts_with(kTo)) {
+      rest.remove_prefix(kTo.size());
+      const std::string_view recipient = leading_name(rest);
+      if (is_header_word(recipient)) message.recipient = recipient;
+      rest.remove_prefix(recipient.size());
+      skip_blanks(rest);
+      for (const std::string_view type : {"json", "code"}) {
+        if (leading_name(rest) != type) continue;
+        message.content_type = type;
+        rest.remove_prefix(type.size());
+        skip_blanks(rest);
+        break;
+      }
+    }
+    content += rest;
+  }
+  message.contents.emplace_back(std::move(content));
+  return message;
+}
+
+}  // namespace mxgpt::harmony

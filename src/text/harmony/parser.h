@@ -1,0 +1,109 @@
+// Harmony tokens to messages, one token at a time, as the model emits them.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/harmony/encoding.h"
+#include "text/harmony/header.h"
+
+namespace mxgpt::harmony {
+
+/// What ended a message.
+enum class MessageEnd {
+  kOpen,         ///< nothing yet: its content is still coming
+  kEnd,          ///< <|end|>
+  kReturn,       ///< <|return|>
+  kCall,         ///< <|call|>
+  kNextMessage,  ///< the header of the next one (tolerant mode only)
+  kTruncated,    ///< the tokens ran out
+};
+
+struct ParsedMessage {
+  Message message;  ///< contents is exactly one text
+  MessageEnd end = MessageEnd::kOpen;
+
+  bool complete() const { return end != MessageEnd::kOpen && end != MessageEnd::kTruncated; }
+};
+
+/// The tokens either continue a prompt that ended in `<|start|>assistant`, or begin with
+/// `<|start|>` themselves.
+///
+/// Strict mode throws Error for whatever departs from the format, as openai-harmony does: a message
+/// that does not begin with `<|start|>`, an unknown role, an empty or second channel, superfluous
+/// words, a header that ends without `<|message|>`, a token that is not in the vocabulary. Control
+/// tokens inside a content are text. After an Error the messages so far remain readable; feed no
+/// more.
+///
+/// Tolerant mode throws nothing and forgets no message:
+///  1. `<|start|>` always opens a header, `<|channel|>` after content or between messages an
+///  assistant's; a
+///     message they interrupt ends there.
+///  2. Any other text between messages opens an assistant's header as well; end tokens there mean
+///  nothing.
+///  3. In a header the last channel with a name counts, cut to the characters of names
+///  ("commentary?" is
+///     commentary); the recipient is the word after "to=", or one with a point in it; another
+///     name-like word is the content type. An unknown role is the assistant's, unless a tool's name
+///     stands there.
+///  4. A header that ends without `<|message|>` (or grows beyond kMaxHeaderBytes) is read by
+///  read_unended_header:
+///     what is left of it is the message's text, so a refusal without any channel is an ordinary
+///     message. It becomes no message if it holds neither channel, recipient nor text.
+///  5. Other control tokens and unknown ids are dropped; `<|endoftext|>` ends a message as
+///  `<|end|>` does.
+/// Whatever it returns can be rendered again.
+class HarmonyParser {
+ public:
+  enum class Mode { kStrict, kTolerant };
+  static constexpr size_t kMaxHeaderBytes = 2048;
+
+  explicit HarmonyParser(std::shared_ptr<const HarmonyEncoding> encoding,
+                         Mode mode = Mode::kTolerant);
+
+  /// Returns the text that the token added to messages().back(), in whole characters; often empty.
+  std::string feed(TokenId token);
+  /// No more tokens will come: returns as feed does. What is unfinished becomes a truncated
+  /// message; strict mode throws Error inside a header.
+  std::string finish();
+
+  /// All messages whose header was read, in order; the last one may be open.
+  const std::vector<ParsedMessage>& messages() const { return messages_; }
+  /// The message whose content is coming, or null between messages and in headers. Valid until the
+  /// next call of feed or finish.
+  const ParsedMessage* open() const {
+    return state_ == State::kContent ? &messages_.back() : nullptr;
+  }
+
+ private:
+  enum class State { kBetween, kHeader, kContent };
+
+  std::string feed_between(TokenId token);
+  std::string feed_header(TokenId token);
+  std::string feed_content(TokenId token);
+  void begin_text();
+  void begin_header(std::optional<Role> implied);
+  void begin_content(Message message);
+  void append_to_header(TokenId token);
+  std::string close_header(MessageEnd end);
+  std::string close_content(MessageEnd end);
+  std::string add_text(std::string text);
+  std::optional<MessageEnd> end_of(TokenId token) const;
+  bool is_text(TokenId token) const;
+  bool strict() const { return mode_ == Mode::kStrict; }
+
+  std::shared_ptr<const HarmonyEncoding> encoding_;
+  Mode mode_;
+  std::optional<TokenId> end_of_text_;
+  State state_ = State::kBetween;
+  HeaderText header_;
+  std::optional<Role> implied_role_;  // of a header that does not name its role
+  bool at_first_token_ = true;
+  std::optional<StreamDecoder>
+      decoder_;  // of the text run being read, in a header or in content; never empty
+  std::vector<ParsedMessage> messages_;
+};
+
+}  // namespace mxgpt::harmony

@@ -1,0 +1,55 @@
+// From logits to the next token.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace mxgpt {
+
+/// Applied in this order: bias, penalties, temperature, top-k, top-p, min-p.
+struct SamplingParams {
+  double temperature = 1;  ///< 0 to 2; 0 takes the most likely token
+  int64_t top_k = 0;       ///< keep the k most likely; 0 keeps all
+  double top_p = 1;        ///< keep the fewest whose probabilities reach this sum
+  double min_p = 0;        ///< keep those of at least this share of the most likely one's probability
+  double repetition_penalty = 1;  ///< divides positive and multiplies negative logits of tokens in the
+                                  ///< prompt or the answer (Keskar et al. 2019)
+  double presence_penalty = 0;    ///< subtracted once for a token in the answer
+  double frequency_penalty = 0;   ///< subtracted for each time a token is in the answer
+  uint64_t seed = 0;
+  std::unordered_map<int32_t, double> logit_bias;  ///< added to the logits; -100 to 100
+
+  /// Throws Error naming the first value out of its range. `vocabulary` bounds the bias's tokens.
+  void check(int64_t vocabulary) const;
+};
+
+/// Draws the tokens of one answer. The same seed, parameters and logits give the same tokens: the random
+/// number of a draw depends on the seed and the draw's index alone.
+class Sampler {
+ public:
+  Sampler(const SamplingParams& params, std::span<const int32_t> prompt);
+
+  /// Throws Error if the logits hold no finite maximum: the model has collapsed.
+  int32_t sample(std::span<const float> logits);
+
+ private:
+  struct Candidate {
+    float logit;
+    int32_t token;
+  };
+  struct Seen {
+    bool in_prompt = false;
+    int64_t in_answer = 0;
+  };
+
+  SamplingParams params_;
+  std::unordered_map<int32_t, Seen> seen_;
+  uint64_t draws_ = 0;
+  std::vector<float> logits_;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace mxgpt

@@ -1,0 +1,36 @@
+#include "model/architecture.h"
+
+namespace mxgpt {
+
+namespace {
+constexpr const Architecture* kArchitectures[] = {
+#define MXGPT_ROW(name) &architectures::name,
+    MXGPT_ARCHITECTURES(MXGPT_ROW)
+#undef MXGPT_ROW
+};
+}  // namespace
+
+const Architecture* architecture_of_gguf(std::string_view name) {
+  for (const Architecture* a : kArchitectures) {
+    if (a->gguf == name) return a;
+  }
+  return nullptr;
+}
+
+const Architecture* architecture_of_model_type(std::string_view name) {
+  for (const Architecture* a : kArchitectures) {
+    if (a->model_type == name) return a;
+  }
+  return nullptr;
+}
+
+std::string known_architectures() {
+  std::string names;
+  for (const Architecture* a : kArchitectures) {
+    if (!names.empty()) names += ", ";
+    names += a->gguf;
+  }
+  return names;
+}
+
+}  // namespace mxgpt

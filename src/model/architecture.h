@@ -1,0 +1,42 @@
+// The architectures mxgpt runs. Adding one: a file model/<name>.cpp that defines `const Architecture <name>`,
+// and its line in MXGPT_ARCHITECTURES.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/json.h"
+#include "io/gguf_metadata.h"
+#include "io/gguf_writer.h"
+#include "model/runner.h"
+#include "model/weights.h"
+
+#define MXGPT_ARCHITECTURES(X) X(gpt_oss)
+
+namespace mxgpt {
+
+struct Architecture {
+  std::string_view gguf;        ///< general.architecture: "gpt-oss"
+  std::string_view model_type;  ///< config.json's: "gpt_oss"
+  std::span<const TensorSpec> tensors;
+  Config (*config_from_gguf)(const GgufMetadata& metadata);
+  Config (*config_from_checkpoint)(const json::Node& config);
+  /// The metadata, apart from the tokenizer's, that describes `config` in a GGUF file.
+  void (*describe)(const Config& config, GgufWriter& out);
+  std::unique_ptr<Runner> (*runner)(const Model& model, const RunnerOptions& options);
+};
+
+namespace architectures {
+#define MXGPT_DECLARE(name) extern const Architecture name;
+MXGPT_ARCHITECTURES(MXGPT_DECLARE)
+#undef MXGPT_DECLARE
+}  // namespace architectures
+
+/// Null if mxgpt does not know it.
+const Architecture* architecture_of_gguf(std::string_view name);
+const Architecture* architecture_of_model_type(std::string_view name);
+/// "gpt-oss, …", for messages.
+std::string known_architectures();
+
+}  // namespace mxgpt

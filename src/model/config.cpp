@@ -1,0 +1,86 @@
+#include "model/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+
+namespace mxgpt {
+
+void Config::check(const std::string& where) const {
+  const auto in_range = [&](const char* field, int64_t value, int64_t low, int64_t high) {
+    if (value < low || value > high) {
+      throw Error(where, fmt::format("{} is {}, outside {} to {}", field, value, low, high));
+    }
+  };
+  in_range("the vocabulary size", vocabulary, 1, 1 << 24);
+  in_range("the context length", context, 1, 1 << 28);
+  in_range("the number of layers", layers, 1, 4096);
+  in_range("the hidden size", hidden, 1, 1 << 20);
+  in_range("the number of heads", heads, 1, 4096);
+  in_range("the number of key/value heads", kv_heads, 1, heads);
+  in_range("the size of a head", head_dim, 2, 512);
+  in_range("the intermediate size", intermediate, 1, 1 << 22);
+  in_range("the number of experts", experts, 0, 4096);
+  in_range("the number of chosen experts", top_k, experts ? 1 : 0, std::min<int64_t>(experts, 64));
+  in_range("the sliding window", window, 0, 1 << 28);
+  if (heads % kv_heads || heads / kv_heads > 64) {
+    throw Error(where, fmt::format("{} heads cannot share {} key/value heads", heads, kv_heads));
+  }
+  if (head_dim % 2) throw Error(where, fmt::format("the size of a head is {}, not even", head_dim));
+  if (static_cast<int64_t>(sliding.size()) != layers) {
+    throw Error(where, fmt::format("{} layers have {} layer types", layers, sliding.size()));
+  }
+  if (window == 0 && std::find(sliding.begin(), sliding.end(), true) != sliding.end()) {
+    throw Error(where, "a layer slides but the sliding window is 0");
+  }
+  const auto positive = [&](const char* field, double value) {
+    if (!(value > 0 && value < 1e12)) throw Error(where, fmt::format("{} is {}", field, value));
+  };
+  positive("the norm's epsilon", norm_eps);
+  positive("the RoPE base", rope_base);
+  positive("the RoPE scaling factor", yarn.factor);
+  if (yarn.factor != 1) {
+    positive("YaRN's original context length", yarn.original_context);
+    positive("YaRN's beta_fast", yarn.beta_fast);
+    positive("YaRN's beta_slow", yarn.beta_slow);
+    if (rope_base <= 1) throw Error(where, fmt::format("the RoPE base is {}", rope_base));
+  }
+  positive("the SwiGLU limit", swiglu_limit);
+}
+
+// YaRN, section 3.2: dimensions that turn more than beta_fast times within the original context keep their
+// frequency, those below beta_slow turns are slowed by the factor, and a linear ramp lies between. The
+// magnitude is its equation 22. Reference for the details: transformers, modeling_rope_utils.py.
+RopeFrequencies rope_frequencies(double base, int64_t head_dim, const YarnScaling& yarn) {
+  const auto dim = static_cast<double>(head_dim);
+  RopeFrequencies result;
+  double low = 0, high = 0;
+  if (yarn.factor != 1) {
+    const auto dimension_of_turns = [&](double turns) {
+      return dim * std::log(yarn.original_context / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
+    };
+    low = dimension_of_turns(yarn.beta_fast);
+    high = dimension_of_turns(yarn.beta_slow);
+    if (yarn.truncate) {
+      low = std::floor(low);
+      high = std::ceil(high);
+    }
+    low = std::max(low, 0.0);
+    high = std::min(high, dim - 1);
+    if (low == high) high += 0.001;
+    result.magnitude = yarn.factor > 1 ? static_cast<float>(0.1 * std::log(yarn.factor) + 1) : 1.0f;
+  }
+  for (int64_t i = 0; i < head_dim / 2; ++i) {
+    const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / dim);
+    const double ramp =
+        yarn.factor == 1 ? 0 : std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    result.inverse.push_back(static_cast<float>(frequency * (1 - ramp) + frequency / yarn.factor * ramp));
+  }
+  return result;
+}
+
+}  // namespace mxgpt

@@ -1,0 +1,84 @@
+// Runs an architecture's forward on the CPU backend, in memory laid out once.
+#pragma once
+
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "backend/cpu/backend.h"
+#include "base/check.h"
+#include "model/model.h"
+#include "model/runner.h"
+
+namespace mxgpt {
+
+/// What a forward works in: activations of one step, and the KV cache.
+struct StepMemory {
+  float* x;         ///< [rows, hidden]
+  float* q;         ///< [rows, heads, head_dim]
+  float* attended;  ///< [rows, heads, head_dim]
+  float* cos;       ///< [rows, head_dim / 2]
+  float* sin;
+  float* logits;    ///< [logit_rows, vocabulary]
+  Rope rope;
+  std::vector<KvLayer> kv;  ///< [layers]
+};
+
+/// Zeroed pages from the system, committed when first touched.
+class PageMemory {
+ public:
+  explicit PageMemory(size_t bytes);
+  PageMemory(PageMemory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+  ~PageMemory();
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* data_;
+  size_t bytes_;
+};
+
+/// Owns StepMemory and the backend for one model.
+class CpuMemory {
+ public:
+  CpuMemory(const Config& config, const RunnerOptions& options);
+
+  cpu::Backend backend;
+  StepMemory step;
+
+ private:
+  RopeFrequencies frequencies_;
+  std::vector<float> x_, q_, attended_, cos_, sin_, logits_;
+  std::vector<PageMemory> kv_;
+};
+
+template <class Forward>
+class CpuRunner final : public Runner {
+ public:
+  CpuRunner(const Model& model, const RunnerOptions& options, Forward forward)
+      : config_(model.config()),
+        weights_(model.weights()),
+        max_logit_rows_(options.max_logit_rows),
+        memory_(config_, options),
+        forward_(forward) {}
+
+  std::span<const float> step(const Batch& batch) override {
+    const auto wanted = static_cast<int64_t>(batch.logit_rows.size());
+    MXGPT_CHECK(wanted <= max_logit_rows_, "{} logit rows, planned {}", wanted, max_logit_rows_);
+    forward_(memory_.backend, config_, weights_, memory_.step, batch);
+    return {memory_.step.logits, static_cast<size_t>(wanted * config_.vocabulary)};
+  }
+
+ private:
+  const Config& config_;
+  const Weights& weights_;
+  int64_t max_logit_rows_;
+  CpuMemory memory_;
+  Forward forward_;
+};
+
+template <class Forward>
+std::unique_ptr<Runner> make_cpu_runner(const Model& model, const RunnerOptions& options, Forward forward) {
+  return std::make_unique<CpuRunner<Forward>>(model, options, forward);
+}
+
+}  // namespace mxgpt

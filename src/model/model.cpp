@@ -1,0 +1,199 @@
+#include "model/model.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include "base/error.h"
+#include "formats/mxfp4/mxfp4.h"
+
+namespace mxgpt {
+
+namespace {
+
+/// Room that a HostTensor owns; new'ed bytes are aligned for every block.
+struct Owned {
+  std::shared_ptr<std::byte[]> data;
+  size_t size;
+  explicit Owned(size_t bytes) : data(new std::byte[bytes]), size(bytes) {}
+  HostTensor tensor(Format format, std::vector<int64_t> shape) const {
+    return {format, std::move(shape), {data.get(), size}, data};
+  }
+};
+
+int64_t product(const std::vector<int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+/// Files may place tensors at any address; kernels want that of their blocks.
+HostTensor aligned(HostTensor tensor) {
+  if (reinterpret_cast<uintptr_t>(tensor.bytes.data()) % alignof(float) == 0) return tensor;
+  const Owned copy(tensor.bytes.size());
+  std::memcpy(copy.data.get(), tensor.bytes.data(), tensor.bytes.size());
+  return copy.tensor(tensor.format, tensor.shape);
+}
+
+HostTensor to_f32(const HostTensor& tensor) {
+  if (tensor.format == Format::f32) return tensor;
+  const int64_t elements = product(tensor.shape);
+  const Owned copy(elements * sizeof(float));
+  traits(tensor.format).dequantize(tensor.bytes.data(), elements, reinterpret_cast<float*>(copy.data.get()));
+  return copy.tensor(Format::f32, tensor.shape);
+}
+
+void require_shape(const FileTensor& tensor, const std::vector<int64_t>& shape, const std::string& where) {
+  if (tensor.shape == shape) return;
+  throw Error(where, fmt::format("tensor '{}' has shape {}, but the configuration asks for {}", tensor.name,
+                                 shape_text(tensor.shape), shape_text(shape)));
+}
+
+Format require_format(const FileTensor& tensor, const std::string& where) {
+  if (tensor.format) return *tensor.format;
+  throw Error(where, fmt::format("tensor '{}' is of type {}, which mxgpt cannot compute with", tensor.name, tensor.type),
+              "convert the model to another quantization");
+}
+
+}  // namespace
+
+Model::~Model() = default;
+
+std::unique_ptr<Model> Model::open(const std::filesystem::path& path) {
+  std::unique_ptr<Model> model(new Model);
+  model->path_ = path;
+  std::string where = path.string();
+  if (std::filesystem::is_directory(path)) {
+    model->checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(path));
+    const json::Node config = model->checkpoint_->config();
+    const std::string_view type = config["model_type"].string();
+    model->architecture_ = architecture_of_model_type(type);
+    if (!model->architecture_) {
+      config["model_type"].fail(fmt::format("is '{}'; mxgpt runs {}", type, known_architectures()));
+    }
+    model->config_ = model->architecture_->config_from_checkpoint(config);
+    model->config_.name = std::filesystem::canonical(path).filename().string();
+    where = config.path();
+  } else {
+    model->gguf_ = std::make_unique<GgufFile>(GgufFile::open(path));
+    const GgufMetadata& metadata = model->gguf_->metadata();
+    const std::string_view name = metadata.string("general.architecture");
+    model->architecture_ = architecture_of_gguf(name);
+    if (!model->architecture_) {
+      metadata.fail("general.architecture", fmt::format("is '{}'; mxgpt runs {}", name, known_architectures()));
+    }
+    model->config_ = model->architecture_->config_from_gguf(metadata);
+  }
+  model->config_.check(where);
+  return model;
+}
+
+HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
+  HostTensor tensor;
+  if (gguf_) {
+    const FileTensor& file = gguf_->tensors().at(spec.gguf_name(layer));
+    require_shape(file, spec.shape(config_), path_.string());
+    tensor = {require_format(file, path_.string()), file.shape, file.bytes, nullptr};
+  } else {
+    tensor = read_checkpoint(spec, layer);
+  }
+  if (spec.role == Role::vector && traits(tensor.format).block_elements != 1) {
+    throw Error(path_.string(), fmt::format("'{}' is quantized ({}), but norms and biases cannot be",
+                                            spec.gguf_name(layer), traits(tensor.format).name));
+  }
+  return aligned(std::move(tensor));
+}
+
+HostTensor Model::read_checkpoint(const TensorSpec& spec, int64_t layer) const {
+  const std::string name = spec.checkpoint_name(layer);
+  if (spec.layout.experts) return read_experts(spec, name);
+
+  const FileTensor& file = checkpoint_->tensors().at(name);
+  const Format format = require_format(file, path_.string());
+  std::vector<int64_t> shape = spec.shape(config_);
+  const int stride = spec.layout.row_stride;
+  if (stride == 1) {
+    require_shape(file, shape, path_.string());
+    return {format, file.shape, file.bytes, nullptr};
+  }
+  std::vector<int64_t> file_shape = shape;
+  file_shape.back() *= stride;
+  require_shape(file, file_shape, path_.string());
+  const size_t size = traits(format).block_bytes;
+  const int64_t elements = product(shape);
+  const Owned copy(elements * size);
+  for (int64_t i = 0; i < elements; ++i) {
+    std::memcpy(&copy.data[i * size], &file.bytes[(i * stride + spec.layout.row_start) * size], size);
+  }
+  return copy.tensor(format, std::move(shape));
+}
+
+HostTensor Model::read_experts(const TensorSpec& spec, const std::string& name) const {
+  const std::vector<int64_t> shape = spec.shape(config_);
+  const int64_t experts = shape[0], rows = shape[1], k = shape[2];
+  const int64_t start = spec.layout.row_start, stride = spec.layout.row_stride, file_rows = rows * stride;
+
+  if (const FileTensor* dense = checkpoint_->tensors().find(name)) {
+    // Unquantized fine-tunes: [experts, k, rows], so that x · W needs no transposition in their framework.
+    const Format format = require_format(*dense, path_.string());
+    require_shape(*dense, {experts, k, file_rows}, path_.string());
+    const size_t size = traits(format).block_bytes;
+    const Owned copy(experts * rows * k * size);
+#pragma omp parallel for collapse(2)
+    for (int64_t e = 0; e < experts; ++e) {
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = 0; i < k; ++i) {
+          std::memcpy(&copy.data[((e * rows + r) * k + i) * size],
+                      &dense->bytes[((e * k + i) * file_rows + start + r * stride) * size], size);
+        }
+      }
+    }
+    return copy.tensor(format, shape);
+  }
+
+  const FileTensor& blocks = checkpoint_->tensors().at(name + "_blocks");
+  const FileTensor& scales = checkpoint_->tensors().at(name + "_scales");
+  if (k % Mxfp4::kElements) {
+    throw Error(path_.string(), fmt::format("MXFP4 experts need rows in multiples of {}, not {}", Mxfp4::kElements, k));
+  }
+  const int64_t groups = k / Mxfp4::kElements;
+  require_shape(blocks, {experts, file_rows, groups, 16}, path_.string());
+  require_shape(scales, {experts, file_rows, groups}, path_.string());
+  if (blocks.type != "U8" || scales.type != "U8") {
+    throw Error(path_.string(), fmt::format("'{}_blocks' and '_scales' are {} and {}, not U8", name, blocks.type, scales.type));
+  }
+  const Owned copy(experts * rows * groups * sizeof(Mxfp4::Block));
+#pragma omp parallel for collapse(2)
+  for (int64_t e = 0; e < experts; ++e) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t from = (e * file_rows + start + r * stride) * groups;
+      auto* out = reinterpret_cast<Mxfp4::Block*>(copy.data.get()) + (e * rows + r) * groups;
+      for (int64_t g = 0; g < groups; ++g) {
+        mxfp4_from_checkpoint(reinterpret_cast<const uint8_t*>(&blocks.bytes[(from + g) * 16]),
+                              static_cast<uint8_t>(scales.bytes[from + g]), out[g]);
+      }
+    }
+  }
+  return copy.tensor(Format::mxfp4, shape);
+}
+
+const Weights& Model::weights() const {
+  std::call_once(load_once_, [this] {
+    weights_.layers.resize(config_.layers);
+    for (const TensorSpec& spec : architecture_->tensors) {
+      for (int64_t layer = 0; layer < (spec.per_layer() ? config_.layers : 1); ++layer) {
+        HostTensor host = read(spec, layer);
+        if (spec.role == Role::vector) host = to_f32(host);
+        spec.in(weights_, layer) = {.format = host.format,
+                                    .data = host.bytes.data(),
+                                    .slices = dim(config_, spec.slices),
+                                    .rows = dim(config_, spec.rows),
+                                    .k = dim(config_, spec.k)};
+        loaded_.push_back(std::move(host));
+      }
+    }
+  });
+  return weights_;
+}
+
+}  // namespace mxgpt

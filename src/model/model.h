@@ -1,0 +1,53 @@
+// A model opened from a GGUF file or a checkpoint directory: what it is, and its tensors one by one.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "io/gguf.h"
+#include "io/safetensors.h"
+#include "model/architecture.h"
+
+namespace mxgpt {
+
+/// Owns the mapped files and what had to be repacked; immutable once opened. Runners keep the weights'
+/// addresses, so a model outlives its runners.
+class Model {
+ public:
+  /// Opens without loading: the configuration is read and checked, weights stay in the file.
+  /// Throws Error for a path that is neither a GGUF file nor a checkpoint directory, an unknown
+  /// architecture, or a description that makes no sense.
+  static std::unique_ptr<Model> open(const std::filesystem::path& path);
+  ~Model();
+
+  const std::filesystem::path& path() const { return path_; }
+  const Architecture& architecture() const { return *architecture_; }
+  const Config& config() const { return config_; }
+  /// The file as a GGUF, or null if it is a checkpoint.
+  const GgufFile* gguf() const { return gguf_.get(); }
+
+  /// One tensor, its shape checked against the configuration. From a GGUF file, a view of the map; from a
+  /// checkpoint, a view where the layout is the same and a repacked copy where it is not.
+  HostTensor read(const TensorSpec& spec, int64_t layer) const;
+
+  /// All tensors in host memory, as the CPU backend uses them; vectors as f32. Loaded at the first call.
+  const Weights& weights() const;
+
+ private:
+  Model() = default;
+  HostTensor read_checkpoint(const TensorSpec& spec, int64_t layer) const;
+  HostTensor read_experts(const TensorSpec& spec, const std::string& name) const;
+
+  std::filesystem::path path_;
+  const Architecture* architecture_ = nullptr;
+  Config config_;
+  std::unique_ptr<GgufFile> gguf_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  mutable std::once_flag load_once_;
+  mutable Weights weights_;
+  mutable std::vector<HostTensor> loaded_;  ///< owners of what weights_ points at
+};
+
+}  // namespace mxgpt

@@ -1,0 +1,28 @@
+// A model ready to run on one backend: weights in place, working memory and KV cache allocated.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "backend/batch.h"
+#include "backend/ops.h"
+
+namespace mxgpt {
+
+class Model;
+
+struct RunnerOptions {
+  Precision precision = Precision::standard;
+  int64_t max_rows = 512;         ///< of a batch
+  int64_t max_logit_rows = 1;     ///< of a batch
+  int64_t pages[kKvGroups] = {};  ///< of the KV cache, by group; memory is committed as pages are first used
+};
+
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  /// Runs the batch and returns its logits, [logit_rows, vocabulary], valid until the next step.
+  virtual std::span<const float> step(const Batch& batch) = 0;
+};
+
+}  // namespace mxgpt

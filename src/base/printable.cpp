@@ -33,7 +33,7 @@ Character decode(std::string_view text) {
 }
 
 bool is_plain(uint32_t code) {
-  if (code < 0x20 || code == '\\' || (code >= 0x7f && code < 0xa0)) return false;
+  if (code < 0x20 || (code >= 0x7f && code < 0xa0)) return false;
   // Marks that reorder or hide what stands beside them, and the separators that end a line.
   return !(code == 0x061c || (code >= 0x200b && code <= 0x200f) ||
            (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) ||
@@ -54,8 +54,6 @@ std::string printable(std::string_view text, size_t limit) {
       out += "\\n";
     } else if (c.bytes && c.code == '\t') {
       out += "\\t";
-    } else if (c.bytes && c.code == '\\') {
-      out += "\\\\";
     } else if (c.bytes > 1) {
       fmt::format_to(std::back_inserter(out), "\\u{:04x}", c.code);
     } else {
@@ -64,6 +62,17 @@ std::string printable(std::string_view text, size_t limit) {
     text.remove_prefix(bytes);
   }
   return out;
+}
+
+std::string size_text(uint64_t bytes) {
+  if (bytes < 1000) return fmt::format("{} B", bytes);
+  constexpr std::string_view kUnits[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+  double value = static_cast<double>(bytes) / 1000;
+  size_t unit = 0;
+  // 999.95 would print as 1000.0 of the smaller unit.
+  while (value >= 999.95) value /= 1000, ++unit;
+  return fmt::format("{:.{}f} {}", value, kUnits[unit] == "kB" || kUnits[unit] == "MB" ? 1 : 2,
+                     kUnits[unit]);
 }
 
 }  // namespace mxgpt

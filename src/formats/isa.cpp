@@ -7,9 +7,7 @@
 
 namespace mxgpt {
 
-namespace {
-
-bool supported(Isa isa) {
+bool isa_supported(Isa isa) {
   switch (isa) {
     case Isa::scalar: return true;
     case Isa::avx2:
@@ -23,12 +21,14 @@ bool supported(Isa isa) {
   return false;
 }
 
+namespace {
+
 Isa choose() {
   if (const char* forced = std::getenv("MXGPT_ISA"); forced && *forced) {
     for (int i = 0; i < kIsaCount; ++i) {
       const Isa candidate = static_cast<Isa>(i);
       if (std::string_view(forced) != isa_name(candidate)) continue;
-      if (!supported(candidate)) {
+      if (!isa_supported(candidate)) {
         throw Error("MXGPT_ISA", std::string("this processor has no ") + forced, "unset it");
       }
       return candidate;
@@ -36,7 +36,7 @@ Isa choose() {
     throw Error("MXGPT_ISA", std::string("'") + forced + "' is not an instruction set",
                 "use scalar or avx2, or unset it");
   }
-  return supported(Isa::avx2) ? Isa::avx2 : Isa::scalar;
+  return isa_supported(Isa::avx2) ? Isa::avx2 : Isa::scalar;
 }
 
 }  // namespace

@@ -15,5 +15,7 @@ inline constexpr int kIsaCount = 2;
 /// (`scalar`, `avx2`). Read once. Throws Error if the variable asks for what the processor lacks.
 Isa isa();
 const char* isa_name(Isa isa);
+/// Whether this processor has it.
+bool isa_supported(Isa isa);
 
 }  // namespace mxgpt

@@ -1,0 +1,81 @@
+#include "formats/format.h"
+
+#include <set>
+
+#include "formats/support.h"
+
+namespace mxgpt {
+namespace {
+
+class FormatTest : public testing::TestWithParam<Format> {};
+
+TEST_P(FormatTest, IsFoundByTypeAndName) {
+  const FormatTraits& t = traits(GetParam());
+  EXPECT_EQ(format_of_ggml_type(t.ggml_type), GetParam());
+  EXPECT_EQ(format_of_name(t.name), GetParam());
+  std::string other_case(t.name);
+  for (char& c : other_case) c = static_cast<char>(std::isupper(c) ? std::tolower(c) : std::toupper(c));
+  EXPECT_EQ(format_of_name(other_case), GetParam());
+}
+
+TEST_P(FormatTest, HasAGeometryThatKernelsCanUse) {
+  const FormatTraits& t = traits(GetParam());
+  EXPECT_TRUE(t.block_elements == 1 || t.block_elements % kGroup == 0);
+  EXPECT_EQ(t.row_bytes(3 * t.block_elements), 3 * t.block_bytes);
+  for (Isa isa : present_isas()) EXPECT_NE(t.kernels[static_cast<int>(isa)], nullptr);
+}
+
+/// At b bits a weight no quantizer of a Gaussian has a relative squared error below 2^-2b (Shannon); a sound
+/// one is within a factor of 8. (How floating-point formats round is compared with numpy.)
+TEST_P(FormatTest, QuantizesWithSmallError) {
+  const FormatTraits& t = traits(GetParam());
+  if (!t.quantize || t.block_elements == 1) return;
+  Random random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> in(64 * 256);
+  for (auto& v : in) v = normal(random);
+  std::vector<std::byte> blocks(t.row_bytes(static_cast<int64_t>(in.size())));
+  t.quantize(in.data(), static_cast<int64_t>(in.size()), nullptr, blocks.data());
+  const std::vector<float> out = dequantized(GetParam(), blocks);
+  double error = 0, power = 0;
+  for (size_t i = 0; i < in.size(); ++i) {
+    error += std::pow(double{in[i]} - out[i], 2);
+    power += std::pow(double{in[i]}, 2);
+  }
+  const double bits = 8.0 * t.block_bytes / t.block_elements;
+  EXPECT_LT(error / power, 8 * std::pow(2.0, -2 * bits));
+}
+
+TEST_P(FormatTest, ZeroStaysZero) {
+  const FormatTraits& t = traits(GetParam());
+  if (!t.quantize) return;
+  const std::vector<float> zeros(512);
+  std::vector<std::byte> blocks(t.row_bytes(512));
+  t.quantize(zeros.data(), 512, nullptr, blocks.data());
+  for (float v : dequantized(GetParam(), blocks)) ASSERT_EQ(v, 0.0f);
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, FormatTest, testing::ValuesIn(all_formats()),
+                         [](const auto& info) { return std::string(traits(info.param).name); });
+
+TEST(FormatsTest, TypesAndNamesDiffer) {
+  std::set<uint32_t> types;
+  std::set<std::string_view> names;
+  for (Format format : all_formats()) {
+    types.insert(traits(format).ggml_type);
+    names.insert(traits(format).name);
+  }
+  EXPECT_EQ(types.size(), size_t{kFormatCount});
+  EXPECT_EQ(names.size(), size_t{kFormatCount});
+}
+
+TEST(FormatsTest, UnknownOnesAreEmpty) {
+  EXPECT_EQ(format_of_ggml_type(4), std::nullopt);  // Q4_2, long gone
+  EXPECT_EQ(format_of_ggml_type(0xffffffff), std::nullopt);
+  EXPECT_EQ(format_of_name(""), std::nullopt);
+  EXPECT_EQ(format_of_name("Q8"), std::nullopt);
+  EXPECT_EQ(format_of_name("Q8_00"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace mxgpt

@@ -1,0 +1,23 @@
+"""Code made for an instruction set stays in the files that are entered after the run-time check."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+OBJECTS = sorted((Path(os.environ["MXGPT_BUILD"]) / "src").rglob("*_avx2.cpp.o"))
+
+
+def test_there_are_some():
+    if os.uname().machine == "x86_64":
+        assert OBJECTS
+
+
+@pytest.mark.parametrize("path", OBJECTS, ids=lambda p: p.name)
+def test_shares_no_inline_functions(path):
+    """Of a weak symbol's copies the linker keeps any one; if that was made with AVX2, every processor runs it."""
+    symbols = subprocess.run(["nm", "-C", "--defined-only", path], capture_output=True, text=True, check=True)
+    shared = [line for line in symbols.stdout.splitlines()
+              if line[17:18] in "WVu" and "avx2" not in line.lower()]
+    assert not shared

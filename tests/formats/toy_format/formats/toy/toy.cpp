@@ -1,0 +1,3 @@
+#include "formats/toy/toy.h"
+
+MXGPT_DEFINE_FORMAT(toy, Toy, nullptr)

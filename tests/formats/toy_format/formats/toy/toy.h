@@ -1,0 +1,29 @@
+// A format that nobody uses: 64 signed bytes with one f16 scale and one f16 offset.
+#pragma once
+
+#include "formats/float_bits.h"
+#include "formats/scalar.h"
+
+namespace mxgpt {
+
+struct Toy {
+  struct Block {
+    uint16_t scale;   ///< f16
+    uint16_t offset;  ///< f16
+    int8_t q[64];
+  };
+  static_assert(sizeof(Block) == 68 && alignof(Block) == 2);
+
+  static constexpr std::string_view kName = "TOY";
+  static constexpr uint32_t kGgmlType = 1000;
+  static constexpr int kElements = 64;
+  static constexpr bool kOffset = true;
+
+  static void unpack(const Block& block, int group, Group& out) {
+    for (int i = 0; i < kGroup; ++i) out.q[i] = block.q[group * kGroup + i];
+    out.scale[0] = out.scale[1] = f16_to_f32(block.scale);
+    out.offset[0] = out.offset[1] = f16_to_f32(block.offset);
+  }
+};
+
+}  // namespace mxgpt

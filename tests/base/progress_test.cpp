@@ -1,0 +1,37 @@
+#include "base/progress.h"
+
+#include <gmock/gmock.h>
+
+namespace mxgpt {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr uint64_t kGB = 1'000'000'000;
+
+TEST(ProgressLine, SaysHowFarHowFastHowLong) {
+  EXPECT_EQ(progress_line("Hashing", 3 * kGB, 12 * kGB, 2.0, 0),
+            "Hashing 3.00 of 12.00 GB, 1.50 GB/s, 6 s left");
+  EXPECT_THAT(progress_line("Hashing", kGB, 101 * kGB, 1.0, 0), HasSubstr("1:40 min left"));
+  EXPECT_THAT(progress_line("Hashing", kGB, 7324 * kGB, 1.0, 0), HasSubstr("2:02 h left"));
+}
+
+TEST(ProgressLine, SurvivesTheEdges) {
+  EXPECT_THAT(progress_line("x", 0, 0, 0.0, 80), Not(HasSubstr("left")));
+  EXPECT_THAT(progress_line("x", 0, kGB, 0.0, 80), Not(HasSubstr("left")));
+  EXPECT_THAT(progress_line("x", 5, 5, 1.0, 80), Not(HasSubstr("left")));
+  EXPECT_THAT(progress_line("x", 1, UINT64_MAX, 1000.0, 200), HasSubstr("99:59 h left"));
+}
+
+TEST(ProgressLine, BarTakesTheRoomThatIsThere) {
+  EXPECT_THAT(progress_line("Hashing", kGB, 2 * kGB, 1.0, 60), Not(HasSubstr("━")));
+  const std::string half = progress_line("Hashing", kGB, 2 * kGB, 1.0, 200);
+  EXPECT_THAT(half, HasSubstr("━─"));
+  int filled = 0;
+  for (size_t at = 0; (at = half.find("━", at)) != half.npos; ++at) ++filled;
+  EXPECT_EQ(filled, 20);
+}
+
+}  // namespace
+}  // namespace mxgpt

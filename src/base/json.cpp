@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace mxgpt::json {
 
@@ -26,6 +27,11 @@ value parse(std::string_view text, std::string_view where) {
                 fmt::format("is not valid JSON: {} near byte {}", error.message(), used));
   }
   return parser.release();
+}
+
+value parse_file(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  return parse({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string());
 }
 
 namespace {

@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,7 +22,11 @@ inline constexpr int kMaxDepth = 64;
 /// The memory of the whole document is freed at once with the returned value.
 value parse(std::string_view text, std::string_view where);
 
-/// A value together with the path that leads to it ("tokenizer.json: model.vocab"), for reading documents
+/// Parses a whole file; errors name its path.
+value parse_file(const std::filesystem::path& path);
+
+/// A value together with the path that leads to it ("tokenizer.json: model.vocab"; the root's is
+/// "tokenizer.json:"), for reading documents
 /// whose shape is not trusted. Each accessor throws Error naming the path and what was expected.
 /// Cheap enough for structure, not meant for millions of leaves: take `array()` and read those directly.
 class Node {

@@ -99,4 +99,9 @@ int64_t Session::rewind_to_common_prefix(std::span<const int32_t> tokens) {
   return common;
 }
 
+void Session::reset() {
+  tokens_.clear();
+  keep(0);
+}
+
 }  // namespace mxgpt

@@ -41,6 +41,9 @@ class Session {
   /// the cache still holds all that is needed; returns its length.
   int64_t rewind_to_common_prefix(std::span<const int32_t> tokens);
 
+  /// Forgets the sequence.
+  void reset();
+
   int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
   int64_t context() const { return context_; }
 

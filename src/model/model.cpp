@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -85,7 +86,34 @@ std::unique_ptr<Model> Model::open(const std::filesystem::path& path) {
     model->config_ = model->architecture_->config_from_gguf(metadata);
   }
   model->config_.check(where);
+  model->read_stop_tokens();
   return model;
+}
+
+void Model::read_stop_tokens() {
+  const auto add = [&](int64_t token) {
+    if (std::find(stop_tokens_.begin(), stop_tokens_.end(), token) == stop_tokens_.end()) {
+      stop_tokens_.push_back(static_cast<int32_t>(token));
+    }
+  };
+  if (gguf_) {
+    for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+      if (gguf_->metadata().contains(key)) add(gguf_->metadata().integer(key, 0, INT32_MAX));
+    }
+    return;
+  }
+  const auto add_field = [&](const json::Node& node) {
+    const auto field = node.find("eos_token_id");
+    if (!field) return;
+    if (!field->raw().is_array()) return add(field->integer(0, INT32_MAX));
+    for (size_t i = 0; i < field->array().size(); ++i) add(field->at(i).integer(0, INT32_MAX));
+  };
+  const std::filesystem::path generation = checkpoint_->directory() / "generation_config.json";
+  if (std::filesystem::exists(generation)) {
+    const json::value document = json::parse_file(generation);
+    add_field({document, generation.string() + ":"});
+  }
+  if (stop_tokens_.empty()) add_field(checkpoint_->config());
 }
 
 HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {

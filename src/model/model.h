@@ -28,6 +28,9 @@ class Model {
   /// The file as a GGUF, or null if it is a checkpoint.
   const GgufFile* gguf() const { return gguf_.get(); }
 
+  /// Tokens that end an answer, as generation_config.json, config.json or the GGUF's tokenizer name them.
+  const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
+
   /// One tensor, its shape checked against the configuration. From a GGUF file, a view of the map; from a
   /// checkpoint, a view where the layout is the same and a repacked copy where it is not.
   HostTensor read(const TensorSpec& spec, int64_t layer) const;
@@ -37,12 +40,14 @@ class Model {
 
  private:
   Model() = default;
+  void read_stop_tokens();
   HostTensor read_checkpoint(const TensorSpec& spec, int64_t layer) const;
   HostTensor read_experts(const TensorSpec& spec, const std::string& name) const;
 
   std::filesystem::path path_;
   const Architecture* architecture_ = nullptr;
   Config config_;
+  std::vector<int32_t> stop_tokens_;
   std::unique_ptr<GgufFile> gguf_;
   std::unique_ptr<Checkpoint> checkpoint_;
   mutable std::once_flag load_once_;

@@ -1,0 +1,210 @@
+// `mxgpt run`: one answer, a chat, or a completion of raw text.
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <iostream>
+#include <iterator>
+#include <random>
+
+#include "apps/chat.h"
+#include "apps/command.h"
+#include "apps/model_option.h"
+#include "apps/terminal.h"
+#include "base/error.h"
+#include "text/stop_strings.h"
+
+namespace mxgpt::apps {
+
+namespace {
+
+struct Options {
+  ModelOption model;
+  std::string prompt;
+  bool raw = false;
+  bool stats = false;
+  Precision precision = Precision::standard;
+  int64_t context = 0;
+  std::string tools, effort = "medium";
+  std::vector<std::string> biases;  // ID=BIAS
+  ChatOptions chat;
+  bool has_seed = false;
+};
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  return fmt::format("{:%Y-%m-%d}", fmt::localtime(now));
+}
+
+std::unordered_map<int32_t, double> parse_biases(const std::vector<std::string>& biases) {
+  std::unordered_map<int32_t, double> result;
+  for (const std::string& entry : biases) {
+    int token = 0, used = 0;
+    double bias = 0;
+    if (std::sscanf(entry.c_str(), "%d=%lf%n", &token, &bias, &used) != 2 || used != static_cast<int>(entry.size())) {
+      throw Error("--logit-bias", fmt::format("'{}' is not ID=BIAS", entry), "write for example 1234=-100");
+    }
+    result[token] = bias;
+  }
+  return result;
+}
+
+void print_stats(const Generation& g, const SamplingParams& sampling) {
+  const auto rate = [](int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; };
+  const int64_t computed = g.prompt_tokens - g.reused_tokens;
+  // The first token of the answer comes with the prompt.
+  fmt::print(stderr, "prompt {} tokens ({} reused), {:.0f} tok/s; answer {} tokens, {:.1f} tok/s; seed {}\n", g.prompt_tokens,
+             g.reused_tokens, rate(computed, g.prompt_seconds), g.answer_tokens,
+             rate(std::max<int64_t>(g.answer_tokens - 1, 0), g.answer_seconds), sampling.seed);
+}
+
+/// What to say when an answer did not end by itself.
+std::string_view note(Ended ended) {
+  switch (ended) {
+    case Ended::stopped: return "";
+    case Ended::max_tokens: return "[cut off at --max-tokens]";
+    case Ended::context_full: return "[the context is full; raise --ctx or start anew]";
+    case Ended::cancelled: return "[interrupted]";
+  }
+  return "";
+}
+
+Generation complete_raw(const Options& options, const std::shared_ptr<const Tokenizer>& tokenizer,
+                        const Model& model, Session& session) {
+  const std::vector<int32_t> prompt = tokenizer->encode(options.prompt, {.add_special_tokens = true});
+  StreamDecoder decoder(tokenizer);
+  StopStrings stops(options.chat.stops);
+  const std::vector<int32_t>& ends = model.stop_tokens();
+  const Generation result = generate(session, prompt, options.chat.generate, [&](int32_t token) {
+    if (std::find(ends.begin(), ends.end(), token) != ends.end()) return false;
+    print_text(stops.push(decoder.push(token)));
+    return !stops.stopped();
+  });
+  print_text(stops.push(decoder.finish()));
+  print_text(stops.finish());
+  print_text("\n");
+  return result;
+}
+
+/// Reads the user's lines until the end of input.
+void converse(Chat& chat, const Options& options) {
+  fmt::print("{}Ask something. /new starts over, Ctrl-C stops an answer, Ctrl-D leaves.{}\n", dim_on(), dim_off());
+  std::string line;
+  while (read_line("> ", line)) {
+    CtrlC::clear();
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    if (line == "/new") {
+      chat.restart();
+      continue;
+    }
+    try {
+      const Generation result = chat.ask(line);
+      if (result.ended != Ended::stopped) fmt::print("{}{}{}\n", dim_on(), note(result.ended), dim_off());
+      if (options.stats) print_stats(result, options.chat.generate.sampling);
+    } catch (const Error& error) {
+      fmt::print(stderr, "{}\n", error.what());
+    }
+  }
+  fmt::print("\n");
+}
+
+int run_model(Options& options) {
+  SamplingParams& sampling = options.chat.generate.sampling;
+  sampling.logit_bias = parse_biases(options.biases);
+  if (!options.has_seed) sampling.seed = std::random_device()();
+  options.chat.setup.date = today();
+  options.chat.setup.effort = *harmony::effort_from_name(options.effort);
+  if (!options.tools.empty()) {
+    const json::value tools = json::parse_file(options.tools);
+    options.chat.setup.functions = harmony::functions_from_json({tools, options.tools + ":"});
+  }
+  const bool interactive = options.prompt.empty() && stdin_is_terminal() && !options.raw;
+  if (options.prompt.empty() && !interactive) {
+    options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+    while (options.prompt.ends_with('\n') && !options.raw) options.prompt.pop_back();
+    if (options.prompt.empty()) throw Error("prompt", "is empty", "give it as an argument or on standard input");
+  }
+
+  const auto model = options.model.open();
+  const auto tokenizer = Tokenizer::load(options.model.location());
+  if (tokenizer->vocab_size() > model->config().vocabulary) {
+    throw Error(options.model.location().string(),
+                fmt::format("its tokenizer has {} tokens but its embedding only {}", tokenizer->vocab_size(),
+                            model->config().vocabulary));
+  }
+  sampling.check(model->config().vocabulary);
+  Session session(*model, {.precision = options.precision, .context = options.context});
+
+  const CtrlC ctrl_c;
+  options.chat.generate.cancelled = CtrlC::pressed;
+  if (options.raw) {
+    const Generation result = complete_raw(options, tokenizer, *model, session);
+    if (options.stats) print_stats(result, sampling);
+    return kOk;
+  }
+  Chat chat(session, tokenizer, model->stop_tokens(), options.chat);
+  if (interactive) {
+    converse(chat, options);
+    return kOk;
+  }
+  const Generation result = chat.ask(options.prompt);
+  if (result.ended != Ended::stopped) fmt::print(stderr, "{}\n", note(result.ended));
+  if (options.stats) print_stats(result, sampling);
+  return result.ended == Ended::cancelled ? 128 + SIGINT : kOk;
+}
+
+}  // namespace
+
+std::function<int()> run(CLI::App& command) {
+  auto options = std::make_shared<Options>();
+  Options& o = *options;
+  SamplingParams& sampling = o.chat.generate.sampling;
+  o.chat.generate.max_tokens = 4096;
+
+  command.footer(
+      "Examples:\n"
+      "  mxgpt run \"What is the capital of Norway?\"\n"
+      "  mxgpt run                                  chat with the shipped model\n"
+      "  mxgpt run -m gpt-oss-20b.gguf --effort high --show-reasoning\n"
+      "  echo \"Once upon a time\" | mxgpt run --raw --max-tokens 50");
+  command.add_option("prompt", o.prompt, "What to ask; without it a chat begins, or standard input is read")
+      ->type_name("TEXT");
+  o.model.declare(command);
+  command.add_flag("--raw", o.raw, "Complete the prompt as plain text, without a chat format");
+  command.add_option("--ctx", o.context, "Longest conversation in tokens (default: the model's, at most 32768)")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))->type_name("N");
+  declare_precision(command, o.precision);
+  command.add_flag("--stats", o.stats, "Print tokens per second at the end");
+
+  command.add_option("--system", o.chat.setup.instructions, "Instructions for the model")->type_name("TEXT")->group("Chat");
+  command.add_option("--effort", o.effort, "How much it reasons: low, medium or high")
+      ->check(CLI::IsMember({"low", "medium", "high"}).description(""))->type_name("LEVEL")->capture_default_str()->group("Chat");
+  command.add_flag("--show-reasoning", o.chat.show_reasoning, "Print the reasoning, dimmed, before the answer")->group("Chat");
+  command.add_option("--tools", o.tools, "JSON file with functions the model may call, as OpenAI's API takes them")
+      ->type_name("FILE")->group("Chat");
+
+  command.add_option("--max-tokens", o.chat.generate.max_tokens, "End an answer after this many tokens; 0 for no limit")
+      ->check(CLI::NonNegativeNumber)->type_name("N")->capture_default_str()->group("Answer");
+  command.add_option("--stop", o.chat.stops, "End the answer before this text; may be given several times")
+      ->type_name("TEXT")->allow_extra_args(false)->group("Answer");
+  const auto number = [&](const char* name, auto& value, const char* help) {
+    command.add_option(name, value, help)->type_name("X")->capture_default_str()->group("Sampling");
+  };
+  number("--temperature", sampling.temperature, "0 takes the most likely token, 2 is wild");
+  number("--top-k", sampling.top_k, "Draw among the k most likely tokens; 0 among all");
+  number("--top-p", sampling.top_p, "Draw among the fewest tokens whose probabilities reach this sum");
+  number("--min-p", sampling.min_p, "Draw among tokens with at least this share of the best one's probability");
+  number("--repetition-penalty", sampling.repetition_penalty, "Above 1 discourages tokens of prompt and answer");
+  number("--presence-penalty", sampling.presence_penalty, "Above 0 discourages tokens already in the answer");
+  number("--frequency-penalty", sampling.frequency_penalty, "Above 0 discourages tokens by their count in the answer");
+  command.add_option("--seed", sampling.seed, "Same seed, same answer (default: a new one each time)")
+      ->type_name("N")->group("Sampling")->each([options](const std::string&) { options->has_seed = true; });
+  command.add_option("--logit-bias", o.biases, "Add BIAS to a token's logit: ID=BIAS; may be given several times")
+      ->type_name("ID=BIAS")->allow_extra_args(false)->group("Sampling");
+  return [options] { return run_model(*options); };
+}
+
+}  // namespace mxgpt::apps

@@ -1,0 +1,72 @@
+#include "apps/terminal.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+namespace mxgpt::apps {
+
+namespace {
+volatile std::sig_atomic_t interrupted = 0;
+struct sigaction previous;
+
+bool styled() { return stdout_is_terminal() && std::getenv("NO_COLOR") == nullptr; }
+}  // namespace
+
+bool stdin_is_terminal() { return ::isatty(STDIN_FILENO); }
+bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO); }
+
+std::string_view dim_on() { return styled() ? "\x1b[2m" : ""; }
+std::string_view dim_off() { return styled() ? "\x1b[22m" : ""; }
+
+void print_text(std::string_view text) {
+  if (stdout_is_terminal()) {
+    for (const char c : text) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte >= 0x20 ? byte != 0x7f : c == '\n' || c == '\t') std::fputc(c, stdout);
+    }
+  } else {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+  }
+  std::fflush(stdout);
+}
+
+CtrlC::CtrlC() {
+  interrupted = 0;
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  // No SA_RESTART: a blocked read returns, so that the prompt can be shown anew.
+  ::sigaction(SIGINT, &action, &previous);
+}
+
+CtrlC::~CtrlC() { ::sigaction(SIGINT, &previous, nullptr); }
+
+bool CtrlC::pressed() { return interrupted; }
+void CtrlC::clear() { interrupted = 0; }
+
+bool read_line(std::string_view prompt, std::string& line) {
+  if (stdin_is_terminal()) {
+    fmt::print("{}", prompt);
+    std::fflush(stdout);
+  }
+  line.clear();
+  while (true) {
+    char c;
+    const ssize_t got = ::read(STDIN_FILENO, &c, 1);
+    if (got < 0 && errno == EINTR) {
+      fmt::print("\n");
+      line.clear();
+      return true;
+    }
+    if (got <= 0) return !line.empty();
+    if (c == '\n') return true;
+    line += c;
+  }
+}
+
+}  // namespace mxgpt::apps

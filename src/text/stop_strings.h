@@ -1,0 +1,29 @@
+// Ends an answer at the first of some strings, in text that arrives in pieces.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mxgpt {
+
+class StopStrings {
+ public:
+  /// Empty strings are ignored.
+  explicit StopStrings(std::vector<std::string> stops);
+
+  /// The text that is certain not to be part of a stop string. After a stop string is complete, the text
+  /// before it comes back, stopped() is true, and everything later is swallowed.
+  std::string push(std::string_view piece);
+  /// What was held back because a stop string could have begun there.
+  std::string finish();
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::vector<std::string> stops_;
+  size_t longest_ = 0;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+}  // namespace mxgpt

@@ -47,7 +47,10 @@ std::string_view kind_name(const value& v) {
 }
 }  // namespace
 
-void Node::fail(const std::string& what) const { throw Error(path_, what); }
+void Node::fail(const std::string& what) const {
+  // Of a whole document the path is "file:", and Error adds its own colon.
+  throw Error(path_.ends_with(':') ? path_.substr(0, path_.size() - 1) : path_, what);
+}
 
 Node Node::operator[](std::string_view key) const {
   const auto* found = object().if_contains(key);

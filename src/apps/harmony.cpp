@@ -5,6 +5,7 @@
 #include <string>
 
 #include "apps/command.h"
+#include "base/error.h"
 #include "base/json.h"
 #include "text/harmony/encoding.h"
 #include "text/harmony/parser.h"
@@ -32,9 +33,13 @@ template <typename F>
 int for_each_line(F line) {
   std::string text;
   for (size_t number = 1; std::getline(std::cin, text); ++number) {
-    const std::string where = fmt::format("standard input, line {}:", number);
-    const json::value value = json::parse(text, where.substr(0, where.size() - 1));
-    std::cout << line(json::Node(value, where)) << std::endl;
+    const std::string where = fmt::format("standard input, line {}", number);
+    const json::value value = json::parse(text, where);
+    try {
+      std::cout << line(json::Node(value, "input")) << std::endl;
+    } catch (const Error& e) {
+      throw Error(where, e.what());
+    }
   }
   return kOk;
 }

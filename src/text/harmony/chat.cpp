@@ -54,14 +54,10 @@ Conversation begin_chat(const ChatSetup& setup) {
     developer.tools["functions"] = {"functions", std::nullopt, setup.functions};
 
   Conversation chat;
-  const auto add = [&chat](Role role, Content content) {
-    Message& message = chat.messages.emplace_back();
-    message.role = role;
-    message.contents.push_back(std::move(content));
-  };
-  add(Role::kSystem, std::move(system));
-  if (developer.instructions || !developer.tools.empty())
-    add(Role::kDeveloper, std::move(developer));
+  chat.messages.push_back(make_message(Role::kSystem, std::move(system)));
+  if (developer.instructions || !developer.tools.empty()) {
+    chat.messages.push_back(make_message(Role::kDeveloper, std::move(developer)));
+  }
   return chat;
 }
 
@@ -80,7 +76,7 @@ std::vector<ToolDescription> functions_from_json(const json::Node& node) {
 
 Message tool_result(const Message& call, std::string text) {
   MXGPT_CHECK(call.is_tool_call(), "role {}", role_name(call.role));
-  Message result = text_message(Role::kTool, std::move(text));
+  Message result = make_message(Role::kTool, std::move(text));
   result.name = call.recipient;
   result.recipient = role_name(Role::kAssistant);
   result.channel = call.channel;

@@ -187,6 +187,11 @@ std::optional<ReasoningEffort> effort_from_name(std::string_view name) {
   return std::nullopt;
 }
 
+bool Message::is_tool_call() const {
+  return role == Role::kAssistant && recipient && !recipient->starts_with(kConstrainMarker) &&
+         *recipient != "all" && !role_from_name(*recipient);
+}
+
 std::string Message::text() const {
   std::string joined;
   for (const Content& content : contents) {
@@ -195,10 +200,10 @@ std::string Message::text() const {
   return joined;
 }
 
-Message text_message(Role role, std::string text) {
+Message make_message(Role role, Content content) {
   Message message;
   message.role = role;
-  message.contents.emplace_back(std::move(text));
+  message.contents.push_back(std::move(content));
   return message;
 }
 

@@ -76,17 +76,15 @@ struct Message {
   std::optional<std::string> content_type;  ///< "<|constrain|>json", "code"
   std::vector<Content> contents;
 
-  /// Whether the assistant calls a tool. The recipient alone does not tell: openai-harmony, and so
-  /// our parser, reads the lone content type of `<|channel|>final <|constrain|>json` as a
-  /// recipient.
-  bool is_tool_call() const {
-    return role == Role::kAssistant && recipient && !recipient->starts_with(kConstrainMarker);
-  }
+  /// Whether the assistant calls a tool. A recipient alone does not tell: it may be a role, and
+  /// openai-harmony, hence our parser, reads the lone content type of `<|channel|>final
+  /// <|constrain|>json` as a recipient.
+  bool is_tool_call() const;
   /// The text contents joined.
   std::string text() const;
 };
 
-Message text_message(Role role, std::string text);
+Message make_message(Role role, Content content);
 
 struct Conversation {
   std::vector<Message> messages;

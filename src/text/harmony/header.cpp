@@ -32,14 +32,27 @@ std::vector<std::string_view> split_words(std::string_view text) {
   }
 }
 
-// The run of characters that names are made of.
+// The run of characters that names are made of; where it is not empty it is a header word.
 std::string_view leading_name(std::string_view text) {
-  const auto end = std::find_if_not(text.begin(), text.end(), [](unsigned char c) {
+  text = text.substr(0, kMaxHeaderWord);
+  const auto end = std::find_if_not(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c < 0x80 &&
-            std::string_view("_-.:/+").find(static_cast<char>(c)) != std::string_view::npos);
+           std::string_view("_-.:/+").find(c) != std::string_view::npos;
   });
   return text.substr(0, static_cast<size_t>(end - text.begin()));
+}
+
+// What is taken off the front of a header without <|message|>.
+bool take(std::string_view& text, std::string_view prefix) {
+  if (!text.starts_with(prefix)) return false;
+  text.remove_prefix(prefix.size());
+  return true;
+}
+
+std::string_view take_name(std::string_view& text) {
+  const std::string_view name = leading_name(text);
+  text.remove_prefix(name.size());
+  return name;
 }
 
 void skip_blanks(std::string_view& text) {
@@ -107,10 +120,46 @@ void read_target(const std::vector<std::string_view>& words, Message& message) {
   }
 }
 
+void take_role(std::string_view& text, std::optional<Role> implied, Message& message) {
+  std::string_view rest = text;
+  skip_blanks(rest);
+  const std::string_view word = rest.substr(0, rest.find_first_of(kBlanks));
+  Message author;
+  if (!read_role(word, author) || (implied && author.role != *implied)) return;
+  message.role = author.role;
+  message.name = author.name;
+  text = rest.substr(word.size());
+}
+
+// "finally, it ends" is text; "finalSure" and "final Sure" are a channel and text.
+void take_known_channel(std::string_view& text, Message& message) {
+  for (const std::string_view channel : kKnownChannels) {
+    std::string_view rest = text;
+    if (!take(rest, channel) || (!rest.empty() && rest.front() >= 'a' && rest.front() <= 'z'))
+      continue;
+    message.channel = channel;
+    text = rest;
+    return;
+  }
+}
+
+// "to=functions.f", and after it the content types that come without a marker.
+void take_target(std::string_view& text, Message& message) {
+  if (!take(text, kTo)) return;
+  const std::string_view recipient = take_name(text);
+  if (!recipient.empty()) message.recipient = recipient;
+  skip_blanks(text);
+  const std::string_view type = leading_name(text);
+  if (type != "json" && type != "code") return;
+  message.content_type = take_name(text);
+  skip_blanks(text);
+}
+
 }  // namespace
 
 bool is_header_word(std::string_view word) {
-  return !word.empty() && word.find("<|") == std::string_view::npos && !word.starts_with(kTo) &&
+  return !word.empty() && word.size() <= kMaxHeaderWord &&
+         word.find("<|") == std::string_view::npos && !word.starts_with(kTo) &&
          std::none_of(word.begin(), word.end(),
                       [](unsigned char c) { return c <= ' ' || c == 0x7f; });
 }
@@ -190,7 +239,7 @@ Message read_header_tolerantly(const HeaderText& header, std::optional<Role> imp
     const bool is_name = leading_name(word) == word;
     if (word.starts_with(kTo)) {
       word.remove_prefix(kTo.size());
-      if (!is_header_word(word)) word = leading_name(word);
+      if (!is_header_word(word)) word = leading_name(word);  // cut at what may not stand there
       if (!word.empty()) message.recipient = word;
     } else if (is_name && word.find('.') != std::string_view::npos) {
       if (!message.recipient) message.recipient = word;
@@ -211,49 +260,17 @@ Message read_unended_header(const HeaderText& header, std::optional<Role> implie
   Message message;
   message.role = Role::kAssistant;
   std::string content;
-  for (size_t i = 0; i < header.segments().size(); ++i) {
-    const auto& [marker, text] = header.segments()[i];
+  for (const auto& [marker, text] : header.segments()) {
     std::string_view rest = text;
     if (marker == Marker::kNone) {
-      const auto words = split_words(rest);
-      Message author;
-      if (!words.empty() && read_role(words.front(), author) &&
-          (!implied || author.role == *implied)) {
-        message = std::move(author);
-        rest.remove_prefix(
-            static_cast<size_t>(words.front().data() + words.front().size() - text.data()));
-      }
+      take_role(rest, implied, message);
     } else if (marker == Marker::kChannel) {
-      for (const std::string_view channel : kKnownChannels) {
-        // "finally, …" is text, "finalSure" and "final Sure" are a channel and text.
-        const bool known = rest.starts_with(channel) &&
-                           !(rest.size() > channel.size() && rest[channel.size()] >= 'a' &&
-                             rest[channel.size()] <= 'z');
-        if (!known) continue;
-        message.channel = channel;
-        rest.remove_prefix(channel.size());
-        break;
-      }
+      take_known_channel(rest, message);
     } else {
-      const std::string_view type = leading_name(rest);
-      message.content_type = fmt::format("{}{}", kConstrainMarker, type);
-      rest.remove_prefix(type.size());
+      message.content_type = fmt::format("{}{}", kConstrainMarker, take_name(rest));
     }
     skip_blanks(rest);
-    if (content.empty() && rest.starts_with(kTo)) {
-      rest.remove_prefix(kTo.size());
-      const std::string_view recipient = leading_name(rest);
-      if (is_header_word(recipient)) message.recipient = recipient;
-      rest.remove_prefix(recipient.size());
-      skip_blanks(rest);
-      for (const std::string_view type : {"json", "code"}) {
-        if (leading_name(rest) != type) continue;
-        message.content_type = type;
-        rest.remove_prefix(type.size());
-        skip_blanks(rest);
-        break;
-      }
-    }
+    if (content.empty()) take_target(rest, message);
     content += rest;
   }
   message.contents.emplace_back(std::move(content));

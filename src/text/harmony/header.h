@@ -12,8 +12,9 @@
 
 namespace mxgpt::harmony {
 
-/// Whether a name, recipient or channel can stand in a header: not empty, no blanks or control
-/// characters, no "<|", and no "to=" in front, which would make it a recipient.
+/// Whether a name, recipient or channel can stand in a header: 1 to kMaxHeaderWord bytes, no blanks
+/// or control characters, no "<|", and no "to=" in front, which would make it a recipient.
+inline constexpr size_t kMaxHeaderWord = 256;
 bool is_header_word(std::string_view word);
 /// The same of a tool's name. It stands where other messages have their role, so "system" or
 /// "user:eve" would forge one.

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs what is missing and runs the whole test suite; 2 cores need about half an hour from nothing.
+#   scripts/test.sh          everything
+#   scripts/test.sh --fast   the release build only, without sanitizers and fuzzing
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+case ${1:-} in
+  '' | --fast) ;;
+  *) die "test.sh: '$1' is not known; say nothing, or --fast" ;;
+esac
+
+results=()
+failed=0
+
+# stage NAME COMMAND…: runs it and notes how it went. A stage that fails does not keep the others from running.
+stage() {
+  local name=$1 began=$SECONDS outcome=passed
+  shift
+  say "$name"
+  # A subshell, so that a failed build ends the stage only.
+  ("$@") || outcome=FAILED
+  [[ $outcome == passed ]] || failed=1
+  results+=("$(printf '%-6s %4d s  %s' "$outcome" $((SECONDS - began)) "$name")")
+}
+
+run_ctest() {
+  ctest --preset "$@" -j "$(nproc)" --output-on-failure --no-tests=error </dev/null
+}
+
+release() {
+  configure release -DMXGPT_TESTS=ON -DMXGPT_BENCH=ON
+  build release
+  run_ctest release
+}
+
+# The programs under AddressSanitizer and UBSan. The Python tests stay with the release build: their time goes
+# into the comparison with other packages, and what they reach of our code the programs reach too.
+debug() {
+  configure debug
+  build debug
+  run_ctest debug -E '\.py$'
+}
+
+fuzz() {
+  configure fuzz
+  build fuzz
+  run_ctest fuzz
+}
+
+scripts/setup.sh tests
+stage 'release build and all tests' release
+if [[ ${1:-} == --fast ]]; then
+  results+=('SKIPPED         sanitizers and fuzzing: run scripts/test.sh without --fast')
+else
+  stage 'tests under AddressSanitizer and UBSan' debug
+  stage 'fuzz targets, each for a bounded time' fuzz
+fi
+
+printf '\n'
+printf '%s\n' "${results[@]}"
+if ((failed)); then
+  printf 'scripts/test.sh: FAILED after %d s\n' "$SECONDS"
+  exit 1
+fi
+printf 'scripts/test.sh: all passed in %d s\n' "$SECONDS"

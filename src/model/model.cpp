@@ -116,93 +116,93 @@ void Model::read_stop_tokens() {
   if (stop_tokens_.empty()) add_field(checkpoint_->config());
 }
 
-HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
-  HostTensor tensor;
-  if (gguf_) {
-    const FileTensor& file = gguf_->tensors().at(spec.gguf_name(layer));
-    require_shape(file, spec.shape(config_), path_.string());
-    tensor = {require_format(file, path_.string()), file.shape, file.bytes, nullptr};
-  } else {
-    tensor = read_checkpoint(spec, layer);
-  }
-  if (spec.role == Role::vector && traits(tensor.format).block_elements != 1) {
-    throw Error(path_.string(), fmt::format("'{}' is quantized ({}), but norms and biases cannot be",
-                                            spec.gguf_name(layer), traits(tensor.format).name));
-  }
-  return aligned(std::move(tensor));
-}
-
-HostTensor Model::read_checkpoint(const TensorSpec& spec, int64_t layer) const {
-  const std::string name = spec.checkpoint_name(layer);
-  if (spec.layout.experts) return read_experts(spec, name);
-
-  const FileTensor& file = checkpoint_->tensors().at(name);
-  const Format format = require_format(file, path_.string());
-  std::vector<int64_t> shape = spec.shape(config_);
-  const int stride = spec.layout.row_stride;
-  if (stride == 1) {
-    require_shape(file, shape, path_.string());
-    return {format, file.shape, file.bytes, nullptr};
-  }
-  std::vector<int64_t> file_shape = shape;
-  file_shape.back() *= stride;
-  require_shape(file, file_shape, path_.string());
-  const size_t size = traits(format).block_bytes;
-  const int64_t elements = product(shape);
-  const Owned copy(elements * size);
-  for (int64_t i = 0; i < elements; ++i) {
-    std::memcpy(&copy.data[i * size], &file.bytes[(i * stride + spec.layout.row_start) * size], size);
-  }
-  return copy.tensor(format, std::move(shape));
-}
-
-HostTensor Model::read_experts(const TensorSpec& spec, const std::string& name) const {
+Model::Source Model::find(const TensorSpec& spec, int64_t layer) const {
+  const std::string where = path_.string();
   const std::vector<int64_t> shape = spec.shape(config_);
-  const int64_t experts = shape[0], rows = shape[1], k = shape[2];
-  const int64_t start = spec.layout.row_start, stride = spec.layout.row_stride, file_rows = rows * stride;
+  const auto whole = [&](const FileTensor& tensor, const std::vector<int64_t>& file_shape) {
+    require_shape(tensor, file_shape, where);
+    const Format format = require_format(tensor, where);
+    if (spec.role == Role::vector && traits(format).block_elements != 1) {
+      throw Error(where, fmt::format("'{}' is quantized ({}), but norms and biases cannot be", tensor.name, tensor.type));
+    }
+    return Source{.format = format, .data = &tensor};
+  };
+  if (gguf_) return whole(gguf_->tensors().at(spec.gguf_name(layer)), shape);
 
-  if (const FileTensor* dense = checkpoint_->tensors().find(name)) {
-    // Unquantized fine-tunes: [experts, k, rows], so that x · W needs no transposition in their framework.
-    const Format format = require_format(*dense, path_.string());
-    require_shape(*dense, {experts, k, file_rows}, path_.string());
-    const size_t size = traits(format).block_bytes;
+  const std::string name = spec.checkpoint_name(layer);
+  const FileTensors& tensors = checkpoint_->tensors();
+  const int64_t stride = spec.layout.row_stride;
+  if (!spec.layout.experts) {
+    std::vector<int64_t> file_shape = shape;
+    file_shape.back() *= stride;
+    return whole(tensors.at(name), file_shape);
+  }
+
+  const int64_t experts = shape[0], file_rows = shape[1] * stride, k = shape[2];
+  // Unquantized fine-tunes: [experts, k, rows], so that x · W needs no transposition in their framework.
+  if (const FileTensor* dense = tensors.find(name)) return whole(*dense, {experts, k, file_rows});
+  const FileTensor& blocks = tensors.at(name + "_blocks");
+  const FileTensor& scales = tensors.at(name + "_scales");
+  if (k % Mxfp4::kElements) {
+    throw Error(where, fmt::format("MXFP4 experts need rows in multiples of {}, not {}", Mxfp4::kElements, k));
+  }
+  require_shape(blocks, {experts, file_rows, k / Mxfp4::kElements, 16}, where);
+  require_shape(scales, {experts, file_rows, k / Mxfp4::kElements}, where);
+  if (blocks.type != "U8" || scales.type != "U8") {
+    throw Error(where, fmt::format("'{}_blocks' and '_scales' are {} and {}, not U8", name, blocks.type, scales.type));
+  }
+  return {.format = Format::mxfp4, .data = &blocks, .scales = &scales};
+}
+
+Format Model::stored_format(const TensorSpec& spec, int64_t layer) const { return find(spec, layer).format; }
+
+HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
+  const Source source = find(spec, layer);
+  std::vector<int64_t> shape = spec.shape(config_);
+  const int64_t start = spec.layout.row_start, stride = spec.layout.row_stride;
+  const std::span<const std::byte> bytes = source.data->bytes;
+  const size_t size = traits(source.format).block_bytes;
+
+  if (checkpoint_ && spec.layout.experts) {
+    const int64_t experts = shape[0], rows = shape[1], k = shape[2], file_rows = rows * stride;
+    if (source.scales) {
+      const int64_t groups = k / Mxfp4::kElements;
+      const Owned copy(experts * rows * groups * sizeof(Mxfp4::Block));
+#pragma omp parallel for collapse(2)
+      for (int64_t e = 0; e < experts; ++e) {
+        for (int64_t r = 0; r < rows; ++r) {
+          const int64_t from = (e * file_rows + start + r * stride) * groups;
+          auto* out = reinterpret_cast<Mxfp4::Block*>(copy.data.get()) + (e * rows + r) * groups;
+          for (int64_t g = 0; g < groups; ++g) {
+            mxfp4_from_checkpoint(reinterpret_cast<const uint8_t*>(&bytes[(from + g) * 16]),
+                                  static_cast<uint8_t>(source.scales->bytes[from + g]), out[g]);
+          }
+        }
+      }
+      return copy.tensor(source.format, std::move(shape));
+    }
     const Owned copy(experts * rows * k * size);
 #pragma omp parallel for collapse(2)
     for (int64_t e = 0; e < experts; ++e) {
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t i = 0; i < k; ++i) {
           std::memcpy(&copy.data[((e * rows + r) * k + i) * size],
-                      &dense->bytes[((e * k + i) * file_rows + start + r * stride) * size], size);
+                      &bytes[((e * k + i) * file_rows + start + r * stride) * size], size);
         }
       }
     }
-    return copy.tensor(format, shape);
+    return copy.tensor(source.format, std::move(shape));
   }
 
-  const FileTensor& blocks = checkpoint_->tensors().at(name + "_blocks");
-  const FileTensor& scales = checkpoint_->tensors().at(name + "_scales");
-  if (k % Mxfp4::kElements) {
-    throw Error(path_.string(), fmt::format("MXFP4 experts need rows in multiples of {}, not {}", Mxfp4::kElements, k));
-  }
-  const int64_t groups = k / Mxfp4::kElements;
-  require_shape(blocks, {experts, file_rows, groups, 16}, path_.string());
-  require_shape(scales, {experts, file_rows, groups}, path_.string());
-  if (blocks.type != "U8" || scales.type != "U8") {
-    throw Error(path_.string(), fmt::format("'{}_blocks' and '_scales' are {} and {}, not U8", name, blocks.type, scales.type));
-  }
-  const Owned copy(experts * rows * groups * sizeof(Mxfp4::Block));
-#pragma omp parallel for collapse(2)
-  for (int64_t e = 0; e < experts; ++e) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t from = (e * file_rows + start + r * stride) * groups;
-      auto* out = reinterpret_cast<Mxfp4::Block*>(copy.data.get()) + (e * rows + r) * groups;
-      for (int64_t g = 0; g < groups; ++g) {
-        mxfp4_from_checkpoint(reinterpret_cast<const uint8_t*>(&blocks.bytes[(from + g) * 16]),
-                              static_cast<uint8_t>(scales.bytes[from + g]), out[g]);
-      }
+  if (checkpoint_ && stride != 1) {
+    const int64_t elements = product(shape);
+    const Owned copy(elements * size);
+    for (int64_t i = 0; i < elements; ++i) {
+      std::memcpy(&copy.data[i * size], &bytes[(i * stride + start) * size], size);
     }
+    return copy.tensor(source.format, std::move(shape));
   }
-  return copy.tensor(Format::mxfp4, shape);
+  return aligned({source.format, std::move(shape), bytes, nullptr});
 }
 
 const Weights& Model::weights() const {

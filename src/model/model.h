@@ -34,6 +34,8 @@ class Model {
   /// One tensor, its shape checked against the configuration. From a GGUF file, a view of the map; from a
   /// checkpoint, a view where the layout is the same and a repacked copy where it is not.
   HostTensor read(const TensorSpec& spec, int64_t layer) const;
+  /// The format that read() gives. Throws what read() would, but touches no weights.
+  Format stored_format(const TensorSpec& spec, int64_t layer) const;
 
   /// All tensors in host memory, as the CPU backend uses them; vectors as f32. Loaded at the first call.
   const Weights& weights() const;
@@ -41,8 +43,14 @@ class Model {
  private:
   Model() = default;
   void read_stop_tokens();
-  HostTensor read_checkpoint(const TensorSpec& spec, int64_t layer) const;
-  HostTensor read_experts(const TensorSpec& spec, const std::string& name) const;
+
+  /// The tensors of the file that one of the model's is made of, their types and shapes checked.
+  struct Source {
+    Format format;
+    const FileTensor* data;
+    const FileTensor* scales = nullptr;  ///< of MXFP4 in checkpoints, whose `data` are the blocks
+  };
+  Source find(const TensorSpec& spec, int64_t layer) const;
 
   std::filesystem::path path_;
   const Architecture* architecture_ = nullptr;

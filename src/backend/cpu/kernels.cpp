@@ -6,11 +6,17 @@ namespace mxgpt::cpu {
 extern const CpuKernels kernels_avx2;
 #endif
 
-const CpuKernels& cpu_kernels() {
+const CpuKernels* cpu_kernels(Isa isa) {
+  switch (isa) {
+    case Isa::scalar: return &kKernels;
+    case Isa::avx2:
 #if defined(__x86_64__)
-  if (isa() == Isa::avx2) return kernels_avx2;
+      return &kernels_avx2;
+#else
+      return nullptr;
 #endif
-  return kKernels;
+  }
+  return nullptr;
 }
 
 }  // namespace mxgpt::cpu

@@ -37,8 +37,10 @@ struct CpuKernels {
   void (*attend)(const AttendHeads&);
 };
 
+/// Null where the build lacks the instruction set; whether the processor has it is the caller's to know.
+const CpuKernels* cpu_kernels(Isa isa);
 /// Those of the instruction set that isa() chose.
-const CpuKernels& cpu_kernels();
+inline const CpuKernels& cpu_kernels() { return *cpu_kernels(isa()); }
 
 /// Most query heads that can share a KV head, and the largest head: stack buffers have these sizes.
 inline constexpr int kMaxGroup = 64;

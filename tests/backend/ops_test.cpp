@@ -1,0 +1,348 @@
+// The CPU backend's ops against double precision, for batches that mix prefill and decode; and each row's
+// independence of the rows beside it, bit for bit.
+#include "backend/cpu/backend.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+namespace mxgpt::cpu {
+namespace {
+
+std::vector<float> randoms(int64_t n, uint32_t seed, float scale = 1) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> result(n);
+  for (float& x : result) x = normal(generator);
+  return result;
+}
+
+/// A weight in any format, with the values it stands for.
+struct Weight {
+  std::vector<std::byte> bytes;
+  std::vector<float> values;
+  Tensor tensor;
+
+  Weight(Format format, int64_t slices, int64_t rows, int64_t k, uint32_t seed) {
+    const auto source = randoms(slices * rows * k, seed, 1 / std::sqrt(static_cast<float>(k)));
+    bytes.resize(traits(format).row_bytes(slices * rows * k));
+    traits(format).quantize(source.data(), slices * rows * k, nullptr, bytes.data());
+    values.resize(source.size());
+    traits(format).dequantize(bytes.data(), slices * rows * k, values.data());
+    tensor = {format, bytes.data(), slices, rows, k};
+  }
+  double at(int64_t slice, int64_t row, int64_t i) const { return values[(slice * tensor.rows + row) * tensor.k + i]; }
+};
+
+Weight vector_weight(int64_t slices, int64_t n, uint32_t seed) { return Weight(Format::f32, slices, 1, n, seed); }
+
+constexpr int64_t kHidden = 96, kHeads = 6, kKvHeads = 2, kHeadDim = 20, kExperts = 5, kTopK = 3, kInter = 64;
+constexpr Limits kLimits{.rows = 64, .hidden = kHidden, .widest = kHeads * kHeadDim, .experts = kExperts, .top_k = kTopK, .intermediate = kInter};
+
+std::vector<double> normed(const float* x, const Weight& weight) {
+  double squares = 0;
+  for (int64_t i = 0; i < kHidden; ++i) squares += double{x[i]} * x[i];
+  const double scale = 1 / std::sqrt(squares / kHidden + 1e-5);
+  std::vector<double> h(kHidden);
+  for (int64_t i = 0; i < kHidden; ++i) h[i] = x[i] * scale * weight.values[i];
+  return h;
+}
+
+std::vector<double> linear(const std::vector<double>& x, const Weight& w, const Weight* bias, int64_t slice = 0) {
+  std::vector<double> y(w.tensor.rows);
+  for (int64_t r = 0; r < w.tensor.rows; ++r) {
+    for (int64_t i = 0; i < w.tensor.k; ++i) y[r] += x[i] * w.at(slice, r, i);
+    if (bias) y[r] += bias->values[slice * w.tensor.rows + r];
+  }
+  return y;
+}
+
+/// A batch of `tokens` rows of one sequence, positions from `first`.
+struct SimpleBatch {
+  std::vector<int32_t> tokens, positions, sequences, pages;
+  Batch batch;
+  SimpleBatch(int64_t rows, int64_t first = 0) : tokens(rows), positions(rows), sequences(rows), pages(64) {
+    std::iota(tokens.begin(), tokens.end(), 3);
+    std::iota(positions.begin(), positions.end(), static_cast<int32_t>(first));
+    std::iota(pages.begin(), pages.end(), 0);
+    batch = {.tokens = tokens, .positions = positions, .sequences = sequences};
+    batch.tables[0] = batch.tables[1] = {pages.data(), static_cast<int64_t>(pages.size())};
+  }
+};
+
+class ExpertFormats : public testing::TestWithParam<Format> {};
+INSTANTIATE_TEST_SUITE_P(Formats, ExpertFormats, testing::Values(Format::f32, Format::bf16, Format::mxfp4, Format::q8_0),
+                         [](const auto& info) { return std::string(traits(info.param).name); });
+
+struct ExpertsLayer {
+  Weight norm = vector_weight(1, kHidden, 1), router{Format::f32, 1, kExperts, kHidden, 2};
+  Weight router_bias = vector_weight(1, kExperts, 3);
+  Weight gate, up, down;
+  Weight gate_bias = vector_weight(kExperts, kInter, 4), up_bias = vector_weight(kExperts, kInter, 5);
+  Weight down_bias = vector_weight(kExperts, kHidden, 6);
+  explicit ExpertsLayer(Format format)
+      : gate(format, kExperts, kInter, kHidden, 7), up(format, kExperts, kInter, kHidden, 8), down(format, kExperts, kHidden, kInter, 9) {}
+
+  void run(Backend& backend, float* x) const {
+    backend.norm_route_experts_residual({.norm = {norm.tensor}, .router = {router.tensor, router_bias.tensor},
+                                         .gate = {gate.tensor, gate_bias.tensor}, .up = {up.tensor, up_bias.tensor},
+                                         .down = {down.tensor, down_bias.tensor}, .top_k = kTopK, .x = x});
+  }
+  std::vector<double> expected(const float* x) const {
+    const auto h = normed(x, norm);
+    const auto logits = linear(h, router, &router_bias);
+    std::vector<int> order(kExperts);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+    double total = 0;
+    for (int s = 0; s < kTopK; ++s) total += std::exp(logits[order[s]]);
+    std::vector<double> y(x, x + kHidden);
+    for (int s = 0; s < kTopK; ++s) {
+      const int e = order[s];
+      auto g = linear(h, gate, &gate_bias, e);
+      const auto u = linear(h, up, &up_bias, e);
+      for (int64_t i = 0; i < kInter; ++i) {
+        const double gi = std::min(g[i], 7.0), ui = std::clamp(u[i], -7.0, 7.0);
+        g[i] = (ui + 1) * gi / (1 + std::exp(-1.702 * gi));
+      }
+      const auto d = linear(g, down, &down_bias, e);
+      for (int64_t i = 0; i < kHidden; ++i) y[i] += std::exp(logits[e]) / total * d[i];
+    }
+    return y;
+  }
+};
+
+TEST_P(ExpertFormats, EqualDoubleInExactPrecision) {
+  const ExpertsLayer layer(GetParam());
+  for (const int64_t rows : {1, 2, 9, 33}) {
+    Backend backend(kLimits, Precision::exact);
+    const SimpleBatch batch(rows);
+    backend.begin(batch.batch);
+    auto x = randoms(rows * kHidden, 20);
+    const auto before = x;
+    layer.run(backend, x.data());
+    for (int64_t row = 0; row < rows; ++row) {
+      const auto expected = layer.expected(&before[row * kHidden]);
+      for (int64_t i = 0; i < kHidden; ++i) EXPECT_NEAR(x[row * kHidden + i], expected[i], 2e-5) << rows << " " << row;
+    }
+  }
+}
+
+TEST_P(ExpertFormats, StayNearInDefaultPrecision) {
+  const ExpertsLayer layer(GetParam());
+  Backend backend(kLimits, Precision::standard);
+  const SimpleBatch batch(33);
+  backend.begin(batch.batch);
+  auto x = randoms(33 * kHidden, 21);
+  const auto before = x;
+  layer.run(backend, x.data());
+  double error = 0, size = 0;
+  for (int64_t row = 0; row < 33; ++row) {
+    const auto expected = layer.expected(&before[row * kHidden]);
+    for (int64_t i = 0; i < kHidden; ++i) {
+      const double change = expected[i] - before[row * kHidden + i];
+      error += std::pow(x[row * kHidden + i] - expected[i], 2);
+      size += change * change;
+    }
+  }
+  EXPECT_LE(error / size, 5e-4);  // NUMERICS.md: normalized mean squared error of a reduced-precision path
+}
+
+TEST_P(ExpertFormats, ARowDoesNotDependOnItsNeighbours) {
+  const ExpertsLayer layer(GetParam());
+  for (const Precision precision : {Precision::exact, Precision::standard}) {
+    Backend backend(kLimits, precision);
+    const SimpleBatch together(29), alone(1);
+    const auto before = randoms(29 * kHidden, 22);
+    auto x = before;
+    backend.begin(together.batch);
+    layer.run(backend, x.data());
+    for (int64_t row = 0; row < 29; ++row) {
+      std::vector<float> one(&before[row * kHidden], &before[(row + 1) * kHidden]);
+      backend.begin(alone.batch);
+      layer.run(backend, one.data());
+      EXPECT_EQ(std::memcmp(one.data(), &x[row * kHidden], kHidden * sizeof(float)), 0) << row;
+    }
+  }
+}
+
+TEST(Experts, EqualLogitsChooseTheLowerExpert) {
+  ExpertsLayer layer(Format::f32);
+  std::fill(layer.router.values.begin(), layer.router.values.end(), 0);
+  std::memset(layer.router.bytes.data(), 0, layer.router.bytes.size());
+  std::memset(layer.router_bias.bytes.data(), 0, layer.router_bias.bytes.size());
+  std::fill(layer.router_bias.values.begin(), layer.router_bias.values.end(), 0);
+  Backend backend(kLimits, Precision::exact);
+  const SimpleBatch batch(1);
+  backend.begin(batch.batch);
+  auto x = randoms(kHidden, 23);
+  const auto expected = layer.expected(x.data());
+  layer.run(backend, x.data());
+  for (int64_t i = 0; i < kHidden; ++i) EXPECT_NEAR(x[i], expected[i], 2e-5);
+}
+
+struct AttentionLayer {
+  Weight norm = vector_weight(1, kHidden, 1);
+  Weight q{Format::bf16, 1, kHeads * kHeadDim, kHidden, 2}, k{Format::bf16, 1, kKvHeads * kHeadDim, kHidden, 3};
+  Weight v{Format::bf16, 1, kKvHeads * kHeadDim, kHidden, 4}, o{Format::f16, 1, kHidden, kHeads * kHeadDim, 5};
+  Weight q_bias = vector_weight(1, kHeads * kHeadDim, 6), k_bias = vector_weight(1, kKvHeads * kHeadDim, 7);
+  Weight v_bias = vector_weight(1, kKvHeads * kHeadDim, 8), o_bias = vector_weight(1, kHidden, 9);
+  Weight sinks = vector_weight(1, kHeads, 10);
+  std::vector<float> frequencies;
+  std::vector<std::byte> keys, values;
+  KvLayer kv;
+
+  AttentionLayer() : keys(64 * kKvHeads * kPageTokens * kHeadDim * 4), values(keys.size()) {
+    for (int64_t i = 0; i < kHeadDim / 2; ++i) frequencies.push_back(static_cast<float>(std::pow(100.0, -2.0 * static_cast<double>(i) / kHeadDim)));
+    kv = {KvGroup::window, Format::f32, keys.data(), values.data()};
+  }
+
+  /// x += attention; x is [rows, hidden].
+  void run(Backend& backend, const Batch& batch, int64_t window, std::vector<float>& x) {
+    const int64_t rows = batch.rows();
+    std::vector<float> cos(rows * kHeadDim / 2), sin(cos.size()), queries(rows * kHeads * kHeadDim), attended(queries.size());
+    backend.begin(batch);
+    backend.rotations({.rope = {frequencies.data(), 1.25f}, .head_dim = kHeadDim, .cos = cos.data(), .sin = sin.data()});
+    backend.norm_qkv_rope_store({.x = x.data(), .norm = {norm.tensor}, .q = {q.tensor, q_bias.tensor}, .k = {k.tensor, k_bias.tensor},
+                                 .v = {v.tensor, v_bias.tensor}, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = kHeadDim,
+                                 .cos = cos.data(), .sin = sin.data(), .kv = kv, .q_out = queries.data()});
+    backend.attend({.q = queries.data(), .heads = kHeads, .kv_heads = kKvHeads, .head_dim = kHeadDim, .kv = kv, .window = window,
+                    .sinks = sinks.tensor, .out = attended.data()});
+    backend.project_residual({.in = attended.data(), .linear = {o.tensor, o_bias.tensor}, .x = x.data()});
+  }
+
+  /// One sequence, all at once, in double with a dense mask.
+  std::vector<double> expected(const std::vector<float>& x, int64_t window) const {
+    const int64_t rows = static_cast<int64_t>(x.size()) / kHidden;
+    std::vector<std::vector<double>> qs, ks, vs;
+    const auto rotate = [&](std::vector<double>& heads, int64_t position) {
+      for (size_t h = 0; h < heads.size(); h += kHeadDim) {
+        for (int64_t i = 0; i < kHeadDim / 2; ++i) {
+          const double angle = static_cast<double>(position) * frequencies[i], c = 1.25 * std::cos(angle), s = 1.25 * std::sin(angle);
+          double& a = heads[h + i];
+          double& b = heads[h + i + kHeadDim / 2];
+          std::tie(a, b) = std::make_pair(a * c - b * s, b * c + a * s);
+        }
+      }
+    };
+    for (int64_t row = 0; row < rows; ++row) {
+      const auto h = normed(&x[row * kHidden], norm);
+      qs.push_back(linear(h, q, &q_bias));
+      ks.push_back(linear(h, k, &k_bias));
+      vs.push_back(linear(h, v, &v_bias));
+      rotate(qs.back(), row);
+      rotate(ks.back(), row);
+    }
+    std::vector<double> result(x.begin(), x.end());
+    for (int64_t row = 0; row < rows; ++row) {
+      std::vector<double> attended(kHeads * kHeadDim);
+      for (int64_t head = 0; head < kHeads; ++head) {
+        const int64_t kv_head = head / (kHeads / kKvHeads);
+        std::vector<double> weights(rows);
+        double total = std::exp(static_cast<double>(sinks.values[head]));
+        for (int64_t at = 0; at < rows; ++at) {
+          if (at > row || (window && row - at >= window)) continue;
+          double score = 0;
+          for (int64_t d = 0; d < kHeadDim; ++d) score += qs[row][head * kHeadDim + d] * ks[at][kv_head * kHeadDim + d];
+          total += weights[at] = std::exp(score / std::sqrt(static_cast<double>(kHeadDim)));
+        }
+        for (int64_t at = 0; at < rows; ++at) {
+          for (int64_t d = 0; d < kHeadDim; ++d) attended[head * kHeadDim + d] += weights[at] / total * vs[at][kv_head * kHeadDim + d];
+        }
+      }
+      const auto projected = linear(attended, o, &o_bias);
+      for (int64_t i = 0; i < kHidden; ++i) result[row * kHidden + i] += projected[i];
+    }
+    return result;
+  }
+};
+
+class Windows : public testing::TestWithParam<int64_t> {};
+INSTANTIATE_TEST_SUITE_P(Keys, Windows, testing::Values(0, 1, 5, 31, 32, 33, 40));
+
+TEST_P(Windows, AttentionEqualsADenseMaskInDouble) {
+  AttentionLayer layer;
+  Backend backend(kLimits, Precision::exact);
+  const SimpleBatch batch(50);
+  const auto before = randoms(50 * kHidden, 30);
+  auto x = before;
+  layer.run(backend, batch.batch, GetParam(), x);
+  const auto expected = layer.expected(before, GetParam());
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], expected[i], 2e-5) << i / kHidden;
+}
+
+TEST_P(Windows, TwoSequencesInMixedStepsGiveTheSameBits) {
+  const auto a = randoms(50 * kHidden, 31), b = randoms(20 * kHidden, 32);
+  AttentionLayer alone;
+  Backend backend(kLimits, Precision::exact);
+  auto whole_a = a, whole_b = b;
+  alone.run(backend, SimpleBatch(50).batch, GetParam(), whole_a);
+  alone.run(backend, SimpleBatch(20).batch, GetParam(), whole_b);
+
+  // Sequence 0 in pieces of 33, 1, 16; sequence 1 in 7, 12, 1; pages handed out crosswise.
+  AttentionLayer mixed;
+  const std::vector<int32_t> pages{5, 2, -1, 3, -1, -1};
+  int64_t at[2] = {0, 0};
+  const int64_t steps[][2] = {{33, 7}, {1, 12}, {16, 1}};
+  for (const auto& step : steps) {
+    std::vector<int32_t> tokens, positions, sequences;
+    std::vector<float> x;
+    for (int s = 0; s < 2; ++s) {
+      for (int64_t i = 0; i < step[s]; ++i) {
+        tokens.push_back(0);
+        positions.push_back(static_cast<int32_t>(at[s] + i));
+        sequences.push_back(s);
+      }
+      const auto& source = s == 0 ? a : b;
+      x.insert(x.end(), source.begin() + at[s] * kHidden, source.begin() + (at[s] + step[s]) * kHidden);
+    }
+    Batch batch{.tokens = tokens, .positions = positions, .sequences = sequences};
+    batch.tables[1] = {pages.data(), 3};
+    mixed.run(backend, batch, GetParam(), x);
+    const float* got = x.data();
+    for (int s = 0; s < 2; ++s) {
+      const auto& whole = s == 0 ? whole_a : whole_b;
+      EXPECT_EQ(std::memcmp(got, &whole[at[s] * kHidden], step[s] * kHidden * sizeof(float)), 0);
+      got += step[s] * kHidden;
+      at[s] += step[s];
+    }
+  }
+}
+
+TEST(Embed, LooksUpRowsOfEveryFormat) {
+  for (int f = 0; f < kFormatCount; ++f) {
+    const auto format = static_cast<Format>(f);
+    if (!traits(format).quantize) continue;
+    const int64_t k = 256;
+    const Weight table(format, 1, 10, k, 40);
+    Backend backend({.rows = 4, .hidden = k, .widest = k}, Precision::standard);
+    const SimpleBatch batch(4);
+    backend.begin(batch.batch);
+    std::vector<float> x(4 * k);
+    backend.embed({.table = table.tensor, .x = x.data()});
+    for (int64_t i = 0; i < 4 * k; ++i) EXPECT_EQ(x[i], static_cast<float>(table.at(0, 3 + i / k, i % k)));
+  }
+}
+
+TEST(NormLogits, OnlyForTheRowsThatWantThem) {
+  const Weight norm = vector_weight(1, kHidden, 50), head(Format::bf16, 1, 77, kHidden, 51);
+  Backend backend(kLimits, Precision::exact);
+  SimpleBatch batch(9);
+  const std::vector<int32_t> wanted{2, 8};
+  batch.batch.logit_rows = wanted;
+  backend.begin(batch.batch);
+  const auto x = randoms(9 * kHidden, 52);
+  std::vector<float> logits(2 * 77);
+  backend.norm_logits({.x = x.data(), .norm = {norm.tensor}, .head = {head.tensor, {}}, .logits = logits.data()});
+  for (int i = 0; i < 2; ++i) {
+    const auto expected = linear(normed(&x[wanted[i] * kHidden], norm), head, nullptr);
+    for (int r = 0; r < 77; ++r) EXPECT_NEAR(logits[i * 77 + r], expected[r], 1e-5);
+  }
+}
+
+}  // namespace
+}  // namespace mxgpt::cpu

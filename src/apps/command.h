@@ -20,13 +20,17 @@ struct Command {
 
 std::function<int()> detokenize(CLI::App& command);
 std::function<int()> harmony(CLI::App& command);
+std::function<int()> inspect(CLI::App& command);
 std::function<int()> logits(CLI::App& command);
 std::function<int()> run(CLI::App& command);
 std::function<int()> tokenize(CLI::App& command);
+std::function<int()> verify(CLI::App& command);
 
 inline constexpr Command kCommands[] = {
     {"run", "Answer a prompt, chat, or complete text", run},
     {"logits", "Write log-probabilities for given token ids", logits},
+    {"inspect", "Show what a model file says of itself", inspect},
+    {"verify", "Check a model's files by SHA-256", verify},
     {"tokenize", "Turn text into token ids", tokenize},
     {"detokenize", "Turn token ids into text", detokenize},
     {"harmony", "Render conversations to Harmony tokens, or parse tokens into messages", harmony},

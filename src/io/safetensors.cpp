@@ -277,7 +277,10 @@ Checkpoint Checkpoint::open(const std::filesystem::path& directory) {
                 "name a checkpoint directory or a GGUF file");
   }
   checkpoint.config_ = read_json(config);
-  checkpoint.config_where_ = config.string() + ":";
+  const auto generation_config = directory / "generation_config.json";
+  if (std::filesystem::exists(generation_config)) {
+    checkpoint.generation_config_ = read_json(generation_config);
+  }
 
   const auto single = directory / "model.safetensors";
   if (std::filesystem::exists(single)) {

@@ -47,7 +47,11 @@ class Checkpoint {
   static Checkpoint open(const std::filesystem::path& directory);
 
   /// For reading config.json; valid until this object is moved.
-  json::Node config() const { return {config_, config_where_}; }
+  json::Node config() const { return {config_, (directory_ / "config.json").string() + ":"}; }
+  /// Likewise generation_config.json; an empty object if there is none.
+  json::Node generation_config() const {
+    return {generation_config_, (directory_ / "generation_config.json").string() + ":"};
+  }
   /// Of all shards.
   const FileTensors& tensors() const { return tensors_; }
   /// Whether there is such a file is for the reader to see.
@@ -59,7 +63,7 @@ class Checkpoint {
 
   std::filesystem::path directory_;
   json::value config_;
-  std::string config_where_;
+  json::value generation_config_ = json::object();
   std::vector<SafetensorsFile> shards_;
   FileTensors tensors_;
 };

@@ -1,0 +1,415 @@
+// mxgpt inspect: what a model file says of itself, for people and as JSON.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/command.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/printable.h"
+#include "io/gguf.h"
+#include "io/safetensors.h"
+#include "text/tokenizer/tokenizer.h"
+#include "text/unicode.h"
+
+namespace mxgpt::apps {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kShownElements = 6;     // of an array
+constexpr size_t kShownCharacters = 80;  // of a string
+
+struct SpecialToken {
+  int64_t id;
+  std::string token;
+};
+
+struct TokenizerFacts {
+  std::string kind;
+  std::string pre_tokenizer;  // empty if the file does not name one
+  size_t vocabulary = 0;
+  std::optional<SpecialToken> bos;
+  std::vector<SpecialToken> eos;  // any of them ends an answer
+};
+
+struct Entry {
+  std::string key;
+  std::string type;  // empty in JSON files
+  std::string text;  // shortened
+};
+
+struct Report {
+  std::string path;
+  std::string format;
+  std::string architecture;
+  std::string name;
+  std::optional<TokenizerFacts> tokenizer;
+  std::string tokenizer_problem;  // why there are no facts
+  std::optional<int64_t> context;
+  std::vector<Entry> metadata;
+  json::object metadata_json;
+  const FileTensors* tensors;
+};
+
+std::string valid_utf8(std::string_view text) {
+  std::string out;
+  unicode::append_replacing_invalid(out, text);
+  return out;
+}
+
+json::value to_json(const GgufScalar& scalar) {
+  return std::visit(
+      [](const auto& v) -> json::value {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, std::string_view>) {
+          return json::value(valid_utf8(v));
+        } else if constexpr (std::is_same_v<T, double>) {
+          return std::isfinite(v) ? json::value(v) : json::value(nullptr);
+        } else {
+          return json::value(v);
+        }
+      },
+      scalar);
+}
+
+json::value to_json(const GgufValue& value) {
+  if (!value.is_array) return to_json(value.elements(1)[0]);
+  json::array array;
+  array.reserve(value.size);
+  for (const GgufScalar& element : value.elements(value.size)) array.push_back(to_json(element));
+  return array;
+}
+
+/// A string bare, or quoted where it is one of many.
+std::string string_text(std::string_view s, bool quoted) {
+  const std::string safe = printable(s, kShownCharacters);
+  return quoted ? fmt::format("\"{}\"", safe) : safe;
+}
+
+std::string array_text(const std::vector<std::string>& shown, size_t size) {
+  return fmt::format("[{}{}]", fmt::join(shown, ", "), shown.size() < size ? ", …" : "");
+}
+
+std::string scalar_text(const GgufScalar& scalar, bool quoted) {
+  return std::visit(
+      [&](const auto& v) {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, std::string_view>) {
+          return string_text(v, quoted);
+        } else if constexpr (std::is_same_v<T, double>) {
+          return fmt::format("{:.7g}", v);
+        } else {
+          return fmt::format("{}", v);
+        }
+      },
+      scalar);
+}
+
+std::string value_text(const GgufValue& value) {
+  if (!value.is_array) return scalar_text(value.elements(1)[0], false);
+  std::vector<std::string> shown;
+  for (const GgufScalar& element : value.elements(kShownElements))
+    shown.push_back(scalar_text(element, true));
+  return array_text(shown, value.size);
+}
+
+std::string value_text(const json::value& value, bool quoted) {
+  if (value.is_string()) return string_text(value.get_string(), quoted);
+  if (!value.is_array()) return printable(json::serialize(value), kShownCharacters);
+  const json::array& array = value.get_array();
+  std::vector<std::string> shown;
+  for (size_t i = 0; i < std::min(array.size(), kShownElements); ++i) {
+    shown.push_back(value_text(array[i], true));
+  }
+  return array_text(shown, array.size());
+}
+
+/// Nested objects become keys with dots. The depth of JSON is limited, so is that of the recursion.
+void flatten(const json::object& object, const std::string& prefix, std::vector<Entry>& out) {
+  for (const auto& [key, value] : object) {
+    const std::string path = prefix + printable(key);
+    if (value.is_object() && !value.get_object().empty()) {
+      flatten(value.get_object(), path + ".", out);
+    } else {
+      out.push_back({path, "", value_text(value, false)});
+    }
+  }
+}
+
+TokenizerFacts gguf_tokenizer(const GgufMetadata& metadata) {
+  const GgufStrings tokens = metadata.strings("tokenizer.ggml.tokens");
+  TokenizerFacts facts;
+  facts.kind = metadata.string("tokenizer.ggml.model");
+  facts.pre_tokenizer = metadata.string_or("tokenizer.ggml.pre", "");
+  facts.vocabulary = tokens.size();
+  const auto special = [&](std::string_view key) {
+    SpecialToken token{metadata.integer(key, 0, UINT32_MAX), "not in the vocabulary"};
+    auto at = tokens.begin();
+    for (int64_t i = 0; i < token.id && at != tokens.end(); ++i) ++at;
+    if (at != tokens.end()) token.token = *at;
+    return token;
+  };
+  if (metadata.contains("tokenizer.ggml.bos_token_id"))
+    facts.bos = special("tokenizer.ggml.bos_token_id");
+  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+    if (metadata.contains(key)) facts.eos.push_back(special(key));
+  }
+  return facts;
+}
+
+TokenizerFacts checkpoint_tokenizer(const Checkpoint& checkpoint) {
+  const auto tokenizer = Tokenizer::load(checkpoint.tokenizer_path());
+  TokenizerFacts facts;
+  facts.kind = tokenizer->kind();
+  facts.vocabulary = static_cast<size_t>(tokenizer->vocab_size());
+  const auto special = [&](const json::Node& id) {
+    const int64_t number = id.integer(0, INT32_MAX);
+    const std::string_view token = tokenizer->id_to_token(static_cast<TokenId>(number));
+    return SpecialToken{number, token.empty() ? "not in the vocabulary" : std::string(token)};
+  };
+  // generation_config.json, where there is one, knows more ends than config.json.
+  for (const json::Node& node : {checkpoint.generation_config(), checkpoint.config()}) {
+    if (const auto bos = node.find("bos_token_id"); bos && !facts.bos) facts.bos = special(*bos);
+    const auto eos = node.find("eos_token_id");
+    if (!eos || !facts.eos.empty()) continue;
+    if (eos->raw().is_array()) {
+      for (size_t i = 0; i < eos->array().size(); ++i) facts.eos.push_back(special(eos->at(i)));
+    } else {
+      facts.eos.push_back(special(*eos));
+    }
+  }
+  return facts;
+}
+
+/// A tokenizer that cannot be understood is reported, and the rest shown all the same.
+template <class Read>
+void read_tokenizer(Report& report, const Read& read) {
+  try {
+    report.tokenizer = read();
+  } catch (const Error& e) {
+    report.tokenizer_problem = e.what();
+  }
+}
+
+Report report_gguf(const GgufFile& file) {
+  const GgufMetadata& metadata = file.metadata();
+  Report report;
+  report.format = fmt::format("GGUF version {}", file.version());
+  report.architecture = metadata.string_or("general.architecture", "");
+  report.name = metadata.string_or("general.name", "");
+  const std::string context_key = report.architecture + ".context_length";
+  if (metadata.contains(context_key)) report.context = metadata.integer(context_key, 0, INT64_MAX);
+  if (metadata.contains("tokenizer.ggml.model")) {
+    read_tokenizer(report, [&] { return gguf_tokenizer(metadata); });
+  }
+  for (const auto& [key, value] : metadata.entries()) {
+    report.metadata.push_back({printable(key), value.type_text(), value_text(value)});
+    report.metadata_json[valid_utf8(key)] = to_json(value);
+  }
+  report.tensors = &file.tensors();
+  return report;
+}
+
+Report report_checkpoint(const Checkpoint& checkpoint) {
+  const json::Node config = checkpoint.config();
+  Report report;
+  report.format = "checkpoint";
+  report.architecture = config.string_or("model_type", "");
+  if (config.find("max_position_embeddings")) {
+    report.context = config["max_position_embeddings"].integer(0, INT64_MAX);
+  }
+  if (fs::exists(checkpoint.tokenizer_path())) {
+    read_tokenizer(report, [&] { return checkpoint_tokenizer(checkpoint); });
+  }
+  flatten(config.object(), "", report.metadata);
+  report.metadata_json = config.object();
+  report.tensors = &checkpoint.tensors();
+  return report;
+}
+
+Report report_safetensors(const SafetensorsFile& file) {
+  Report report;
+  report.format = "safetensors";
+  for (const auto& [key, value] : file.metadata()) {
+    report.metadata.push_back({printable(key), "", string_text(value, false)});
+    report.metadata_json[key] = value;
+  }
+  report.tensors = &file.tensors();
+  return report;
+}
+
+struct Total {
+  size_t tensors = 0;
+  uint64_t bytes = 0;
+};
+
+std::map<std::string, Total> totals(const FileTensors& tensors) {
+  std::map<std::string, Total> out;
+  for (const FileTensor& tensor : tensors) {
+    Total& total = out[tensor.type];
+    ++total.tensors;
+    total.bytes += tensor.bytes.size();
+  }
+  return out;
+}
+
+json::value to_json(const SpecialToken& token) {
+  return {{"id", token.id}, {"token", valid_utf8(token.token)}};
+}
+
+void print_json(const Report& report) {
+  json::object out{{"path", valid_utf8(report.path)},
+                   {"format", report.format},
+                   {"architecture", valid_utf8(report.architecture)}};
+  if (!report.name.empty()) out["name"] = valid_utf8(report.name);
+  if (report.context) out["context"] = *report.context;
+  if (const auto& t = report.tokenizer) {
+    json::object tokenizer{{"kind", valid_utf8(t->kind)}, {"vocabulary", t->vocabulary}};
+    if (!t->pre_tokenizer.empty()) tokenizer["pre_tokenizer"] = valid_utf8(t->pre_tokenizer);
+    if (t->bos) tokenizer["bos"] = to_json(*t->bos);
+    json::array& eos = tokenizer["eos"].emplace_array();
+    for (const SpecialToken& token : t->eos) eos.push_back(to_json(token));
+    out["tokenizer"] = std::move(tokenizer);
+  } else if (!report.tokenizer_problem.empty()) {
+    out["tokenizer_problem"] = valid_utf8(report.tokenizer_problem);
+  }
+  out["metadata"] = report.metadata_json;
+  json::array& tensors = out["tensors"].emplace_array();
+  for (const FileTensor& t : *report.tensors) {
+    tensors.push_back({{"name", valid_utf8(t.name)},
+                       {"type", t.type},
+                       {"shape", json::array(t.shape.begin(), t.shape.end())},
+                       {"bytes", t.bytes.size()}});
+  }
+  json::object& by_type = out["totals"].emplace_object();
+  for (const auto& [type, total] : totals(*report.tensors)) {
+    by_type[type] = {{"tensors", total.tensors}, {"bytes", total.bytes}};
+  }
+  fmt::print("{}\n", json::serialize(out));
+}
+
+std::string token_text(const SpecialToken& token) {
+  return fmt::format("{} {}", token.id, printable(token.token));
+}
+
+/// Rows under headings, each column as wide as its widest cell; columns marked '>' are set to the
+/// right.
+void print_table(const std::vector<std::vector<std::string>>& rows, std::string_view alignment) {
+  std::vector<size_t> widths(alignment.size());
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const bool last = i + 1 == row.size();
+      if (alignment[i] == '>') {
+        line += fmt::format("  {:>{}}", row[i], widths[i]);
+      } else {
+        line += fmt::format("  {:<{}}", row[i], last ? 0 : widths[i]);
+      }
+    }
+    fmt::print("{}\n", line);
+  }
+}
+
+void print_facts(const Report& report) {
+  std::vector<std::vector<std::string>> rows;
+  if (!report.architecture.empty())
+    rows.push_back({"architecture", printable(report.architecture)});
+  if (!report.name.empty()) rows.push_back({"name", printable(report.name)});
+  if (report.context)
+    rows.push_back({"maximum context", fmt::format("{} tokens", *report.context)});
+  if (const auto& t = report.tokenizer) {
+    rows.push_back({"tokenizer", printable(t->kind)});
+    if (!t->pre_tokenizer.empty()) rows.push_back({"pre-tokenizer", printable(t->pre_tokenizer)});
+    rows.push_back({"vocabulary", fmt::format("{} tokens", t->vocabulary)});
+    if (t->bos) rows.push_back({"begin (bos)", token_text(*t->bos)});
+    for (size_t i = 0; i < t->eos.size(); ++i) {
+      rows.push_back({i == 0 ? "end (eos)" : "", token_text(t->eos[i])});
+    }
+  } else if (!report.tokenizer_problem.empty()) {
+    rows.push_back({"tokenizer", printable(report.tokenizer_problem)});
+  }
+  print_table(rows, "<<");
+}
+
+void print_text(const Report& report) {
+  fmt::print("{} ({})\n", printable(report.path), report.format);
+  print_facts(report);
+
+  if (!report.metadata.empty()) {
+    fmt::print("\nMetadata ({})\n", report.metadata.size());
+    std::vector<std::vector<std::string>> rows;
+    for (const Entry& e : report.metadata) {
+      rows.push_back(e.type.empty() ? std::vector{e.key, e.text}
+                                    : std::vector{e.key, e.type, e.text});
+    }
+    print_table(rows, "<<<");
+  }
+
+  fmt::print("\nTensors ({})\n", report.tensors->size());
+  std::vector<std::vector<std::string>> rows;
+  uint64_t bytes = 0;
+  for (const FileTensor& t : *report.tensors) {
+    rows.push_back({printable(t.name), t.type, shape_text(t.shape), size_text(t.bytes.size())});
+    bytes += t.bytes.size();
+  }
+  print_table(rows, "<<<>");
+
+  fmt::print("\nTotals\n");
+  rows.clear();
+  const auto tensors_text = [](size_t n) {
+    return fmt::format("{} tensor{}", n, n == 1 ? "" : "s");
+  };
+  for (const auto& [type, total] : totals(*report.tensors)) {
+    rows.push_back({type, tensors_text(total.tensors), size_text(total.bytes)});
+  }
+  rows.push_back({"all", tensors_text(report.tensors->size()), size_text(bytes)});
+  print_table(rows, "<>>");
+}
+
+int inspect(const fs::path& path, bool as_json) {
+  const auto show = [&](Report report) {
+    report.path = path.string();
+    as_json ? print_json(report) : print_text(report);
+    return kOk;
+  };
+  if (!fs::exists(path)) throw Error(path.string(), "does not exist", "check the path");
+  if (fs::is_directory(path)) return show(report_checkpoint(Checkpoint::open(path)));
+  if (is_gguf(path)) return show(report_gguf(GgufFile::open(path)));
+  if (path.extension() == ".safetensors")
+    return show(report_safetensors(SafetensorsFile::open(path)));
+  throw Error(path.string(), "is neither a GGUF nor a safetensors file",
+              "name one of those, or a directory with config.json and model.safetensors");
+}
+
+}  // namespace
+
+std::function<int()> inspect(CLI::App& command) {
+  struct Options {
+    fs::path path;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  command
+      .add_option("model", options->path,
+                  "A GGUF file (any shard of a set), a checkpoint directory or a "
+                  "safetensors file")
+      ->required()
+      ->type_name("MODEL");
+  command.add_flag("--json", options->json, "Print one JSON object, with long arrays in full");
+  return [options] { return inspect(options->path, options->json); };
+}
+
+}  // namespace mxgpt::apps

@@ -9,6 +9,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "formats/scalar.h"
@@ -73,14 +74,31 @@ inline __m256i dot_i8(__m256i w_magnitude, __m256i w, __m256i x) {
   return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
 }
 
+/// The first of the rows of a tile, and the prefetching of weights that are read once, by one token: the
+/// hardware stops at the end of a page, so the bytes of the next tile are asked for while this one runs.
+template <class Block, int kRows>
+struct RowPointers {
+  const std::byte* first;
+  int64_t row_bytes;
+  int64_t ahead;
+
+  RowPointers(const MatmulTile& p, int64_t row0)
+      : first(p.weights + row0 * p.row_bytes),
+        row_bytes(p.row_bytes),
+        ahead(std::max<int64_t>(kRows * p.row_bytes, 4096)) {}
+  const Block* operator[](int r) const { return reinterpret_cast<const Block*>(first + r * row_bytes); }
+  void prefetch(int r, int64_t byte) const {
+    // As an integer: past the last row the address means nothing, which a prefetch does not mind.
+    const auto address = reinterpret_cast<uintptr_t>(first) + r * row_bytes + byte + ahead;
+    _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T0);
+  }
+};
+
 /// kRows × kTokens results, 8-bit activations.
 template <class G, int kRows, int kTokens>
 inline void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
-  const Block* rows[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    rows[r] = reinterpret_cast<const Block*>(p.weights + (row0 + r) * p.row_bytes);
-  }
+  const RowPointers<Block, kRows> rows(p, row0);
   int64_t x_at[kTokens];
   for (int t = 0; t < kTokens; ++t) x_at[t] = x_row(p, token0 + t) * p.k;
   __m256 sums[kRows][kTokens];
@@ -94,6 +112,7 @@ inline void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
     for (int g = 0; g < kGroups; ++g, at += kGroup) {
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
+        if constexpr (kTokens == 1) rows.prefetch(r, (at * int64_t{sizeof(Block)}) / G::kElements);
         const Avx2Group w = G::load(rows[r][block], g);
         const __m256i magnitude = _mm256_sign_epi8(w.q, w.q);
 #pragma GCC unroll 8
@@ -120,89 +139,108 @@ inline void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
   }
 }
 
-/// One row × kTokens results, f32 activations.
-template <class G, int kTokens>
+/// Elements 8i to 8i + 7 of a group, bit-equal to the scalar ones.
+template <class G>
+inline __m256 eight_values(const Avx2Group& w, int i) {
+  const __m128i half = i < 2 ? _mm256_castsi256_si128(w.q) : _mm256_extracti128_si256(w.q, 1);
+  const __m128i eight = i % 2 ? _mm_srli_si128(half, 8) : half;
+  const auto of_half = [i](__m256 v) {
+    return i < 2 ? _mm256_permute2f128_ps(v, v, 0x00) : _mm256_permute2f128_ps(v, v, 0x11);
+  };
+  const __m256 product =
+      _mm256_mul_ps(of_half(w.scale), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)));
+  if constexpr (G::kOffset) return _mm256_add_ps(product, of_half(w.offset));
+  else return product;
+}
+
+/// kRows × kTokens results, f32 activations.
+template <class G, int kRows, int kTokens>
 inline void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
-  const auto* row = reinterpret_cast<const Block*>(p.weights + row0 * p.row_bytes);
+  const RowPointers<Block, kRows> rows(p, row0);
   const float* x[kTokens];
   for (int t = 0; t < kTokens; ++t) x[t] = p.x + x_row(p, token0 + t) * p.k;
-  __m256 sums[kTokens];
-  for (auto& sum : sums) sum = _mm256_setzero_ps();
-  float tails[kTokens] = {};
+  __m256 sums[kRows][kTokens];
+  for (auto& row : sums)
+    for (auto& sum : row) sum = _mm256_setzero_ps();
+  float tails[kRows][kTokens] = {};
 
   if constexpr (QuantizedFormat<G>) {
     for (int64_t at = 0; at < p.k; at += kGroup) {
-      const Avx2Group w =
-          G::load(row[at / G::kElements], static_cast<int>(at % G::kElements) / kGroup);
-      const __m128i half[2] = {_mm256_castsi256_si128(w.q), _mm256_extracti128_si256(w.q, 1)};
+      for (int r = 0; r < kRows; ++r) {
+        if constexpr (kTokens == 1) rows.prefetch(r, (at * int64_t{sizeof(Block)}) / G::kElements);
+        const Avx2Group w =
+            G::load(rows[r][at / G::kElements], static_cast<int>(at % G::kElements) / kGroup);
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const __m128i eight = i % 2 ? _mm_srli_si128(half[i / 2], 8) : half[i / 2];
-        const int lane = i < 2 ? 0x00 : 0x11;
-        const __m256 scale = lane ? _mm256_permute2f128_ps(w.scale, w.scale, 0x11)
-                                  : _mm256_permute2f128_ps(w.scale, w.scale, 0x00);
-        __m256 value = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)));
-        if constexpr (G::kOffset) {
-          value = _mm256_add_ps(value, lane ? _mm256_permute2f128_ps(w.offset, w.offset, 0x11)
-                                            : _mm256_permute2f128_ps(w.offset, w.offset, 0x00));
-        }
-        for (int t = 0; t < kTokens; ++t) {
-          sums[t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at + i * 8), sums[t]);
+        for (int i = 0; i < 4; ++i) {
+          const __m256 value = eight_values<G>(w, i);
+          for (int t = 0; t < kTokens; ++t) {
+            sums[r][t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at + i * 8), sums[r][t]);
+          }
         }
       }
     }
   } else {
     int64_t at = 0;
     for (; at + 8 <= p.k; at += 8) {
-      const __m256 value = G::load(row + at);
-      for (int t = 0; t < kTokens; ++t) {
-        sums[t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at), sums[t]);
+      for (int r = 0; r < kRows; ++r) {
+        if constexpr (kTokens == 1) rows.prefetch(r, at * int64_t{sizeof(Block)});
+        const __m256 value = G::load(rows[r] + at);
+        for (int t = 0; t < kTokens; ++t) {
+          sums[r][t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at), sums[r][t]);
+        }
       }
     }
     for (; at < p.k; ++at) {
-      for (int t = 0; t < kTokens; ++t) tails[t] += G::value(row[at]) * x[t][at];
+      for (int r = 0; r < kRows; ++r) {
+        for (int t = 0; t < kTokens; ++t) tails[r][t] += G::value(rows[r][at]) * x[t][at];
+      }
     }
   }
   for (int t = 0; t < kTokens; ++t) {
-    p.out[(token0 + t) * p.out_stride + row0] = horizontal_sum(sums[t]) + tails[t];
+    for (int r = 0; r < kRows; ++r) {
+      p.out[(token0 + t) * p.out_stride + row0 + r] = horizontal_sum(sums[r][t]) + tails[r][t];
+    }
   }
 }
 
-template <class G>
-void matmul_q8(const MatmulTile& p) {
+/// All tiles of p: eight tokens at a time against one row, or four, and single tokens against four rows.
+template <class Tile>
+void matmul(const MatmulTile& p) {
   int64_t token = 0;
   for (; token + 8 <= p.tokens; token += 8) {
-    for (int64_t r = 0; r < p.rows; ++r) tile_q8<G, 1, 8>(p, r, token);
+    for (int64_t r = 0; r < p.rows; ++r) Tile::template run<1, 8>(p, r, token);
   }
   for (; token + 4 <= p.tokens; token += 4) {
-    for (int64_t r = 0; r < p.rows; ++r) tile_q8<G, 1, 4>(p, r, token);
+    for (int64_t r = 0; r < p.rows; ++r) Tile::template run<1, 4>(p, r, token);
   }
   for (; token < p.tokens; ++token) {
     int64_t r = 0;
-    for (; r + 2 <= p.rows; r += 2) tile_q8<G, 2, 1>(p, r, token);
-    for (; r < p.rows; ++r) tile_q8<G, 1, 1>(p, r, token);
+    for (; r + 4 <= p.rows; r += 4) Tile::template run<4, 1>(p, r, token);
+    for (; r < p.rows; ++r) Tile::template run<1, 1>(p, r, token);
   }
 }
 
 template <class G>
-void matmul_f32(const MatmulTile& p) {
-  int64_t token = 0;
-  for (; token + 8 <= p.tokens; token += 8) {
-    for (int64_t r = 0; r < p.rows; ++r) tile_f32<G, 8>(p, r, token);
+struct TileF32 {
+  template <int kRows, int kTokens>
+  static void run(const MatmulTile& p, int64_t row0, int64_t token0) {
+    tile_f32<G, kRows, kTokens>(p, row0, token0);
   }
-  for (; token + 4 <= p.tokens; token += 4) {
-    for (int64_t r = 0; r < p.rows; ++r) tile_f32<G, 4>(p, r, token);
+};
+
+template <class G>
+struct TileQ8 {
+  template <int kRows, int kTokens>
+  static void run(const MatmulTile& p, int64_t row0, int64_t token0) {
+    tile_q8<G, kRows, kTokens>(p, row0, token0);
   }
-  for (; token < p.tokens; ++token) {
-    for (int64_t r = 0; r < p.rows; ++r) tile_f32<G, 1>(p, r, token);
-  }
-}
+};
 
 template <class G>
 constexpr Kernels kernels_of() {
-  Kernels kernels{.matmul_f32 = matmul_f32<G>, .matmul_q8 = nullptr};
-  if constexpr (QuantizedFormat<G>) kernels.matmul_q8 = matmul_q8<G>;
+  Kernels kernels{.matmul_f32 = matmul<TileF32<G>>, .matmul_q8 = nullptr};
+  if constexpr (QuantizedFormat<G>) kernels.matmul_q8 = matmul<TileQ8<G>>;
   return kernels;
 }
 

@@ -43,7 +43,7 @@ MXGPT_ALWAYS_INLINE uint16_t f32_to_f16(float value) {
 }
 
 /// OCP Microscaling v1.0, section 5.4.1: an exponent-only scale, 2^(s-127); 0xFF is NaN.
-MXGPT_ALWAYS_INLINE float e8m0_to_f32(uint8_t s) {
+MXGPT_ALWAYS_INLINE constexpr float e8m0_to_f32(uint8_t s) {
   if (s == 0xff) return std::bit_cast<float>(0x7fc00000u);
   return std::bit_cast<float>(s == 0 ? 0x00400000u : uint32_t{s} << 23);  // 2^-127 is subnormal
 }

@@ -1,6 +1,8 @@
 // MXFP4 (OCP Microscaling Formats v1.0): 32 elements of E2M1 share one E8M0 scale; 4.25 bits a weight.
 #pragma once
 
+#include <array>
+
 #include "formats/float_bits.h"
 #include "formats/scalar.h"
 
@@ -24,14 +26,18 @@ struct Mxfp4 {
   static constexpr int8_t kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
   /// The scale of kDoubled: half of the block's. 2^-128 and up are floats, subnormal at the bottom.
-  MXGPT_ALWAYS_INLINE static float half_scale(uint8_t scale) { return 0.5f * e8m0_to_f32(scale); }
+  static constexpr std::array<float, 256> kHalfScale = [] {
+    std::array<float, 256> table{};
+    for (int s = 0; s < 256; ++s) table[s] = 0.5f * e8m0_to_f32(static_cast<uint8_t>(s));
+    return table;
+  }();
 
   static void unpack(const Block& block, int, Group& out) {
     for (int j = 0; j < 16; ++j) {
       out.q[j] = kDoubled[block.nibbles[j] & 0xf];
       out.q[j + 16] = kDoubled[block.nibbles[j] >> 4];
     }
-    out.scale[0] = out.scale[1] = half_scale(block.scale);
+    out.scale[0] = out.scale[1] = kHalfScale[block.scale];
   }
 };
 

@@ -6,7 +6,7 @@ namespace mxgpt {
 struct Mxfp4Avx2 : Mxfp4 {
   static Avx2Group load(const Block& block, int) {
     return {.q = avx2::look_up(kDoubled, avx2::nibbles(block.nibbles)),
-            .scale = _mm256_set1_ps(half_scale(block.scale))};
+            .scale = _mm256_broadcast_ss(&kHalfScale[block.scale])};
   }
 };
 

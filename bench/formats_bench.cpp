@@ -1,0 +1,128 @@
+// The matrix tiles of every format: how near decoding (one token) comes to the speed of memory, and what
+// prefill (many tokens) computes.
+//   read                      streaming read of the same buffer, the ceiling of decode
+//   decode/FORMAT/KERNEL      one token; weights come from memory, not from a cache
+//   prefill/FORMAT/KERNEL/N   N tokens, rows in chunks that stay in the cache
+// KERNEL is q8 or f32. With --benchmark_filter=… and MXGPT_ISA=scalar for the scalar code.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "formats/format.h"
+
+namespace mxgpt {
+namespace {
+
+constexpr int64_t kBufferBytes = int64_t{1} << 30;
+constexpr int64_t kRows = 2880;      // of gpt-oss
+constexpr int64_t kChunkRows = 128;  // as many as a backend hands to a thread
+constexpr int kMaxTokens = 512;
+
+/// 2880 as in gpt-oss, or the next that whole blocks of 256 fill.
+int64_t k_of(const FormatTraits& t) { return t.block_elements == 256 ? 3072 : 2880; }
+
+/// Valid weights of any format: MXFP4 scales and f16 fields both read 0x2f as something moderate.
+const std::byte* weights() {
+  static const std::vector<std::byte> buffer(kBufferBytes, std::byte{0x2f});
+  return buffer.data();
+}
+
+struct Activations {
+  std::vector<float> x = std::vector<float>(kMaxTokens * 3072, 0.5f);
+  std::vector<int8_t> q = std::vector<int8_t>(x.size(), 77);
+  std::vector<float> scale = std::vector<float>(x.size() / 32, 0.01f), sum = std::vector<float>(x.size() / 16, 0.2f);
+};
+
+const Activations& activations() {
+  static const Activations a;
+  return a;
+}
+
+MatmulTile tile_of(const FormatTraits& t, const std::byte* first_row, int64_t rows, int64_t tokens, float* out) {
+  const Activations& a = activations();
+  return {.weights = first_row,
+          .row_bytes = t.row_bytes(k_of(t)),
+          .rows = rows,
+          .k = k_of(t),
+          .x = a.x.data(),
+          .x8 = {.q = a.q.data(), .scale = a.scale.data(), .sum = a.sum.data()},
+          .x_rows = nullptr,
+          .tokens = tokens,
+          .out = out,
+          .out_stride = rows};
+}
+
+using Matmul = void (*)(const MatmulTile&);
+
+void read(benchmark::State& state) {
+  const int64_t part = kBufferBytes / state.threads();
+  const auto* data = reinterpret_cast<const uint64_t*>(weights() + part * state.thread_index());
+  for (auto _ : state) {
+    uint64_t sums[8] = {};
+    for (int64_t i = 0; i < part / 8; i += 8) {
+      __builtin_prefetch(data + i + 512);  // past the end of the page, where the hardware stops
+      for (int j = 0; j < 8; ++j) sums[j] += data[i + j];
+    }
+    benchmark::DoNotOptimize(sums);
+  }
+  state.SetBytesProcessed(state.iterations() * part);
+}
+
+/// Each iteration is one weight of kRows rows; the next starts where it ended.
+void decode(benchmark::State& state, Format format, Matmul matmul) {
+  const FormatTraits& t = traits(format);
+  const int64_t bytes = kRows * t.row_bytes(k_of(t));
+  const int64_t part = kBufferBytes / state.threads();
+  const std::byte* first = weights() + part / 64 * 64 * state.thread_index();
+  std::vector<float> out(kRows);
+  int64_t at = 0;
+  for (auto _ : state) {
+    matmul(tile_of(t, first + at, kRows, 1, out.data()));
+    benchmark::DoNotOptimize(out.data());
+    at += bytes;
+    if (at + bytes > part) at = 0;
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
+  state.counters["FLOP/s"] = benchmark::Counter(2.0 * kRows * k_of(t) * static_cast<double>(state.iterations()),
+                                                benchmark::Counter::kIsRate);
+}
+
+void prefill(benchmark::State& state, Format format, Matmul matmul) {
+  const FormatTraits& t = traits(format);
+  const int64_t tokens = state.range(0);
+  std::vector<float> out(kChunkRows * tokens);
+  int64_t row = 0;
+  for (auto _ : state) {
+    matmul(tile_of(t, weights() + row * t.row_bytes(k_of(t)), kChunkRows, tokens, out.data()));
+    benchmark::DoNotOptimize(out.data());
+    row = (row + kChunkRows) % kRows;
+  }
+  state.counters["FLOP/s"] =
+      benchmark::Counter(2.0 * kChunkRows * k_of(t) * static_cast<double>(tokens * state.iterations()),
+                         benchmark::Counter::kIsRate);
+}
+
+void register_all() {
+  const int threads = static_cast<int>(std::thread::hardware_concurrency());
+  benchmark::RegisterBenchmark("read", read)->Threads(1)->Threads(threads)->UseRealTime();
+  for (int i = 0; i < kFormatCount; ++i) {
+    const Format format = static_cast<Format>(i);
+    const Kernels& k = kernels(format);
+    for (const auto& [kind, matmul] : {std::pair{"q8", k.matmul_q8}, std::pair{"f32", k.matmul_f32}}) {
+      if (!matmul) continue;
+      const std::string name = std::string(traits(format).name) + "/" + kind;
+      benchmark::RegisterBenchmark(("decode/" + name).c_str(), decode, format, matmul)
+          ->Threads(1)->Threads(threads)->UseRealTime();
+      benchmark::RegisterBenchmark(("prefill/" + name).c_str(), prefill, format, matmul)
+          ->Arg(4)->Arg(64)->Arg(kMaxTokens);
+    }
+  }
+}
+
+const bool registered = (register_all(), true);
+
+}  // namespace
+}  // namespace mxgpt

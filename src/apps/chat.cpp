@@ -72,7 +72,7 @@ void Chat::restart() { conversation_ = harmony::begin_chat(options_.setup); }
 
 Generation Chat::ask(std::string_view text) {
   const size_t before = conversation_.messages.size();
-  conversation_.messages.push_back(harmony::text_message(harmony::Role::kUser, std::string(text)));
+  conversation_.messages.push_back(harmony::make_message(harmony::Role::kUser, std::string(text)));
   try {
     Generation total = answer();
     while (total.ended == Ended::stopped && conversation_.messages.back().is_tool_call()) {

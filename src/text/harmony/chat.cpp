@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/printable.h"
 
 namespace mxgpt::harmony {
 namespace {
@@ -24,13 +25,13 @@ bool is_function_name(std::string_view name) {
 ToolDescription function_from_json(const json::Node& entry) {
   const auto type = entry.find("type");
   if (type && type->string() != "function") {
-    type->fail(fmt::format("is '{}', but only functions are supported", type->string()));
+    type->fail(fmt::format("is '{}', but only functions are supported", printable(type->string())));
   }
   const json::Node function = entry.find("function").value_or(entry);
   ToolDescription tool = tool_from_json(function);
   if (!is_function_name(tool.name)) {
     function["name"].fail(fmt::format("should be 1 to {} letters, digits, '_' and '-', but is '{}'",
-                                      kMaxFunctionName, tool.name));
+                                      kMaxFunctionName, printable(tool.name)));
   }
   if (tool.parameters) function["parameters"].object();
   return tool;

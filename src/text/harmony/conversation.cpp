@@ -5,6 +5,8 @@
 #include <array>
 #include <utility>
 
+#include "base/printable.h"
+
 namespace mxgpt::harmony {
 namespace {
 
@@ -39,7 +41,6 @@ ToolNamespaces tools_from_json(const json::Node& node) {
     to.name = from["name"].string();
     to.description = optional_string(from, "description");
     const json::Node list = from["tools"];
-    to.tools.clear();
     for (size_t i = 0; i < list.array().size(); ++i) {
       to.tools.push_back(tool_from_json(list.at(i)));
     }
@@ -53,7 +54,7 @@ SystemContent system_from_json(const json::Node& node) {
   if (const auto effort = node.find("reasoning_effort")) {
     content.reasoning_effort = effort_from_name(effort->string());
     if (!content.reasoning_effort) {
-      effort->fail(fmt::format("is '{}', not Low, Medium or High", effort->string()));
+      effort->fail(fmt::format("is '{}', not Low, Medium or High", printable(effort->string())));
     }
   }
   content.conversation_start_date = optional_string(node, "conversation_start_date");
@@ -77,7 +78,8 @@ Content content_from_json(const json::Node& node) {
   if (type.string() == "developer_content") {
     return DeveloperContent{optional_string(node, "instructions"), tools_from_json(node)};
   }
-  type.fail(fmt::format("is '{}', not text, system_content or developer_content", type.string()));
+  type.fail(fmt::format("is '{}', not text, system_content or developer_content",
+                        printable(type.string())));
 }
 
 Message message_from_json(const json::Node& node) {
@@ -85,8 +87,8 @@ Message message_from_json(const json::Node& node) {
   const json::Node role = node["role"];
   const auto known = role_from_name(role.string());
   if (!known) {
-    role.fail(
-        fmt::format("is '{}', not user, assistant, system, developer or tool", role.string()));
+    role.fail(fmt::format("is '{}', not user, assistant, system, developer or tool",
+                          printable(role.string())));
   }
   message.role = *known;
   message.name = optional_string(node, "name");

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "text/harmony/header.h"
 #include "text/harmony/typescript.h"
 
@@ -113,7 +114,7 @@ void check_field(bool valid, std::string_view value, const std::string& where,
                  std::string_view field) {
   if (valid) return;
   throw Error(fmt::format("{}.{}", where, field),
-              fmt::format("'{}' cannot stand in a message header", value),
+              fmt::format("'{}' cannot stand in a message header", printable(value)),
               "use a word without blanks, control characters, '<|' and a leading 'to='");
 }
 

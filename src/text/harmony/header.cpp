@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/printable.h"
 
 namespace mxgpt::harmony {
 namespace {
@@ -40,6 +41,12 @@ std::string_view leading_name(std::string_view text) {
            std::string_view("_-.:/+").find(c) != std::string_view::npos;
   });
   return text.substr(0, static_cast<size_t>(end - text.begin()));
+}
+
+// "functions.f" and the like: a point inside.
+bool is_qualified_name(std::string_view word) {
+  const size_t point = word.find('.');
+  return leading_name(word) == word && point > 0 && point < word.size() - 1;
 }
 
 // What is taken off the front of a header without <|message|>.
@@ -105,17 +112,18 @@ HeaderWords take_channels(const HeaderText& header) {
 // before it the recipient.
 void read_target(const std::vector<std::string_view>& words, Message& message) {
   if (words.size() > 2 || (words.size() == 2 && words.back().starts_with(kTo))) {
-    fail(fmt::format("has the unexpected words '{}'", words.front()));
+    fail(fmt::format("has the unexpected words '{}'", printable(words.front())));
   }
   if (words.empty()) return;
   std::string_view recipient = words.front();
   if (recipient.starts_with(kTo)) recipient.remove_prefix(kTo.size());
   if (!is_header_word(recipient) && !(is_content_type(recipient) && words.size() == 1)) {
-    fail(fmt::format("'{}' is no recipient", recipient));
+    fail(fmt::format("'{}' is no recipient", printable(recipient)));
   }
   message.recipient = recipient;
   if (words.size() == 2) {
-    if (!is_content_type(words.back())) fail(fmt::format("'{}' is no content type", words.back()));
+    if (!is_content_type(words.back()))
+      fail(fmt::format("'{}' is no content type", printable(words.back())));
     message.content_type = words.back();
   }
 }
@@ -196,8 +204,10 @@ Message read_header(const HeaderText& header, std::optional<Role> implied) {
     if (words.empty()) fail("has no role");
     if (!read_role(words.front(), message)) {
       // A tool's message has the tool's name for its role, and tells to whom it goes.
-      if (words.size() == 1) fail(fmt::format("the role '{}' is unknown", words.front()));
-      if (!is_tool_name(words.front())) fail(fmt::format("'{}' is no role", words.front()));
+      if (words.size() == 1)
+        fail(fmt::format("the role '{}' is unknown", printable(words.front())));
+      if (!is_tool_name(words.front()))
+        fail(fmt::format("'{}' is no role", printable(words.front())));
       message.role = Role::kTool;
       message.name = words.front();
     }
@@ -207,7 +217,7 @@ Message read_header(const HeaderText& header, std::optional<Role> implied) {
   if (!parts.channels.empty()) {
     const std::string& channel = parts.channels.front();
     if (channel.empty()) fail("the channel is empty");
-    if (!is_header_word(channel)) fail(fmt::format("'{}' is no channel", channel));
+    if (!is_header_word(channel)) fail(fmt::format("'{}' is no channel", printable(channel)));
     message.channel = channel;
   }
   read_target(words, message);
@@ -224,8 +234,7 @@ Message read_header_tolerantly(const HeaderText& header, std::optional<Role> imp
     const bool is_role = read_role(first, message);
     const bool is_target = first.starts_with(kTo) || first.starts_with(kConstrainMarker);
     if (!is_role && !implied && is_tool_name(first) &&
-        (first.find('.') != std::string_view::npos ||
-         (words.size() > 1 && words[1] == "to=assistant"))) {
+        (is_qualified_name(first) || (words.size() > 1 && words[1] == "to=assistant"))) {
       message.role = Role::kTool;
       message.name = first;
     }
@@ -241,7 +250,7 @@ Message read_header_tolerantly(const HeaderText& header, std::optional<Role> imp
       word.remove_prefix(kTo.size());
       if (!is_header_word(word)) word = leading_name(word);  // cut at what may not stand there
       if (!word.empty()) message.recipient = word;
-    } else if (is_name && word.find('.') != std::string_view::npos) {
+    } else if (is_qualified_name(word)) {
       if (!message.recipient) message.recipient = word;
     } else if (word.starts_with(kConstrainMarker) ? is_content_type(word)
                                                   : is_name && !message.content_type) {

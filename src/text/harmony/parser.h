@@ -33,27 +33,23 @@ struct ParsedMessage {
 ///
 /// Strict mode throws Error for whatever departs from the format, as openai-harmony does: a message
 /// that does not begin with `<|start|>`, an unknown role, an empty or second channel, superfluous
-/// words, a header that ends without `<|message|>`, a token that is not in the vocabulary. Control
-/// tokens inside a content are text. After an Error the messages so far remain readable; feed no
-/// more.
+/// words, a header without its `<|message|>`, an id outside the vocabulary. Control tokens inside
+/// content are text. After an Error the messages so far remain readable; feed no more.
 ///
-/// Tolerant mode throws nothing and forgets no message:
-///  1. `<|start|>` always opens a header, `<|channel|>` after content or between messages an
-///  assistant's; a
-///     message they interrupt ends there.
-///  2. Any other text between messages opens an assistant's header as well; end tokens there mean
-///  nothing.
-///  3. In a header the last channel with a name counts, cut to the characters of names
-///  ("commentary?" is
-///     commentary); the recipient is the word after "to=", or one with a point in it; another
-///     name-like word is the content type. An unknown role is the assistant's, unless a tool's name
-///     stands there.
-///  4. A header that ends without `<|message|>` (or grows beyond kMaxHeaderBytes) is read by
-///  read_unended_header:
-///     what is left of it is the message's text, so a refusal without any channel is an ordinary
-///     message. It becomes no message if it holds neither channel, recipient nor text.
+/// Tolerant mode throws nothing and forgets no message. Its rules:
+///  1. `<|start|>` opens a header wherever it stands. So does `<|channel|>` in content and between
+///     messages, and any text between messages; that header is an assistant's unless it says
+///     otherwise. A message that they interrupt ends there.
+///  2. End tokens between messages mean nothing.
+///  3. In a header the last channel that begins like a name counts, cut to the characters of names
+///     ("commentary?" is commentary). The recipient is the word after "to=", or one with a point
+///     in it; another name-like word is the content type. Where the role is unknown, a tool's name
+///     makes it a tool's message, anything else the assistant's.
+///  4. A header without its `<|message|>`, or longer than kMaxHeaderBytes, is read by
+///     read_unended_header: what is left of it is the message's text, so a refusal without any
+///     channel is an ordinary message. Without channel, recipient and text it is no message.
 ///  5. Other control tokens and unknown ids are dropped; `<|endoftext|>` ends a message as
-///  `<|end|>` does.
+///     `<|end|>` does.
 /// Whatever it returns can be rendered again.
 class HarmonyParser {
  public:
@@ -101,8 +97,8 @@ class HarmonyParser {
   HeaderText header_;
   std::optional<Role> implied_role_;  // of a header that does not name its role
   bool at_first_token_ = true;
-  std::optional<StreamDecoder>
-      decoder_;  // of the text run being read, in a header or in content; never empty
+  // Of the text run being read, in a header or in content; never empty.
+  std::optional<StreamDecoder> decoder_;
   std::vector<ParsedMessage> messages_;
 };
 

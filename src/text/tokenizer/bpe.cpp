@@ -1,0 +1,271 @@
+#include "text/tokenizer/bpe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+
+#include "base/error.h"
+#include "text/tokenizer/byte_level.h"
+#include "text/unicode.h"
+
+namespace mxgpt::tokenizer {
+
+MergeTable::MergeTable(size_t merges) : slots_(std::bit_ceil(std::max<size_t>(2, merges * 2))) {}
+
+void MergeTable::add(TokenId left, TokenId right, Merge merge) {
+  const uint64_t k = key(left, right);
+  slots_[slot_of(k)] = {k, merge};
+}
+
+/// A token of the piece being merged; neighbours are linked, since merging leaves holes.
+struct Bpe::Symbol {
+  TokenId token;
+  int32_t previous, next;  ///< -1: none
+  Merge merge;             ///< with the next symbol; rank kNone also once this symbol is merged away
+};
+
+/// The ids of pieces met before. Fixed in size: a new piece takes the place of the one that hashes alike.
+class Bpe::WordCache {
+ public:
+  static constexpr size_t kMaxBytes = 26, kMaxIds = 8;
+
+  struct Entry {
+    uint8_t length = 0;  ///< bytes of the piece; 0: the entry is free
+    uint8_t count = 0;
+    char bytes[kMaxBytes];
+    TokenId ids[kMaxIds];
+  };
+
+  /// The entry where the piece belongs, whatever it holds now.
+  Entry& slot(std::string_view piece) { return entries_[hash_bytes(piece, seed_) >> (64 - kBits)]; }
+
+  static bool holds(const Entry& entry, std::string_view piece) {
+    return piece == std::string_view(entry.bytes, entry.length);
+  }
+
+  static void store(Entry& entry, std::string_view piece, const TokenId* ids, size_t count) {
+    if (count > kMaxIds) return;
+    entry.length = static_cast<uint8_t>(piece.size());
+    entry.count = static_cast<uint8_t>(count);
+    std::copy(piece.begin(), piece.end(), entry.bytes);
+    std::copy(ids, ids + count, entry.ids);
+  }
+
+ private:
+  static constexpr int kBits = 15;
+  std::vector<Entry> entries_ = std::vector<Entry>(size_t{1} << kBits);
+  uint64_t seed_ = hash_seed();
+};
+
+struct Bpe::Scratch : Model::Scratch {
+  WordCache cache;
+  std::vector<Symbol> symbols;
+  std::vector<uint64_t> queue;  ///< min-heap of rank << 32 | position
+  std::string spelled;
+};
+
+Bpe::Bpe(Vocabulary vocabulary, MergeTable merges, Options options)
+    : Model(std::move(vocabulary)), merges_(std::move(merges)), options_(std::move(options)) {
+  if (options_.unknown) unknown_ = this->vocabulary().find(*options_.unknown);
+  if (!options_.byte_level) return;
+  for (int byte = 0; byte < 256; ++byte) {
+    const char c = static_cast<char>(byte);
+    std::string spelled;
+    ByteAlphabet::get().append_spelling(spelled, {&c, 1});
+    bytes_[byte] = start_of(spelled);
+  }
+}
+
+std::unique_ptr<Model::Scratch> Bpe::make_scratch() const { return std::make_unique<Scratch>(); }
+
+Bpe::Start Bpe::start_of(std::string_view spelled) const {
+  Start start{vocabulary().find(spelled), {}};
+  if (start.token != kNoToken || !options_.byte_fallback) return start;
+  for (const char byte : spelled) {
+    const TokenId id = vocabulary().find(fmt::format("<0x{:02X}>", static_cast<uint8_t>(byte)));
+    if (id == kNoToken) return {};
+    start.fallback.push_back(id);
+  }
+  return start;
+}
+
+void Bpe::encode(std::string_view piece, Model::Scratch& base, std::vector<TokenId>& out) const {
+  auto& scratch = static_cast<Scratch&>(base);
+  WordCache::Entry* entry = nullptr;
+  if (piece.size() <= WordCache::kMaxBytes) {
+    entry = &scratch.cache.slot(piece);
+    if (WordCache::holds(*entry, piece)) {
+      out.insert(out.end(), entry->ids, entry->ids + entry->count);
+      return;
+    }
+  }
+  const size_t before = out.size();
+  if (const TokenId whole = options_.ignore_merges ? find_whole(piece, scratch) : kNoToken; whole != kNoToken) {
+    out.push_back(whole);
+  } else {
+    split_into_symbols(piece, scratch);
+    merge(scratch);
+    for (int32_t i = scratch.symbols.empty() ? -1 : 0; i >= 0; i = scratch.symbols[i].next) {
+      out.push_back(scratch.symbols[i].token);
+    }
+  }
+  if (entry) WordCache::store(*entry, piece, out.data() + before, out.size() - before);
+}
+
+TokenId Bpe::find_whole(std::string_view piece, Scratch& scratch) const {
+  if (piece.size() > vocabulary().longest()) return kNoToken;
+  if (!options_.byte_level) return vocabulary().find(piece);
+  scratch.spelled.clear();
+  ByteAlphabet::get().append_spelling(scratch.spelled, piece);
+  return vocabulary().find(scratch.spelled);
+}
+
+namespace {
+
+void append_symbol(std::vector<Bpe::Symbol>& symbols, TokenId token) {
+  const auto i = static_cast<int32_t>(symbols.size());
+  if (i > 0) symbols.back().next = i;
+  symbols.push_back({token, i - 1, -1, {}});
+}
+
+}  // namespace
+
+void Bpe::split_into_symbols(std::string_view piece, Scratch& scratch) const {
+  if (piece.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
+  scratch.symbols.clear();
+  bool unknown_pending = false;
+  if (options_.byte_level) {
+    for (const char byte : piece) add_start(bytes_[static_cast<uint8_t>(byte)], scratch, unknown_pending);
+  } else {
+    for (size_t i = 0; i < piece.size();) {
+      const size_t end = i + unicode::length_of(piece[i]);
+      std::string& spelled = scratch.spelled;
+      spelled.clear();
+      if (i > 0) spelled += options_.continuing_prefix;
+      spelled.append(piece, i, end - i);
+      if (end == piece.size()) spelled += options_.end_suffix;
+      add_start(start_of(spelled), scratch, unknown_pending);
+      i = end;
+    }
+  }
+  if (unknown_pending) append_symbol(scratch.symbols, unknown_);
+}
+
+// An unknown character waits for the next known or unknown one, to be fused with it or not. Byte tokens do not
+// release it: they overtake, as they do in the `tokenizers` package.
+void Bpe::add_start(const Start& start, Scratch& scratch, bool& unknown_pending) const {
+  if (start.token != kNoToken) {
+    if (unknown_pending) append_symbol(scratch.symbols, unknown_);
+    unknown_pending = false;
+    append_symbol(scratch.symbols, start.token);
+  } else if (!start.fallback.empty()) {
+    for (const TokenId token : start.fallback) append_symbol(scratch.symbols, token);
+  } else if (options_.unknown) {
+    if (unknown_ == kNoToken) {
+      throw Error("tokenizer", fmt::format("the unknown token '{}' is not in the vocabulary", *options_.unknown));
+    }
+    if (unknown_pending && !options_.fuse_unknown) append_symbol(scratch.symbols, unknown_);
+    unknown_pending = true;
+  }
+}
+
+void Bpe::merge(Scratch& scratch) const {
+  std::vector<Symbol>& symbols = scratch.symbols;
+  std::vector<uint64_t>& queue = scratch.queue;
+  const auto entry_of = [&](int32_t i) {
+    return static_cast<uint64_t>(symbols[i].merge.rank) << 32 | static_cast<uint32_t>(i);
+  };
+  const auto find_merge = [&](int32_t i) {
+    const int32_t next = symbols[i].next;
+    symbols[i].merge = next < 0 ? Merge{} : merges_.find(symbols[i].token, symbols[next].token);
+    return symbols[i].merge.rank != Merge::kNone;
+  };
+  queue.clear();
+  for (int32_t i = 0; i + 1 < static_cast<int32_t>(symbols.size()); ++i) {
+    if (find_merge(i)) queue.push_back(entry_of(i));
+  }
+  std::make_heap(queue.begin(), queue.end(), std::greater<>());
+  const auto push = [&](int32_t i) {
+    queue.push_back(entry_of(i));
+    std::push_heap(queue.begin(), queue.end(), std::greater<>());
+  };
+  while (!queue.empty()) {
+    const uint64_t top = queue.front();
+    std::pop_heap(queue.begin(), queue.end(), std::greater<>());
+    queue.pop_back();
+    const auto i = static_cast<int32_t>(top & UINT32_MAX);
+    Symbol& symbol = symbols[i];
+    if (entry_of(i) != top) continue;  // one of the two has merged with another neighbour since
+
+    const int32_t gone = symbol.next;
+    symbol.token = symbol.merge.merged;
+    symbol.next = symbols[gone].next;
+    symbols[gone].merge = {};
+    if (symbol.next >= 0) symbols[symbol.next].previous = i;
+    if (symbol.previous >= 0 && find_merge(symbol.previous)) push(symbol.previous);
+    if (find_merge(i)) push(i);
+  }
+}
+
+namespace {
+
+/// A merge is "left right" or ["left", "right"].
+bool read_pair(const json::value& v, std::string_view& left, std::string_view& right) {
+  if (const auto* text = v.if_string()) {
+    const std::string_view both = *text;
+    const size_t blank = both.find(' ');
+    if (blank == std::string_view::npos || both.find(' ', blank + 1) != std::string_view::npos) return false;
+    left = both.substr(0, blank);
+    right = both.substr(blank + 1);
+    return true;
+  }
+  const auto* pair = v.if_array();
+  if (!pair || pair->size() != 2 || !(*pair)[0].is_string() || !(*pair)[1].is_string()) return false;
+  left = (*pair)[0].get_string();
+  right = (*pair)[1].get_string();
+  return true;
+}
+
+}  // namespace
+
+std::unique_ptr<Bpe> Bpe::from_json(const json::Node& node, bool byte_level) {
+  if (const auto dropout = node.find("dropout"); dropout && dropout->number() != 0) {
+    dropout->fail("BPE dropout makes encoding random, which is for training only; set it to null");
+  }
+  Options options;
+  if (const auto unknown = node.find("unk_token")) options.unknown = unknown->string();
+  options.continuing_prefix = node.string_or("continuing_subword_prefix", "");
+  options.end_suffix = node.string_or("end_of_word_suffix", "");
+  options.fuse_unknown = node.boolean_or("fuse_unk", false);
+  options.byte_fallback = node.boolean_or("byte_fallback", false);
+  options.ignore_merges = node.boolean_or("ignore_merges", false);
+  options.byte_level = byte_level;
+
+  Vocabulary vocabulary = read_vocabulary(node["vocab"]);
+  const json::Node list = node["merges"];
+  MergeTable merges(list.array().size());
+  uint32_t rank = 0;
+  std::string joined;
+  for (const json::value& entry : list.array()) {
+    std::string_view left, right;
+    if (const auto* text = entry.if_string(); text && std::string_view(*text).starts_with("#version")) continue;
+    if (!read_pair(entry, left, right)) {
+      list.fail(fmt::format("entry {} should be two tokens, \"a b\" or [\"a\", \"b\"]", rank));
+    }
+    if (right.size() < options.continuing_prefix.size()) {
+      list.fail(fmt::format("entry {}: '{}' lacks the continuing prefix", rank, right));
+    }
+    joined.assign(left);
+    joined += right.substr(options.continuing_prefix.size());
+    const TokenId l = vocabulary.find(left), r = vocabulary.find(right), merged = vocabulary.find(joined);
+    for (const auto& [id, token] : {std::pair{l, left}, {r, right}, {merged, std::string_view(joined)}}) {
+      if (id == kNoToken) list.fail(fmt::format("entry {} uses '{}', which is not in the vocabulary", rank, token));
+    }
+    merges.add(l, r, {rank++, merged});
+  }
+  return std::make_unique<Bpe>(std::move(vocabulary), std::move(merges), std::move(options));
+}
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,58 @@
+// Byte pair encoding: a piece starts as its characters (or bytes), and the neighbours whose merge has the lowest
+// rank are joined until none is left (Sennrich et al. 2016).
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer/merge_table.h"
+#include "text/tokenizer/model.h"
+
+namespace mxgpt::tokenizer {
+
+class Bpe final : public Model {
+ public:
+  struct Options {
+    std::optional<std::string> unknown;     ///< the token of characters that are not in the vocabulary
+    std::string continuing_prefix;          ///< before each character but the first of a piece
+    std::string end_suffix;                 ///< behind the last character of a piece
+    bool fuse_unknown = false;              ///< neighbouring unknown characters are one token
+    bool byte_fallback = false;             ///< unknown characters become tokens <0x00> to <0xFF>
+    bool ignore_merges = false;             ///< a piece that is a token is that token, whatever the merges say
+    bool byte_level = false;                ///< pieces are bytes; the vocabulary spells them in ByteAlphabet
+  };
+
+  Bpe(Vocabulary vocabulary, MergeTable merges, Options options);
+  static std::unique_ptr<Bpe> from_json(const json::Node& node, bool byte_level);
+
+  std::string_view kind() const override { return "BPE"; }
+  std::unique_ptr<Model::Scratch> make_scratch() const override;
+  void encode(std::string_view piece, Model::Scratch& scratch, std::vector<TokenId>& out) const override;
+
+  struct Symbol;
+
+ private:
+  class WordCache;
+  struct Scratch;
+
+  /// What one character or byte of a piece starts as.
+  struct Start {
+    TokenId token = kNoToken;           ///< its own token
+    std::vector<TokenId> fallback;      ///< else its byte tokens; if empty it is unknown
+  };
+  Start start_of(std::string_view spelled) const;
+
+  TokenId find_whole(std::string_view piece, Scratch& scratch) const;
+  void split_into_symbols(std::string_view piece, Scratch& scratch) const;
+  void add_start(const Start& start, Scratch& scratch, bool& unknown_pending) const;
+  void merge(Scratch& scratch) const;
+
+  MergeTable merges_;
+  Options options_;
+  TokenId unknown_ = kNoToken;
+  std::array<Start, 256> bytes_;  ///< with byte_level
+};
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,457 @@
+#include "text/tokenizer/decoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "text/tokenizer/byte_level.h"
+#include "text/tokenizer/pattern.h"
+#include "text/unicode.h"
+
+namespace mxgpt::tokenizer {
+namespace {
+
+constexpr size_t kMaxStages = 64;
+
+/// What replacing may make of a stretch of text: a chain of replacements must not exhaust memory.
+constexpr size_t kMaxReplaced = 64 << 20;
+
+/// Calls `token_done` with whole tokens.
+class WholeTokens : public DecoderRun {
+ public:
+  explicit WholeTokens(DecoderRun& next) : next_(next) {}
+
+  void put(std::string_view chunk, bool ends_token) final {
+    if (ends_token && held_.empty()) return token(chunk);
+    held_ += chunk;
+    if (!ends_token) return;
+    const std::string whole = std::exchange(held_, {});
+    token(whole);
+  }
+
+  void finish() final {
+    last_token();
+    next_.finish();
+  }
+
+ protected:
+  virtual void token(std::string_view token) = 0;
+  virtual void last_token() {}
+  DecoderRun& next_;
+
+ private:
+  std::string held_;
+};
+
+/// A decoder whose run has its settings as the constructor's second argument.
+template <class Run, class Settings>
+class DecoderOf final : public Decoder {
+ public:
+  explicit DecoderOf(Settings settings) : settings_(std::move(settings)) {}
+  std::unique_ptr<DecoderRun> start(DecoderRun& next) const override {
+    return std::make_unique<Run>(next, settings_);
+  }
+
+ private:
+  Settings settings_;
+};
+
+struct None {};
+
+/// Joins the bytes that the tokens spell. A token with a character outside of the alphabet stands for itself.
+class ByteLevelRun final : public DecoderRun {
+ public:
+  ByteLevelRun(DecoderRun& next, None) : next_(next) {}
+
+  void put(std::string_view chunk, bool ends_token) override {
+    if (ends_token && token_.empty()) return spell_out(chunk);
+    token_ += chunk;
+    if (ends_token) spell_out(std::exchange(token_, {}));
+  }
+
+  void finish() override {
+    text_.clear();
+    unicode::append_replacing_invalid(text_, bytes_);
+    next_.put(text_, true);
+    next_.finish();
+  }
+
+ private:
+  void spell_out(std::string_view token) {
+    const size_t before = bytes_.size();
+    for (size_t i = 0; i < token.size();) {
+      const auto byte = ByteAlphabet::get().byte_of(unicode::next(token, i));
+      if (!byte) {
+        bytes_.resize(before);
+        bytes_ += token;
+        break;
+      }
+      bytes_ += static_cast<char>(*byte);
+    }
+    text_.clear();
+    bytes_.erase(0, unicode::append_replacing_invalid(text_, bytes_, true));
+    if (!text_.empty()) next_.put(text_, false);
+  }
+
+  DecoderRun& next_;
+  std::string token_, bytes_, text_;
+};
+
+/// Turns runs of tokens <0xNN> into the characters they spell; if a run is not valid UTF-8, each of its tokens
+/// becomes U+FFFD. So a run is certain only when it has ended.
+class ByteFallbackRun final : public WholeTokens {
+ public:
+  ByteFallbackRun(DecoderRun& next, None) : WholeTokens(next) {}
+
+ private:
+  void token(std::string_view token) override {
+    if (const auto byte = byte_of(token)) {
+      bytes_ += *byte;
+    } else {
+      last_token();
+      next_.put(token, true);
+    }
+  }
+
+  void last_token() override {
+    if (bytes_.empty()) return;
+    if (unicode::is_valid(bytes_)) {
+      next_.put(bytes_, true);
+    } else {
+      for (size_t i = 0; i < bytes_.size(); ++i) next_.put(unicode::kReplacement, true);
+    }
+    bytes_.clear();
+  }
+
+  static std::optional<char> byte_of(std::string_view token) {
+    if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+    int value = 0;
+    // Rust's from_str_radix, which decides here, takes a sign before the digits.
+    for (const char c : token.substr(token[3] == '+' ? 4 : 3, token[3] == '+' ? 1 : 2)) {
+      if (c >= '0' && c <= '9') value = value * 16 + (c - '0');
+      else if ((c | 32) >= 'a' && (c | 32) <= 'f') value = value * 16 + ((c | 32) - 'a' + 10);
+      else return std::nullopt;
+    }
+    return static_cast<char>(value);
+  }
+
+  std::string bytes_;
+};
+
+/// All tokens become one.
+class FuseRun final : public DecoderRun {
+ public:
+  FuseRun(DecoderRun& next, None) : next_(next) {}
+  void put(std::string_view chunk, bool) override {
+    if (!chunk.empty()) next_.put(chunk, false);
+  }
+  void finish() override {
+    next_.put({}, true);
+    next_.finish();
+  }
+
+ private:
+  DecoderRun& next_;
+};
+
+struct StripSettings {
+  std::string content;  ///< one character
+  size_t start, stop;   ///< how many of it to cut off at most
+};
+
+class StripRun final : public DecoderRun {
+ public:
+  StripRun(DecoderRun& next, const StripSettings& settings) : next_(next), settings_(settings) {}
+
+  void put(std::string_view chunk, bool ends_token) override {
+    const std::string& content = settings_.content;
+    while (cut_ < settings_.start && chunk.starts_with(content)) {
+      chunk.remove_prefix(content.size());
+      ++cut_;
+    }
+    if (!chunk.empty()) cut_ = settings_.start;
+    // Trailing content is held back: it is cut off if nothing follows.
+    size_t end = chunk.size();
+    while (end >= content.size() && chunk.substr(0, end).ends_with(content)) end -= content.size();
+    if (end > 0) release(0);
+    out_ += chunk.substr(0, end);
+    held_ += (chunk.size() - end) / content.size();
+    if (held_ > settings_.stop) release(settings_.stop);
+    if (ends_token) {
+      held_ = cut_ = 0;
+    }
+    if (!out_.empty() || ends_token) next_.put(std::exchange(out_, {}), ends_token);
+  }
+
+  void finish() override { next_.finish(); }
+
+ private:
+  void release(size_t keep) {
+    for (; held_ > keep; --held_) out_ += settings_.content;
+  }
+
+  DecoderRun& next_;
+  const StripSettings& settings_;
+  size_t cut_ = 0, held_ = 0;
+  std::string out_;
+};
+
+struct ReplaceSettings {
+  Pattern pattern;
+  std::string content;
+};
+
+class ReplaceRun final : public DecoderRun {
+ public:
+  ReplaceRun(DecoderRun& next, const ReplaceSettings& settings) : next_(next), settings_(settings) {}
+
+  void put(std::string_view chunk, bool ends_token) override {
+    text_ += chunk;
+    // A string is looked for as the chunks of a long token arrive; a regular expression needs all of it.
+    const std::string* literal = settings_.pattern.literal();
+    if (!ends_token && !literal) return;
+    std::string out;
+    size_t done = 0;
+    settings_.pattern.for_each_match(text_, [&](size_t begin, size_t end) {
+      out.append(text_, done, begin - done);
+      out += settings_.content;
+      if (out.size() > kMaxReplaced) throw Error("tokenizer", "its decoders grow the text without bound");
+      done = end;
+    });
+    size_t certain = text_.size();
+    if (!ends_token) {
+      certain = std::max(done, certain - std::min(certain, literal->size() - 1));
+      while (certain > done && (text_[certain] & 0xC0) == 0x80) --certain;
+    }
+    out.append(text_, done, certain - done);
+    text_.erase(0, certain);
+    if (!out.empty() || ends_token) next_.put(out, ends_token);
+  }
+
+  void finish() override { next_.finish(); }
+
+ private:
+  DecoderRun& next_;
+  const ReplaceSettings& settings_;
+  std::string text_;
+};
+
+struct MetaspaceSettings {
+  std::string replacement;
+  bool prepends;  ///< the replacements in the first token are not blanks of the text
+};
+
+class MetaspaceRun final : public WholeTokens {
+ public:
+  MetaspaceRun(DecoderRun& next, const MetaspaceSettings& settings) : WholeTokens(next), settings_(settings) {}
+
+ private:
+  void token(std::string_view token) override {
+    std::string out;
+    for (size_t i = 0; i < token.size();) {
+      if (token.substr(i).starts_with(settings_.replacement)) {
+        if (!first_ || !settings_.prepends) out += ' ';
+        i += settings_.replacement.size();
+      } else {
+        out += token[i++];
+      }
+    }
+    first_ = false;
+    next_.put(out, true);
+  }
+
+  const MetaspaceSettings& settings_;
+  bool first_ = true;
+};
+
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  std::string out;
+  size_t done = 0;
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, done)) {
+    out.append(text, done, at - done);
+    out += to;
+    done = at + from.size();
+  }
+  if (done == 0) return;
+  out.append(text, done);
+  text = std::move(out);
+}
+
+/// Removes the blanks that splitting English left before punctuation and contractions.
+void clean_up(std::string& text) {
+  static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
+      {" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},   {" ' ", "'"},  {" n't", "n't"},
+      {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+  };
+  for (const auto& [from, to] : kRules) replace_all(text, from, to);
+}
+
+struct WordPieceSettings {
+  std::string prefix;
+  bool cleanup;
+};
+
+class WordPieceRun final : public WholeTokens {
+ public:
+  WordPieceRun(DecoderRun& next, const WordPieceSettings& settings) : WholeTokens(next), settings_(settings) {}
+
+ private:
+  void token(std::string_view token) override {
+    std::string out;
+    if (first_) out = token;
+    else if (token.starts_with(settings_.prefix)) out = token.substr(settings_.prefix.size());
+    else out.append(1, ' ').append(token);
+    first_ = false;
+    if (settings_.cleanup) clean_up(out);
+    next_.put(out, true);
+  }
+
+  const WordPieceSettings& settings_;
+  bool first_ = true;
+};
+
+/// The suffix ends words: a blank, but nothing after the last token.
+class BpeRun final : public WholeTokens {
+ public:
+  BpeRun(DecoderRun& next, const std::string& suffix) : WholeTokens(next), suffix_(suffix) {}
+
+ private:
+  void token(std::string_view token) override {
+    if (held_) pass(" ");
+    held_ = token;
+  }
+  void last_token() override {
+    if (held_) pass("");
+  }
+  void pass(std::string_view replacement) {
+    if (!suffix_.empty()) replace_all(*held_, suffix_, replacement);
+    next_.put(*held_, true);
+  }
+
+  const std::string& suffix_;
+  std::optional<std::string> held_;
+};
+
+struct CtcSettings {
+  std::string pad, word_delimiter;
+  bool cleanup;
+};
+
+class CtcRun final : public WholeTokens {
+ public:
+  CtcRun(DecoderRun& next, const CtcSettings& settings) : WholeTokens(next), settings_(settings) {}
+
+ private:
+  void token(std::string_view token) override {
+    if (previous_ && *previous_ == token) return;
+    previous_ = token;
+    std::string out(token);
+    if (!settings_.pad.empty()) replace_all(out, settings_.pad, "");
+    if (settings_.cleanup) {
+      clean_up(out);
+      if (!settings_.word_delimiter.empty()) replace_all(out, settings_.word_delimiter, " ");
+    }
+    if (!out.empty()) next_.put(out, true);
+  }
+
+  const CtcSettings& settings_;
+  std::optional<std::string> previous_;
+};
+
+class BlankJoiningRun final : public WholeTokens {
+ public:
+  BlankJoiningRun(DecoderRun& next, None) : WholeTokens(next) {}
+
+ private:
+  void token(std::string_view token) override {
+    if (!first_) next_.put(" ", true);
+    first_ = false;
+    next_.put(token, true);
+  }
+  bool first_ = true;
+};
+
+class Collector final : public DecoderRun {
+ public:
+  explicit Collector(std::string& out) : out_(out) {}
+  void put(std::string_view chunk, bool) override { out_ += chunk; }
+  void finish() override {}
+
+ private:
+  std::string& out_;
+};
+
+template <class Run, class Settings>
+std::unique_ptr<Decoder> make(Settings settings) {
+  return std::make_unique<DecoderOf<Run, Settings>>(std::move(settings));
+}
+
+std::string one_character(const json::Node& node) {
+  if (unicode::count_characters(node.string()) != 1) node.fail("should be one character");
+  return std::string(node.string());
+}
+
+std::unique_ptr<Decoder> read(const json::Node& node, std::string_view type) {
+  if (type == "ByteLevel") return make<ByteLevelRun>(None{});
+  if (type == "ByteFallback") return make<ByteFallbackRun>(None{});
+  if (type == "Fuse") return make<FuseRun>(None{});
+  if (type == "Strip") {
+    return make<StripRun>(StripSettings{one_character(node["content"]),
+                                        static_cast<size_t>(node["start"].integer(0, INT32_MAX)),
+                                        static_cast<size_t>(node["stop"].integer(0, INT32_MAX))});
+  }
+  if (type == "Replace") {
+    return make<ReplaceRun>(ReplaceSettings{Pattern::from_json(node["pattern"]), std::string(node["content"].string())});
+  }
+  if (type == "Metaspace") {
+    const bool prepends = node.string_or("prepend_scheme", "always") != "never" &&
+                          node.boolean_or("add_prefix_space", true);
+    return make<MetaspaceRun>(MetaspaceSettings{one_character(node["replacement"]), prepends});
+  }
+  if (type == "WordPiece") {
+    return make<WordPieceRun>(WordPieceSettings{std::string(node["prefix"].string()), node["cleanup"].boolean()});
+  }
+  if (type == "BPEDecoder") return make<BpeRun>(std::string(node["suffix"].string()));
+  if (type == "CTC") {
+    return make<CtcRun>(CtcSettings{std::string(node["pad_token"].string()),
+                                    std::string(node["word_delimiter_token"].string()),
+                                    node["cleanup"].boolean()});
+  }
+  node["type"].fail(fmt::format("the decoder '{}' is not supported", type));
+}
+
+void flatten(const json::Node& node, std::vector<std::unique_ptr<Decoder>>& decoders) {
+  if (decoders.size() >= kMaxStages) node.fail(fmt::format("more than {} decoders follow each other", kMaxStages));
+  const std::string_view type = node["type"].string();
+  if (type != "Sequence") {
+    decoders.push_back(read(node, type));
+    return;
+  }
+  const json::Node list = node["decoders"];
+  for (size_t i = 0; i < list.array().size(); ++i) flatten(list.at(i), decoders);
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<Decoder>> decoders_from_json(const json::Node& node) {
+  std::vector<std::unique_ptr<Decoder>> decoders;
+  flatten(node, decoders);
+  return decoders;
+}
+
+std::unique_ptr<Decoder> blank_joining_decoder() { return make<BlankJoiningRun>(None{}); }
+
+DecoderChain::DecoderChain(const std::vector<std::unique_ptr<Decoder>>& decoders, std::string& out) {
+  runs_.push_back(std::make_unique<Collector>(out));
+  for (auto decoder = decoders.rbegin(); decoder != decoders.rend(); ++decoder) {
+    runs_.push_back((*decoder)->start(*runs_.back()));
+  }
+  first_ = runs_.back().get();
+}
+
+void DecoderChain::finish() { first_->finish(); }
+
+}  // namespace mxgpt::tokenizer

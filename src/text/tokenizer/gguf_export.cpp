@@ -1,0 +1,235 @@
+#include "text/tokenizer/gguf_export.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "base/printable.h"
+#include "text/unicode.h"
+
+namespace mxgpt {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kMaxTemplateBytes = 16 << 20;
+
+/// Token types as SentencePiece numbers them, and GGUF files after it.
+enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
+
+/// Regular expressions of tokenizer.json and the names they have in GGUF files.
+constexpr struct {
+  std::string_view regex, name;
+} kPreTokenizers[] = {
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+     R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "gpt-4o"},
+};
+
+std::string_view text_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+/// A JSON file of the checkpoint that need not be there.
+class OptionalJson {
+ public:
+  explicit OptionalJson(const fs::path& path) : where_(path.string() + ":") {
+    if (fs::exists(path)) document_ = json::parse_file(path);
+  }
+  std::optional<json::Node> find(std::string_view key) const {
+    return document_.is_null() ? std::nullopt : json::Node(document_, where_).find(key);
+  }
+
+ private:
+  std::string where_;
+  json::value document_;
+};
+
+/// `value` must be what it always is in tokenizers that GGUF can express.
+void require(const json::Node& node, std::string_view key, const json::value& value) {
+  const auto field = node.find(key);
+  if (!field || field->raw() == value) return;
+  field->fail(fmt::format("is {}, which a GGUF file cannot express; only {} can be converted",
+                          printable(json::serialize(field->raw())), json::serialize(value)));
+}
+
+/// The pre-tokenizer by the name it has in GGUF files.
+std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
+  const json::Node sequence = tokenizer["pre_tokenizer"];
+  const auto fail = [&]() {
+    sequence.fail("is none that GGUF files have a name for: a Split by a known regular expression, then ByteLevel");
+  };
+  if (sequence["type"].string() != "Sequence") fail();
+  const json::Node parts = sequence["pretokenizers"];
+  if (parts.array().size() != 2) fail();
+  const json::Node split = parts.at(0), bytes = parts.at(1);
+  if (split["type"].string() != "Split" || bytes["type"].string() != "ByteLevel") fail();
+  require(split, "behavior", "Isolated");
+  require(split, "invert", false);
+  if (bytes.boolean_or("use_regex", true) || bytes.boolean_or("add_prefix_space", true)) fail();
+  const json::Node regex = split["pattern"]["Regex"];
+  for (const auto& known : kPreTokenizers) {
+    if (regex.string() == known.regex) return known.name;
+  }
+  regex.fail(fmt::format("is no pre-tokenizer that GGUF files have a name for: {}", printable(regex.string())));
+}
+
+void require_expressible(const json::Node& tokenizer) {
+  require(tokenizer, "normalizer", nullptr);
+  if (const auto processor = tokenizer.find("post_processor")) require(*processor, "type", "ByteLevel");
+  const json::Node model = tokenizer["model"];
+  require(model, "type", "BPE");
+  for (const char* key : {"dropout", "unk_token"}) require(model, key, nullptr);
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) require(model, key, "");
+  for (const char* key : {"fuse_unk", "byte_fallback"}) require(model, key, false);
+}
+
+std::vector<std::string> merges_of(const json::Node& model) {
+  const json::Node merges = model["merges"];
+  std::vector<std::string> texts;
+  texts.reserve(merges.array().size());
+  for (size_t i = 0; i < merges.array().size(); ++i) {
+    const json::value& merge = merges.array()[i];
+    if (merge.is_string()) {  // "left right", as older files have it
+      texts.emplace_back(merge.get_string());
+    } else {
+      const json::Node pair = merges.at(i);
+      texts.push_back(fmt::format("{} {}", pair.at(0).string(), pair.at(1).string()));
+    }
+    const std::string& text = texts.back();
+    if (const size_t blank = text.find(' '); blank == std::string::npos || text.find(' ', blank + 1) != std::string::npos) {
+      merges.at(i).fail(fmt::format("is '{}', not two tokens of a byte-level vocabulary", printable(text)));
+    }
+  }
+  return texts;
+}
+
+/// A token that tokenizer_config.json names: "<|end|>" or {"content": "<|end|>", …}.
+std::optional<TokenId> named_token(const OptionalJson& config, const std::string& key,
+                                   const Tokenizer& tokenizer) {
+  const auto field = config.find(key);
+  if (!field) return std::nullopt;
+  const json::Node content = field->raw().is_object() ? (*field)["content"] : *field;
+  const auto id = tokenizer.token_to_id(content.string());
+  if (!id) content.fail(fmt::format("is '{}', which is no token of the tokenizer", printable(content.string())));
+  return id;
+}
+
+/// chat_template.jinja, or the template that tokenizer_config.json holds.
+std::string chat_template(const fs::path& checkpoint, const OptionalJson& config) {
+  if (const fs::path path = checkpoint / "chat_template.jinja"; fs::exists(path)) {
+    const MappedFile file(path);
+    if (file.bytes().size() > kMaxTemplateBytes || !unicode::is_valid(text_of(file))) {
+      throw Error(path.string(), fmt::format("is no UTF-8 text of up to {}", size_text(kMaxTemplateBytes)),
+                  "remove it or fetch the checkpoint again");
+    }
+    return std::string(text_of(file));
+  }
+  const auto field = config.find("chat_template");
+  if (!field) return {};
+  if (!field->raw().is_array()) return std::string(field->string());
+  for (size_t i = 0; i < field->array().size(); ++i) {
+    const json::Node entry = field->at(i);
+    if (entry["name"].string() == "default") return std::string(entry["template"].string());
+  }
+  return {};
+}
+
+/// Tokens in the order of their ids, with their types, and the merges.
+void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t vocabulary, GgufWriter& out) {
+  std::vector<std::string> tokens(vocabulary);
+  std::vector<int32_t> types(vocabulary, kUnused);
+  for (TokenId id = 0; id < vocabulary; ++id) {
+    tokens[id] = tokenizer.id_to_token(id);
+    if (tokens[id].empty()) {
+      tokens[id] = fmt::format("[PAD{}]", id);
+    } else {
+      types[id] = tokenizer.is_special(id) ? kControl : kNormal;
+    }
+  }
+  if (const auto added = root.find("added_tokens")) {
+    for (size_t i = 0; i < added->array().size(); ++i) {
+      const json::Node token = added->at(i);
+      for (const char* key : {"lstrip", "rstrip", "single_word"}) require(token, key, false);
+      const auto id = tokenizer.token_to_id(token["content"].string());
+      if (id && types[*id] == kNormal) types[*id] = kUserDefined;
+    }
+  }
+  const auto add_strings = [&](const char* key, const std::vector<std::string>& strings) {
+    out.add_array<std::string_view>(key, std::vector<std::string_view>(strings.begin(), strings.end()));
+  };
+  add_strings("tokenizer.ggml.tokens", tokens);
+  out.add_array<int32_t>("tokenizer.ggml.token_type", types);
+  add_strings("tokenizer.ggml.merges", merges_of(root["model"]));
+}
+
+/// Where llama.cpp's converter looks, in its order: tokenizer_config.json by name, then the other files by id.
+std::optional<int64_t> special_id(const fs::path& checkpoint, const OptionalJson& config, const std::string& name,
+                                  const Tokenizer& tokenizer, int64_t vocabulary) {
+  if (const auto id = named_token(config, name, tokenizer)) return id;
+  for (const char* file : {"generation_config.json", "config.json"}) {
+    const OptionalJson document(checkpoint / file);
+    if (const auto id = document.find(name + "_id")) return id->integer(0, vocabulary - 1);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary, std::span<const TokenId> stop_tokens,
+                                 GgufWriter& out) {
+  const fs::path path = checkpoint / "tokenizer.json";
+  if (!fs::exists(path)) {
+    throw Error(path.string(), "is not there, and a GGUF file needs a tokenizer", "fetch the whole checkpoint");
+  }
+  const MappedFile file(path);
+  const json::value document = json::parse(text_of(file), path.string());
+  const json::Node root(document, path.string() + ":");
+  require_expressible(root);
+  const std::string_view pre = pre_tokenizer_name(root);
+  const auto tokenizer = Tokenizer::from_json(text_of(file), path.string());
+  if (tokenizer->vocab_size() > vocabulary) {
+    throw Error(path.string(),
+                fmt::format("has {} tokens but the embedding only {} rows", tokenizer->vocab_size(), vocabulary),
+                "the tokenizer is that of another model");
+  }
+  out.add<std::string_view>("tokenizer.ggml.model", "gpt2");
+  out.add<std::string_view>("tokenizer.ggml.pre", pre);
+  add_vocabulary(root, *tokenizer, vocabulary, out);
+
+  TokenizerExport result{.tokens = tokenizer->vocab_size()};
+  const OptionalJson config(checkpoint / "tokenizer_config.json");
+  const auto add_id = [&](const char* key, int64_t id) { out.add<uint32_t>(key, static_cast<uint32_t>(id)); };
+  const auto special = [&](const char* name) { return special_id(checkpoint, config, name, *tokenizer, vocabulary); };
+  if (const auto id = special("bos_token")) add_id("tokenizer.ggml.bos_token_id", *id);
+  // The ends of an answer, of a text, and of a message that waits for a tool's result.
+  constexpr const char* kStops[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                    "tokenizer.ggml.eom_token_id"};
+  for (size_t i = 0; i < stop_tokens.size(); ++i) {
+    if (stop_tokens[i] >= vocabulary) {
+      throw Error(checkpoint.string(), fmt::format("eos_token_id {} is no row of the embedding", stop_tokens[i]));
+    }
+    if (i < std::size(kStops)) {
+      add_id(kStops[i], stop_tokens[i]);
+    } else {
+      result.left_out_stop_tokens.push_back(stop_tokens[i]);
+    }
+  }
+  if (const auto id = special("pad_token")) add_id("tokenizer.ggml.padding_token_id", *id);
+  out.add<bool>("tokenizer.ggml.add_bos_token", false);
+
+  const std::string chat = chat_template(checkpoint, config);
+  if (!chat.empty()) out.add<std::string_view>("tokenizer.chat_template", chat);
+  result.has_chat_template = !chat.empty();
+  return result;
+}
+
+}  // namespace mxgpt

@@ -1,0 +1,53 @@
+#include "text/tokenizer/model.h"
+
+#include <fmt/format.h>
+
+#include "text/tokenizer/bpe.h"
+#include "text/tokenizer/unigram.h"
+#include "text/tokenizer/word_level.h"
+#include "text/tokenizer/word_piece.h"
+
+namespace mxgpt::tokenizer {
+namespace {
+
+/// Files written before the field existed are told apart by what they hold, as the `tokenizers` package does.
+std::string_view type_of(const json::Node& node) {
+  if (const auto type = node.find("type")) return type->string();
+  if (node.find("merges")) return "BPE";
+  if (node.find("max_input_chars_per_word")) return "WordPiece";
+  return node["vocab"].raw().is_array() ? "Unigram" : "WordLevel";
+}
+
+}  // namespace
+
+std::unique_ptr<Model> Model::from_json(const json::Node& node, bool byte_level) {
+  const std::string_view type = type_of(node);
+  if (type == "BPE") return Bpe::from_json(node, byte_level);
+  if (type == "Unigram") return Unigram::from_json(node);
+  if (type == "WordPiece") return WordPiece::from_json(node);
+  if (type == "WordLevel") return WordLevel::from_json(node);
+  node.fail(fmt::format("the type '{}' is none of BPE, Unigram, WordPiece, WordLevel", type));
+}
+
+bool Model::folds_bytes(const json::Node& node) {
+  return type_of(node) == "BPE" && node.string_or("continuing_subword_prefix", "").empty() &&
+         node.string_or("end_of_word_suffix", "").empty();
+}
+
+Vocabulary read_vocabulary(const json::Node& node) {
+  const json::object& tokens = node.object();
+  size_t bytes = 0;
+  for (const auto& entry : tokens) bytes += entry.key().size();
+  Vocabulary vocabulary(tokens.size(), bytes);
+  for (const auto& entry : tokens) {
+    const int64_t* id = entry.value().if_int64();
+    if (!id || *id < 0 || *id > kMaxTokenId) {
+      node.fail(fmt::format("the id of '{}' should be an integer from 0 to {} but is {}",
+                            std::string_view(entry.key()), kMaxTokenId, json::serialize(entry.value())));
+    }
+    vocabulary.add(entry.key(), static_cast<TokenId>(*id));
+  }
+  return vocabulary;
+}
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,72 @@
+// A tokenizer put together from its components. Internal to this folder: tokenizer_json.cpp and
+// gguf_vocabulary.cpp build it, tokenizer.cpp runs it.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer/added_tokens.h"
+#include "text/tokenizer/decoder.h"
+#include "text/tokenizer/model.h"
+#include "text/tokenizer/normalizer.h"
+#include "text/tokenizer/post_processor.h"
+#include "text/tokenizer/pre_tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace mxgpt::tokenizer {
+
+struct Pipeline {
+  std::unique_ptr<Normalizer> normalizer;       ///< may be null
+  std::unique_ptr<PreTokenizer> pre_tokenizer;  ///< may be null
+  std::unique_ptr<Model> model;
+  std::unique_ptr<AddedTokens> added;
+  std::vector<PostProcessor> post_processors;
+  std::vector<std::unique_ptr<Decoder>> decoders;
+
+  static Pipeline from_json(std::string_view text, const std::string& where);
+};
+
+/// The scratch memory of a model, one for each thread that encodes at the moment.
+class ScratchPool {
+ public:
+  explicit ScratchPool(const Model& model) : model_(model) {}
+
+  /// Goes back to the pool when it ends.
+  class Lease {
+   public:
+    explicit Lease(ScratchPool& pool) : pool_(pool), scratch_(pool.take()) {}
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    ~Lease() { pool_.give_back(std::move(scratch_)); }
+    Model::Scratch& operator*() { return *scratch_; }
+
+   private:
+    ScratchPool& pool_;
+    std::unique_ptr<Model::Scratch> scratch_;
+  };
+
+ private:
+  std::unique_ptr<Model::Scratch> take() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!idle_.empty()) {
+        auto scratch = std::move(idle_.back());
+        idle_.pop_back();
+        return scratch;
+      }
+    }
+    return model_.make_scratch();
+  }
+  void give_back(std::unique_ptr<Model::Scratch> scratch) {
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(scratch));
+  }
+
+  const Model& model_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Model::Scratch>> idle_;
+};
+
+}  // namespace mxgpt::tokenizer

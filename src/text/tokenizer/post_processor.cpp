@@ -1,0 +1,91 @@
+#include "text/tokenizer/post_processor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "text/tokenizer/vocabulary.h"
+
+namespace mxgpt::tokenizer {
+namespace {
+
+// Bounds of what a template may do to a text; real ones frame it once.
+constexpr size_t kMaxParts = 256, kMaxProcessors = 8, kMaxRepeats = 2;
+
+TokenId id_from_json(const json::Node& node) { return static_cast<TokenId>(node.integer(0, kMaxTokenId)); }
+
+/// ["[CLS]", 101]
+TokenId pair_from_json(const json::Node& node) {
+  if (node.array().size() != 2) node.fail("should be [\"token\", id]");
+  return id_from_json(node.at(1));
+}
+
+void flatten(const json::Node& node, std::vector<json::Node>& processors) {
+  if (node["type"].string() != "Sequence") {
+    processors.push_back(node);
+    return;
+  }
+  const json::Node list = node["processors"];
+  for (size_t i = 0; i < list.array().size(); ++i) flatten(list.at(i), processors);
+}
+
+}  // namespace
+
+PostProcessor::PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after)
+    : parts_{{false, std::move(before)}, {true, {}}, {false, std::move(after)}} {}
+
+std::vector<PostProcessor> PostProcessor::list_from_json(const json::Node& node) {
+  std::vector<json::Node> nodes;
+  flatten(node, nodes);
+  std::vector<PostProcessor> processors;
+  for (const json::Node& each : nodes) {
+    const std::string_view type = each["type"].string();
+    if (type == "ByteLevel") continue;  // corrects the offsets of tokens, which are not kept here
+    if (processors.size() >= kMaxProcessors) {
+      node.fail(fmt::format("more than {} post-processors follow each other", kMaxProcessors));
+    }
+    if (type == "BertProcessing" || type == "RobertaProcessing") {
+      processors.push_back({{pair_from_json(each["cls"])}, {pair_from_json(each["sep"])}});
+    } else if (type == "TemplateProcessing") {
+      processors.push_back(template_from_json(each));
+    } else {
+      each["type"].fail(fmt::format("the post-processor '{}' is not supported", type));
+    }
+  }
+  return processors;
+}
+
+PostProcessor PostProcessor::template_from_json(const json::Node& node) {
+  PostProcessor processor;
+  const json::Node single = node["single"], special = node["special_tokens"];
+  if (single.array().size() > kMaxParts) single.fail(fmt::format("has more than {} parts", kMaxParts));
+  size_t texts = 0;
+  for (size_t i = 0; i < single.array().size(); ++i) {
+    const json::Node part = single.at(i);
+    if (const auto text = part.find("Sequence")) {
+      if ((*text)["id"].string() != "A") (*text)["id"].fail("a template for one text can hold only sequence A");
+      if (++texts > kMaxRepeats) single.fail(fmt::format("holds the text more than {} times", kMaxRepeats));
+      processor.parts_.push_back({true, {}});
+      continue;
+    }
+    const json::Node ids = special[part["SpecialToken"]["id"].string()]["ids"];
+    if (ids.array().size() > kMaxParts) ids.fail(fmt::format("has more than {} ids", kMaxParts));
+    Part token{false, {}};
+    for (size_t k = 0; k < ids.array().size(); ++k) token.special.push_back(id_from_json(ids.at(k)));
+    processor.parts_.push_back(std::move(token));
+  }
+  return processor;
+}
+
+std::vector<TokenId> PostProcessor::apply(std::vector<TokenId> ids, bool add_special) const {
+  std::vector<TokenId> out;
+  for (const Part& part : parts_) {
+    if (part.is_text) out.insert(out.end(), ids.begin(), ids.end());
+    else if (add_special) out.insert(out.end(), part.special.begin(), part.special.end());
+  }
+  return out;
+}
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,34 @@
+// Post-processors put special tokens around the ids of a text.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/json.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace mxgpt::tokenizer {
+
+/// A template of one text: ids before it, between its repetitions, and behind it. (Pairs of texts are not used.)
+class PostProcessor {
+ public:
+  PostProcessor() = default;
+  PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after);
+
+  /// Reads the `post_processor` of a tokenizer.json; a Sequence becomes several, to be applied in order.
+  static std::vector<PostProcessor> list_from_json(const json::Node& node);
+
+  /// `ids` framed by the template; its special tokens are left out unless asked for.
+  std::vector<TokenId> apply(std::vector<TokenId> ids, bool add_special) const;
+
+ private:
+  static PostProcessor template_from_json(const json::Node& node);
+
+  struct Part {
+    bool is_text;
+    std::vector<TokenId> special;
+  };
+  std::vector<Part> parts_;
+};
+
+}  // namespace mxgpt::tokenizer

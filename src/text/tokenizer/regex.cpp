@@ -1,0 +1,126 @@
+#include "text/tokenizer/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <fmt/format.h>
+#include <pcre2.h>
+
+#include <utility>
+
+#include "base/error.h"
+#include "text/unicode.h"
+
+namespace mxgpt::tokenizer {
+namespace {
+
+// Bounds of one search: backtracking points, and memory for them. Patterns of real tokenizers need a few
+// hundred of the one and no more than the first page of the other.
+constexpr uint32_t kMatchLimit = 5'000'000;
+constexpr uint32_t kHeapLimitKib = 64 << 10;
+constexpr size_t kJitStackStart = 32 << 10, kJitStackLimit = 16 << 20;
+constexpr size_t kMaxPatternBytes = 64 << 10;
+
+/// What a thread needs to match: one result slot (only the whole match is of interest) and a stack for JIT code.
+struct Matcher {
+  pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
+  pcre2_match_context* context = pcre2_match_context_create(nullptr);
+  pcre2_jit_stack* stack = pcre2_jit_stack_create(kJitStackStart, kJitStackLimit, nullptr);
+
+  Matcher() {
+    if (!data || !context) throw std::bad_alloc();
+    pcre2_set_match_limit(context, kMatchLimit);
+    pcre2_set_heap_limit(context, kHeapLimitKib);
+    if (stack) pcre2_jit_stack_assign(context, nullptr, stack);
+  }
+  Matcher(const Matcher&) = delete;
+  Matcher& operator=(const Matcher&) = delete;
+  ~Matcher() {
+    pcre2_jit_stack_free(stack);
+    pcre2_match_context_free(context);
+    pcre2_match_data_free(data);
+  }
+};
+
+Matcher& this_threads_matcher() {
+  thread_local Matcher matcher;
+  return matcher;
+}
+
+std::string message_of(int code) {
+  PCRE2_UCHAR text[200];
+  pcre2_get_error_message(code, text, sizeof text);
+  return reinterpret_cast<const char*>(text);
+}
+
+}  // namespace
+
+void Regex::FreeCode::operator()(pcre2_code* code) const { pcre2_code_free(code); }
+
+Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(where)) {
+  if (pattern.size() > kMaxPatternBytes) {
+    throw Error(where_, fmt::format("is a regular expression of {} bytes, more than {}", pattern.size(),
+                                    kMaxPatternBytes));
+  }
+  const std::string translated = translate_oniguruma(pattern, where_);
+  const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
+      pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
+  if (!context) throw std::bad_alloc();
+  pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
+  int error = 0;
+  PCRE2_SIZE at = 0;
+  code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at,
+                            context.get()));
+  if (!code_) {
+    throw Error(where_, fmt::format("is not a regular expression that can be used: {} (in '{}' near byte {})",
+                                    message_of(error), translated, at));
+  }
+  // Without JIT (a kernel that forbids executable pages) the same pattern runs interpreted.
+  jit_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
+}
+
+bool Regex::search(std::string_view text, size_t from, size_t& begin, size_t& end) const {
+  Matcher& matcher = this_threads_matcher();
+  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+  const int result = jit_ ? pcre2_jit_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
+                                            matcher.data, matcher.context)
+                          : pcre2_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
+                                        matcher.data, matcher.context);
+  if (result == PCRE2_ERROR_NOMATCH) return false;
+  if (result < 0) {
+    throw Error(where_, fmt::format("the pattern gives up on this text: {}", message_of(result)),
+                "shorten the text, or use a tokenizer with a simpler pattern");
+  }
+  const PCRE2_SIZE* range = pcre2_get_ovector_pointer(matcher.data);
+  begin = range[0];
+  end = range[1];
+  // \K inside a lookahead can report a match that ends before it begins.
+  if (begin > end) throw Error(where_, "the pattern reports a match that ends before it begins");
+  return true;
+}
+
+void Regex::for_each_match(std::string_view given, FunctionRef<void(size_t, size_t)> found) const {
+  std::string buffer;
+  const std::string_view text = unicode::with_stand_ins(given, buffer);
+  size_t from = 0, last_end = std::string_view::npos, begin = 0, end = 0;
+  while (from <= text.size() && search(text, from, begin, end)) {
+    if (begin == end && end == last_end) {
+      if (from == text.size()) return;
+      from += unicode::length_of(text[from]);
+      continue;
+    }
+    // A lookbehind with \K could point behind what was already reported.
+    if (last_end != std::string_view::npos && begin < last_end) {
+      throw Error(where_, "the pattern reports overlapping matches");
+    }
+    found(begin, end);
+    from = last_end = end;
+  }
+}
+
+bool Regex::matches(std::string_view text) const {
+  std::string buffer;
+  size_t begin, end;
+  return search(unicode::with_stand_ins(text, buffer), 0, begin, end);
+}
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,149 @@
+#include "text/tokenizer/unigram.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+#include "text/unicode.h"
+
+namespace mxgpt::tokenizer {
+
+namespace {
+/// How much worse an unknown character is than the worst token (sentencepiece, unigram_model.cc).
+constexpr double kUnknownPenalty = 10;
+
+ByteTrie trie_of(const Vocabulary& vocabulary) {
+  std::vector<std::pair<std::string_view, int32_t>> entries;
+  for (TokenId id = 0; id < vocabulary.end_id(); ++id) {
+    if (vocabulary.has(id)) entries.emplace_back(vocabulary.spelling(id), vocabulary.find(vocabulary.spelling(id)));
+  }
+  return ByteTrie(std::move(entries));
+}
+}  // namespace
+
+/// The best way to spell the piece up to here.
+struct Unigram::Node {
+  TokenId token = kNoToken;   ///< the last token of it
+  int32_t start = -1;         ///< where that token starts; -1: no way yet
+  double score = 0;
+};
+
+struct Unigram::Scratch : Model::Scratch {
+  std::vector<Node> ends;
+  std::vector<std::string_view> tokens;
+};
+
+Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, std::optional<TokenId> unknown,
+                 bool byte_fallback)
+    : Model(std::move(vocabulary)),
+      trie_(trie_of(this->vocabulary())),
+      scores_(std::move(scores)),
+      unknown_(unknown),
+      unknown_score_(std::numeric_limits<double>::infinity()) {
+  for (const double score : scores_) unknown_score_ = std::min(unknown_score_, score);
+  unknown_score_ -= kUnknownPenalty;
+  for (int byte = 0; byte_fallback && byte < 256; ++byte) {
+    bytes_.push_back(this->vocabulary().find(fmt::format("<0x{:02X}>", byte)));
+  }
+}
+
+std::unique_ptr<Unigram> Unigram::from_json(const json::Node& node) {
+  const json::Node list = node["vocab"];
+  size_t bytes = 0;
+  for (const json::value& entry : list.array()) {
+    const auto* pair = entry.if_array();
+    if (!pair || pair->size() != 2 || !(*pair)[0].is_string() || !(*pair)[1].is_number()) {
+      list.fail("each entry should be [\"token\", score]");
+    }
+    bytes += (*pair)[0].get_string().size();
+  }
+  if (list.array().size() > kMaxTokenId) list.fail(fmt::format("has more than {} entries", kMaxTokenId));
+  Vocabulary vocabulary(list.array().size(), bytes);
+  std::vector<double> scores;
+  for (const json::value& entry : list.array()) {
+    vocabulary.add(entry.get_array()[0].get_string(), static_cast<TokenId>(scores.size()));
+    scores.push_back(entry.get_array()[1].to_number<double>());
+  }
+  std::optional<TokenId> unknown;
+  if (const auto id = node.find("unk_id")) {
+    unknown = static_cast<TokenId>(id->integer(0, static_cast<int64_t>(scores.size()) - 1));
+  }
+  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), unknown,
+                                   node.boolean_or("byte_fallback", false));
+}
+
+std::unique_ptr<Model::Scratch> Unigram::make_scratch() const { return std::make_unique<Scratch>(); }
+
+TokenId Unigram::unknown() const {
+  if (!unknown_) throw Error("tokenizer", "the text has a character that no token spells, and there is no unknown token");
+  return *unknown_;
+}
+
+// Viterbi over the byte positions; all tokens that start at a position are found by one walk down the trie.
+void Unigram::search(std::string_view piece, std::vector<Node>& ends) const {
+  ends.assign(piece.size() + 1, {});
+  for (size_t start = 0; start < piece.size();) {
+    const double score_here = ends[start].score;
+    const size_t character = unicode::length_of(piece[start]);
+    bool character_is_token = false;
+    const auto offer = [&](Node& end, TokenId token, double score) {
+      if (end.start >= 0 && score <= end.score) return;
+      end = {token, static_cast<int32_t>(start), score};
+    };
+    trie_.for_each_prefix(piece.substr(start), [&](size_t length, TokenId token) {
+      offer(ends[start + length], token, score_here + scores_[token]);
+      character_is_token |= length == character;
+    });
+    if (!character_is_token) {
+      Node& end = ends[start + character];
+      if (end.start < 0 || score_here + unknown_score_ > end.score) {
+        offer(end, unknown(), score_here + unknown_score_);
+      }
+    }
+    start += character;
+  }
+}
+
+void Unigram::encode(std::string_view piece, Model::Scratch& base, std::vector<TokenId>& out) const {
+  if (piece.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
+  auto& scratch = static_cast<Scratch&>(base);
+  search(piece, scratch.ends);
+  // Backwards from the end; neighbouring unknown characters are one.
+  scratch.tokens.clear();
+  bool fusing = false;
+  for (size_t end = piece.size(); end > 0;) {
+    const Node& node = scratch.ends[end];
+    const std::string_view token = piece.substr(node.start, end - node.start);
+    const bool is_unknown = unknown_ && node.token == *unknown_;
+    if (fusing && is_unknown) {
+      scratch.tokens.back() = {token.data(), token.size() + scratch.tokens.back().size()};
+    } else {
+      scratch.tokens.push_back(token);
+    }
+    fusing = is_unknown;
+    end = node.start;
+  }
+  for (auto token = scratch.tokens.rbegin(); token != scratch.tokens.rend(); ++token) {
+    append_spelled(*token, out);
+  }
+}
+
+void Unigram::append_spelled(std::string_view spelled, std::vector<TokenId>& out) const {
+  if (const TokenId id = vocabulary().find(spelled); id != kNoToken) {
+    out.push_back(id);
+    return;
+  }
+  const auto byte_token = [&](char byte) { return bytes_[static_cast<uint8_t>(byte)]; };
+  const bool fallback = !bytes_.empty() && std::all_of(spelled.begin(), spelled.end(), [&](char byte) {
+    return byte_token(byte) != kNoToken;
+  });
+  if (fallback) {
+    for (const char byte : spelled) out.push_back(byte_token(byte));
+  } else {
+    out.push_back(unknown());
+  }
+}
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "text/tokenizer/model.h"
+
+namespace mxgpt::tokenizer {
+
+/// A piece is one token or the unknown one.
+class WordLevel final : public Model {
+ public:
+  WordLevel(Vocabulary vocabulary, std::string unknown);
+  static std::unique_ptr<WordLevel> from_json(const json::Node& node);
+
+  std::string_view kind() const override { return "WordLevel"; }
+  void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const override;
+
+ private:
+  std::string unknown_;
+};
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string>
+
+#include "text/tokenizer/model.h"
+
+namespace mxgpt::tokenizer {
+
+/// The longest token that starts a piece, then the longest that continues it, and so on (BERT). A piece that
+/// cannot be spelled this way, or is too long, is one unknown token.
+class WordPiece final : public Model {
+ public:
+  struct Options {
+    std::string unknown;
+    std::string continuing_prefix;  ///< of tokens inside a word, "##"
+    size_t max_characters = 100;    ///< of a piece
+  };
+
+  WordPiece(Vocabulary vocabulary, Options options);
+  static std::unique_ptr<WordPiece> from_json(const json::Node& node);
+
+  std::string_view kind() const override { return "WordPiece"; }
+  void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const override;
+
+ private:
+  Options options_;
+};
+
+}  // namespace mxgpt::tokenizer

@@ -1,0 +1,65 @@
+#include "engine/kv_pages.h"
+
+#include <gmock/gmock.h>
+
+#include <set>
+
+namespace mxgpt {
+namespace {
+
+TEST(SequencePages, FullLayersKeepEverything) {
+  PagePool pool(pages_needed(200, 0, 64));
+  SequencePages pages(pool, 0, 200);
+  EXPECT_EQ(pool.free(), 7);
+  ASSERT_TRUE(pages.reserve(200));
+  EXPECT_EQ(pool.free(), 0);
+  pages.keep(200);
+  EXPECT_TRUE(pages.can_continue_at(200));
+  EXPECT_TRUE(pages.can_continue_at(1));
+  pages.keep(33);
+  EXPECT_EQ(pool.free(), 5);
+  EXPECT_FALSE(pages.can_continue_at(65));
+}
+
+/// Whatever the window and the steps, every key that a row sees has a page, no page serves twice, and the
+/// pool never runs out.
+TEST(SequencePages, AWindowHoldsWhatItsRowsSeeAndNoMore) {
+  for (const int64_t window : {1, 2, 31, 32, 33, 128}) {
+    for (const int64_t rows : {1, 3, 32, 50}) {
+      const int64_t context = 400;
+      PagePool pool(pages_needed(context, window, rows));
+      const int64_t all = pool.free();
+      SequencePages pages(pool, window, context);
+      for (int64_t end = 0; end + rows <= context;) {
+        ASSERT_TRUE(pages.reserve(end + rows)) << window << " " << rows << " " << end;
+        for (int64_t row = end; row < end + rows; ++row) {
+          for (int64_t seen = std::max<int64_t>(0, row - window + 1); seen <= row; ++seen) {
+            ASSERT_GE(pages.pages()[seen / kPageTokens], 0) << row << " sees " << seen;
+          }
+        }
+        std::set<int32_t> distinct;
+        int64_t held = 0;
+        for (const int32_t page : pages.pages()) {
+          if (page >= 0) distinct.insert(page), ++held;
+        }
+        ASSERT_EQ(static_cast<int64_t>(distinct.size()), held);
+        end += rows;
+        pages.keep(end);
+        EXPECT_TRUE(pages.can_continue_at(end));
+      }
+      pages.keep(0);
+      EXPECT_EQ(pool.free(), all);
+    }
+  }
+}
+
+TEST(SequencePages, TooFewPagesTakeNone) {
+  PagePool pool(2);
+  SequencePages pages(pool, 0, 1000);
+  EXPECT_FALSE(pages.reserve(65));
+  EXPECT_EQ(pool.free(), 2);
+  EXPECT_TRUE(pages.reserve(64));
+}
+
+}  // namespace
+}  // namespace mxgpt

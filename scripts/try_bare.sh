@@ -51,7 +51,8 @@ if [[ $user != root ]]; then
   quietly build/logs/bare-user.log chroot "$root" sh -c "apt-get update && apt-get -y install --no-install-recommends sudo &&
     useradd --create-home $user && echo '$user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/$user"
 fi
-git clone -q . "$root$home/mxgpt"
+# Not by hard links: the owner of the clone is changed below.
+git clone -q --no-hardlinks . "$root$home/mxgpt"
 chroot "$root" chown -R "$user:" "$home/mxgpt"
 
 environment=(HOME="$home" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)

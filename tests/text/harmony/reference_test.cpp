@@ -68,7 +68,7 @@ TEST(HarmonyReference, BuiltinToolsAreThoseOfTheReference) {
   for (const auto& row : reference_rows("render")) {
     const auto& system =
         row.at("conversation").at("messages").at(0).at("content").at(0).as_object();
-    if (!system.contains("tools")) continue;
+    if (system.at("type").as_string() != "system_content" || !system.contains("tools")) continue;
     for (const auto& tool : system.at("tools").as_object()) {
       EXPECT_EQ(own.at("content").at(0).at("tools").at(tool.key()), tool.value());
       seen.insert(tool.key());

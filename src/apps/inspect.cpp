@@ -1,6 +1,5 @@
 // mxgpt inspect: what a model file says of itself, for people and as JSON.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -96,8 +95,20 @@ std::string string_text(std::string_view s, bool quoted) {
   return quoted ? fmt::format("\"{}\"", safe) : safe;
 }
 
-std::string array_text(const std::vector<std::string>& shown, size_t size) {
-  return fmt::format("[{}{}]", fmt::join(shown, ", "), shown.size() < size ? ", …" : "");
+std::string number_text(double number) {
+  return fmt::format("{:.7g}", number);
+}
+
+/// The first elements, as many as fit a line. `text_of(i)` is called for i from 0 in order.
+template <class TextOf>
+std::string array_text(size_t size, const TextOf& text_of) {
+  std::string out = "[";
+  for (size_t i = 0; i < size; ++i) {
+    if (i > 0) out += ", ";
+    if (i == kShownElements || out.size() > kShownCharacters) return out + "…]";
+    out += text_of(i);
+  }
+  return out + "]";
 }
 
 std::string scalar_text(const GgufScalar& scalar, bool quoted) {
@@ -107,7 +118,7 @@ std::string scalar_text(const GgufScalar& scalar, bool quoted) {
         if constexpr (std::is_same_v<T, std::string_view>) {
           return string_text(v, quoted);
         } else if constexpr (std::is_same_v<T, double>) {
-          return fmt::format("{:.7g}", v);
+          return number_text(v);
         } else {
           return fmt::format("{}", v);
         }
@@ -116,22 +127,17 @@ std::string scalar_text(const GgufScalar& scalar, bool quoted) {
 }
 
 std::string value_text(const GgufValue& value) {
-  if (!value.is_array) return scalar_text(value.elements(1)[0], false);
-  std::vector<std::string> shown;
-  for (const GgufScalar& element : value.elements(kShownElements))
-    shown.push_back(scalar_text(element, true));
-  return array_text(shown, value.size);
+  const auto shown = value.elements(kShownElements);
+  if (!value.is_array) return scalar_text(shown[0], false);
+  return array_text(value.size, [&](size_t i) { return scalar_text(shown[i], true); });
 }
 
 std::string value_text(const json::value& value, bool quoted) {
   if (value.is_string()) return string_text(value.get_string(), quoted);
+  if (value.is_double()) return number_text(value.get_double());
   if (!value.is_array()) return printable(json::serialize(value), kShownCharacters);
   const json::array& array = value.get_array();
-  std::vector<std::string> shown;
-  for (size_t i = 0; i < std::min(array.size(), kShownElements); ++i) {
-    shown.push_back(value_text(array[i], true));
-  }
-  return array_text(shown, array.size());
+  return array_text(array.size(), [&](size_t i) { return value_text(array[i], true); });
 }
 
 /// Nested objects become keys with dots. The depth of JSON is limited, so is that of the recursion.
@@ -344,7 +350,7 @@ void print_facts(const Report& report) {
   print_table(rows, "<<");
 }
 
-void print_text(const Report& report) {
+void print_report(const Report& report) {
   fmt::print("{} ({})\n", printable(report.path), report.format);
   print_facts(report);
 
@@ -382,7 +388,7 @@ void print_text(const Report& report) {
 int inspect(const fs::path& path, bool as_json) {
   const auto show = [&](Report report) {
     report.path = path.string();
-    as_json ? print_json(report) : print_text(report);
+    as_json ? print_json(report) : print_report(report);
     return kOk;
   };
   if (!fs::exists(path)) throw Error(path.string(), "does not exist", "check the path");

@@ -18,6 +18,7 @@ struct Command {
   Declare declare;
 };
 
+std::function<int()> convert(CLI::App& command);
 std::function<int()> detokenize(CLI::App& command);
 std::function<int()> harmony(CLI::App& command);
 std::function<int()> inspect(CLI::App& command);
@@ -28,6 +29,7 @@ std::function<int()> verify(CLI::App& command);
 
 inline constexpr Command kCommands[] = {
     {"run", "Answer a prompt, chat, or complete text", run},
+    {"convert", "Turn a checkpoint into a GGUF file", convert},
     {"logits", "Write log-probabilities for given token ids", logits},
     {"inspect", "Show what a model file says of itself", inspect},
     {"verify", "Check a model's files by SHA-256", verify},

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -92,22 +93,21 @@ void require_expressible(const json::Node& tokenizer) {
   for (const char* key : {"fuse_unk", "byte_fallback"}) require(model, key, false);
 }
 
+/// "left right" each.
 std::vector<std::string> merges_of(const json::Node& model) {
   const json::Node merges = model["merges"];
   std::vector<std::string> texts;
   texts.reserve(merges.array().size());
   for (size_t i = 0; i < merges.array().size(); ++i) {
     const json::value& merge = merges.array()[i];
-    if (merge.is_string()) {  // "left right", as older files have it
-      texts.emplace_back(merge.get_string());
-    } else {
-      const json::Node pair = merges.at(i);
-      texts.push_back(fmt::format("{} {}", pair.at(0).string(), pair.at(1).string()));
+    std::string text;
+    if (const auto* joined = merge.if_string()) {  // as older files have it
+      text = *joined;
+    } else if (const auto* pair = merge.if_array(); pair && pair->size() == 2 && (*pair)[0].is_string() && (*pair)[1].is_string()) {
+      text.append((*pair)[0].get_string()).append(" ").append((*pair)[1].get_string());
     }
-    const std::string& text = texts.back();
-    if (const size_t blank = text.find(' '); blank == std::string::npos || text.find(' ', blank + 1) != std::string::npos) {
-      merges.at(i).fail(fmt::format("is '{}', not two tokens of a byte-level vocabulary", printable(text)));
-    }
+    if (std::count(text.begin(), text.end(), ' ') != 1) merges.at(i).fail("is not two tokens of a byte-level vocabulary");
+    texts.push_back(std::move(text));
   }
   return texts;
 }
@@ -205,7 +205,8 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   out.add<std::string_view>("tokenizer.ggml.pre", pre);
   add_vocabulary(root, *tokenizer, vocabulary, out);
 
-  TokenizerExport result{.tokens = tokenizer->vocab_size()};
+  TokenizerExport result;
+  result.tokens = tokenizer->vocab_size();
   const OptionalJson config(checkpoint / "tokenizer_config.json");
   const auto add_id = [&](const char* key, int64_t id) { out.add<uint32_t>(key, static_cast<uint32_t>(id)); };
   const auto special = [&](const char* name) { return special_id(checkpoint, config, name, *tokenizer, vocabulary); };

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <vector>
 
 #include "io/gguf_writer.h"
 #include "text/tokenizer/tokenizer.h"
@@ -12,8 +13,8 @@ namespace mxgpt {
 
 /// What of a tokenizer there was no place for.
 struct TokenizerExport {
-  int64_t tokens;  ///< defined by the tokenizer; the embedding's other rows are unused tokens
-  bool has_chat_template;
+  int64_t tokens = 0;  ///< defined by the tokenizer; the embedding's other rows are unused tokens
+  bool has_chat_template = false;
   std::vector<TokenId> left_out_stop_tokens;  ///< GGUF names three at most
 };
 

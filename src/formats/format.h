@@ -64,8 +64,9 @@ struct FormatTraits {
   /// Blocks to f32, scalar: the oracle. `elements` is a multiple of block_elements.
   void (*dequantize)(const std::byte* blocks, int64_t elements, float* out);
   /// f32 to blocks; null where mxgpt does not write the format. `importance`, if not null, holds for each
-  /// element the weight of its squared error; formats whose rounding leaves no choice ignore it. A block
-  /// that holds a NaN or an infinity becomes NaN as a whole (floating-point formats: the element alone).
+  /// element the weight of its squared error, which formats with a choice of scales then minimize. A block
+  /// with a NaN or an infinity, or with a magnitude beyond f16 where scales are f16, becomes NaN as a whole
+  /// (floating-point formats: the element alone).
   void (*quantize)(const float* in, int64_t elements, const float* importance, std::byte* blocks);
   const Kernels* kernels[kIsaCount];  ///< by Isa; null where the build lacks it
 

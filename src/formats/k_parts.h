@@ -19,6 +19,17 @@ struct KParts {
   MXGPT_ALWAYS_INLINE int minimum(int p) const {
     return p < 4 ? bytes[p + 4] & 63 : bytes[p + 4] >> 4 | bytes[p] >> 6 << 4;
   }
+  /// Of parts that are zero so far.
+  void set(int p, int scale, int minimum) {
+    if (p < 4) {
+      bytes[p] |= static_cast<uint8_t>(scale);
+      bytes[p + 4] |= static_cast<uint8_t>(minimum);
+    } else {
+      bytes[p + 4] = static_cast<uint8_t>((scale & 0xf) | (minimum & 0xf) << 4);
+      bytes[p - 4] |= static_cast<uint8_t>(scale >> 4 << 6);
+      bytes[p] |= static_cast<uint8_t>(minimum >> 4 << 6);
+    }
+  }
 };
 static_assert(sizeof(KParts) == 12);
 

@@ -9,11 +9,11 @@ namespace mxgpt {
 /// Of f16; what a block that cannot be represented gets for its scale.
 inline constexpr uint16_t kF16NaN = 0x7e00;
 
-inline bool all_finite(const float* x, int n) {
-  // 0 · x is NaN exactly for what is not finite.
-  float sum = 0;
-  for (int i = 0; i < n; ++i) sum += 0 * x[i];
-  return sum == 0;
+/// Whether f16 scales can stand for the values: not for NaN and infinity, and f16 ends at 65504.
+inline bool all_in_f16_range(const float* x, int n) {
+  bool all = true;
+  for (int i = 0; i < n; ++i) all &= std::abs(x[i]) <= 65504.0f;
+  return all;
 }
 
 /// 1 / scale, or 0 where that is not a number to multiply with: such a block is all zeros in f16 anyway.

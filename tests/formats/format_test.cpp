@@ -1,6 +1,7 @@
 #include "formats/format.h"
 
 #include <set>
+#include <utility>
 
 #include "formats/support.h"
 
@@ -53,6 +54,31 @@ TEST_P(FormatTest, ZeroStaysZero) {
   std::vector<std::byte> blocks(t.row_bytes(512));
   t.quantize(zeros.data(), 512, nullptr, blocks.data());
   for (float v : dequantized(GetParam(), blocks)) ASSERT_EQ(v, 0.0f);
+}
+
+/// Floats of any bits: the block of a NaN or an infinity is NaN, all else has defined behaviour (sanitizers).
+TEST_P(FormatTest, QuantizesAnyFloats) {
+  const FormatTraits& t = traits(GetParam());
+  if (!t.quantize) return;
+  Random random(2);
+  const int64_t n = t.block_elements;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<float> in(n), importance(n);
+    const uint32_t exponents = random() % 2 ? 0xffffffff : 0xbfffffff;  // of any size, or below 2
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t bits = random() & exponents, weight = random() & 0x7fffffff;
+      std::memcpy(&in[i], &bits, sizeof bits);
+      std::memcpy(&importance[i], &weight, sizeof weight);
+    }
+    std::vector<std::byte> block(t.block_bytes);
+    for (const float* weights : {static_cast<const float*>(nullptr), std::as_const(importance).data()}) {
+      t.quantize(in.data(), n, weights, block.data());
+      const float largest = magnitude(in);
+      const bool finite = std::isfinite(magnitude(dequantized(GetParam(), block)));
+      if (std::isnan(largest)) { ASSERT_FALSE(finite); }
+      if (largest <= 65504) { ASSERT_TRUE(finite); }
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, FormatTest, testing::ValuesIn(all_formats()),

@@ -155,6 +155,45 @@ TEST(Mxfp4Test, NonFiniteIsNan) {
   }
 }
 
+double squared_error(const std::vector<float>& in, const Block& block, const std::vector<float>& weights) {
+  const std::vector<float> out = values_of(block);
+  double error = 0;
+  for (int i = 0; i < 32; ++i) error += double{weights[i]} * std::pow(double{in[i]} - out[i], 2);
+  return error;
+}
+
+/// Against every scale there is, each with the nearest codes.
+TEST(Mxfp4Test, LeastErrorIsTheLeastOfAllScales) {
+  Random random(5);
+  std::student_t_distribution<float> heavy_tailed(4);
+  std::uniform_real_distribution<float> uniform(0.01f, 1);
+  double total = 0, total_ocp = 0;
+  for (int round = 0; round < 500; ++round) {
+    std::vector<float> in(32), weights(32, 1.0f);
+    for (auto& v : in) v = heavy_tailed(random);
+    if (round % 2) {
+      for (auto& w : weights) w = uniform(random);
+    }
+    Block block;
+    mxfp4_quantize_least_error(in.data(), 32, round % 2 ? weights.data() : nullptr,
+                               reinterpret_cast<std::byte*>(&block));
+    double least = squared_error(in, Block{}, weights);
+    for (int scale = 100; scale < 150; ++scale) {
+      Block other{.scale = static_cast<uint8_t>(scale), .nibbles = {}};
+      for (int i = 0; i < 32; ++i) {
+        const int code = nearest_code(std::ldexp(in[i], 127 - scale));
+        other.nibbles[i % 16] |= static_cast<uint8_t>(code << (i / 16 * 4));
+      }
+      least = std::min(least, squared_error(in, other, weights));
+    }
+    const double error = squared_error(in, block, weights);
+    EXPECT_LE(error, least * (1 + 1e-12));
+    total += error;
+    total_ocp += squared_error(in, quantized(in), weights);
+  }
+  EXPECT_LT(total, 0.95 * total_ocp);
+}
+
 /// Every code of every scale is its own nearest.
 TEST(Mxfp4Test, RepresentableBlocksComeBack) {
   for (int scale = 1; scale < 253; ++scale) {

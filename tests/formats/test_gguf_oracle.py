@@ -25,8 +25,9 @@ class Format:
     def dequantize(self, blocks):
         return np.frombuffer(run("dequantize", self.name, data=blocks.tobytes()), np.float32)
 
-    def quantize(self, values):
-        return np.frombuffer(run("quantize", self.name, data=values.tobytes()), np.uint8)
+    def quantize(self, values, importance_file=None):
+        arguments = [importance_file] if importance_file else []
+        return np.frombuffer(run("quantize", self.name, *arguments, data=values.tobytes()), np.uint8)
 
 
 FORMATS = [Format(line) for line in run("list").decode().splitlines()]
@@ -64,8 +65,6 @@ def test_dequantize_random_bytes(format):
 
 @every_format
 def test_dequantize_of_quantized(format):
-    if not format.writable:
-        pytest.skip("not written by mxgpt")
     values = np.random.default_rng(2).standard_normal(64 * 256, dtype=np.float32)
     blocks = format.quantize(values).reshape(-1, format.size)
     expected = gguf.quants.dequantize(blocks, format.type)
@@ -99,11 +98,43 @@ def test_quantize(name):
     np.testing.assert_array_equal(format.quantize(values).reshape(expected.shape), expected)
 
 
+# sqrt(Σ w e² / Σ w x²) of llama.cpp's quantizers (ggml_quantize_chunk of ggml 0.25.3, by ctypes) on the data of
+# the test below: without an importance matrix (w = 1), and with one (w = the importance).
+LLAMA_CPP_ERROR = {
+    "Q4_0": (0.08611, 0.07930),
+    "Q4_1": (0.07833, 0.06658),
+    "Q5_0": (0.04285, 0.03943),
+    "Q5_1": (0.03798, 0.03225),
+    "Q8_0": (0.00536, 0.00538),
+    "Q2_K": (0.29724, 0.24907),
+    "Q3_K": (0.15099, 0.13833),
+    "Q4_K": (0.07159, 0.06756),
+    "Q5_K": (0.03628, 0.03420),
+    "Q6_K": (0.01776, 0.01664),
+    "IQ4_NL": (0.07623, 0.07239),
+    "IQ4_XS": (0.07681, 0.07314),
+    "MXFP4": (0.11517, 0.11507),
+}
+
+
+@pytest.mark.parametrize("format", [f for f in FORMATS if f.name in LLAMA_CPP_ERROR], ids=lambda f: f.name)
+def test_quantizer_is_as_good_as_llama_cpp(format, tmp_path):
+    values = np.random.default_rng(0).standard_normal((500, 256)).astype(np.float32)
+    importance = (np.random.default_rng(1).random(256) ** 2 + 0.05).astype(np.float32)
+    (tmp_path / "importance").write_bytes(np.tile(importance, 500).tobytes())
+
+    def error(blocks, weight):
+        back = gguf.quants.dequantize(blocks, format.type).reshape(values.shape).astype(np.float64)
+        return np.sqrt((weight * (back - values) ** 2).sum() / (weight * values.astype(np.float64) ** 2).sum())
+
+    plain, weighted = LLAMA_CPP_ERROR[format.name]
+    assert error(format.quantize(values), 1) <= 1.01 * plain
+    assert error(format.quantize(values, tmp_path / "importance"), importance) <= 1.01 * weighted
+
+
 @every_format
 def test_quantize_non_finite(format):
     """A NaN or an infinity turns its block into NaN, an element into NaN or infinity, and no other block."""
-    if not format.writable:
-        pytest.skip("not written by mxgpt")
     blocks = np.random.default_rng(4).standard_normal((5, max(format.elements, 32)), dtype=np.float32)
     blocks[1, 3], blocks[2, 17], blocks[3, 31] = np.nan, np.inf, -np.inf
     back = format.dequantize(format.quantize(blocks)).reshape(blocks.shape)

@@ -1,3 +1,27 @@
 #include "formats/iq4_nl/iq4_nl.h"
 
-MXGPT_DEFINE_FORMAT(iq4_nl, IQ4_NL, nullptr)
+#include "formats/fit.h"
+
+namespace mxgpt {
+
+static void iq4_nl_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
+  auto* block = reinterpret_cast<IQ4_NL::Block*>(blocks);
+  for (int64_t at = 0; at < elements; at += IQ4_NL::kElements, ++block) {
+    *block = {};
+    if (!all_in_f16_range(in + at, IQ4_NL::kElements)) {
+      block->scale = kF16NaN;
+      continue;
+    }
+    const fit::Weights<IQ4_NL::kElements> weights(importance, at);
+    block->scale = f32_to_f16(fit::fit_scale<fit::Table, 32>(in + at, weights.values));
+    uint8_t codes[IQ4_NL::kElements];
+    fit::encode_part<fit::Table, 32>(in + at, f16_to_f32(block->scale), codes);
+    for (int i = 0; i < IQ4_NL::kElements; ++i) {
+      block->nibbles[i % 16] |= static_cast<uint8_t>(codes[i] << (i / 16 * 4));
+    }
+  }
+}
+
+}  // namespace mxgpt
+
+MXGPT_DEFINE_FORMAT(iq4_nl, IQ4_NL, iq4_nl_quantize)

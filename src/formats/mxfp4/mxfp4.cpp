@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "formats/quantize.h"
+
 namespace mxgpt {
 
 void mxfp4_from_checkpoint(const uint8_t nibbles[16], uint8_t scale, Mxfp4::Block& out) {
@@ -40,31 +42,69 @@ uint8_t e2m1_code(float magnitude) {
   return code;
 }
 
+float value(uint8_t code, int exponent) {
+  return std::ldexp(static_cast<float>(Mxfp4::kDoubled[code]), exponent - 1);
+}
+
+Mxfp4::Block encode(const float* x, int exponent) {
+  Mxfp4::Block block{};
+  block.scale = static_cast<uint8_t>(exponent + 127);
+  for (int i = 0; i < Mxfp4::kElements; ++i) {
+    const uint8_t sign = std::signbit(x[i]) ? 8 : 0;
+    const uint8_t code = sign | e2m1_code(std::abs(std::ldexp(x[i], -exponent)));
+    block.nibbles[i % 16] |= static_cast<uint8_t>(code << (i / 16 * 4));
+  }
+  return block;
+}
+
+double squared_error(const float* x, const float* importance, const Mxfp4::Block& block) {
+  double error = 0;
+  for (int i = 0; i < Mxfp4::kElements; ++i) {
+    const uint8_t code = block.nibbles[i % 16] >> (i / 16 * 4) & 0xf;
+    const double difference = double{x[i]} - value(code, block.scale - 127);
+    error += (importance ? importance[i] : 1) * difference * difference;
+  }
+  return error;
+}
+
+/// `encode_with(x, at, exponent)` makes the block from the exponent that OCP prescribes.
+template <class EncodeWith>
+void quantize_blocks(const float* in, int64_t elements, std::byte* blocks, EncodeWith encode_with) {
+  auto* block = reinterpret_cast<Mxfp4::Block*>(blocks);
+  for (int64_t at = 0; at < elements; at += Mxfp4::kElements, ++block) {
+    const float* x = in + at;
+    const float largest = std::abs(signed_extreme(x, Mxfp4::kElements));
+    const bool finite = std::all_of(x, x + Mxfp4::kElements, [](float v) { return std::isfinite(v); });
+    if (!finite) *block = {.scale = 0xff, .nibbles = {}};
+    else if (largest == 0) *block = {};
+    else *block = encode_with(x, at, std::clamp(std::ilogb(largest) - 2, -127, 127));
+  }
+}
+
 }  // namespace
 
 void mxfp4_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
-  auto* block = reinterpret_cast<Mxfp4::Block*>(blocks);
-  for (int64_t at = 0; at < elements; at += Mxfp4::kElements, ++block, in += Mxfp4::kElements) {
-    float largest = 0;
-    bool finite = true;
-    for (int i = 0; i < Mxfp4::kElements; ++i) {
-      finite &= std::isfinite(in[i]);
-      largest = std::max(largest, std::abs(in[i]));
+  quantize_blocks(in, elements, blocks,
+                  [](const float* x, int64_t, int exponent) { return encode(x, exponent); });
+}
+
+void mxfp4_quantize_least_error(const float* in, int64_t elements, const float* importance,
+                                std::byte* blocks) {
+  quantize_blocks(in, elements, blocks, [&](const float* x, int64_t at, int exponent) {
+    const float* weights = importance ? importance + at : nullptr;
+    Mxfp4::Block best = encode(x, exponent);
+    double least = squared_error(x, weights, best);
+    for (int other : {exponent - 1, exponent + 1}) {
+      if (other < -127) continue;
+      const Mxfp4::Block block = encode(x, other);
+      const double error = squared_error(x, weights, block);
+      if (error < least) {
+        least = error;
+        best = block;
+      }
     }
-    *block = {};
-    if (!finite) {
-      block->scale = 0xff;
-      continue;
-    }
-    if (largest == 0) continue;
-    const int exponent = std::clamp(std::ilogb(largest) - 2, -127, 127);
-    block->scale = static_cast<uint8_t>(exponent + 127);
-    for (int i = 0; i < Mxfp4::kElements; ++i) {
-      const uint8_t sign = std::signbit(in[i]) ? 8 : 0;
-      const uint8_t code = sign | e2m1_code(std::abs(std::ldexp(in[i], -exponent)));
-      block->nibbles[i % 16] |= static_cast<uint8_t>(code << (i / 16 * 4));
-    }
-  }
+    return best;
+  });
 }
 
 }  // namespace mxgpt

@@ -28,7 +28,8 @@ struct Mxfp4 {
   /// The scale of kDoubled: half of the block's. 2^-128 and up are floats, subnormal at the bottom.
   static constexpr std::array<float, 256> kHalfScale = [] {
     std::array<float, 256> table{};
-    for (int s = 0; s < 256; ++s) table[s] = 0.5f * e8m0_to_f32(static_cast<uint8_t>(s));
+    for (int s = 0; s < 255; ++s) table[s] = 0.5f * e8m0_to_f32(static_cast<uint8_t>(s));
+    table[255] = e8m0_to_f32(255);
     return table;
   }();
 
@@ -49,5 +50,9 @@ void mxfp4_to_checkpoint(const Mxfp4::Block& block, uint8_t nibbles[16], uint8_t
 /// Rounding of OCP Microscaling v1.0, section 6.3: shared exponent floor(log2(max|x|)) - 2, elements to
 /// nearest with ties to even, saturating at ±6. A block with a NaN or an infinity gets the NaN scale.
 void mxfp4_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks);
+
+/// The shared exponent of those around the OCP's, one less and one more, that gives the least squared error;
+/// weighted if `importance` is not null. Otherwise as mxfp4_quantize.
+void mxfp4_quantize_least_error(const float* in, int64_t elements, const float* importance, std::byte* blocks);
 
 }  // namespace mxgpt

@@ -1,29 +1,39 @@
 #include "formats/q4_1/q4_1.h"
 
-#include <algorithm>
-
-#include "formats/quantize.h"
+#include "formats/fit.h"
 
 namespace mxgpt {
 
-/// Scale and minimum from the range. Elements are rounded by both before these are rounded to f16, halves
-/// upwards: ggml's reference.
-static void q4_1_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
+/// Without an importance as ggml's reference: scale and minimum from the range; elements are rounded by both
+/// before these are rounded to f16, halves upwards.
+static void q4_1_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
   auto* block = reinterpret_cast<Q4_1::Block*>(blocks);
-  for (int64_t at = 0; at < elements; at += Q4_1::kElements, ++block, in += Q4_1::kElements) {
-    const auto [minimum, maximum] = std::minmax_element(in, in + Q4_1::kElements);
+  for (int64_t at = 0; at < elements; at += Q4_1::kElements, ++block) {
+    const float* x = in + at;
+    const auto [minimum, maximum] = std::minmax_element(x, x + Q4_1::kElements);
     const float scale = (*maximum - *minimum) / 15;
     *block = {};
-    if (!all_finite(in, Q4_1::kElements) || !std::isfinite(scale)) {
+    if (!all_in_f16_range(x, Q4_1::kElements)) {
       block->scale = kF16NaN;
       continue;
     }
-    const float inverse = inverse_or_zero(scale);
-    block->scale = f32_to_f16(scale);
-    block->minimum = f32_to_f16(*minimum);
+    uint8_t codes[Q4_1::kElements];
+    if (importance) {
+      const fit::Weights<Q4_1::kElements> weights(importance, at);
+      const auto best = fit::fit_affine<15, Q4_1::kElements>(x, weights.values, fit::kAnyMinimum);
+      block->scale = f32_to_f16(best.scale);
+      block->minimum = f32_to_f16(-best.minimum);
+      fit::encode_part<15, Q4_1::kElements>(x, f16_to_f32(block->scale), -f16_to_f32(block->minimum), codes);
+    } else {
+      const float inverse = inverse_or_zero(scale);
+      block->scale = f32_to_f16(scale);
+      block->minimum = f32_to_f16(*minimum);
+      for (int i = 0; i < Q4_1::kElements; ++i) {
+        codes[i] = static_cast<uint8_t>(std::min(15, static_cast<int>((x[i] - *minimum) * inverse + 0.5f)));
+      }
+    }
     for (int i = 0; i < Q4_1::kElements; ++i) {
-      const int code = std::min(15, static_cast<int>((in[i] - *minimum) * inverse + 0.5f));
-      block->nibbles[i % 16] |= static_cast<uint8_t>(code << (i / 16 * 4));
+      block->nibbles[i % 16] |= static_cast<uint8_t>(codes[i] << (i / 16 * 4));
     }
   }
 }

@@ -12,7 +12,7 @@ static void q8_0_quantize(const float* in, int64_t elements, const float*, std::
   auto* block = reinterpret_cast<Q8_0::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q8_0::kElements, ++block, in += Q8_0::kElements) {
     *block = {};
-    if (!all_finite(in, Q8_0::kElements)) {
+    if (!all_in_f16_range(in, Q8_0::kElements)) {
       block->scale = kF16NaN;
       continue;
     }

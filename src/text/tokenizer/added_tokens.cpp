@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -127,12 +128,13 @@ void AddedTokens::split(std::string_view text, Stage stage, bool special,
     at = end;
     if (!special && is_special(token.content)) continue;
     if (token.single_word && (word_ends_at(text, begin) || word_starts_at(text, end))) continue;
-    if (token.left_strip) begin = blanks_before(text, begin, done);
+    if (token.left_strip) begin = std::max(blanks_before(text, begin, done), done);
     if (token.right_strip && blanks_end <= end) blanks_end = blanks_behind(text, end);
     if (token.right_strip) end = blanks_end;
     if (done < begin) part(done, begin, kNoToken);
-    part(begin, end, id);
-    // The next token may start among the blanks just taken; like the package, nothing minds.
+    // The token may start among blanks that the one before has taken; only if it needs more to the left is there
+    // nothing left of it.
+    if (begin < end) part(begin, end, id);
     done = end;
   }
   if (done < text.size()) part(done, text.size(), kNoToken);

@@ -3,10 +3,10 @@
 //   x{n}? is an optional x{n}, x{n,m}+ a repeated x{n,m}, x** allowed, {,n} means {0,n};
 //   \h is a hexadecimal digit, \v a vertical tab, \O any character, \w and \s are Unicode's definitions;
 //   sets nest, intersect with && and know the POSIX names by their Unicode meaning.
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
+#include <pcre2.h>
 
-#include <algorithm>
-#include <array>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -18,11 +18,20 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-// Inside of brackets.
-constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// Items of sets. Alphabetic and Lowercase by Unicode 16: these characters are younger members. Outside of brackets
+// the superscripts and fractions of Latin-1 count as word characters, inside they do not.
+#define ALPHABETIC "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}\\x{1DD3}-\\x{1DE6}\\x{11080}\\x{11081}"
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+constexpr std::string_view kAlphabetic = ALPHABETIC;
+constexpr std::string_view kAlphanumeric = ALPHABETIC "\\p{Nd}";
+constexpr std::string_view kLowercase = "\\p{Lowercase}\\x{10FC}\\x{A7F2}-\\x{A7F4}\\x{AB69}";
+constexpr std::string_view kWordInSet = WORD;
+constexpr std::string_view kWord = WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
+#undef ALPHABETIC
+#undef WORD
 constexpr std::string_view kSpace = "\\t-\\r\\x20\\x{85}\\p{Z}";
 constexpr std::string_view kHex = "0-9A-Fa-f";
-constexpr int kMaxSetDepth = 16;
+constexpr int kMaxSetDepth = 16, kMaxQuantifiers = 8;
 constexpr size_t kMaxGroups = 1000;
 
 struct Name {
@@ -44,9 +53,9 @@ constexpr Name kNames[] = {
     {"othersymbol", "\\p{So}"}, {"separator", "\\p{Z}"}, {"spaceseparator", "\\p{Zs}"},
     {"lineseparator", "\\p{Zl}"}, {"paragraphseparator", "\\p{Zp}"}, {"other", "\\p{C}"},
     {"control", "\\p{Cc}"}, {"format", "\\p{Cf}"}, {"unassigned", "\\p{Cn}"}, {"privateuse", "\\p{Co}"},
-    {"alpha", "\\p{Alphabetic}"}, {"upper", "\\p{Uppercase}"}, {"lower", "\\p{Lowercase}"},
-    {"digit", "\\p{Nd}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"punct", "\\p{P}"}, {"cntrl", "\\p{Cc}"},
-    {"xdigit", kHex}, {"blank", "\\p{Zs}\\t"}, {"space", kSpace}, {"whitespace", kSpace}, {"word", kWord},
+    {"alpha", kAlphabetic}, {"alphabetic", kAlphabetic}, {"upper", "\\p{Uppercase}"}, {"lower", kLowercase},
+    {"lowercase", kLowercase}, {"digit", "\\p{Nd}"}, {"alnum", kAlphanumeric}, {"punct", "\\p{P}"}, {"cntrl", "\\p{Cc}"},
+    {"xdigit", kHex}, {"blank", "\\p{Zs}\\t"}, {"space", kSpace}, {"whitespace", kSpace}, {"word", kWordInSet},
 };
 
 std::optional<std::string_view> items_of(std::string_view name) {
@@ -59,6 +68,15 @@ std::optional<std::string_view> items_of(std::string_view name) {
     if (entry.name == plain) return entry.items;
   }
   return std::nullopt;
+}
+
+bool is_pcre2(const std::string& pattern) {
+  int error = 0;
+  PCRE2_SIZE at = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP,
+                                   &error, &at, nullptr);
+  pcre2_code_free(code);
+  return code != nullptr;
 }
 
 /// A set of characters: what stands between brackets, and alternatives that brackets cannot hold.
@@ -180,8 +198,7 @@ class Translator {
 
   /// Copies the quantifiers behind the atom that starts at out_[atom_].
   void quantifiers() {
-    bool first = true;
-    while (more()) {
+    for (int count = 0; more(); ++count) {
       std::string quantifier;
       bool exact = false, interval = false;
       const char c = in_[at_];
@@ -193,11 +210,11 @@ class Translator {
       } else {
         return;
       }
-      if (!first) {
+      if (count > kMaxQuantifiers) fail("too many quantifiers");
+      if (count > 0) {
         out_.insert(atom_, "(?:");
         out_ += ')';
       }
-      first = false;
       out_ += quantifier;
       if (more() && in_[at_] == '?' && !exact) out_ += in_[at_++];
       else if (more() && in_[at_] == '+' && !interval) out_ += in_[at_++];
@@ -224,7 +241,7 @@ class Translator {
     if (at_ + 1 >= in_.size()) fail("a trailing backslash");
     const char c = in_[at_ + 1];
     Set set;
-    if (bool negated = false; class_escape(set, negated)) {
+    if (bool negated = false; class_escape(set, negated, false)) {
       out_ += set.pattern(negated);
       return;
     }
@@ -250,13 +267,13 @@ class Translator {
   }
 
   /// \d \w \s \h \p{…} and their opposites.
-  bool class_escape(Set& set, bool& negated) {
+  bool class_escape(Set& set, bool& negated, bool in_set) {
     switch (in_[at_ + 1]) {
       case 'd': case 'D': set.items = "\\p{Nd}"; break;
-      case 'w': case 'W': set.items = kWord; break;
+      case 'w': case 'W': set.items = in_set ? kWordInSet : kWord; break;
       case 's': case 'S': set.items = kSpace; break;
       case 'h': case 'H': set.items = kHex; break;
-      case 'p': case 'P': property(set, negated); return true;
+      case 'p': case 'P': property(set, negated, in_set); return true;
       default: return false;
     }
     negated = in_[at_ + 1] < 'a';
@@ -264,15 +281,17 @@ class Translator {
     return true;
   }
 
-  void property(Set& set, bool& negated) {
+  void property(Set& set, bool& negated, bool in_set) {
     negated = in_[at_ + 1] == 'P';
     at_ += 2;
     const size_t end = in_.find('}', at_);
     if (!skip("{") || end == std::string_view::npos) fail("a property without braces");
     if (skip("^")) negated = !negated;
     const std::string_view name = in_.substr(at_, end - at_);
-    const auto items = items_of(name);
-    set.items = items ? std::string(*items) : fmt::format("\\p{{{}}}", name);
+    if (const auto items = items_of(name)) set.items = *items == kWordInSet && !in_set ? kWord : *items;
+    // PCRE2 takes the name of a script alone for its extensions too.
+    else if (const auto script = fmt::format("\\p{{sc:{}}}", name); is_pcre2(script)) set.items = script;
+    else set.items = fmt::format("\\p{{{}}}", name);
     at_ = end + 1;
   }
 
@@ -352,7 +371,7 @@ class Translator {
       }
       if (starts("\\") && at_ + 1 < in_.size()) {
         Set inner;
-        if (bool negated = false; class_escape(inner, negated)) {
+        if (bool negated = false; class_escape(inner, negated, true)) {
           add(set, inner, negated);
           continue;
         }
@@ -364,7 +383,7 @@ class Translator {
         const size_t dash = at_++;
         Set inner;
         bool negated = false;
-        if (starts("\\") && at_ + 1 < in_.size() && class_escape(inner, negated)) {
+        if (starts("\\") && at_ + 1 < in_.size() && class_escape(inner, negated, true)) {
           at_ = dash;  // "a-\w": the dash is a character
         } else {
           high = set_character();

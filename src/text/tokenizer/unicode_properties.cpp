@@ -145,7 +145,7 @@ bool is_control(char32_t c) {
   return control != contains(kControl, c);
 }
 
-bool is_decomposed_too_new(char32_t c) { return contains(kUndecomposed, c); }
+bool is_decomposed_too_new(char32_t c) { return contains(kUndecomposed, c) || unicode::stand_in(c) != c; }
 
 bool is_mark_too_new(char32_t c) { return contains(kMark, c); }
 

@@ -89,7 +89,7 @@ float fit_scale(const float* x, const float* w) {
     for (int step = -kSteps; step <= kSteps; ++step) {
       // The extreme element lands within an eighth of the range around the extreme level; for few levels,
       // within one level.
-      constexpr float kReach = std::max(1.0f, std::abs(Levels::kExtreme) / 8.0f);
+      constexpr float kReach = std::max(1.0f, -Levels::kExtreme / 8.0f);
       const float level = Levels::kExtreme + kReach * static_cast<float>(step) / kSteps;
       const ScaleSums sums = round_part<Levels, n>(x, w, static_cast<float>(sign) * extreme / level);
       const float scale = sums.best_scale(), gain = sums.gain(scale);

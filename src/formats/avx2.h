@@ -74,7 +74,7 @@ inline __m256i dot_i8(__m256i w_magnitude, __m256i w, __m256i x) {
   return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
 }
 
-/// The first of the rows of a tile, and the prefetching of weights that are read once, by one token: the
+/// The first of the rows of a tile, and the prefetching of weights that few tokens read, once: the
 /// hardware stops at the end of a page, so the bytes of the next tile are asked for while this one runs.
 template <class Block, int kRows>
 struct RowPointers {
@@ -112,7 +112,7 @@ inline void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
     for (int g = 0; g < kGroups; ++g, at += kGroup) {
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        if constexpr (kTokens == 1) rows.prefetch(r, (at * int64_t{sizeof(Block)}) / G::kElements);
+        if constexpr (kTokens < 3) rows.prefetch(r, (at * int64_t{sizeof(Block)}) / G::kElements);
         const Avx2Group w = G::load(rows[r][block], g);
         const __m256i magnitude = _mm256_sign_epi8(w.q, w.q);
 #pragma GCC unroll 8
@@ -168,7 +168,7 @@ inline void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
   if constexpr (QuantizedFormat<G>) {
     for (int64_t at = 0; at < p.k; at += kGroup) {
       for (int r = 0; r < kRows; ++r) {
-        if constexpr (kTokens == 1) rows.prefetch(r, (at * int64_t{sizeof(Block)}) / G::kElements);
+        if constexpr (kTokens < 3) rows.prefetch(r, (at * int64_t{sizeof(Block)}) / G::kElements);
         const Avx2Group w =
             G::load(rows[r][at / G::kElements], static_cast<int>(at % G::kElements) / kGroup);
 #pragma GCC unroll 4
@@ -184,7 +184,7 @@ inline void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
     int64_t at = 0;
     for (; at + 8 <= p.k; at += 8) {
       for (int r = 0; r < kRows; ++r) {
-        if constexpr (kTokens == 1) rows.prefetch(r, at * int64_t{sizeof(Block)});
+        if constexpr (kTokens < 3) rows.prefetch(r, at * int64_t{sizeof(Block)});
         const __m256 value = G::load(rows[r] + at);
         for (int t = 0; t < kTokens; ++t) {
           sums[r][t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at), sums[r][t]);
@@ -204,21 +204,20 @@ inline void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
   }
 }
 
-/// All tiles of p: eight tokens at a time against one row, or four, and single tokens against four rows.
+template <class Tile, int kTokens>
+void all_rows(const MatmulTile& p, int64_t token) {
+  int64_t row = 0;
+  for (; row + 4 <= p.rows; row += 4) Tile::template run<4, kTokens>(p, row, token);
+  for (; row < p.rows; ++row) Tile::template run<1, kTokens>(p, row, token);
+}
+
+/// Four rows by three tokens: twelve sums and what they are made of fit into sixteen registers.
 template <class Tile>
 void matmul(const MatmulTile& p) {
   int64_t token = 0;
-  for (; token + 8 <= p.tokens; token += 8) {
-    for (int64_t r = 0; r < p.rows; ++r) Tile::template run<1, 8>(p, r, token);
-  }
-  for (; token + 4 <= p.tokens; token += 4) {
-    for (int64_t r = 0; r < p.rows; ++r) Tile::template run<1, 4>(p, r, token);
-  }
-  for (; token < p.tokens; ++token) {
-    int64_t r = 0;
-    for (; r + 4 <= p.rows; r += 4) Tile::template run<4, 1>(p, r, token);
-    for (; r < p.rows; ++r) Tile::template run<1, 1>(p, r, token);
-  }
+  for (; token + 3 <= p.tokens; token += 3) all_rows<Tile, 3>(p, token);
+  if (p.tokens - token == 2) all_rows<Tile, 2>(p, token);
+  if (p.tokens - token == 1) all_rows<Tile, 1>(p, token);
 }
 
 template <class G>

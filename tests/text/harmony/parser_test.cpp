@@ -270,6 +270,27 @@ TEST(HarmonyParser, EndlessHeaderIsBounded) {
   EXPECT_NO_THROW(parse(channels));
 }
 
+TEST(HarmonyParser, WordsTooLongForAHeaderAreCut) {
+  const std::string longest(kMaxHeaderWord, 'x');
+  for (const std::string header :
+       {"<|channel|>{0}<|message|>", "to={0}<|message|>", "a {0}<|message|>",
+        "<|start|>{0}.f to=assistant<|message|>", "<|start|>user:{0}<|message|>",
+        "<|channel|>final<|constrain|>{0}<|message|>", "to={0}<|end|>",
+        "<|constrain|>{0}<|end|>"}) {
+    SCOPED_TRACE(header);
+    const std::string text = fmt::format(fmt::runtime(header), longest + "x");
+    EXPECT_NE(strict_error(text), "no error");
+    HarmonyParser parser(small_encoding());
+    for (const TokenId token : tokens_of(text)) parser.feed(token);
+    parser.finish();
+    for (const auto& [message, end] : parser.messages()) {
+      EXPECT_NO_THROW(small_encoding()->render_for_completion({{message}}));
+    }
+  }
+  EXPECT_EQ(parse("to=" + longest + "<|message|>hi<|end|>", Mode::kStrict),
+            Messages{"assistant|-|" + longest + "|-|hi|end"});
+}
+
 // Any sequence of tokens: nothing is thrown, deltas add up to the texts, completed messages survive
 // whatever follows, and all that was read can be rendered.
 TEST(HarmonyParser, TolerantModeSurvivesAnything) {

@@ -94,9 +94,9 @@ struct RowPointers {
   }
 };
 
-/// kRows × kTokens results, 8-bit activations.
+/// kRows × kTokens results, 8-bit activations. Flattened: whether `load` is inlined must not hang on the compiler.
 template <class G, int kRows, int kTokens>
-inline void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
+[[gnu::flatten]] void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
   const RowPointers<Block, kRows> rows(p, row0);
   int64_t x_at[kTokens];
@@ -155,7 +155,7 @@ inline __m256 eight_values(const Avx2Group& w, int i) {
 
 /// kRows × kTokens results, f32 activations.
 template <class G, int kRows, int kTokens>
-inline void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
+[[gnu::flatten]] void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
   const RowPointers<Block, kRows> rows(p, row0);
   const float* x[kTokens];
@@ -204,20 +204,30 @@ inline void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
   }
 }
 
-template <class Tile, int kTokens>
-void all_rows(const MatmulTile& p, int64_t token) {
-  int64_t row = 0;
-  for (; row + 4 <= p.rows; row += 4) Tile::template run<4, kTokens>(p, row, token);
-  for (; row < p.rows; ++row) Tile::template run<1, kTokens>(p, row, token);
+/// As many tokens from `token` on as kTokens divides, and the first after them.
+template <class Tile, int kRows, int kTokens>
+int64_t tiles(const MatmulTile& p, int64_t token) {
+  for (; token + kTokens <= p.tokens; token += kTokens) {
+    int64_t row = 0;
+    for (; row + kRows <= p.rows; row += kRows) Tile::template run<kRows, kTokens>(p, row, token);
+    for (; row < p.rows; ++row) Tile::template run<1, kTokens>(p, row, token);
+  }
+  return token;
 }
 
-/// Four rows by three tokens: twelve sums and what they are made of fit into sixteen registers.
-template <class Tile>
+/// To unpack a row costs as much as its products with some tokens, so up to eight share it. A row of floats is
+/// only loaded: there, twelve sums and what they are made of fill the sixteen registers best.
+template <class Tile, bool unpacks>
 void matmul(const MatmulTile& p) {
   int64_t token = 0;
-  for (; token + 3 <= p.tokens; token += 3) all_rows<Tile, 3>(p, token);
-  if (p.tokens - token == 2) all_rows<Tile, 2>(p, token);
-  if (p.tokens - token == 1) all_rows<Tile, 1>(p, token);
+  if constexpr (unpacks) {
+    token = tiles<Tile, 1, 8>(p, token);
+    token = tiles<Tile, 1, 4>(p, token);
+  } else {
+    token = tiles<Tile, 4, 3>(p, token);
+  }
+  token = tiles<Tile, 4, 2>(p, token);
+  tiles<Tile, 4, 1>(p, token);
 }
 
 template <class G>
@@ -238,8 +248,8 @@ struct TileQ8 {
 
 template <class G>
 constexpr Kernels kernels_of() {
-  Kernels kernels{.matmul_f32 = matmul<TileF32<G>>, .matmul_q8 = nullptr};
-  if constexpr (QuantizedFormat<G>) kernels.matmul_q8 = matmul<TileQ8<G>>;
+  Kernels kernels{.matmul_f32 = matmul<TileF32<G>, QuantizedFormat<G>>, .matmul_q8 = nullptr};
+  if constexpr (QuantizedFormat<G>) kernels.matmul_q8 = matmul<TileQ8<G>, true>;
   return kernels;
 }
 

@@ -118,12 +118,17 @@ void describe(const Config& c, GgufWriter& out) {
   const auto number = [&](const char* key, int64_t value) {
     out.add<uint32_t>(fmt::format("gpt-oss.{}", key), static_cast<uint32_t>(value));
   };
+  // What GGUF files of gpt-oss have no key for is the same in all of them.
+  const auto require = [](bool same, const char* field, const char* what) {
+    if (!same) throw Error(field, what, "this model cannot be converted");
+  };
   for (int64_t i = 0; i < c.layers; ++i) {
-    if (c.sliding[i] != (i % 2 == 0)) {
-      throw Error("layer_types", "GGUF files of gpt-oss have sliding and full layers in turn, sliding first",
-                  "this model cannot be converted");
-    }
+    require(c.sliding[i] == (i % 2 == 0), "layer_types",
+            "GGUF files of gpt-oss have sliding and full layers in turn, sliding first");
   }
+  require(c.yarn.factor == 1 || !c.yarn.truncate, "rope_scaling.truncate",
+          "GGUF files of gpt-oss have a YaRN ramp that is not rounded to whole dimensions");
+  require(c.swiglu_limit == 7, "swiglu_limit", "GGUF files of gpt-oss have a limit of 7");
   number("block_count", c.layers);
   number("context_length", c.context);
   number("embedding_length", c.hidden);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <type_traits>
 
 #include "base/error.h"
 #include "formats/mxfp4/mxfp4.h"
@@ -42,6 +43,28 @@ HostTensor to_f32(const HostTensor& tensor) {
   const Owned copy(elements * sizeof(float));
   traits(tensor.format).dequantize(tensor.bytes.data(), elements, reinterpret_cast<float*>(copy.data.get()));
   return copy.tensor(Format::f32, tensor.shape);
+}
+
+/// From [experts][k][rows * stride] to [experts][rows][k], taking every stride-th row from `start` on.
+void transpose_experts(const std::byte* from, std::byte* to, size_t size, int64_t experts, int64_t rows, int64_t k,
+                       int64_t start, int64_t stride) {
+  constexpr int64_t kTile = 32;  // rows at a time: a cache line of `from` serves them all
+  const auto copy = [&]<size_t kSize>(std::integral_constant<size_t, kSize>) {
+#pragma omp parallel for collapse(2)
+    for (int64_t e = 0; e < experts; ++e) {
+      for (int64_t tile = 0; tile < rows; tile += kTile) {
+        const int64_t end = std::min(rows, tile + kTile);
+        for (int64_t i = 0; i < k; ++i) {
+          const std::byte* in = from + ((e * k + i) * rows * stride + start) * kSize;
+          for (int64_t r = tile; r < end; ++r) {
+            std::memcpy(to + ((e * rows + r) * k + i) * kSize, in + r * stride * kSize, kSize);
+          }
+        }
+      }
+    }
+  };
+  if (size == 2) copy(std::integral_constant<size_t, 2>());
+  else copy(std::integral_constant<size_t, 4>());
 }
 
 void require_shape(const FileTensor& tensor, const std::vector<int64_t>& shape, const std::string& where) {
@@ -182,15 +205,7 @@ HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
       return copy.tensor(source.format, std::move(shape));
     }
     const Owned copy(experts * rows * k * size);
-#pragma omp parallel for collapse(2)
-    for (int64_t e = 0; e < experts; ++e) {
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t i = 0; i < k; ++i) {
-          std::memcpy(&copy.data[((e * rows + r) * k + i) * size],
-                      &bytes[((e * k + i) * file_rows + start + r * stride) * size], size);
-        }
-      }
-    }
+    transpose_experts(bytes.data(), copy.data.get(), size, experts, rows, k, start, stride);
     return copy.tensor(source.format, std::move(shape));
   }
 

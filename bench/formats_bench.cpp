@@ -1,5 +1,5 @@
-// The matrix tiles of every format: how near decoding (one token) comes to the speed of memory, and what
-// prefill (many tokens) computes.
+// The matrix tiles of every format: how near decoding (one token) comes to the speed of memory, and
+// what prefill (many tokens) computes.
 //   read                      streaming read of the same buffer, the ceiling of decode
 //   decode/FORMAT/KERNEL      one token; weights come from memory, not from a cache
 //   prefill/FORMAT/KERNEL/N   N tokens, rows in chunks that stay in the cache
@@ -22,7 +22,9 @@ constexpr int64_t kChunkRows = 128;  // as many as a backend hands to a thread
 constexpr int kMaxTokens = 512;
 
 /// 2880 as in gpt-oss, or the next that whole blocks of 256 fill.
-int64_t k_of(const FormatTraits& t) { return t.block_elements == 256 ? 3072 : 2880; }
+int64_t k_of(const FormatTraits& t) {
+  return t.block_elements == 256 ? 3072 : 2880;
+}
 
 /// Valid weights of any format: MXFP4 scales and f16 fields both read 0x2f as something moderate.
 const std::byte* weights() {
@@ -33,7 +35,8 @@ const std::byte* weights() {
 struct Activations {
   std::vector<float> x = std::vector<float>(kMaxTokens * 3072, 0.5f);
   std::vector<int8_t> q = std::vector<int8_t>(x.size(), 77);
-  std::vector<float> scale = std::vector<float>(x.size() / 32, 0.01f), sum = std::vector<float>(x.size() / 16, 0.2f);
+  std::vector<float> scale = std::vector<float>(x.size() / 32, 0.01f),
+                     sum = std::vector<float>(x.size() / 16, 0.2f);
 };
 
 const Activations& activations() {
@@ -41,7 +44,8 @@ const Activations& activations() {
   return a;
 }
 
-MatmulTile tile_of(const FormatTraits& t, const std::byte* first_row, int64_t rows, int64_t tokens, float* out) {
+MatmulTile tile_of(const FormatTraits& t, const std::byte* first_row, int64_t rows, int64_t tokens,
+                   float* out) {
   const Activations& a = activations();
   return {.weights = first_row,
           .row_bytes = t.row_bytes(k_of(t)),
@@ -86,8 +90,8 @@ void decode(benchmark::State& state, Format format, Matmul matmul) {
     if (at + bytes > part) at = 0;
   }
   state.SetBytesProcessed(state.iterations() * bytes);
-  state.counters["FLOP/s"] = benchmark::Counter(2.0 * kRows * k_of(t) * static_cast<double>(state.iterations()),
-                                                benchmark::Counter::kIsRate);
+  state.counters["FLOP/s"] = benchmark::Counter(
+      2.0 * kRows * k_of(t) * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
 void prefill(benchmark::State& state, Format format, Matmul matmul) {
@@ -100,9 +104,9 @@ void prefill(benchmark::State& state, Format format, Matmul matmul) {
     benchmark::DoNotOptimize(out.data());
     row = (row + kChunkRows) % kRows;
   }
-  state.counters["FLOP/s"] =
-      benchmark::Counter(2.0 * kChunkRows * k_of(t) * static_cast<double>(tokens * state.iterations()),
-                         benchmark::Counter::kIsRate);
+  state.counters["FLOP/s"] = benchmark::Counter(
+      2.0 * kChunkRows * k_of(t) * static_cast<double>(tokens * state.iterations()),
+      benchmark::Counter::kIsRate);
 }
 
 void register_all() {
@@ -111,13 +115,18 @@ void register_all() {
   for (int i = 0; i < kFormatCount; ++i) {
     const Format format = static_cast<Format>(i);
     const Kernels& k = kernels(format);
-    for (const auto& [kind, matmul] : {std::pair{"q8", k.matmul_q8}, std::pair{"f32", k.matmul_f32}}) {
+    for (const auto& [kind, matmul] :
+         {std::pair{"q8", k.matmul_q8}, std::pair{"f32", k.matmul_f32}}) {
       if (!matmul) continue;
       const std::string name = std::string(traits(format).name) + "/" + kind;
       benchmark::RegisterBenchmark(("decode/" + name).c_str(), decode, format, matmul)
-          ->Threads(1)->Threads(threads)->UseRealTime();
+          ->Threads(1)
+          ->Threads(threads)
+          ->UseRealTime();
       benchmark::RegisterBenchmark(("prefill/" + name).c_str(), prefill, format, matmul)
-          ->Arg(4)->Arg(64)->Arg(kMaxTokens);
+          ->Arg(4)
+          ->Arg(64)
+          ->Arg(kMaxTokens);
     }
   }
 }

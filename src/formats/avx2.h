@@ -1,10 +1,12 @@
 // Matrix tiles for AVX2, written once for all formats. Included by *_avx2.cpp files only.
 //
-// A quantized format G (its scalar definition plus)  static Avx2Group load(const Block&, int group);
-// A floating-point format G                          static __m256 load(const Block*);  eight elements
+// A quantized format G has, beside its scalar definition,
+//   static Avx2Group load(const Block&, int group);
+// and a floating-point format
+//   static __m256 load(const Block*);   eight elements
 //
-// Each (row, token) is summed in one accumulator in the order of k whatever the tile's size, so that a
-// token's result does not depend on the tokens beside it.
+// Each (row, token) is summed in one accumulator in the order of k whatever the tile's size, so
+// that a token's result does not depend on the tokens beside it.
 #pragma once
 
 #include <immintrin.h>
@@ -16,7 +18,8 @@
 
 namespace mxgpt {
 
-/// A Group in registers: q in element order; scale and offset repeated over the four lanes of each half.
+/// A Group in registers: q in element order; scale and offset repeated over the four lanes of each
+/// half.
 struct Avx2Group {
   __m256i q;
   __m256 scale;
@@ -34,7 +37,9 @@ inline __m256 f16_halves(const uint16_t* two) {
   return _mm256_set_m128(_mm_permute_ps(pair, 0x55), _mm_permute_ps(pair, 0x00));
 }
 
-inline float f16(uint16_t half) { return _cvtsh_ss(half); }
+inline float f16(uint16_t half) {
+  return _cvtsh_ss(half);
+}
 
 inline float horizontal_sum(__m256 v) {
   __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -50,7 +55,8 @@ inline __m256i load32(const void* bytes) {
 /// The low nibbles of 16 bytes, then their high nibbles.
 inline __m256i nibbles(const uint8_t* bytes) {
   const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
-  return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(packed, 4), packed), _mm256_set1_epi8(0xf));
+  return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(packed, 4), packed),
+                          _mm256_set1_epi8(0xf));
 }
 
 inline __m256i look_up(const int8_t (&table)[16], __m256i indices) {
@@ -62,20 +68,23 @@ inline __m256i look_up(const int8_t (&table)[16], __m256i indices) {
 inline __m256i bit_masks(const uint8_t* bits) {
   int32_t word;
   std::memcpy(&word, bits, sizeof(word));
-  const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i byte_of =
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
   const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
   const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(word), byte_of);
   return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
 }
 
-/// Σ over fours of w · x for signed bytes, as eight int32. x is not -128, so that no product saturates.
+/// Σ over fours of w · x for signed bytes, as eight int32. x is not -128, so that no product
+/// saturates.
 inline __m256i dot_i8(__m256i w_magnitude, __m256i w, __m256i x) {
   const __m256i products = _mm256_maddubs_epi16(w_magnitude, _mm256_sign_epi8(x, w));
   return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
 }
 
 /// The first of the rows of a tile, and the prefetching of weights that few tokens read, once: the
-/// hardware stops at the end of a page, so the bytes of the next tile are asked for while this one runs.
+/// hardware stops at the end of a page, so the bytes of the next tile are asked for while this one
+/// runs.
 template <class Block, int kRows>
 struct RowPointers {
   const std::byte* first;
@@ -86,7 +95,9 @@ struct RowPointers {
       : first(p.weights + row0 * p.row_bytes),
         row_bytes(p.row_bytes),
         ahead(std::max<int64_t>(kRows * p.row_bytes, 4096)) {}
-  const Block* operator[](int r) const { return reinterpret_cast<const Block*>(first + r * row_bytes); }
+  const Block* operator[](int r) const {
+    return reinterpret_cast<const Block*>(first + r * row_bytes);
+  }
   void prefetch(int r, int64_t byte) const {
     // As an integer: past the last row the address means nothing, which a prefetch does not mind.
     const auto address = reinterpret_cast<uintptr_t>(first) + r * row_bytes + byte + ahead;
@@ -94,7 +105,8 @@ struct RowPointers {
   }
 };
 
-/// kRows × kTokens results, 8-bit activations. Flattened: whether `load` is inlined must not hang on the compiler.
+/// kRows × kTokens results, 8-bit activations. Flattened: whether `load` is inlined must not hang
+/// on the compiler.
 template <class G, int kRows, int kTokens>
 [[gnu::flatten]] void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
@@ -149,8 +161,10 @@ inline __m256 eight_values(const Avx2Group& w, int i) {
   };
   const __m256 product =
       _mm256_mul_ps(of_half(w.scale), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)));
-  if constexpr (G::kOffset) return _mm256_add_ps(product, of_half(w.offset));
-  else return product;
+  if constexpr (G::kOffset)
+    return _mm256_add_ps(product, of_half(w.offset));
+  else
+    return product;
 }
 
 /// kRows × kTokens results, f32 activations.
@@ -215,8 +229,9 @@ int64_t tiles(const MatmulTile& p, int64_t token) {
   return token;
 }
 
-/// To unpack a row costs as much as its products with some tokens, so up to eight share it. A row of floats is
-/// only loaded: there, twelve sums and what they are made of fill the sixteen registers best.
+/// To unpack a row costs as much as its products with some tokens, so up to eight share it. A row
+/// of floats is only loaded: there, twelve sums and what they are made of fill the sixteen
+/// registers best.
 template <class Tile, bool unpacks>
 void matmul(const MatmulTile& p) {
   int64_t token = 0;
@@ -257,7 +272,7 @@ constexpr Kernels kernels_of() {
 }  // namespace mxgpt
 
 /// In formats/<folder>/<folder>_avx2.cpp, for the format G with its AVX2 `load`.
-#define MXGPT_DEFINE_AVX2(folder, G)                                          \
-  namespace mxgpt::formats {                                                  \
+#define MXGPT_DEFINE_AVX2(folder, G)                                           \
+  namespace mxgpt::formats {                                                   \
   extern constinit const Kernels folder##_avx2 = mxgpt::avx2::kernels_of<G>(); \
   }

@@ -1,9 +1,10 @@
-// Least-squares fits behind the quantizers that search: the scale of one part, and the shared units of the
-// parts of a block.
+// Least-squares fits behind the quantizers that search: the scale of one part, and the shared units
+// of the parts of a block.
 //
-// For given integers the best scale is a quotient of sums, and for a given scale the best integers are the
-// nearest. So a few starting scales around the one that just covers the range are rounded and solved, the
-// best is kept, and after the parts' scales have become integers themselves their unit is solved again.
+// For given integers the best scale is a quotient of sums, and for a given scale the best integers
+// are the nearest. So a few starting scales around the one that just covers the range are rounded
+// and solved, the best is kept, and after the parts' scales have become integers themselves their
+// unit is solved again.
 #pragma once
 
 #include <algorithm>
@@ -19,10 +20,14 @@
 namespace mxgpt::fit {
 
 /// Nearest integer, halves to even, for |x| < 2^22: the unit of the sum is 1, so that it rounds.
-inline float nearest(float x) { return x + 0x1.8p23f - 0x1.8p23f; }
+inline float nearest(float x) {
+  return x + 0x1.8p23f - 0x1.8p23f;
+}
 
 /// x within [low, high]; NaN becomes low.
-inline float clamped(float x, float low, float high) { return std::min(high, std::max(low, x)); }
+inline float clamped(float x, float low, float high) {
+  return std::min(high, std::max(low, x));
+}
 
 /// Levels low … high; codes count from 0.
 template <int low, int high>
@@ -45,7 +50,8 @@ struct Table {
     return level;
   }
   static uint8_t code(float level) {
-    return static_cast<uint8_t>(std::lower_bound(kValues, kValues + 16, static_cast<int>(level)) - kValues);
+    return static_cast<uint8_t>(std::lower_bound(kValues, kValues + 16, static_cast<int>(level)) -
+                                kValues);
   }
 };
 
@@ -77,8 +83,8 @@ void encode_part(const float* x, float scale, uint8_t* codes) {
   for (int i = 0; i < n; ++i) codes[i] = Levels::code(Levels::level(x[i] * inverse));
 }
 
-/// The scale of x ≈ scale · v. It has the sign that maps the extreme element to the lowest level, of which
-/// there is one more than of the highest, or the other.
+/// The scale of x ≈ scale · v. It has the sign that maps the extreme element to the lowest level,
+/// of which there is one more than of the highest, or the other.
 template <class Levels, int n>
 float fit_scale(const float* x, const float* w) {
   const float extreme = signed_extreme(x, n);
@@ -87,11 +93,12 @@ float fit_scale(const float* x, const float* w) {
   constexpr int kSteps = 12;
   for (int sign : {1, -1}) {
     for (int step = -kSteps; step <= kSteps; ++step) {
-      // The extreme element lands within an eighth of the range around the extreme level; for few levels,
-      // within one level.
+      // The extreme element lands within an eighth of the range around the extreme level; for few
+      // levels, within one level.
       constexpr float kReach = std::max(1.0f, -Levels::kExtreme / 8.0f);
       const float level = Levels::kExtreme + kReach * static_cast<float>(step) / kSteps;
-      const ScaleSums sums = round_part<Levels, n>(x, w, static_cast<float>(sign) * extreme / level);
+      const ScaleSums sums =
+          round_part<Levels, n>(x, w, static_cast<float>(sign) * extreme / level);
       const float scale = sums.best_scale(), gain = sums.gain(scale);
       if (gain > best_gain) {
         best_gain = gain;
@@ -112,7 +119,8 @@ struct Scaled {
   float part_scale(int p) const { return f16_to_f32(unit) * static_cast<float>(scale[p]); }
 
   /// For each part the best scale of those near `wanted`.
-  static Scaled round(const float* x, const float* w, float unit, const float* wanted, int low, int high) {
+  static Scaled round(const float* x, const float* w, float unit, const float* wanted, int low,
+                      int high) {
     Scaled out;
     out.unit = f32_to_f16(unit);
     unit = f16_to_f32(out.unit);
@@ -159,7 +167,8 @@ struct Scaled {
   }
 
   void encode(const float* x, uint8_t* codes) const {
-    for (int p = 0; p < kParts; ++p) encode_part<Levels, n>(x + p * n, part_scale(p), codes + p * n);
+    for (int p = 0; p < kParts; ++p)
+      encode_part<Levels, n>(x + p * n, part_scale(p), codes + p * n);
   }
 };
 
@@ -208,7 +217,8 @@ struct Affine {
   static Affine solve(const AffineSums& s, float least) {
     const float determinant = s.qq * s.w - s.q * s.q;
     if (determinant > 0) {
-      const Affine a{(s.xq * s.w - s.x * s.q) / determinant, (s.xq * s.q - s.x * s.qq) / determinant};
+      const Affine a{(s.xq * s.w - s.x * s.q) / determinant,
+                     (s.xq * s.q - s.x * s.qq) / determinant};
       if (a.minimum >= least && a.scale >= 0) return a;
     }
     return {s.qq > 0 ? std::max(0.0f, s.xq / s.qq) : 0, 0};
@@ -242,8 +252,8 @@ Affine fit_affine(const float* x, const float* w, float least) {
   return best;
 }
 
-/// x ≈ scale_unit · scale[p] · q - minimum_unit · minimum[p] for the parts p of a block, q in [0, kLevels],
-/// both units f16, scales and minima in [0, kHighest].
+/// x ≈ scale_unit · scale[p] · q - minimum_unit · minimum[p] for the parts p of a block, q in [0,
+/// kLevels], both units f16, scales and minima in [0, kHighest].
 template <int kLevels, int kHighest, int kParts, int n>
 struct Affines {
   uint16_t scale_unit = 0, minimum_unit = 0;
@@ -264,8 +274,10 @@ struct Affines {
     const float scale_inverse = inverse_or_zero(units.scale);
     const float minimum_inverse = inverse_or_zero(units.minimum);
     for (int p = 0; p < kParts; ++p) {
-      const int s0 = static_cast<int>(nearest(clamped(wanted[p].scale * scale_inverse, 0, kHighest)));
-      const int m0 = static_cast<int>(nearest(clamped(wanted[p].minimum * minimum_inverse, 0, kHighest)));
+      const int s0 =
+          static_cast<int>(nearest(clamped(wanted[p].scale * scale_inverse, 0, kHighest)));
+      const int m0 =
+          static_cast<int>(nearest(clamped(wanted[p].minimum * minimum_inverse, 0, kHighest)));
       float best = std::numeric_limits<float>::infinity();
       for (int s = std::max(0, s0 - 1); s <= std::min(kHighest, s0 + 1); ++s) {
         for (int m = std::max(0, m0 - 1); m <= std::min(kHighest, m0 + 1); ++m) {
@@ -304,7 +316,8 @@ struct Affines {
     Affine wanted[kParts], largest;
     for (int p = 0; p < kParts; ++p) {
       wanted[p] = fit_affine<kLevels, n>(x + p * n, w + p * n, kNoSign);
-      largest = {std::max(largest.scale, wanted[p].scale), std::max(largest.minimum, wanted[p].minimum)};
+      largest = {std::max(largest.scale, wanted[p].scale),
+                 std::max(largest.minimum, wanted[p].minimum)};
     }
     Affines best, now = round(x, w, {largest.scale / kHighest, largest.minimum / kHighest}, wanted);
     for (int turn = 0; turn < 3 && now.error < best.error; ++turn) {
@@ -322,13 +335,14 @@ struct Affines {
   }
 };
 
-/// The weights of a block's squared errors: the importance, or ones. What has no importance still counts a
-/// little, because a calibration text cannot show everything.
+/// The weights of a block's squared errors: the importance, or ones. What has no importance still
+/// counts a little, because a calibration text cannot show everything.
 template <int n>
 struct Weights {
   float values[n];
   Weights(const float* importance, int64_t at) {
-    const float mean = importance ? std::accumulate(importance + at, importance + at + n, 0.0f) / n : 0;
+    const float mean =
+        importance ? std::accumulate(importance + at, importance + at + n, 0.0f) / n : 0;
     const bool usable = mean > 0 && std::isfinite(mean);
     for (int i = 0; i < n; ++i) values[i] = usable ? importance[at + i] / mean + 1e-4f : 1;
   }

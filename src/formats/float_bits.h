@@ -1,5 +1,5 @@
-// The bit patterns of small floating-point types, in plain C++: oracles for the SIMD paths and for the
-// processors that have no instruction for them. Rounding is to nearest, ties to even.
+// The bit patterns of small floating-point types, in plain C++: oracles for the SIMD paths and for
+// the processors that have no instruction for them. Rounding is to nearest, ties to even.
 #pragma once
 
 #include <bit>
@@ -9,19 +9,24 @@
 
 namespace mxgpt {
 
-MXGPT_ALWAYS_INLINE float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+MXGPT_ALWAYS_INLINE float bf16_to_f32(uint16_t bits) {
+  return std::bit_cast<float>(uint32_t{bits} << 16);
+}
 
 MXGPT_ALWAYS_INLINE uint16_t f32_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // quiet NaN
+  if ((bits & 0x7fffffff) > 0x7f800000)
+    return static_cast<uint16_t>(bits >> 16 | 0x40);  // quiet NaN
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 MXGPT_ALWAYS_INLINE float f16_to_f32(uint16_t half) {
   const uint32_t sign = uint32_t{half & 0x8000u} << 16;
   const uint32_t magnitude = half & 0x7fffu;
-  if (magnitude >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
-  // A normal half re-biased by scaling with 2^112; the multiplication is exact and handles subnormals.
+  if (magnitude >= 0x7c00)
+    return std::bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
+  // A normal half re-biased by scaling with 2^112; the multiplication is exact and handles
+  // subnormals.
   const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
@@ -33,8 +38,8 @@ MXGPT_ALWAYS_INLINE uint16_t f32_to_f16(float value) {
   if (magnitude > 0x7f800000) return sign | 0x7e00 | (magnitude >> 13 & 0x1ff);
   if (magnitude >= 0x477ff000) return sign | 0x7c00;  // 65520 and above round to infinity
   if (magnitude < 0x38800000) {
-    // Below 2^-14: adding 0.5 aligns the units of the subnormal half with the last bit of the float, so
-    // that the addition itself rounds.
+    // Below 2^-14: adding 0.5 aligns the units of the subnormal half with the last bit of the
+    // float, so that the addition itself rounds.
     const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(aligned) - 0x3f000000));
   }

@@ -18,7 +18,9 @@ constexpr const FormatTraits* kTraits[] = {
 };
 }  // namespace
 
-const FormatTraits& traits(Format format) { return *kTraits[static_cast<int>(format)]; }
+const FormatTraits& traits(Format format) {
+  return *kTraits[static_cast<int>(format)];
+}
 
 std::optional<Format> format_of_ggml_type(uint32_t type) {
   for (int i = 0; i < kFormatCount; ++i) {

@@ -1,8 +1,9 @@
-// Tensor formats: how weights lie in memory. A tensor is rows of `k` elements, a row is whole blocks.
+// Tensor formats: how weights lie in memory. A tensor is rows of `k` elements, a row is whole
+// blocks.
 //
-// A quantized format is a folder with its Block, one `unpack` that gives 32 elements as integers with
-// scales (the scalar oracle), and one AVX2 `unpack`; dequantize, dot products and matrix tiles follow from
-// those in scalar.h and avx2.h. A floating-point format gives `value(Block)` instead.
+// A quantized format is a folder with its Block, one `unpack` that gives 32 elements as integers
+// with scales (the scalar oracle), and one AVX2 `load`; dequantize, dot products and matrix tiles
+// follow from those in scalar.h and avx2.h. A floating-point format gives `value(Block)` instead.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +33,7 @@ inline constexpr int kGroup = 32;
 struct Q8Activations {
   const int8_t* q;     ///< [rows][k]
   const float* scale;  ///< [rows][k / 32]
-  const float* sum;    ///< [rows][k / 16]: scale · Σ q over half a group, for formats with an offset
+  const float* sum;  ///< [rows][k / 16]: scale · Σ q over half a group, for formats with an offset
 };
 
 /// A tile of out = x · Wᵀ: all `tokens` against `rows` rows of one weight.
@@ -40,17 +41,18 @@ struct MatmulTile {
   const std::byte* weights;  ///< first row of the tile
   int64_t row_bytes;
   int64_t rows;
-  int64_t k;               ///< elements a row
-  const float* x;          ///< [.][k]; for matmul_f32
-  Q8Activations x8;        ///< for matmul_q8
-  const int32_t* x_rows;   ///< row of x (or x8) for each token, or null for 0, 1, 2…
+  int64_t k;              ///< elements a row
+  const float* x;         ///< [.][k]; for matmul_f32
+  Q8Activations x8;       ///< for matmul_q8
+  const int32_t* x_rows;  ///< row of x (or x8) for each token, or null for 0, 1, 2…
   int64_t tokens;
-  float* out;              ///< out[token * out_stride + row] is overwritten
+  float* out;  ///< out[token * out_stride + row] is overwritten
   int64_t out_stride;
 };
 
 struct Kernels {
-  /// Activations and accumulation in f32: the exact path, and the only one of floating-point formats.
+  /// Activations and accumulation in f32: the exact path, and the only one of floating-point
+  /// formats.
   void (*matmul_f32)(const MatmulTile&);
   /// Activations in 8 bits, integer products, f32 accumulation. Null for floating-point formats.
   void (*matmul_q8)(const MatmulTile&);
@@ -63,10 +65,10 @@ struct FormatTraits {
   int block_bytes;
   /// Blocks to f32, scalar: the oracle. `elements` is a multiple of block_elements.
   void (*dequantize)(const std::byte* blocks, int64_t elements, float* out);
-  /// f32 to blocks; null where mxgpt does not write the format. `importance`, if not null, holds for each
-  /// element the weight of its squared error, which formats with a choice of scales then minimize. A block
-  /// with a NaN or an infinity, or with a magnitude beyond f16 where scales are f16, becomes NaN as a whole
-  /// (floating-point formats: the element alone).
+  /// f32 to blocks; null where mxgpt does not write the format. `importance`, if not null, holds
+  /// for each element the weight of its squared error, which formats with a choice of scales then
+  /// minimize. A block with a NaN or an infinity, or with a magnitude beyond f16 where scales are
+  /// f16, becomes NaN as a whole (floating-point formats: the element alone).
   void (*quantize)(const float* in, int64_t elements, const float* importance, std::byte* blocks);
   const Kernels* kernels[kIsaCount];  ///< by Isa; null where the build lacks it
 

@@ -8,8 +8,8 @@
 namespace mxgpt {
 
 /// Part p < 4: the low six bits of byte p are its scale and those of byte p + 4 its minimum.
-/// Part p >= 4: byte p + 4 holds the low nibbles of its scale (low) and minimum (high); their upper two
-/// bits are bits 7-6 of bytes p - 4 and p.
+/// Part p >= 4: byte p + 4 holds the low nibbles of its scale (low) and minimum (high); their upper
+/// two bits are bits 7-6 of bytes p - 4 and p.
 struct KParts {
   uint8_t bytes[12];
 

@@ -16,7 +16,8 @@ inline bool all_in_f16_range(const float* x, int n) {
   return all;
 }
 
-/// 1 / scale, or 0 where that is not a number to multiply with: such a block is all zeros in f16 anyway.
+/// 1 / scale, or 0 where that is not a number to multiply with: such a block is all zeros in f16
+/// anyway.
 inline float inverse_or_zero(float scale) {
   const float inverse = 1 / scale;
   return std::isfinite(inverse) ? inverse : 0;

@@ -1,5 +1,5 @@
-// What follows from a format's definition in plain C++: dequantize, and the matrix tiles that every other
-// instruction set is tested against.
+// What follows from a format's definition in plain C++: dequantize, and the matrix tiles that every
+// other instruction set is tested against.
 //
 // A quantized format F has:  Block, kElements, kOffset, kName, kGgmlType and
 //   static void unpack(const Block&, int group, Group&);   group in [0, kElements / 32)
@@ -20,20 +20,26 @@ struct Group {
 };
 
 template <class F>
-concept QuantizedFormat = requires(const typename F::Block& b, Group& g) { F::unpack(b, 0, g); };
+concept QuantizedFormat = requires(const typename F::Block& b, Group& g) {
+  F::unpack(b, 0, g);
+};
 
 template <class F>
 constexpr int elements_of() {
-  if constexpr (QuantizedFormat<F>) return F::kElements;
-  else return 1;
+  if constexpr (QuantizedFormat<F>)
+    return F::kElements;
+  else
+    return 1;
 }
 
 /// Element i of an unpacked group.
 template <class F>
 float element(const Group& g, int i) {
   const float product = g.scale[i / 16] * static_cast<float>(g.q[i]);
-  if constexpr (F::kOffset) return product + g.offset[i / 16];
-  else return product;
+  if constexpr (F::kOffset)
+    return product + g.offset[i / 16];
+  else
+    return product;
 }
 
 template <class F>
@@ -52,7 +58,9 @@ void dequantize(const std::byte* blocks, int64_t elements, float* out) {
   }
 }
 
-MXGPT_ALWAYS_INLINE int64_t x_row(const MatmulTile& p, int64_t token) { return p.x_rows ? p.x_rows[token] : token; }
+MXGPT_ALWAYS_INLINE int64_t x_row(const MatmulTile& p, int64_t token) {
+  return p.x_rows ? p.x_rows[token] : token;
+}
 
 template <class F>
 void matmul_f32_scalar(const MatmulTile& p) {
@@ -91,7 +99,8 @@ void matmul_q8_scalar(const MatmulTile& p) {
           int32_t dot = 0;
           for (int i = half * 16; i < half * 16 + 16; ++i) dot += group.q[i] * x[i];
           sum += group.scale[half] * x_scale * static_cast<float>(dot);
-          if constexpr (F::kOffset) sum += group.offset[half] * p.x8.sum[(xr * p.k + at) / 16 + half];
+          if constexpr (F::kOffset)
+            sum += group.offset[half] * p.x8.sum[(xr * p.k + at) / 16 + half];
         }
       }
       p.out[t * p.out_stride + r] = sum;
@@ -114,12 +123,18 @@ constexpr Kernels scalar_kernels() {
 #define MXGPT_AVX2_KERNELS(folder) nullptr
 #endif
 
-/// In formats/<folder>/<folder>.cpp: the traits row of the format F. `quantizer` is a function or nullptr.
-#define MXGPT_DEFINE_FORMAT(folder, F, quantizer)                                              \
-  namespace mxgpt::formats {                                                                   \
-  extern const Kernels folder##_avx2;                                                          \
-  static constexpr Kernels folder##_scalar = scalar_kernels<F>();                              \
-  extern constinit const FormatTraits folder##_traits{                                         \
-      F::kName,         F::kGgmlType, elements_of<F>(), static_cast<int>(sizeof(F::Block)),    \
-      dequantize<F>,    quantizer,    {&folder##_scalar, MXGPT_AVX2_KERNELS(folder)}};         \
+/// In formats/<folder>/<folder>.cpp: the traits row of the format F. `quantizer` is a function or
+/// nullptr.
+#define MXGPT_DEFINE_FORMAT(folder, F, quantizer)                 \
+  namespace mxgpt::formats {                                      \
+  extern const Kernels folder##_avx2;                             \
+  static constexpr Kernels folder##_scalar = scalar_kernels<F>(); \
+  extern constinit const FormatTraits folder##_traits{            \
+      F::kName,                                                   \
+      F::kGgmlType,                                               \
+      elements_of<F>(),                                           \
+      static_cast<int>(sizeof(F::Block)),                         \
+      dequantize<F>,                                              \
+      quantizer,                                                  \
+      {&folder##_scalar, MXGPT_AVX2_KERNELS(folder)}};            \
   }

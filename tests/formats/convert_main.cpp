@@ -1,7 +1,7 @@
 // The formats for Python tests, from standard input to standard output:
-//   formats_convert list                          a line a format: name, ggml type, elements, bytes, writable
-//   formats_convert dequantize NAME               blocks to f32
-//   formats_convert quantize NAME [IMPORTANCE]    f32 to blocks; IMPORTANCE is a file of as many f32
+//   formats_convert list                          a line a format: name, ggml type, elements,
+//   bytes, writable formats_convert dequantize NAME               blocks to f32 formats_convert
+//   quantize NAME [IMPORTANCE]    f32 to blocks; IMPORTANCE is a file of as many f32
 #include <fmt/format.h>
 #include <unistd.h>
 

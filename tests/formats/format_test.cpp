@@ -15,7 +15,8 @@ TEST_P(FormatTest, IsFoundByTypeAndName) {
   EXPECT_EQ(format_of_ggml_type(t.ggml_type), GetParam());
   EXPECT_EQ(format_of_name(t.name), GetParam());
   std::string other_case(t.name);
-  for (char& c : other_case) c = static_cast<char>(std::isupper(c) ? std::tolower(c) : std::toupper(c));
+  for (char& c : other_case)
+    c = static_cast<char>(std::isupper(c) ? std::tolower(c) : std::toupper(c));
   EXPECT_EQ(format_of_name(other_case), GetParam());
 }
 
@@ -26,8 +27,9 @@ TEST_P(FormatTest, HasAGeometryThatKernelsCanUse) {
   for (Isa isa : present_isas()) EXPECT_NE(t.kernels[static_cast<int>(isa)], nullptr);
 }
 
-/// At b bits a weight no quantizer of a Gaussian has a relative squared error below 2^-2b (Shannon); a sound
-/// one is within a factor of 8. (How floating-point formats round is compared with numpy.)
+/// At b bits a weight no quantizer of a Gaussian has a relative squared error below 2^-2b
+/// (Shannon); a sound one is within a factor of 8. (How floating-point formats round is compared
+/// with numpy.)
 TEST_P(FormatTest, QuantizesWithSmallError) {
   const FormatTraits& t = traits(GetParam());
   if (!t.quantize || t.block_elements == 1) return;
@@ -56,7 +58,8 @@ TEST_P(FormatTest, ZeroStaysZero) {
   for (float v : dequantized(GetParam(), blocks)) ASSERT_EQ(v, 0.0f);
 }
 
-/// Floats of any bits: the block of a NaN or an infinity is NaN, all else has defined behaviour (sanitizers).
+/// Floats of any bits: the block of a NaN or an infinity is NaN, all else has defined behaviour
+/// (sanitizers).
 TEST_P(FormatTest, QuantizesAnyFloats) {
   const FormatTraits& t = traits(GetParam());
   if (!t.quantize) return;
@@ -71,12 +74,17 @@ TEST_P(FormatTest, QuantizesAnyFloats) {
       std::memcpy(&importance[i], &weight, sizeof weight);
     }
     std::vector<std::byte> block(t.block_bytes);
-    for (const float* weights : {static_cast<const float*>(nullptr), std::as_const(importance).data()}) {
+    for (const float* weights :
+         {static_cast<const float*>(nullptr), std::as_const(importance).data()}) {
       t.quantize(in.data(), n, weights, block.data());
       const float largest = magnitude(in);
       const bool finite = std::isfinite(magnitude(dequantized(GetParam(), block)));
-      if (std::isnan(largest)) { ASSERT_FALSE(finite); }
-      if (largest <= 65504) { ASSERT_TRUE(finite); }
+      if (std::isnan(largest)) {
+        ASSERT_FALSE(finite);
+      }
+      if (largest <= 65504) {
+        ASSERT_TRUE(finite);
+      }
     }
   }
 }

@@ -11,7 +11,8 @@
 namespace mxgpt {
 namespace {
 
-/// isa() reads the variable once a process, so each case runs in one of its own. Prints the error, if any.
+/// isa() reads the variable once a process, so each case runs in one of its own. Prints the error,
+/// if any.
 [[noreturn]] void choose_and_exit(const char* forced) {
   ::setenv("MXGPT_ISA", forced, 1);
   try {
@@ -25,8 +26,12 @@ namespace {
   }
 }
 
-int chosen_code(Isa isa) { return 10 + static_cast<int>(isa); }
-Isa best() { return isa_supported(Isa::avx2) ? Isa::avx2 : Isa::scalar; }
+int chosen_code(Isa isa) {
+  return 10 + static_cast<int>(isa);
+}
+Isa best() {
+  return isa_supported(Isa::avx2) ? Isa::avx2 : Isa::scalar;
+}
 
 class IsaDeathTest : public testing::Test {
  protected:
@@ -43,7 +48,8 @@ TEST_F(IsaDeathTest, EachNameForcesItsOwn) {
     if (isa_supported(isa)) {
       EXPECT_EXIT(choose_and_exit(isa_name(isa)), testing::ExitedWithCode(chosen_code(isa)), "");
     } else {
-      EXPECT_EXIT(choose_and_exit(isa_name(isa)), testing::ExitedWithCode(1), "this processor has no");
+      EXPECT_EXIT(choose_and_exit(isa_name(isa)), testing::ExitedWithCode(1),
+                  "this processor has no");
     }
   }
 }
@@ -54,7 +60,9 @@ TEST_F(IsaDeathTest, AnythingElseIsAnError) {
   }
 }
 
-TEST(IsaTest, ScalarIsAlwaysThere) { EXPECT_TRUE(isa_supported(Isa::scalar)); }
+TEST(IsaTest, ScalarIsAlwaysThere) {
+  EXPECT_TRUE(isa_supported(Isa::scalar));
+}
 
 }  // namespace
 }  // namespace mxgpt

@@ -1,8 +1,9 @@
 // The matrix tiles of every format and instruction set against double arithmetic, over edge shapes.
 //
-// The bounds are those of floating-point summation: a result that takes n roundings of unit u = 2^-24 is
-// within n u / (1 - n u) of the exact one, relative to the sum of the terms' magnitudes (Higham, Accuracy
-// and Stability of Numerical Algorithms, section 3.1); where terms underflow, 2^-149 each is added.
+// The bounds are those of floating-point summation: a result that takes n roundings of unit u =
+// 2^-24 is within n u / (1 - n u) of the exact one, relative to the sum of the terms' magnitudes
+// (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1); where terms underflow,
+// 2^-149 each is added.
 #include <numeric>
 
 #include "formats/support.h"
@@ -68,7 +69,8 @@ void add_activations(Problem& p, float size, Random& random) {
   }
   for (auto& v : p.scale) v = std::abs(normal(random)) / 64;
   for (size_t i = 0; i < p.sum.size(); ++i) {
-    p.sum[i] = p.scale[i / 2] * static_cast<float>(std::accumulate(&p.q[i * 16], &p.q[i * 16] + 16, 0));
+    p.sum[i] =
+        p.scale[i / 2] * static_cast<float>(std::accumulate(&p.q[i * 16], &p.q[i * 16] + 16, 0));
   }
 }
 
@@ -77,14 +79,15 @@ Problem moderate_problem(Format format, int64_t k) {
   Problem p{.format = format, .k = k};
   const int block_bytes = traits(format).block_bytes;
   p.weights = moderate_blocks(format, kMaxRows * k, random);
-  // Rows of one byte throughout, where that makes sense: the extremes of q, among them -128 of Q8_0.
+  // Rows of one byte throughout, where that makes sense: the extremes of q, among them -128 of
+  // Q8_0.
   int row = 0;
   for (int byte : {0x80, 0x7b, 0x08, 0x77, 0xf8}) {
     const std::vector<std::byte> block(block_bytes, static_cast<std::byte>(byte));
     const float largest = magnitude(dequantized(format, block));
     if (!(largest > 0x1p-20f && largest < 0x1p20f)) continue;
-    std::fill_n(p.weights.begin() + row++ * traits(format).row_bytes(k), traits(format).row_bytes(k),
-                static_cast<std::byte>(byte));
+    std::fill_n(p.weights.begin() + row++ * traits(format).row_bytes(k),
+                traits(format).row_bytes(k), static_cast<std::byte>(byte));
   }
   p.w = dequantized(format, p.weights);
   add_activations(p, 1, random);
@@ -96,8 +99,9 @@ Problem extreme_problem(Format format, int64_t k) {
   Random random(7);
   Problem p{.format = format, .k = k};
   for (int64_t i = 0; i < kMaxRows * k / traits(format).block_elements; ++i) {
-    const auto block = random_block(
-        format, random, [](const std::vector<float>& values) { return !std::isnan(magnitude(values)); });
+    const auto block = random_block(format, random, [](const std::vector<float>& values) {
+      return !std::isnan(magnitude(values));
+    });
     p.weights.insert(p.weights.end(), block.begin(), block.end());
   }
   p.w = dequantized(format, p.weights);
@@ -146,8 +150,8 @@ Expected expect_f32(const Problem& p) {
   return e;
 }
 
-/// scale · q of each weight and the offset of each half of a group, by the scalar kernel on activations that
-/// pick one of them.
+/// scale · q of each weight and the offset of each half of a group, by the scalar kernel on
+/// activations that pick one of them.
 struct Parts {
   std::vector<float> product;  // [rows][k]
   std::vector<float> offset;   // [rows][k / 16]
@@ -202,8 +206,9 @@ Expected expect_q8(const Problem& p) {
         magnitudes += std::abs(term);
       }
       e.value.push_back(sum);
-      // Sums: at most two for each half of a group, and three for the lanes. Products: three, of which one
-      // is the rounding of w.product here. A product of scales that underflows is multiplied by up to 127².
+      // Sums: at most two for each half of a group, and three for the lanes. Products: three, of
+      // which one is the rounding of w.product here. A product of scales that underflows is
+      // multiplied by up to 127².
       e.bound.push_back(rounding_bound(p.k / 8 + 6) * magnitudes + p.k * 128 * 128 * 0x1p-149);
     }
   }
@@ -254,7 +259,8 @@ TEST_P(MatmulTest, Q8WithinRounding) {
 }
 
 TEST_P(MatmulTest, ExtremeScales) {
-  const Problem p = extreme_problem(format(), 288 % t().block_elements ? 3 * t().block_elements : 288);
+  const Problem p =
+      extreme_problem(format(), 288 % t().block_elements ? 3 * t().block_elements : 288);
   expect_within(expect_f32(p), run(kernels().matmul_f32, p), kMaxRows);
   if (kernels().matmul_q8) expect_within(expect_q8(p), run(kernels().matmul_q8, p), kMaxRows);
 }
@@ -306,7 +312,8 @@ TEST_P(MatmulTest, WritesNothingBeside) {
   }
 }
 
-/// A unit vector picks one weight, without rounding: each element of each block is where it should be.
+/// A unit vector picks one weight, without rounding: each element of each block is where it should
+/// be.
 TEST_P(MatmulTest, UnitVectorsGiveTheWeights) {
   const int64_t k = t().block_elements == 1 ? 31 : t().block_elements * 2;
   Problem p = moderate_problem(format(), k);
@@ -314,7 +321,8 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeights) {
   for (int64_t i = 0; i < k; ++i) p.x[i * k + i] = 1;
   const std::vector<float> out = run(kernels().matmul_f32, p, kMaxRows, k);
   for (int64_t i = 0; i < k; ++i) {
-    for (int r = 0; r < kMaxRows; ++r) ASSERT_EQ(out[i * kMaxRows + r], p.w[r * k + i]) << "element " << i;
+    for (int r = 0; r < kMaxRows; ++r)
+      ASSERT_EQ(out[i * kMaxRows + r], p.w[r * k + i]) << "element " << i;
   }
 }
 
@@ -340,7 +348,8 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeightsQ8) {
   for (int64_t i = 0; i < k / 16; ++i) p.sum[i * k / 16 + i] = 1;
   out = run(kernels().matmul_q8, p, kMaxRows, k / 16);
   for (int64_t i = 0; i < k / 16; ++i) {
-    for (int r = 0; r < kMaxRows; ++r) ASSERT_EQ(out[i * kMaxRows + r], parts.offset[r * k / 16 + i]);
+    for (int r = 0; r < kMaxRows; ++r)
+      ASSERT_EQ(out[i * kMaxRows + r], parts.offset[r * k / 16 + i]);
   }
 }
 
@@ -358,8 +367,10 @@ TEST_P(MatmulTest, NanStaysInItsRow) {
     const std::vector<float> before = run(matmul, clean), after = run(matmul, p);
     for (size_t i = 0; i < after.size(); ++i) {
       const size_t row = i % kMaxRows;
-      if (row == 5 || row == 32) ASSERT_TRUE(std::isnan(after[i])) << "row " << row;
-      else ASSERT_EQ(bits(after[i]), bits(before[i]));
+      if (row == 5 || row == 32)
+        ASSERT_TRUE(std::isnan(after[i])) << "row " << row;
+      else
+        ASSERT_EQ(bits(after[i]), bits(before[i]));
     }
   }
 }

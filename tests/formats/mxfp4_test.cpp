@@ -12,13 +12,18 @@ using Block = Mxfp4::Block;
 /// E2M1 from the definition: a subnormal with exponent 0, otherwise (1 + m / 2) · 2^(e - 1).
 double e2m1(int code) {
   const int exponent = code >> 1 & 3, mantissa = code & 1;
-  const double magnitude = exponent == 0 ? mantissa * 0.5 : std::ldexp(1 + mantissa * 0.5, exponent - 1);
+  const double magnitude =
+      exponent == 0 ? mantissa * 0.5 : std::ldexp(1 + mantissa * 0.5, exponent - 1);
   return code & 8 ? -magnitude : magnitude;
 }
 
 /// Element i of a block in a GGUF file, and of sixteen bytes in a checkpoint.
-int gguf_code(const uint8_t* bytes, int i) { return bytes[i % 16] >> (i / 16 * 4) & 0xf; }
-int checkpoint_code(const uint8_t* bytes, int i) { return bytes[i / 2] >> (i % 2 * 4) & 0xf; }
+int gguf_code(const uint8_t* bytes, int i) {
+  return bytes[i % 16] >> (i / 16 * 4) & 0xf;
+}
+int checkpoint_code(const uint8_t* bytes, int i) {
+  return bytes[i / 2] >> (i % 2 * 4) & 0xf;
+}
 
 std::vector<float> values_of(const Block& block) {
   std::vector<float> out(32);
@@ -62,7 +67,8 @@ TEST(Mxfp4Test, CheckpointOrderBothWays) {
     Block block;
     mxfp4_from_checkpoint(nibbles, scale, block);
     EXPECT_EQ(block.scale, scale);
-    for (int i = 0; i < 32; ++i) ASSERT_EQ(gguf_code(block.nibbles, i), checkpoint_code(nibbles, i));
+    for (int i = 0; i < 32; ++i)
+      ASSERT_EQ(gguf_code(block.nibbles, i), checkpoint_code(nibbles, i));
     mxfp4_to_checkpoint(block, back, back_scale);
     EXPECT_EQ(back_scale, scale);
     ASSERT_EQ(std::memcmp(back, nibbles, 16), 0);
@@ -83,7 +89,8 @@ TEST(Mxfp4Test, EachNibbleMovesAlone) {
 int nearest_code(double x) {
   int best = 0;
   for (int code = 1; code < 8; ++code) {
-    const double distance = std::abs(std::abs(x) - e2m1(code)), least = std::abs(std::abs(x) - e2m1(best));
+    const double distance = std::abs(std::abs(x) - e2m1(code)),
+                 least = std::abs(std::abs(x) - e2m1(best));
     if (distance < least || (distance == least && code % 2 == 0)) best = code;
   }
   return best | (std::signbit(x) ? 8 : 0);
@@ -103,8 +110,10 @@ TEST(Mxfp4Test, RoundsToNearestEven) {
   const float infinity = std::numeric_limits<float>::infinity();
   const float largest = std::nextafter(8.0f, 0.0f);
   for (int exponent : {-100, -2, 0, 5, 125}) {
-    for (float middle : {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 0.0f, 0.5f, 1.0f, 6.0f, 7.0f}) {
-      for (float x : {std::nextafter(middle, -infinity), middle, std::nextafter(middle, infinity)}) {
+    for (float middle :
+         {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 0.0f, 0.5f, 1.0f, 6.0f, 7.0f}) {
+      for (float x :
+           {std::nextafter(middle, -infinity), middle, std::nextafter(middle, infinity)}) {
         expect_nearest(x, exponent);
         expect_nearest(-x, exponent);
       }
@@ -155,7 +164,8 @@ TEST(Mxfp4Test, NonFiniteIsNan) {
   }
 }
 
-double squared_error(const std::vector<float>& in, const Block& block, const std::vector<float>& weights) {
+double squared_error(const std::vector<float>& in, const Block& block,
+                     const std::vector<float>& weights) {
   const std::vector<float> out = values_of(block);
   double error = 0;
   for (int i = 0; i < 32; ++i) error += double{weights[i]} * std::pow(double{in[i]} - out[i], 2);

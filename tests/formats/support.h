@@ -1,4 +1,5 @@
-// What the tests of all formats share: the formats and instruction sets as parameters, and random weights.
+// What the tests of all formats share: the formats and instruction sets as parameters, and random
+// weights.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -36,7 +37,8 @@ inline std::vector<float> dequantized(Format format, const std::vector<std::byte
 
 using Random = std::mt19937;
 
-/// One block of random bytes whose values satisfy `accept`. Needs no quantizer and reaches every bit pattern.
+/// One block of random bytes whose values satisfy `accept`. Needs no quantizer and reaches every
+/// bit pattern.
 template <class Accept>
 std::vector<std::byte> random_block(Format format, Random& random, Accept accept) {
   std::vector<std::byte> block(traits(format).block_bytes);

@@ -4,9 +4,7 @@
 namespace mxgpt {
 
 struct F32Avx2 : F32 {
-  static __m256 load(const Block* eight) {
-    return _mm256_loadu_ps(eight);
-  }
+  static __m256 load(const Block* eight) { return _mm256_loadu_ps(eight); }
 };
 
 }  // namespace mxgpt

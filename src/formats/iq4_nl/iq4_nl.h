@@ -1,4 +1,5 @@
-// IQ4_NL: 32 nibbles that index a table of unevenly spaced values, with one f16 scale; 4.5 bits a weight.
+// IQ4_NL: 32 nibbles that index a table of unevenly spaced values, with one f16 scale; 4.5 bits a
+// weight.
 #pragma once
 
 #include "formats/float_bits.h"

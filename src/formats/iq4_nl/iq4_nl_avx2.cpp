@@ -1,6 +1,5 @@
-#include "formats/iq4_nl/iq4_nl.h"
-
 #include "formats/avx2.h"
+#include "formats/iq4_nl/iq4_nl.h"
 
 namespace mxgpt {
 

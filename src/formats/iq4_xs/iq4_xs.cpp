@@ -4,7 +4,8 @@
 
 namespace mxgpt {
 
-static void iq4_xs_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
+static void iq4_xs_quantize(const float* in, int64_t elements, const float* importance,
+                            std::byte* blocks) {
   auto* block = reinterpret_cast<IQ4_XS::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += IQ4_XS::kElements, ++block) {
     *block = {};

@@ -1,5 +1,5 @@
-// IQ4_XS: 256 nibbles that index the table of IQ4_NL, in eight parts of 32; a part has a signed 6-bit scale
-// in units of the block's f16 scale; 4.25 bits a weight.
+// IQ4_XS: 256 nibbles that index the table of IQ4_NL, in eight parts of 32; a part has a signed
+// 6-bit scale in units of the block's f16 scale; 4.25 bits a weight.
 #pragma once
 
 #include "formats/float_bits.h"
@@ -11,10 +11,11 @@ namespace mxgpt {
 
 struct IQ4_XS {
   struct Block {
-    uint16_t scale;         ///< f16
-    uint16_t parts_high;    ///< bits 2p + 1 and 2p: the upper two bits of scale + 32 of part p
-    uint8_t parts_low[4];   ///< byte p / 2, nibble p % 2: the low four bits
-    uint8_t nibbles[128];   ///< byte 16p + j: element 32p + j in the low nibble, + 16 in the high nibble
+    uint16_t scale;        ///< f16
+    uint16_t parts_high;   ///< bits 2p + 1 and 2p: the upper two bits of scale + 32 of part p
+    uint8_t parts_low[4];  ///< byte p / 2, nibble p % 2: the low four bits
+    /// Byte 16p + j: element 32p + j in the low nibble, + 16 in the high nibble.
+    uint8_t nibbles[128];
   };
   static_assert(sizeof(Block) == 136 && alignof(Block) == 2);
 

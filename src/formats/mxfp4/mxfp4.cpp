@@ -29,8 +29,8 @@ void mxfp4_to_checkpoint(const Mxfp4::Block& block, uint8_t nibbles[16], uint8_t
 
 namespace {
 
-/// |x| to the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6: the code is also the rank, and a tie goes to the even
-/// code, whose mantissa bit is 0.
+/// |x| to the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6: the code is also the rank, and a tie goes to
+/// the even code, whose mantissa bit is 0.
 uint8_t e2m1_code(float magnitude) {
   constexpr float kMidpoints[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
   uint8_t code = 0;
@@ -74,10 +74,14 @@ void quantize_blocks(const float* in, int64_t elements, std::byte* blocks, Encod
   for (int64_t at = 0; at < elements; at += Mxfp4::kElements, ++block) {
     const float* x = in + at;
     const float largest = std::abs(signed_extreme(x, Mxfp4::kElements));
-    const bool finite = std::all_of(x, x + Mxfp4::kElements, [](float v) { return std::isfinite(v); });
-    if (!finite) *block = {.scale = 0xff, .nibbles = {}};
-    else if (largest == 0) *block = {};
-    else *block = encode_with(x, at, std::clamp(std::ilogb(largest) - 2, -127, 127));
+    const bool finite =
+        std::all_of(x, x + Mxfp4::kElements, [](float v) { return std::isfinite(v); });
+    if (!finite)
+      *block = {.scale = 0xff, .nibbles = {}};
+    else if (largest == 0)
+      *block = {};
+    else
+      *block = encode_with(x, at, std::clamp(std::ilogb(largest) - 2, -127, 127));
   }
 }
 

@@ -1,4 +1,5 @@
-// MXFP4 (OCP Microscaling Formats v1.0): 32 elements of E2M1 share one E8M0 scale; 4.25 bits a weight.
+// MXFP4 (OCP Microscaling Formats v1.0): 32 elements of E2M1 share one E8M0 scale; 4.25 bits a
+// weight.
 #pragma once
 
 #include <array>
@@ -9,8 +10,8 @@
 namespace mxgpt {
 
 struct Mxfp4 {
-  /// As in GGUF files: byte j holds element j in its low nibble and element j + 16 in its high nibble.
-  /// A nibble is sign (bit 3), exponent (bits 2-1), mantissa (bit 0).
+  /// As in GGUF files: byte j holds element j in its low nibble and element j + 16 in its high
+  /// nibble. A nibble is sign (bit 3), exponent (bits 2-1), mantissa (bit 0).
   struct Block {
     uint8_t scale;  ///< E8M0: 2^(scale - 127); 0xFF is NaN
     uint8_t nibbles[16];
@@ -42,17 +43,19 @@ struct Mxfp4 {
   }
 };
 
-/// The released checkpoints keep nibbles of neighbours together (byte i: element 2i low, 2i + 1 high) and
-/// scales apart. Both directions are lossless.
+/// The released checkpoints keep nibbles of neighbours together (byte i: element 2i low, 2i + 1
+/// high) and scales apart. Both directions are lossless.
 void mxfp4_from_checkpoint(const uint8_t nibbles[16], uint8_t scale, Mxfp4::Block& out);
 void mxfp4_to_checkpoint(const Mxfp4::Block& block, uint8_t nibbles[16], uint8_t& scale);
 
-/// Rounding of OCP Microscaling v1.0, section 6.3: shared exponent floor(log2(max|x|)) - 2, elements to
-/// nearest with ties to even, saturating at ±6. A block with a NaN or an infinity gets the NaN scale.
+/// Rounding of OCP Microscaling v1.0, section 6.3: shared exponent floor(log2(max|x|)) - 2,
+/// elements to nearest with ties to even, saturating at ±6. A block with a NaN or an infinity gets
+/// the NaN scale.
 void mxfp4_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks);
 
-/// The shared exponent of those around the OCP's, one less and one more, that gives the least squared error;
-/// weighted if `importance` is not null. Otherwise as mxfp4_quantize.
-void mxfp4_quantize_least_error(const float* in, int64_t elements, const float* importance, std::byte* blocks);
+/// The shared exponent of those around the OCP's, one less and one more, that gives the least
+/// squared error; weighted if `importance` is not null. Otherwise as mxfp4_quantize.
+void mxfp4_quantize_least_error(const float* in, int64_t elements, const float* importance,
+                                std::byte* blocks);
 
 }  // namespace mxgpt

@@ -4,7 +4,8 @@
 
 namespace mxgpt {
 
-static void q2_k_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
+static void q2_k_quantize(const float* in, int64_t elements, const float* importance,
+                          std::byte* blocks) {
   auto* block = reinterpret_cast<Q2_K::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q2_K::kElements, ++block) {
     *block = {};

@@ -1,5 +1,5 @@
-// Q2_K: 256 elements of 2 bits in sixteen parts of 16; a part has a 4-bit scale and a 4-bit minimum, in
-// units of two f16 values of the block; 2.625 bits a weight.
+// Q2_K: 256 elements of 2 bits in sixteen parts of 16; a part has a 4-bit scale and a 4-bit
+// minimum, in units of two f16 values of the block; 2.625 bits a weight.
 #pragma once
 
 #include "formats/float_bits.h"

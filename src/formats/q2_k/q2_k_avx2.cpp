@@ -1,6 +1,5 @@
-#include "formats/q2_k/q2_k.h"
-
 #include "formats/avx2.h"
+#include "formats/q2_k/q2_k.h"
 
 namespace mxgpt {
 

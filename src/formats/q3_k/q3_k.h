@@ -1,5 +1,5 @@
-// Q3_K: 256 elements of 3 bits in sixteen parts of 16; a part has a signed 6-bit scale in units of the
-// block's f16 scale; 3.4375 bits a weight.
+// Q3_K: 256 elements of 3 bits in sixteen parts of 16; a part has a signed 6-bit scale in units of
+// the block's f16 scale; 3.4375 bits a weight.
 #pragma once
 
 #include "formats/float_bits.h"
@@ -11,8 +11,8 @@ namespace mxgpt {
 struct Q3_K {
   struct Block {
     uint8_t high[32];  ///< bit g of byte l: element 32g + l has its third bit, that is q >= 0
-    /// The low two bits: byte 32h + l holds elements 128h + l, + 32, + 64, + 96 in its bits 1-0, 3-2, 5-4,
-    /// 7-6.
+    /// The low two bits: byte 32h + l holds elements 128h + l, + 32, + 64, + 96 in its bits 1-0,
+    /// 3-2, 5-4, 7-6.
     uint8_t q[64];
     /// Scale + 32 of part p: the low nibble in byte p % 8, nibble p / 8; the upper two bits in byte
     /// 8 + p % 4, at bit 2 · (p / 4).
@@ -40,7 +40,8 @@ struct Q3_K {
       out.q[l] = static_cast<int8_t>((low | high << 2) - 4);
     }
     for (int half = 0; half < 2; ++half) {
-      out.scale[half] = f16_to_f32(block.scale) * static_cast<float>(part_scale(block, 2 * g + half));
+      out.scale[half] =
+          f16_to_f32(block.scale) * static_cast<float>(part_scale(block, 2 * g + half));
     }
   }
 };

@@ -1,6 +1,5 @@
-#include "formats/q3_k/q3_k.h"
-
 #include "formats/avx2.h"
+#include "formats/q3_k/q3_k.h"
 
 namespace mxgpt {
 

@@ -4,9 +4,10 @@
 
 namespace mxgpt {
 
-/// Without an importance as ggml's reference: the extreme element becomes q = -8; elements are rounded by the
-/// scale before it is rounded to f16, halves upwards.
-static void q4_0_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
+/// Without an importance as ggml's reference: the extreme element becomes q = -8; elements are
+/// rounded by the scale before it is rounded to f16, halves upwards.
+static void q4_0_quantize(const float* in, int64_t elements, const float* importance,
+                          std::byte* blocks) {
   auto* block = reinterpret_cast<Q4_0::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q4_0::kElements, ++block) {
     const float* x = in + at;

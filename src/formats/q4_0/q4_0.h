@@ -7,7 +7,7 @@
 namespace mxgpt {
 
 struct Q4_0 {
-  /// Byte j holds element j in its low nibble and element j + 16 in its high nibble. A nibble is q + 8.
+  /// Byte j holds q + 8 of element j in its low nibble and of element j + 16 in its high nibble.
   struct Block {
     uint16_t scale;  ///< f16
     uint8_t nibbles[16];

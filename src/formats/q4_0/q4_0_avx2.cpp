@@ -1,6 +1,5 @@
-#include "formats/q4_0/q4_0.h"
-
 #include "formats/avx2.h"
+#include "formats/q4_0/q4_0.h"
 
 namespace mxgpt {
 

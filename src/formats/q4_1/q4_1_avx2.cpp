@@ -1,6 +1,5 @@
-#include "formats/q4_1/q4_1.h"
-
 #include "formats/avx2.h"
+#include "formats/q4_1/q4_1.h"
 
 namespace mxgpt {
 

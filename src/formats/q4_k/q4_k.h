@@ -1,5 +1,5 @@
-// Q4_K: 256 nibbles in eight parts of 32; a part has a 6-bit scale and a 6-bit minimum, in units of two
-// f16 values of the block; 4.5 bits a weight.
+// Q4_K: 256 nibbles in eight parts of 32; a part has a 6-bit scale and a 6-bit minimum, in units of
+// two f16 values of the block; 4.5 bits a weight.
 #pragma once
 
 #include "formats/float_bits.h"
@@ -13,7 +13,8 @@ struct Q4_K {
     uint16_t scale;    ///< f16, unit of the parts' scales
     uint16_t minimum;  ///< f16, unit of the parts' minima, which are subtracted
     KParts parts;
-    uint8_t nibbles[128];  ///< byte 32h + l: element 64h + l in the low nibble, + 32 in the high nibble
+    /// Byte 32h + l: element 64h + l in the low nibble, + 32 in the high nibble.
+    uint8_t nibbles[128];
   };
   static_assert(sizeof(Block) == 144 && alignof(Block) == 2);
 

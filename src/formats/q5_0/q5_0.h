@@ -7,9 +7,9 @@
 namespace mxgpt {
 
 struct Q5_0 {
-  /// Byte j of `nibbles` holds the low four bits of element j in its low nibble and those of element
-  /// j + 16 in its high nibble; bit i of the 32 bits of `high` (little-endian) is the fifth bit of element
-  /// i. The five bits are q + 16.
+  /// Byte j of `nibbles` holds the low four bits of element j in its low nibble and those of
+  /// element j + 16 in its high nibble; bit i of the 32 bits of `high` (little-endian) is the fifth
+  /// bit of element i. The five bits are q + 16.
   struct Block {
     uint16_t scale;  ///< f16
     uint8_t high[4];

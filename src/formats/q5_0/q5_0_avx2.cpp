@@ -1,6 +1,5 @@
-#include "formats/q5_0/q5_0.h"
-
 #include "formats/avx2.h"
+#include "formats/q5_0/q5_0.h"
 
 namespace mxgpt {
 

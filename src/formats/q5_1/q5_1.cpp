@@ -4,9 +4,10 @@
 
 namespace mxgpt {
 
-/// Without an importance as ggml's reference: scale and minimum from the range; elements are rounded by both
-/// before these are rounded to f16, halves upwards.
-static void q5_1_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
+/// Without an importance as ggml's reference: scale and minimum from the range; elements are
+/// rounded by both before these are rounded to f16, halves upwards.
+static void q5_1_quantize(const float* in, int64_t elements, const float* importance,
+                          std::byte* blocks) {
   auto* block = reinterpret_cast<Q5_1::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q5_1::kElements, ++block) {
     const float* x = in + at;
@@ -23,13 +24,15 @@ static void q5_1_quantize(const float* in, int64_t elements, const float* import
       const auto best = fit::fit_affine<31, Q5_1::kElements>(x, weights.values, fit::kAnyMinimum);
       block->scale = f32_to_f16(best.scale);
       block->minimum = f32_to_f16(-best.minimum);
-      fit::encode_part<31, Q5_1::kElements>(x, f16_to_f32(block->scale), -f16_to_f32(block->minimum), codes);
+      fit::encode_part<31, Q5_1::kElements>(x, f16_to_f32(block->scale),
+                                            -f16_to_f32(block->minimum), codes);
     } else {
       const float inverse = inverse_or_zero(scale);
       block->scale = f32_to_f16(scale);
       block->minimum = f32_to_f16(*minimum);
       for (int i = 0; i < Q5_1::kElements; ++i) {
-        codes[i] = static_cast<uint8_t>(std::min(31, static_cast<int>((x[i] - *minimum) * inverse + 0.5f)));
+        codes[i] = static_cast<uint8_t>(
+            std::min(31, static_cast<int>((x[i] - *minimum) * inverse + 0.5f)));
       }
     }
     for (int i = 0; i < Q5_1::kElements; ++i) {

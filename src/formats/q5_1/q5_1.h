@@ -7,9 +7,9 @@
 namespace mxgpt {
 
 struct Q5_1 {
-  /// Byte j of `nibbles` holds the low four bits of element j in its low nibble and those of element
-  /// j + 16 in its high nibble; bit i of the 32 bits of `high` (little-endian) is the fifth bit of element
-  /// i.
+  /// Byte j of `nibbles` holds the low four bits of element j in its low nibble and those of
+  /// element j + 16 in its high nibble; bit i of the 32 bits of `high` (little-endian) is the fifth
+  /// bit of element i.
   struct Block {
     uint16_t scale;    ///< f16
     uint16_t minimum;  ///< f16, the value of q = 0

@@ -1,6 +1,5 @@
-#include "formats/q5_1/q5_1.h"
-
 #include "formats/avx2.h"
+#include "formats/q5_1/q5_1.h"
 
 namespace mxgpt {
 

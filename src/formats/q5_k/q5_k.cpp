@@ -4,7 +4,8 @@
 
 namespace mxgpt {
 
-static void q5_k_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
+static void q5_k_quantize(const float* in, int64_t elements, const float* importance,
+                          std::byte* blocks) {
   auto* block = reinterpret_cast<Q5_K::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q5_K::kElements, ++block) {
     *block = {};
@@ -20,7 +21,8 @@ static void q5_k_quantize(const float* in, int64_t elements, const float* import
     block->minimum = best.minimum_unit;
     for (int p = 0; p < 8; ++p) block->parts.set(p, best.scale[p], best.minimum[p]);
     for (int i = 0; i < 256; ++i) {
-      block->nibbles[i / 64 * 32 + i % 32] |= static_cast<uint8_t>((q[i] & 0xf) << (i / 32 % 2 * 4));
+      block->nibbles[i / 64 * 32 + i % 32] |=
+          static_cast<uint8_t>((q[i] & 0xf) << (i / 32 % 2 * 4));
       block->high[i % 32] |= static_cast<uint8_t>(q[i] >> 4 << (i / 32));
     }
   }

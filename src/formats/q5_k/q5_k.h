@@ -1,5 +1,5 @@
-// Q5_K: 256 elements of 5 bits in eight parts of 32; a part has a 6-bit scale and a 6-bit minimum, in units
-// of two f16 values of the block; 5.5 bits a weight.
+// Q5_K: 256 elements of 5 bits in eight parts of 32; a part has a 6-bit scale and a 6-bit minimum,
+// in units of two f16 values of the block; 5.5 bits a weight.
 #pragma once
 
 #include "formats/float_bits.h"
@@ -13,8 +13,9 @@ struct Q5_K {
     uint16_t scale;    ///< f16, unit of the parts' scales
     uint16_t minimum;  ///< f16, unit of the parts' minima, which are subtracted
     KParts parts;
-    uint8_t high[32];      ///< bit g of byte l: the fifth bit of element 32g + l
-    uint8_t nibbles[128];  ///< byte 32h + l: element 64h + l in the low nibble, + 32 in the high nibble
+    uint8_t high[32];  ///< bit g of byte l: the fifth bit of element 32g + l
+    /// Byte 32h + l: element 64h + l in the low nibble, + 32 in the high nibble.
+    uint8_t nibbles[128];
   };
   static_assert(sizeof(Block) == 176 && alignof(Block) == 2);
 

@@ -4,7 +4,8 @@
 
 namespace mxgpt {
 
-static void q6_k_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
+static void q6_k_quantize(const float* in, int64_t elements, const float* importance,
+                          std::byte* blocks) {
   auto* block = reinterpret_cast<Q6_K::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q6_K::kElements, ++block) {
     *block = {};
@@ -13,7 +14,8 @@ static void q6_k_quantize(const float* in, int64_t elements, const float* import
       continue;
     }
     const fit::Weights<Q6_K::kElements> weights(importance, at);
-    const auto best = fit::Scaled<fit::Uniform<-32, 31>, 16, 16>::fit(in + at, weights.values, -128, 127);
+    const auto best =
+        fit::Scaled<fit::Uniform<-32, 31>, 16, 16>::fit(in + at, weights.values, -128, 127);
     uint8_t codes[256];
     best.encode(in + at, codes);
     block->scale = best.unit;

@@ -1,5 +1,5 @@
-// Q6_K: 256 elements of 6 bits in sixteen parts of 16; a part has an 8-bit scale in units of the block's
-// f16 scale; 6.5625 bits a weight.
+// Q6_K: 256 elements of 6 bits in sixteen parts of 16; a part has an 8-bit scale in units of the
+// block's f16 scale; 6.5625 bits a weight.
 #pragma once
 
 #include "formats/float_bits.h"
@@ -10,10 +10,11 @@ namespace mxgpt {
 struct Q6_K {
   /// The six bits are q + 32.
   struct Block {
-    /// The low four bits: byte 64h + l, l < 64, holds element 128h + l in its low nibble, + 64 in its high.
+    /// The low four bits: byte 64h + l, l < 64, holds element 128h + l in its low nibble, + 64 in
+    /// its high.
     uint8_t nibbles[128];
-    /// The upper two bits: byte 32h + l, l < 32, holds those of elements 128h + l, + 32, + 64, + 96 in its
-    /// bits 1-0, 3-2, 5-4, 7-6.
+    /// The upper two bits: byte 32h + l, l < 32, holds those of elements 128h + l, + 32, + 64, + 96
+    /// in its bits 1-0, 3-2, 5-4, 7-6.
     uint8_t high[64];
     int8_t parts[16];
     uint16_t scale;  ///< f16
@@ -28,7 +29,8 @@ struct Q6_K {
   static void unpack(const Block& block, int g, Group& out) {
     const int half_block = g / 4, quarter = g % 4;
     for (int l = 0; l < kGroup; ++l) {
-      const int low = block.nibbles[half_block * 64 + quarter % 2 * 32 + l] >> (quarter / 2 * 4) & 0xf;
+      const int low =
+          block.nibbles[half_block * 64 + quarter % 2 * 32 + l] >> (quarter / 2 * 4) & 0xf;
       const int high = block.high[half_block * 32 + l] >> (quarter * 2) & 3;
       out.q[l] = static_cast<int8_t>((low | high << 4) - 32);
     }

@@ -38,8 +38,7 @@ struct Q8Activations {
 
 /// A tile of out = x · Wᵀ: all `tokens` against `rows` rows of one weight.
 struct MatmulTile {
-  const std::byte*
-      weights;  ///< first row of the tile, aligned as the format's block (1 to 4 bytes)
+  const std::byte* weights;  ///< first row of the tile, aligned as the format's block
   int64_t row_bytes;
   int64_t rows;
   int64_t k;              ///< elements a row

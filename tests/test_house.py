@@ -76,14 +76,14 @@ FORBIDDEN = re.compile(
       | \b(?:pypi|pythonhosted|debian|ubuntu|npmjs|crates|docker)\.(?:org|com|io)\b""",
     re.VERBOSE,
 )
-# Data that others wrote, where such a name is part of the text.
-DATA = ("models/", "tests/data/", "tests/fuzz/corpus/", "LICENSE", "build/", ".git/", ".cache/")
+# Not ours to word: data, licences, and what is not part of the project.
+NOT_OURS = re.compile(r"(models|build|\.git|\.cache)/|tests/(\w+/)*(data|corpus)/|LICENSE$|.*__pycache__")
 
 
 def own_files():
     for path in sorted(ROOT.rglob("*")):
         name = path.relative_to(ROOT).as_posix()
-        if not name.startswith(DATA) and path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and not NOT_OURS.match(name):
             yield path
 
 

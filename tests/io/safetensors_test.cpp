@@ -238,7 +238,7 @@ TEST_F(CheckpointTest, FaultsAreNamed) {
 
 TEST_F(CheckpointTest, ShardsStayInTheFolder) {
   for (const char* hostile :
-       {R"("/etc/passwd")", R"("/tmp/x.safetensors")", R"("../x.safetensors")",
+       {R"("/etc/passwd")", R"("/x.safetensors")", R"("../x.safetensors")",
         R"("a/../../x.safetensors")", R"("a\\x.safetensors")", R"("x.safetensors\u0000")",
         R"("\u0000/x.safetensors")", R"("")", R"("..")", "1", "null"}) {
     write_index(fmt::format(R"({{"a":{}}})", hostile));

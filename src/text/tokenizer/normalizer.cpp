@@ -9,7 +9,6 @@
 
 #include "base/error.h"
 #include "text/tokenizer/byte_level.h"
-#include "text/tokenizer/charsmap.h"
 #include "text/tokenizer/pattern.h"
 #include "text/tokenizer/unicode_normalizer.h"
 #include "text/tokenizer/unicode_properties.h"
@@ -163,6 +162,27 @@ class Precompiled final : public Normalizer {
   Charsmap map_;
 };
 
+class Sentencepiece final : public Normalizer {
+ public:
+  Sentencepiece(std::optional<Charsmap> map, bool remove_extra_blanks)
+      : map_(std::move(map)), remove_extra_blanks_(remove_extra_blanks) {}
+
+  void normalize(NormalizedText& text) const override {
+    if (map_) text.text = map_->normalize_by_longest_match(text.text);
+    if (!remove_extra_blanks_) return;
+    std::string out;
+    for (const char c : text.text) {
+      if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
+    }
+    if (out.ends_with(' ')) out.pop_back();
+    text.text = std::move(out);
+  }
+
+ private:
+  std::optional<Charsmap> map_;
+  bool remove_extra_blanks_;
+};
+
 class Bert final : public Normalizer {
  public:
   explicit Bert(const json::Node& node)
@@ -260,6 +280,10 @@ std::unique_ptr<Normalizer> read(const json::Node& node, size_t& count) {
 std::unique_ptr<Normalizer> Normalizer::from_json(const json::Node& node) {
   size_t count = 0;
   return read(node, count);
+}
+
+std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map, bool remove_extra_blanks) {
+  return std::make_unique<Sentencepiece>(std::move(map), remove_extra_blanks);
 }
 
 }  // namespace mxgpt::tokenizer

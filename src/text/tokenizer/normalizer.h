@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/json.h"
+#include "text/tokenizer/charsmap.h"
 
 namespace mxgpt::tokenizer {
 
@@ -22,5 +24,9 @@ class Normalizer {
   /// Reads the `normalizer` of a tokenizer.json.
   static std::unique_ptr<Normalizer> from_json(const json::Node& node);
 };
+
+/// What sentencepiece does before it looks for tokens: at each place the longest match of the map is replaced; with
+/// `remove_extra_blanks` runs of blanks become one and those at the ends none.
+std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map, bool remove_extra_blanks);
 
 }  // namespace mxgpt::tokenizer

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "io/gguf.h"
+#include "text/tokenizer/gguf_vocabulary.h"
 #include "text/tokenizer/pipeline.h"
 #include "text/unicode.h"
 
@@ -50,10 +52,14 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& pa
       throw Error(path.string(), "holds no tokenizer.json", "name the checkpoint's directory or the file itself");
     }
   }
+  if (is_gguf(file)) {
+    const GgufFile gguf = GgufFile::open(file);
+    const auto vocabulary = tokenizer::GgufVocabulary::read(gguf);
+    auto impl = std::make_unique<Impl>(tokenizer::pipeline_from_gguf(vocabulary, file.string()));
+    return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
+  }
   const MappedFile mapped(file);
-  const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
-  if (text.starts_with("GGUF")) throw Error(file.string(), "tokenizers of GGUF files are not supported yet");
-  return from_json(text, file.string());
+  return from_json({reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()}, file.string());
 }
 
 namespace {

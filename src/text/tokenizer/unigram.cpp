@@ -14,10 +14,10 @@ namespace {
 /// How much worse an unknown character is than the worst token (sentencepiece, unigram_model.cc).
 constexpr double kUnknownPenalty = 10;
 
-ByteTrie trie_of(const Vocabulary& vocabulary) {
+ByteTrie trie_of(const Vocabulary& vocabulary, const std::vector<bool>& spelled) {
   std::vector<std::pair<std::string_view, int32_t>> entries;
   for (TokenId id = 0; id < vocabulary.end_id(); ++id) {
-    if (vocabulary.has(id)) entries.emplace_back(vocabulary.spelling(id), vocabulary.find(vocabulary.spelling(id)));
+    if (spelled[id]) entries.emplace_back(vocabulary.spelling(id), id);
   }
   return ByteTrie(std::move(entries));
 }
@@ -35,10 +35,10 @@ struct Unigram::Scratch : Model::Scratch {
   std::vector<std::string_view> tokens;
 };
 
-Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, std::optional<TokenId> unknown,
-                 bool byte_fallback)
+Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, const std::vector<bool>& spelled,
+                 std::optional<TokenId> unknown, bool byte_fallback)
     : Model(std::move(vocabulary)),
-      trie_(trie_of(this->vocabulary())),
+      trie_(trie_of(this->vocabulary(), spelled)),
       scores_(std::move(scores)),
       unknown_(unknown),
       unknown_score_(std::numeric_limits<double>::infinity()) {
@@ -70,7 +70,8 @@ std::unique_ptr<Unigram> Unigram::from_json(const json::Node& node) {
   if (const auto id = node.find("unk_id")) {
     unknown = static_cast<TokenId>(id->integer(0, static_cast<int64_t>(scores.size()) - 1));
   }
-  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), unknown,
+  const std::vector<bool> spelled(scores.size(), true);
+  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), spelled, unknown,
                                    node.boolean_or("byte_fallback", false));
 }
 

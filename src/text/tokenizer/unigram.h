@@ -13,9 +13,9 @@ namespace mxgpt::tokenizer {
 
 class Unigram final : public Model {
  public:
-  /// `scores` by id, as long as the vocabulary.
-  Unigram(Vocabulary vocabulary, std::vector<double> scores, std::optional<TokenId> unknown,
-          bool byte_fallback);
+  /// `scores` by id, as long as the vocabulary; likewise `spelled`, whether text can spell the token.
+  Unigram(Vocabulary vocabulary, std::vector<double> scores, const std::vector<bool>& spelled,
+          std::optional<TokenId> unknown, bool byte_fallback);
   static std::unique_ptr<Unigram> from_json(const json::Node& node);
 
   std::string_view kind() const override { return "Unigram"; }

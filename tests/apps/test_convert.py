@@ -440,23 +440,29 @@ def test_tokenizer_of_the_fine_tune(tiny, tmp_path):
     assert contents(convert(tiny, tmp_path / "file.gguf"))["tokenizer.chat_template"] == "{{ messages }}"
 
 
-def test_real_tokenizer(tiny, tmp_path):
-    """The gpt-oss tokenizer survives: 201,088 rows, 199,998 tokens, 446,189 merges."""
-    rows = 201088
-    shutil.copy(REAL_TOKENIZER / "tokenizer.json", tiny)
-    shutil.copy(REAL_TOKENIZER / "tokenizer_config.json", tiny)
-    tensors = read_checkpoint(tiny)
+def grow_vocabulary(directory, rows):
+    tensors = read_checkpoint(directory)
     values = np.random.default_rng(2).normal(0, 1, (rows, HIDDEN))
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         tensors[name] = ("BF16", [rows, HIDDEN], to_bf16(values))
-    write_checkpoint(tiny, tensors)
-    edit(tiny / "config.json", lambda c: c.update(vocab_size=rows, eos_token_id=200002))
+    write_checkpoint(directory, tensors)
+    edit(directory / "config.json", lambda c: c.update(vocab_size=rows))
+
+
+def test_tensors_of_several_pieces(tiny, tmp_path):
+    grow_vocabulary(tiny, 100_000)
+    check_tensors(convert(tiny, tmp_path / "f32.gguf", "--dense", "f32"), expected_tensors(tiny, 2), "f32")
+    copy = convert(tmp_path / "f32.gguf", tmp_path / "copy.gguf", "--dense", "f32")
+    check_tensors(copy, expected_tensors(tiny, 2), "f32")
+
+
+def test_real_tokenizer(tiny, tmp_path):
+    """gpt-oss's own tokenizer: 201,088 rows, 446,189 merges."""
+    grow_vocabulary(tiny, 201_088)
+    shutil.copy(REAL_TOKENIZER / "tokenizer.json", tiny)
+    shutil.copy(REAL_TOKENIZER / "tokenizer_config.json", tiny)
     path = tmp_path / "real.gguf"
-    reader = convert(tiny, path, "--dense", "f32")
-    check_tensors(reader, expected_tensors(tiny, 2), "f32")  # the embedding goes through in several pieces
-    metadata = contents(reader)
-    check_tokenizer(metadata, REAL_TOKENIZER, rows)
-    assert (metadata["tokenizer.ggml.bos_token_id"], metadata["tokenizer.ggml.eos_token_id"]) == (199998, 200002)
+    mxgpt("convert", tiny, path)
     lines = (ROOT / "tests/data/harmony-reference.jsonl").read_text().splitlines()[:30]
     texts = lines + ["<|start|>user<|message|>naïve 日本語\r\n\t 12345 don't<|end|>"]
     reference = tokenizers.Tokenizer.from_file(str(REAL_TOKENIZER / "tokenizer.json"))
@@ -502,6 +508,8 @@ def test_replaces_only_with_force(tiny, tmp_path):
     ("config.json", lambda c: c.update(bos_token_id=VOCABULARY), "bos_token_id"),
     ("tokenizer.json", lambda t: t["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex="\\w+"), "\\w+"),
     ("tokenizer.json", lambda t: t.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer"),
+    ("tokenizer.json", lambda t: t["pre_tokenizer"]["pretokenizers"].reverse(), "pre_tokenizer"),
+    ("tokenizer.json", lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(use_regex=True), "pre_tokenizer"),
     ("tokenizer.json", lambda t: t.update(normalizer={"type": "NFC"}), "normalizer"),
     ("tokenizer.json", lambda t: t["model"].update(byte_fallback=True), "byte_fallback"),
     ("tokenizer.json", lambda t: t["model"].update(merges=[["a b", "c"]]), "merges"),

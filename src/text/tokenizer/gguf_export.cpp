@@ -12,6 +12,8 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
+#include "text/tokenizer/gguf_pre_tokenizers.h"
+#include "text/tokenizer/gguf_vocabulary.h"
 #include "text/unicode.h"
 
 namespace mxgpt {
@@ -22,18 +24,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxTemplateBytes = 16 << 20;
 
-/// Token types as SentencePiece numbers them, and GGUF files after it.
-enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
-
-/// Regular expressions of tokenizer.json and the names they have in GGUF files.
-constexpr struct {
-  std::string_view regex, name;
-} kPreTokenizers[] = {
-    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-     R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "gpt-4o"},
-};
+using Type = tokenizer::GgufVocabulary::TokenType;
 
 std::string_view text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
@@ -62,25 +53,35 @@ void require(const json::Node& node, std::string_view key, const json::value& va
                           printable(json::serialize(field->raw())), json::serialize(value)));
 }
 
-/// The pre-tokenizer by the name it has in GGUF files.
+/// The pre-tokenizer by the name it has in GGUF files, which stands for some way to use the merges, too.
 std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
   const json::Node sequence = tokenizer["pre_tokenizer"];
-  const auto fail = [&]() {
-    sequence.fail("is none that GGUF files have a name for: a Split by a known regular expression, then ByteLevel");
-  };
-  if (sequence["type"].string() != "Sequence") fail();
-  const json::Node parts = sequence["pretokenizers"];
-  if (parts.array().size() != 2) fail();
-  const json::Node split = parts.at(0), bytes = parts.at(1);
-  if (split["type"].string() != "Split" || bytes["type"].string() != "ByteLevel") fail();
-  require(split, "behavior", "Isolated");
-  require(split, "invert", false);
-  if (bytes.boolean_or("use_regex", true) || bytes.boolean_or("add_prefix_space", true)) fail();
-  const json::Node regex = split["pattern"]["Regex"];
-  for (const auto& known : kPreTokenizers) {
-    if (regex.string() == known.regex) return known.name;
+  std::vector<std::string_view> splits;
+  bool known = sequence["type"].string() == "Sequence";
+  if (known) {
+    const json::Node parts = sequence["pretokenizers"];
+    for (size_t i = 0; i < parts.array().size(); ++i) {
+      const json::Node part = parts.at(i);
+      if (i + 1 == parts.array().size()) {
+        known = part["type"].string() == "ByteLevel" && !part.boolean_or("use_regex", true) &&
+                !part.boolean_or("add_prefix_space", true);
+      } else if (part["type"].string() == "Split") {
+        require(part, "behavior", "Isolated");
+        require(part, "invert", false);
+        splits.push_back(part["pattern"]["Regex"].string());
+      } else {
+        known = false;
+        break;
+      }
+    }
   }
-  regex.fail(fmt::format("is no pre-tokenizer that GGUF files have a name for: {}", printable(regex.string())));
+  const bool ignore_merges = tokenizer["model"].boolean_or("ignore_merges", false);
+  const std::string_view name = known ? tokenizer::gguf_pre_tokenizer_name(splits, ignore_merges) : "";
+  if (name.empty()) {
+    sequence.fail(fmt::format("has no name in GGUF files with ignore_merges {}: {}", ignore_merges,
+                              printable(json::serialize(sequence.raw()))));
+  }
+  return name;
 }
 
 void require_expressible(const json::Node& tokenizer) {
@@ -146,13 +147,13 @@ std::string chat_template(const fs::path& checkpoint, const OptionalJson& config
 /// Tokens in the order of their ids, with their types, and the merges.
 void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t vocabulary, GgufWriter& out) {
   std::vector<std::string> tokens(vocabulary);
-  std::vector<int32_t> types(vocabulary, kUnused);
+  std::vector<int32_t> types(vocabulary, Type::kUnused);
   for (TokenId id = 0; id < vocabulary; ++id) {
     tokens[id] = tokenizer.id_to_token(id);
     if (tokens[id].empty()) {
       tokens[id] = fmt::format("[PAD{}]", id);
     } else {
-      types[id] = tokenizer.is_special(id) ? kControl : kNormal;
+      types[id] = tokenizer.is_special(id) ? Type::kControl : Type::kNormal;
     }
   }
   if (const auto added = root.find("added_tokens")) {
@@ -160,7 +161,7 @@ void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t 
       const json::Node token = added->at(i);
       for (const char* key : {"lstrip", "rstrip", "single_word"}) require(token, key, false);
       const auto id = tokenizer.token_to_id(token["content"].string());
-      if (id && types[*id] == kNormal) types[*id] = kUserDefined;
+      if (id && types[*id] == Type::kNormal) types[*id] = Type::kUserDefined;
     }
   }
   const auto add_strings = [&](const char* key, const std::vector<std::string>& strings) {

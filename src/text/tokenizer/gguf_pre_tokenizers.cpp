@@ -134,4 +134,13 @@ const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name) {
   return found == std::end(kEntries) ? nullptr : &found->pre_tokenizer;
 }
 
+std::string_view gguf_pre_tokenizer_name(std::span<const std::string_view> splits, bool ignore_merges) {
+  for (const auto& [name, known] : kEntries) {
+    if (known.ignore_merges == ignore_merges && std::equal(known.splits.begin(), known.splits.end(), splits.begin(), splits.end())) {
+      return name;
+    }
+  }
+  return {};
+}
+
 }  // namespace mxgpt::tokenizer

@@ -16,5 +16,7 @@ struct GgufPreTokenizer {
 
 /// Null for an unknown name.
 const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name);
+/// The reverse, for writing: the first name that stands for just this. Empty if there is none.
+std::string_view gguf_pre_tokenizer_name(std::span<const std::string_view> splits, bool ignore_merges);
 
 }  // namespace mxgpt::tokenizer

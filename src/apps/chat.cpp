@@ -109,7 +109,12 @@ Generation Chat::answer() {
   };
   const Generation result = generate(session_, prompt, options_.generate, [&](int32_t token) {
     show(parser.feed(token));
-    return !printer.stopped() && std::find(stop_tokens_.begin(), stop_tokens_.end(), token) == stop_tokens_.end();
+    // The turn is over after a final message whatever ends it: some models write <|end|> there and then speak for
+    // the user.
+    const bool final = !parser.messages().empty() && parser.messages().back().complete() &&
+                       parser.messages().back().message.channel == "final";
+    return !final && !printer.stopped() &&
+           std::find(stop_tokens_.begin(), stop_tokens_.end(), token) == stop_tokens_.end();
   });
   show(parser.finish());
   printer.finish();

@@ -115,6 +115,7 @@ int run_model(Options& options) {
   SamplingParams& sampling = options.chat.generate.sampling;
   sampling.logit_bias = parse_biases(options.biases);
   if (!options.has_seed) sampling.seed = std::random_device()();
+  sampling.check(INT32_MAX);  // all but the vocabulary, before anything large is opened
   options.chat.setup.date = today();
   options.chat.setup.effort = *harmony::effort_from_name(options.effort);
   if (!options.tools.empty()) {
@@ -187,7 +188,7 @@ std::function<int()> run(CLI::App& command) {
       ->type_name("FILE")->group("Chat");
 
   command.add_option("--max-tokens", o.chat.generate.max_tokens, "End an answer after this many tokens; 0 for no limit")
-      ->check(CLI::NonNegativeNumber)->type_name("N")->capture_default_str()->group("Answer");
+      ->check(CLI::NonNegativeNumber.description(""))->type_name("N")->capture_default_str()->group("Answer");
   command.add_option("--stop", o.chat.stops, "End the answer before this text; may be given several times")
       ->type_name("TEXT")->allow_extra_args(false)->group("Answer");
   const auto number = [&](const char* name, auto& value, const char* help) {

@@ -1,5 +1,4 @@
-// The architectures mxgpt runs. Adding one: a file model/<name>.cpp that defines `const Architecture <name>`,
-// and its line in MXGPT_ARCHITECTURES.
+// What an architecture is to the rest of mxgpt. model/list.h has them all.
 #pragma once
 
 #include <memory>
@@ -9,10 +8,9 @@
 #include "base/json.h"
 #include "io/gguf_metadata.h"
 #include "io/gguf_writer.h"
+#include "model/list.h"
 #include "model/runner.h"
 #include "model/weights.h"
-
-#define MXGPT_ARCHITECTURES(X) X(gpt_oss)
 
 namespace mxgpt {
 

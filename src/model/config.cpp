@@ -49,6 +49,7 @@ void Config::check(const std::string& where) const {
     positive("YaRN's beta_slow", yarn.beta_slow);
     if (rope_base <= 1) throw Error(where, fmt::format("the RoPE base is {}", rope_base));
   }
+  positive("the SwiGLU alpha", swiglu_alpha);
   positive("the SwiGLU limit", swiglu_limit);
 }
 

@@ -30,7 +30,7 @@ struct Config {
   double norm_eps = 1e-5;
   double rope_base = 10000;
   YarnScaling yarn;
-  double swiglu_limit = 7;
+  double swiglu_alpha = 1.702, swiglu_limit = 7;
 
   /// Throws Error naming `where` and the first value that no model can have: sizes out of range, heads that
   /// do not divide, more chosen experts than there are. Everything read from a file passes here.

@@ -20,30 +20,49 @@ constexpr uint64_t kPieceBytes = 16 << 20;
 /// What ggml calls its block layouts' version.
 constexpr uint32_t kQuantizationVersion = 2;
 
-/// general.file_type of a file whose weights are mostly in this format (llama.cpp, enum llama_ftype).
+/// general.file_type of a file whose weights are mostly in this format (llama.cpp, enum
+/// llama_ftype).
 uint32_t file_type(Format format) {
   switch (format) {
-    case Format::f32: return 0;
-    case Format::f16: return 1;
-    case Format::q4_0: return 2;
-    case Format::q4_1: return 3;
-    case Format::q8_0: return 7;
-    case Format::q5_0: return 8;
-    case Format::q5_1: return 9;
-    case Format::q2_k: return 10;
-    case Format::q3_k: return 12;
-    case Format::q4_k: return 15;
-    case Format::q5_k: return 17;
-    case Format::q6_k: return 18;
-    case Format::iq4_nl: return 25;
-    case Format::iq4_xs: return 30;
-    case Format::bf16: return 32;
-    case Format::mxfp4: return 38;
+    case Format::f32:
+      return 0;
+    case Format::f16:
+      return 1;
+    case Format::q4_0:
+      return 2;
+    case Format::q4_1:
+      return 3;
+    case Format::q8_0:
+      return 7;
+    case Format::q5_0:
+      return 8;
+    case Format::q5_1:
+      return 9;
+    case Format::q2_k:
+      return 10;
+    case Format::q3_k:
+      return 12;
+    case Format::q4_k:
+      return 15;
+    case Format::q5_k:
+      return 17;
+    case Format::q6_k:
+      return 18;
+    case Format::iq4_nl:
+      return 25;
+    case Format::iq4_xs:
+      return 30;
+    case Format::bf16:
+      return 32;
+    case Format::mxfp4:
+      return 38;
   }
   return 0;
 }
 
-bool is_quantized(Format format) { return traits(format).block_elements > 1; }
+bool is_quantized(Format format) {
+  return traits(format).block_elements > 1;
+}
 
 int64_t elements(const PlannedTensor& tensor) {
   int64_t product = 1;
@@ -54,20 +73,26 @@ int64_t elements(const PlannedTensor& tensor) {
 Format most_common(const std::vector<PlannedTensor>& plan) {
   std::map<Format, int64_t> counts;
   for (const PlannedTensor& tensor : plan) counts[tensor.to] += elements(tensor);
-  return std::max_element(counts.begin(), counts.end(), [](auto& a, auto& b) { return a.second < b.second; })->first;
+  return std::max_element(counts.begin(), counts.end(),
+                          [](auto& a, auto& b) { return a.second < b.second; })
+      ->first;
 }
 
 /// Entries of a GGUF file that describe the file rather than the model.
 bool is_about_the_file(std::string_view key) {
-  return key == "general.alignment" || key == "general.file_type" || key == "general.quantization_version" ||
-         key.starts_with("split.") || key.starts_with("mxgpt.source.");
+  return key == "general.alignment" || key == "general.file_type" ||
+         key == "general.quantization_version" || key.starts_with("split.") ||
+         key.starts_with("mxgpt.source.");
 }
 
 /// Converts rows between two formats.
 class RowConverter {
  public:
   RowConverter(Format from, Format to, int64_t k)
-      : from_(traits(from)), to_(traits(to)), k_(k), scratch_(static_cast<size_t>(omp_get_max_threads()) * 2 * k) {
+      : from_(traits(from)),
+        to_(traits(to)),
+        k_(k),
+        scratch_(static_cast<size_t>(omp_get_max_threads()) * 2 * k) {
     MXGPT_CHECK(to_.quantize, "mxgpt does not write {}", to_.name);
   }
 
@@ -100,10 +125,13 @@ FormatRule dense_rule(Format dense) {
   return [dense](const TensorSpec& spec, Format from) {
     switch (spec.role) {
       case Role::vector:
-      case Role::router: return Format::f32;
-      case Role::expert: return is_quantized(from) ? from : dense;
+      case Role::router:
+        return Format::f32;
+      case Role::expert:
+        return is_quantized(from) ? from : dense;
       case Role::embedding:
-      case Role::dense: return dense;
+      case Role::dense:
+        return dense;
     }
     return dense;
   };
@@ -139,8 +167,8 @@ std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& ru
   return plan;
 }
 
-void describe_model(const Model& model, const std::vector<PlannedTensor>& plan, const std::string& source_sha256,
-                    GgufWriter& out) {
+void describe_model(const Model& model, const std::vector<PlannedTensor>& plan,
+                    const std::string& source_sha256, GgufWriter& out) {
   if (const GgufFile* source = model.gguf()) {
     for (const auto& [key, value] : source->metadata().entries()) {
       if (!is_about_the_file(key)) out.add(key, value);
@@ -158,7 +186,8 @@ void describe_model(const Model& model, const std::vector<PlannedTensor>& plan, 
   out.add<std::string_view>("mxgpt.source.sha256", source_sha256);
 }
 
-std::vector<OutOfRange> write_tensors(const Model& model, const std::vector<PlannedTensor>& plan, GgufWriter& out,
+std::vector<OutOfRange> write_tensors(const Model& model, const std::vector<PlannedTensor>& plan,
+                                      GgufWriter& out,
                                       const std::function<void(uint64_t)>& progress) {
   for (const PlannedTensor& tensor : plan) out.add_tensor(tensor.name, tensor.to, tensor.shape);
   const auto write = [&](std::span<const std::byte> bytes) {
@@ -178,7 +207,8 @@ std::vector<OutOfRange> write_tensors(const Model& model, const std::vector<Plan
       continue;
     }
     const int64_t k = tensor.shape.back(), rows = elements(tensor) / k;
-    const int64_t from_bytes = traits(tensor.from).row_bytes(k), to_bytes = traits(tensor.to).row_bytes(k);
+    const int64_t from_bytes = traits(tensor.from).row_bytes(k),
+                  to_bytes = traits(tensor.to).row_bytes(k);
     const int64_t at_a_time = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / to_bytes);
     RowConverter converter(tensor.from, tensor.to, k);
     int64_t lost_here = 0;

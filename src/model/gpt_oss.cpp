@@ -52,6 +52,7 @@ Config config_from_checkpoint(const json::Node& j) {
   c.context = j["max_position_embeddings"].integer(1, 1 << 28);
   c.window = j.integer_or("sliding_window", 0, 0, 1 << 28);
   c.norm_eps = j.number_or("rms_norm_eps", 1e-5);
+  c.swiglu_alpha = j.number_or("swiglu_alpha", 1.702);
   c.swiglu_limit = j.number_or("swiglu_limit", 7);
   // Newer files keep RoPE's base beside its scaling.
   const auto rope = j.find("rope_parameters");
@@ -129,6 +130,7 @@ void describe(const Config& c, GgufWriter& out) {
   require(c.yarn.factor == 1 || !c.yarn.truncate, "rope_scaling.truncate",
           "GGUF files of gpt-oss have a YaRN ramp that is not rounded to whole dimensions");
   require(c.swiglu_limit == 7, "swiglu_limit", "GGUF files of gpt-oss have a limit of 7");
+  require(c.swiglu_alpha == 1.702, "swiglu_alpha", "GGUF files of gpt-oss have an alpha of 1.702");
   number("block_count", c.layers);
   number("context_length", c.context);
   number("embedding_length", c.hidden);
@@ -176,7 +178,9 @@ void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Bat
     b.norm_route_experts_residual({.norm = norm(layer.mlp_norm), .router = {layer.router, layer.router_bias},
                                    .gate = {layer.gate, layer.gate_bias}, .up = {layer.up, layer.up_bias},
                                    .down = {layer.down, layer.down_bias}, .top_k = static_cast<int>(c.top_k),
-                                   .activation = {.limit = static_cast<float>(c.swiglu_limit)}, .x = s.x});
+                                   .activation = {.alpha = static_cast<float>(c.swiglu_alpha),
+                                                  .limit = static_cast<float>(c.swiglu_limit)},
+                                   .x = s.x});
   }
   b.norm_logits({.x = s.x, .norm = norm(w.norm), .head = {w.head, {}}, .logits = s.logits});
 }

@@ -131,11 +131,7 @@ void Model::read_stop_tokens() {
     if (!field->raw().is_array()) return add(field->integer(0, INT32_MAX));
     for (size_t i = 0; i < field->array().size(); ++i) add(field->at(i).integer(0, INT32_MAX));
   };
-  const std::filesystem::path generation = checkpoint_->directory() / "generation_config.json";
-  if (std::filesystem::exists(generation)) {
-    const json::value document = json::parse_file(generation);
-    add_field({document, generation.string() + ":"});
-  }
+  add_field(checkpoint_->generation_config());
   if (stop_tokens_.empty()) add_field(checkpoint_->config());
 }
 

@@ -88,6 +88,13 @@ TEST(Reference, ExactPrecisionInPrefill) {
   EXPECT_LE(a.kld, 1e-6);
 }
 
+TEST(Reference, AnUnquantizedFineTuneInExactPrecision) {
+  const Agreement a = agreement(std::filesystem::path(MXGPT_FIXTURES) / "gpt-oss-bf16-layout", Precision::exact, 16);
+  EXPECT_EQ(a.positions, 112 + 19 + 84 + 101);
+  EXPECT_LE(a.worst_top8, 2e-3);
+  EXPECT_LE(a.kld, 1e-6);
+}
+
 TEST(Reference, DefaultPrecision) {
   const Agreement a = agreement(kNano, Precision::standard, 256);
   EXPECT_LE(a.kld, 2e-3);

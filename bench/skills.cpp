@@ -1,0 +1,60 @@
+// bench/skills [MODEL] [--exact]: how many of the shipped model's skill prompts are answered with the text
+// that a right answer contains, greedily. Prints the count and each kind's share. A smoke test, not proof.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string_view>
+
+#include "backend/cpu/threads.h"
+#include "base/json.h"
+#include "engine/generate.h"
+#include "text/tokenizer/tokenizer.h"
+
+using namespace mxgpt;
+
+int main(int argc, char** argv) try {
+  cpu::limit_spinning(argv);
+  const std::filesystem::path nano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
+  std::filesystem::path path = nano;
+  Precision precision = Precision::standard;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) == "--exact") {
+      precision = Precision::exact;
+    } else {
+      path = argv[i];
+    }
+  }
+  const auto model = Model::open(path);
+  const auto tokenizer = Tokenizer::load(path);
+  const std::vector<int32_t>& stops = model->stop_tokens();
+  Session session(*model, {.precision = precision, .context = 8192});
+
+  std::map<std::string, std::pair<int, int>> kinds;  // right, all
+  int right = 0, all = 0;
+  std::ifstream file(nano / "skills.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const json::value document = json::parse(line, "skills.jsonl");
+    const json::Node skill(document, "skills.jsonl:");
+    const auto prompt = tokenizer->encode(skill["prompt"].string());
+    std::vector<int32_t> answer;
+    generate(session, prompt, {.sampling = {.temperature = 0}, .max_tokens = 320}, [&](int32_t token) {
+      answer.push_back(token);
+      return std::find(stops.begin(), stops.end(), token) == stops.end();
+    });
+    const bool correct = tokenizer->decode(answer).find(skill["expect"].string()) != std::string::npos;
+    auto& kind = kinds[std::string(skill["skill"].string())];
+    kind.first += correct;
+    ++kind.second;
+    right += correct;
+    ++all;
+  }
+  for (const auto& [name, count] : kinds) fmt::print("{:<12} {:>3} of {}\n", name, count.first, count.second);
+  fmt::print("skills: {} of {}\n", right, all);
+  return all > 0 ? 0 : 1;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "skills: {}\n", error.what());
+  return 1;
+}

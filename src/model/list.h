@@ -1,0 +1,5 @@
+// Every architecture mxgpt runs: a file model/<name>.cpp that defines `const Architecture <name>`, and a line here.
+#pragma once
+
+#define MXGPT_ARCHITECTURES(X) \
+  X(gpt_oss)

@@ -1,0 +1,67 @@
+"""`mxgpt logits`, the interface that other programs check against."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+MXGPT = os.environ["MXGPT"]
+NANO = os.path.join(os.environ["MXGPT_ROOT"], "models", "gpt-oss-nano")
+
+
+def logits(tmp_path, ids, *arguments):
+    source, out = tmp_path / "ids.json", tmp_path / "out.safetensors"
+    source.write_text(ids if isinstance(ids, str) else json.dumps(ids))
+    command = [MXGPT, "logits", "--model", NANO, "--ids", str(source), "--out", str(out), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return result, load_file(out) if out.exists() else None
+
+
+def test_equals_the_reference(tmp_path):
+    reference = load_file(os.path.join(NANO, "reference-logits.safetensors"))
+    picked = [5, 10, 13]
+    result, ours = logits(tmp_path, [reference[f"{i}.ids"].tolist() for i in picked], "--precision", "exact")
+    assert result.returncode == 0, result.stderr
+    for n, i in enumerate(picked):
+        assert ours[f"{n}.top_ids"].dtype == np.int32 and ours[f"{n}.top_logprobs"].dtype == np.float32
+        # Where two tokens are all but equally likely their order may differ; their values may not.
+        np.testing.assert_allclose(ours[f"{n}.top_logprobs"], reference[f"{i}.top_logprobs"], atol=2e-3)
+        assert (ours[f"{n}.top_ids"] == reference[f"{i}.top_ids"]).mean() > 0.999
+        np.testing.assert_allclose(ours[f"{n}.last_logits"], reference[f"{i}.last_logits"], atol=2e-3)
+
+
+def test_full_logits_agree_with_the_top_ones(tmp_path):
+    result, ours = logits(tmp_path, [[5, 6, 7, 8, 9], [8000]], "--full")
+    assert result.returncode == 0, result.stderr
+    for i, count in enumerate([5, 1]):
+        full = ours[f"{i}.logits"].astype(np.float64)
+        assert full.shape == (count, 8064)
+        logprobs = full - np.log(np.exp(full - full.max(1, keepdims=True)).sum(1, keepdims=True)) - full.max(1, keepdims=True)
+        top = np.argsort(-logprobs, axis=1, kind="stable")[:, :8]
+        np.testing.assert_array_equal(top, ours[f"{i}.top_ids"])
+        np.testing.assert_allclose(np.take_along_axis(logprobs, top, 1), ours[f"{i}.top_logprobs"], atol=1e-5)
+        np.testing.assert_array_equal(ours[f"{i}.logits"][-1], ours[f"{i}.last_logits"])
+
+
+@pytest.mark.parametrize(
+    "ids, complaint",
+    [
+        ([], "holds no sequence"),
+        ([[]], "is empty"),
+        ([[8064]], "outside the model's vocabulary"),
+        ([[-1]], "outside 0 to"),
+        ([[1.5]], "should be an integer"),
+        (["text"], "should be an array"),
+        ("[[1]", "is not valid JSON"),
+        ("[" * 10000, "is not valid JSON"),
+        ([[1] * 131073], "131072"),
+    ],
+)
+def test_bad_ids_get_one_sentence_and_no_file(tmp_path, ids, complaint):
+    result, ours = logits(tmp_path, ids)
+    assert result.returncode == 1
+    assert complaint in result.stderr
+    assert ours is None

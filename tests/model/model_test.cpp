@@ -1,0 +1,220 @@
+// Opening models: what a description may say, what weights must look like, and the scalings of RoPE.
+#include "model/model.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <map>
+#include <numbers>
+
+#include "base/error.h"
+#include "io/gguf_writer.h"
+
+namespace mxgpt {
+namespace {
+
+using testing::HasSubstr;
+
+const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
+
+TEST(Model, OpensTheShippedCheckpoint) {
+  const auto model = Model::open(kNano);
+  const Config& c = model->config();
+  EXPECT_EQ(c.architecture, "gpt-oss");
+  EXPECT_EQ(c.layers, 6);
+  EXPECT_EQ(c.vocabulary, 8064);
+  EXPECT_EQ(c.window, 128);
+  EXPECT_TRUE(c.sliding[0]);
+  EXPECT_FALSE(c.sliding[1]);
+  EXPECT_FALSE(c.yarn.truncate);
+  EXPECT_THAT(model->stop_tokens(), testing::UnorderedElementsAre(8004, 8001, 8014));
+  const Weights& w = model->weights();
+  EXPECT_EQ(w.layers[0].gate.format, Format::mxfp4);
+  EXPECT_EQ(w.layers[0].gate.slices, 12);
+  EXPECT_EQ(w.layers[5].sinks.format, Format::f32);
+}
+
+TEST(Model, GateAndUpAreTheAlternatingRowsOfTheCheckpoint) {
+  const auto model = Model::open(kNano);
+  const auto file = SafetensorsFile::open(kNano / "model.safetensors");
+  const auto blocks = file.tensors().at("model.layers.3.mlp.experts.gate_up_proj_blocks").bytes;
+  const auto scales = file.tensors().at("model.layers.3.mlp.experts.gate_up_proj_scales").bytes;
+  const Layer& layer = model->weights().layers[3];
+  for (const auto& [tensor, odd] : {std::pair(layer.gate, 0), std::pair(layer.up, 1)}) {
+    for (const int64_t expert : {0, 11}) {
+      for (const int64_t row : {0, 7, 287}) {
+        std::vector<float> values(288);
+        traits(tensor.format).dequantize(tensor.slice(expert) + row * tensor.row_bytes(), 288, values.data());
+        const int64_t at = (expert * 576 + 2 * row + odd) * 9;
+        for (int64_t i = 0; i < 288; ++i) {
+          constexpr double kE2m1[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+          const int code = static_cast<int>(blocks[at * 16 + i / 2]) >> (i % 2 * 4) & 0xf;
+          const double scale = std::ldexp(1.0, static_cast<int>(scales[at + i / 32]) - 127);
+          ASSERT_EQ(values[i], kE2m1[code & 7] * (code & 8 ? -1 : 1) * scale) << expert << " " << row << " " << i;
+        }
+      }
+    }
+  }
+}
+
+/// A small gpt-oss GGUF with one thing changed.
+class GgufModels : public testing::Test {
+ protected:
+  using Numbers = std::map<std::string, uint32_t>;
+  using Shapes = std::map<std::string, std::pair<Format, std::vector<int64_t>>>;
+
+  Numbers numbers{{"block_count", 1}, {"context_length", 64}, {"embedding_length", 32}, {"attention.head_count", 2},
+                  {"attention.head_count_kv", 1}, {"attention.key_length", 16}, {"attention.value_length", 16},
+                  {"expert_count", 2}, {"expert_used_count", 1}, {"expert_feed_forward_length", 32},
+                  {"attention.sliding_window", 8}, {"vocab_size", 10}};
+  Shapes shapes;
+  std::string architecture = "gpt-oss";
+
+  GgufModels() {
+    const auto f32 = [&](const char* name, std::vector<int64_t> shape) { shapes[name] = {Format::f32, std::move(shape)}; };
+    f32("token_embd.weight", {10, 32});
+    f32("output.weight", {10, 32});
+    f32("output_norm.weight", {32});
+    f32("blk.0.attn_norm.weight", {32});
+    f32("blk.0.post_attention_norm.weight", {32});
+    for (const char* name : {"q", "k", "v"}) {
+      const int64_t rows = *name == 'q' ? 32 : 16;
+      f32(fmt::format("blk.0.attn_{}.weight", name).c_str(), {rows, 32});
+      f32(fmt::format("blk.0.attn_{}.bias", name).c_str(), {rows});
+    }
+    f32("blk.0.attn_output.weight", {32, 32});
+    f32("blk.0.attn_output.bias", {32});
+    f32("blk.0.attn_sinks.weight", {2});
+    f32("blk.0.ffn_gate_inp.weight", {2, 32});
+    f32("blk.0.ffn_gate_inp.bias", {2});
+    for (const char* name : {"gate", "up", "down"}) {
+      shapes[fmt::format("blk.0.ffn_{}_exps.weight", name)] = {Format::mxfp4, {2, 32, 32}};
+      f32(fmt::format("blk.0.ffn_{}_exps.bias", name).c_str(), {2, 32});
+    }
+  }
+
+  /// What goes wrong when the model is opened and its weights are loaded; empty if nothing.
+  std::string complaint() {
+    const std::filesystem::path path = testing::TempDir() + fmt::format("mxgpt-model-test-{}.gguf", ::getpid());
+    GgufWriter writer(path);
+    writer.add<std::string_view>("general.architecture", architecture);
+    for (const auto& [key, value] : numbers) writer.add<uint32_t>("gpt-oss." + key, value);
+    writer.add<float>("gpt-oss.attention.layer_norm_rms_epsilon", epsilon);
+    writer.add<float>("gpt-oss.rope.freq_base", 10000);
+    for (const auto& [name, tensor] : shapes) {
+      writer.add_tensor(name, tensor.first, tensor.second);
+    }
+    for (const auto& [name, tensor] : shapes) {
+      int64_t elements = 1;
+      for (const int64_t d : tensor.second) elements *= d;
+      const std::vector<std::byte> zeros(traits(tensor.first).row_bytes(elements));
+      writer.write(zeros);
+    }
+    writer.finish();
+    std::string what;
+    try {
+      Model::open(path)->weights();
+    } catch (const Error& error) {
+      what = error.what();
+    }
+    std::filesystem::remove(path);
+    return what;
+  }
+
+  float epsilon = 1e-5f;
+};
+
+TEST_F(GgufModels, TheUnchangedOneLoads) { EXPECT_EQ(complaint(), ""); }
+
+TEST_F(GgufModels, UnknownArchitecture) {
+  architecture = "mamba";
+  EXPECT_THAT(complaint(), HasSubstr("'mamba'; mxgpt runs gpt-oss"));
+}
+
+TEST_F(GgufModels, NumbersThatNoModelHas) {
+  const auto with = [&](const char* key, uint32_t value) {
+    const Numbers before = numbers;
+    numbers[key] = value;
+    const std::string what = complaint();
+    numbers = before;
+    return what;
+  };
+  EXPECT_THAT(with("block_count", 0), HasSubstr("gpt-oss.block_count"));
+  EXPECT_THAT(with("block_count", 4000000000u), HasSubstr("4000000000"));
+  EXPECT_THAT(with("attention.head_count", 0), HasSubstr("head_count"));
+  EXPECT_THAT(with("attention.head_count_kv", 3), HasSubstr("key/value heads"));
+  EXPECT_THAT(with("attention.value_length", 8), HasSubstr("value_length"));
+  numbers["attention.value_length"] = 15;
+  EXPECT_THAT(with("attention.key_length", 15), HasSubstr("the size of a head is 15"));
+  numbers["attention.value_length"] = 16;
+  EXPECT_THAT(with("expert_used_count", 3), HasSubstr("chosen experts"));
+  EXPECT_THAT(with("attention.sliding_window", 0), HasSubstr("sliding_window"));
+  EXPECT_THAT(with("vocab_size", 11), HasSubstr("shape [10, 32], but the configuration asks for [11, 32]"));
+  EXPECT_THAT(with("embedding_length", 64), HasSubstr("shape"));
+  epsilon = std::nanf("");
+  EXPECT_NE(complaint(), "");
+  epsilon = -1;
+  EXPECT_THAT(complaint(), HasSubstr("epsilon"));
+}
+
+TEST_F(GgufModels, TensorsThatDoNotFit) {
+  shapes.erase("blk.0.attn_sinks.weight");
+  EXPECT_THAT(complaint(), HasSubstr("blk.0.attn_sinks.weight"));
+  shapes["blk.0.attn_sinks.weight"] = {Format::f32, {3}};
+  EXPECT_THAT(complaint(), HasSubstr("shape [3], but the configuration asks for [2]"));
+  shapes["blk.0.attn_sinks.weight"] = {Format::f32, {2}};
+  shapes["output_norm.weight"] = {Format::q8_0, {32}};
+  EXPECT_THAT(complaint(), HasSubstr("norms and biases cannot be"));
+}
+
+TEST_F(GgufModels, EveryFormatServesEveryMatrix) {
+  for (int f = 0; f < kFormatCount; ++f) {
+    const auto format = static_cast<Format>(f);
+    if (traits(format).block_elements > 32) continue;  // rows of 32 here
+    for (auto& [name, tensor] : shapes) {
+      if (tensor.second.size() > 1 && !name.ends_with("bias")) tensor.first = format;
+    }
+    EXPECT_EQ(complaint(), "") << traits(format).name;
+  }
+}
+
+TEST(Model, WrongPathsAreNamed) {
+  const auto complaint = [](const std::filesystem::path& path) -> std::string {
+    try {
+      Model::open(path);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(complaint("/nowhere/model.gguf"), HasSubstr("/nowhere/model.gguf"));
+  EXPECT_THAT(complaint(testing::TempDir()), HasSubstr("config.json"));
+  EXPECT_THAT(complaint(kNano / "config.json"), HasSubstr("GGUF"));
+}
+
+TEST(Rope, YarnKeepsFastDimensionsAndSlowsTheOthers) {
+  const auto plain = rope_frequencies(150000, 64, {});
+  const auto yarn = rope_frequencies(150000, 64, {.factor = 32, .original_context = 4096, .truncate = false});
+  EXPECT_EQ(plain.magnitude, 1);
+  EXPECT_FLOAT_EQ(yarn.magnitude, static_cast<float>(0.1 * std::log(32.0) + 1));
+  EXPECT_EQ(yarn.inverse[0], 1);
+  EXPECT_EQ(yarn.inverse[5], plain.inverse[5]);
+  EXPECT_FLOAT_EQ(yarn.inverse[31], plain.inverse[31] / 32);
+  for (size_t i = 0; i < 32; ++i) {
+    // Turns within the original context decide: above 32 kept, below 1 divided by the factor.
+    const double turns = 4096 * plain.inverse[i] / (2 * std::numbers::pi);
+    if (turns > 32) {
+      EXPECT_EQ(yarn.inverse[i], plain.inverse[i]) << i;
+    } else if (turns < 1) {
+      EXPECT_FLOAT_EQ(yarn.inverse[i], plain.inverse[i] / 32) << i;
+    } else {
+      EXPECT_LT(yarn.inverse[i], plain.inverse[i]) << i;
+      EXPECT_GT(yarn.inverse[i], plain.inverse[i] / 32) << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mxgpt

@@ -1,0 +1,59 @@
+// A bigram model: the logits of a token are the head over its normalized embedding.
+#include "model/architecture.h"
+#include "model/cpu_runner.h"
+
+namespace mxgpt {
+namespace {
+
+using enum Dim;
+
+constexpr TensorSpec kTensors[] = {
+    {"token_embd.weight", "embed.weight", &Weights::embedding, one, vocabulary, hidden, Role::embedding},
+    {"output_norm.weight", "norm.weight", &Weights::norm, one, one, hidden, Role::vector},
+    {"output.weight", "head.weight", &Weights::head, one, vocabulary, hidden, Role::dense},
+};
+
+Config config(int64_t vocabulary_size, int64_t hidden_size) {
+  Config c;
+  c.architecture = "toy";
+  c.vocabulary = vocabulary_size;
+  c.hidden = hidden_size;
+  c.context = 64;
+  c.layers = c.heads = c.kv_heads = c.intermediate = 1;
+  c.head_dim = 2;
+  c.sliding = {false};
+  return c;
+}
+
+template <class Backend, class Memory>
+void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Batch& batch) {
+  b.begin(batch);
+  b.embed({.table = w.embedding, .x = s.x});
+  b.norm_logits({.x = s.x,
+                 .norm = {w.norm, static_cast<float>(c.norm_eps)},
+                 .head = {w.head, {}},
+                 .logits = s.logits});
+}
+
+}  // namespace
+
+namespace architectures {
+extern const Architecture toy{
+    .gguf = "toy",
+    .model_type = "toy",
+    .tensors = kTensors,
+    .config_from_gguf =
+        [](const GgufMetadata& m) {
+          return config(m.integer("toy.vocab_size", 1, 1000), m.integer("toy.embedding_length", 1, 1000));
+        },
+    .config_from_checkpoint =
+        [](const json::Node& j) {
+          return config(j["vocab_size"].integer(1, 1000), j["hidden_size"].integer(1, 1000));
+        },
+    .describe = [](const Config&, GgufWriter&) {},
+    .runner =
+        [](const Model& model, const RunnerOptions& options) {
+          return make_cpu_runner(model, options, [](auto&... args) { forward(args...); });
+        }};
+}  // namespace architectures
+}  // namespace mxgpt

@@ -33,7 +33,7 @@ inline uint64_t hash_bytes(std::string_view bytes, uint64_t seed) {
     state = mix(state ^ word, kOdd1);
   }
   word = 0;
-  std::memcpy(&word, p, left);
+  if (left > 0) std::memcpy(&word, p, left);  // an empty view may have no address
   return mix(state ^ word, kOdd1 ^ seed);
 }
 

@@ -14,7 +14,7 @@ from tokenizer_texts import SCRIPTS, first_difference, random_mixtures, run
 TEXTS = SCRIPTS + random_mixtures(150, 21) + ["<ctl>x<ctl> y", "a<mine>b", "  <mine>  ", "hello<ctl>"]
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
-CORPUS = [text for text in SCRIPTS if len(text) < 200]
+CORPUS = [text for text in SCRIPTS if len(text) < 200 and "▁" not in text]
 
 
 def write(path, kind, tokens, types, scores=None, merges=None, pre=None, **ids):

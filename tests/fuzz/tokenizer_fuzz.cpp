@@ -1,0 +1,38 @@
+// A tokenizer.json from anywhere, then text from anywhere: the file ends at the first zero byte, the text follows.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "text/tokenizer/tokenizer.h"
+#include "text/unicode.h"
+
+namespace {
+
+void use(const std::shared_ptr<const mxgpt::Tokenizer>& tokenizer, std::string_view text) {
+  for (const bool special : {false, true}) {
+    const auto ids = tokenizer->encode(text, {.add_special_tokens = special, .parse_special = special});
+    const std::string all = tokenizer->decode(ids, special);
+    if (!mxgpt::unicode::is_valid(all)) std::abort();
+    mxgpt::StreamDecoder stream(tokenizer, special);
+    std::string joined;
+    for (const auto id : ids) joined += stream.push(id);
+    joined += stream.finish();
+    if (joined != all) std::abort();
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view input(reinterpret_cast<const char*>(data), size);
+  const size_t end = input.find('\0');
+  try {
+    const auto tokenizer = mxgpt::Tokenizer::from_json(input.substr(0, end), "fuzz");
+    if (end != std::string_view::npos) use(tokenizer, input.substr(end + 1));
+  } catch (const mxgpt::Error&) {
+  }
+  return 0;
+}

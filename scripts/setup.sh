@@ -11,8 +11,8 @@ packages=(
   libfmt-dev libspdlog-dev libcli11-dev libboost-json1.81-dev libpcre2-dev libutf8proc-dev libssl-dev
 )
 test_packages=(
-  libgmock-dev libbenchmark-dev    # GoogleTest with matchers; the benchmarks are built with the tests
-  clang-14 libclang-rt-14-dev      # libFuzzer and its sanitizers
+  libgmock-dev libbenchmark-dev              # GoogleTest with matchers; the benchmarks are built with the tests
+  clang-14 libclang-rt-14-dev libomp-14-dev  # libFuzzer, its sanitizers, and OpenMP for clang
   clang-format-14 python3-venv
 )
 

@@ -387,6 +387,31 @@ def test_quantized_experts_stay(tiny, tmp_path):
             assert after[name].data.tobytes() == before[name].data.tobytes(), name
 
 
+def test_from_shards(tiny, tmp_path):
+    whole = convert(tiny, tmp_path / "whole.gguf")
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    writer = gguf.GGUFWriter(shards / "tiny.gguf", "gpt-oss", split_max_tensors=20)
+    for key, field in whole.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            writer.add_key_value(key, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
+    for tensor in whole.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    paths = sorted(shards.iterdir())
+    assert len(paths) > 1
+    joined = convert(paths[1], tmp_path / "joined.gguf")
+    check_tensors(joined, expected_tensors(tiny, 2), "bf16")
+    metadata = contents(joined)
+    assert metadata.pop("mxgpt.source.name") == paths[1].name
+    assert metadata.pop("mxgpt.source.sha256") == manifest_sha256(shards)
+    assert metadata == {k: v for k, v in contents(whole).items() if not k.startswith("mxgpt.")}
+    assert "is the source itself" in refused(paths[0], paths[1], "--force")
+
+
 @pytest.mark.parametrize("dense", DENSE)
 def test_unquantized_experts(tiny, tmp_path, dense):
     reader = convert(tiny, tmp_path / "tiny.gguf", "--dense", dense)
@@ -451,9 +476,12 @@ def grow_vocabulary(directory, rows):
 
 def test_tensors_of_several_pieces(tiny, tmp_path):
     grow_vocabulary(tiny, 100_000)
-    check_tensors(convert(tiny, tmp_path / "f32.gguf", "--dense", "f32"), expected_tensors(tiny, 2), "f32")
-    copy = convert(tmp_path / "f32.gguf", tmp_path / "copy.gguf", "--dense", "f32")
-    check_tensors(copy, expected_tensors(tiny, 2), "f32")
+    _, shape, data = read_checkpoint(tiny)["lm_head.weight"]
+    embedding = from_bf16(data, shape).tobytes()
+    mxgpt("convert", tiny, tmp_path / "converted.gguf", "--dense", "f32")
+    mxgpt("convert", tmp_path / "converted.gguf", tmp_path / "copied.gguf", "--dense", "f32")
+    for name in ("converted.gguf", "copied.gguf"):
+        assert (tmp_path / name).read_bytes().count(embedding) == 2  # and the head, which is the same here
 
 
 def test_real_tokenizer(tiny, tmp_path):

@@ -53,7 +53,8 @@ void require(const json::Node& node, std::string_view key, const json::value& va
                           printable(json::serialize(field->raw())), json::serialize(value)));
 }
 
-/// The pre-tokenizer by the name it has in GGUF files, which stands for some way to use the merges, too.
+/// The pre-tokenizer by the name it has in GGUF files, which stands for some way to use the merges,
+/// too.
 std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
   const json::Node sequence = tokenizer["pre_tokenizer"];
   std::vector<std::string_view> splits;
@@ -76,7 +77,8 @@ std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
     }
   }
   const bool ignore_merges = tokenizer["model"].boolean_or("ignore_merges", false);
-  const std::string_view name = known ? tokenizer::gguf_pre_tokenizer_name(splits, ignore_merges) : "";
+  const std::string_view name =
+      known ? tokenizer::gguf_pre_tokenizer_name(splits, ignore_merges) : "";
   if (name.empty()) {
     sequence.fail(fmt::format("has no name in GGUF files with ignore_merges {}: {}", ignore_merges,
                               printable(json::serialize(sequence.raw()))));
@@ -86,11 +88,13 @@ std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
 
 void require_expressible(const json::Node& tokenizer) {
   require(tokenizer, "normalizer", nullptr);
-  if (const auto processor = tokenizer.find("post_processor")) require(*processor, "type", "ByteLevel");
+  if (const auto processor = tokenizer.find("post_processor"))
+    require(*processor, "type", "ByteLevel");
   const json::Node model = tokenizer["model"];
   require(model, "type", "BPE");
   for (const char* key : {"dropout", "unk_token"}) require(model, key, nullptr);
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) require(model, key, "");
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
+    require(model, key, "");
   for (const char* key : {"fuse_unk", "byte_fallback"}) require(model, key, false);
 }
 
@@ -104,10 +108,12 @@ std::vector<std::string> merges_of(const json::Node& model) {
     std::string text;
     if (const auto* joined = merge.if_string()) {  // as older files have it
       text = *joined;
-    } else if (const auto* pair = merge.if_array(); pair && pair->size() == 2 && (*pair)[0].is_string() && (*pair)[1].is_string()) {
+    } else if (const auto* pair = merge.if_array();
+               pair && pair->size() == 2 && (*pair)[0].is_string() && (*pair)[1].is_string()) {
       text.append((*pair)[0].get_string()).append(" ").append((*pair)[1].get_string());
     }
-    if (std::count(text.begin(), text.end(), ' ') != 1) merges.at(i).fail("is not two tokens of a byte-level vocabulary");
+    if (std::count(text.begin(), text.end(), ' ') != 1)
+      merges.at(i).fail("is not two tokens of a byte-level vocabulary");
     texts.push_back(std::move(text));
   }
   return texts;
@@ -120,7 +126,9 @@ std::optional<TokenId> named_token(const OptionalJson& config, const std::string
   if (!field) return std::nullopt;
   const json::Node content = field->raw().is_object() ? (*field)["content"] : *field;
   const auto id = tokenizer.token_to_id(content.string());
-  if (!id) content.fail(fmt::format("is '{}', which is no token of the tokenizer", printable(content.string())));
+  if (!id)
+    content.fail(
+        fmt::format("is '{}', which is no token of the tokenizer", printable(content.string())));
   return id;
 }
 
@@ -129,7 +137,8 @@ std::string chat_template(const fs::path& checkpoint, const OptionalJson& config
   if (const fs::path path = checkpoint / "chat_template.jinja"; fs::exists(path)) {
     const MappedFile file(path);
     if (file.bytes().size() > kMaxTemplateBytes || !unicode::is_valid(text_of(file))) {
-      throw Error(path.string(), fmt::format("is no UTF-8 text of up to {}", size_text(kMaxTemplateBytes)),
+      throw Error(path.string(),
+                  fmt::format("is no UTF-8 text of up to {}", size_text(kMaxTemplateBytes)),
                   "remove it or fetch the checkpoint again");
     }
     return std::string(text_of(file));
@@ -145,7 +154,8 @@ std::string chat_template(const fs::path& checkpoint, const OptionalJson& config
 }
 
 /// Tokens in the order of their ids, with their types, and the merges.
-void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t vocabulary, GgufWriter& out) {
+void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t vocabulary,
+                    GgufWriter& out) {
   std::vector<std::string> tokens(vocabulary);
   std::vector<int32_t> types(vocabulary, Type::kUnused);
   for (TokenId id = 0; id < vocabulary; ++id) {
@@ -165,16 +175,19 @@ void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t 
     }
   }
   const auto add_strings = [&](const char* key, const std::vector<std::string>& strings) {
-    out.add_array<std::string_view>(key, std::vector<std::string_view>(strings.begin(), strings.end()));
+    out.add_array<std::string_view>(key,
+                                    std::vector<std::string_view>(strings.begin(), strings.end()));
   };
   add_strings("tokenizer.ggml.tokens", tokens);
   out.add_array<int32_t>("tokenizer.ggml.token_type", types);
   add_strings("tokenizer.ggml.merges", merges_of(root["model"]));
 }
 
-/// Where llama.cpp's converter looks, in its order: tokenizer_config.json by name, then the other files by id.
-std::optional<int64_t> special_id(const fs::path& checkpoint, const OptionalJson& config, const std::string& name,
-                                  const Tokenizer& tokenizer, int64_t vocabulary) {
+/// Where llama.cpp's converter looks, in its order: tokenizer_config.json by name, then the other
+/// files by id.
+std::optional<int64_t> special_id(const fs::path& checkpoint, const OptionalJson& config,
+                                  const std::string& name, const Tokenizer& tokenizer,
+                                  int64_t vocabulary) {
   if (const auto id = named_token(config, name, tokenizer)) return id;
   for (const char* file : {"generation_config.json", "config.json"}) {
     const OptionalJson document(checkpoint / file);
@@ -185,11 +198,12 @@ std::optional<int64_t> special_id(const fs::path& checkpoint, const OptionalJson
 
 }  // namespace
 
-TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary, std::span<const TokenId> stop_tokens,
-                                 GgufWriter& out) {
+TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
+                                 std::span<const TokenId> stop_tokens, GgufWriter& out) {
   const fs::path path = checkpoint / "tokenizer.json";
   if (!fs::exists(path)) {
-    throw Error(path.string(), "is not there, and a GGUF file needs a tokenizer", "fetch the whole checkpoint");
+    throw Error(path.string(), "is not there, and a GGUF file needs a tokenizer",
+                "fetch the whole checkpoint");
   }
   const MappedFile file(path);
   const json::value document = json::parse(text_of(file), path.string());
@@ -199,7 +213,8 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   const auto tokenizer = Tokenizer::from_json(text_of(file), path.string());
   if (tokenizer->vocab_size() > vocabulary) {
     throw Error(path.string(),
-                fmt::format("has {} tokens but the embedding only {} rows", tokenizer->vocab_size(), vocabulary),
+                fmt::format("has {} tokens but the embedding only {} rows", tokenizer->vocab_size(),
+                            vocabulary),
                 "the tokenizer is that of another model");
   }
   out.add<std::string_view>("tokenizer.ggml.model", "gpt2");
@@ -209,15 +224,20 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   TokenizerExport result;
   result.tokens = tokenizer->vocab_size();
   const OptionalJson config(checkpoint / "tokenizer_config.json");
-  const auto add_id = [&](const char* key, int64_t id) { out.add<uint32_t>(key, static_cast<uint32_t>(id)); };
-  const auto special = [&](const char* name) { return special_id(checkpoint, config, name, *tokenizer, vocabulary); };
+  const auto add_id = [&](const char* key, int64_t id) {
+    out.add<uint32_t>(key, static_cast<uint32_t>(id));
+  };
+  const auto special = [&](const char* name) {
+    return special_id(checkpoint, config, name, *tokenizer, vocabulary);
+  };
   if (const auto id = special("bos_token")) add_id("tokenizer.ggml.bos_token_id", *id);
   // The ends of an answer, of a text, and of a message that waits for a tool's result.
   constexpr const char* kStops[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                     "tokenizer.ggml.eom_token_id"};
   for (size_t i = 0; i < stop_tokens.size(); ++i) {
     if (stop_tokens[i] >= vocabulary) {
-      throw Error(checkpoint.string(), fmt::format("eos_token_id {} is no row of the embedding", stop_tokens[i]));
+      throw Error(checkpoint.string(),
+                  fmt::format("eos_token_id {} is no row of the embedding", stop_tokens[i]));
     }
     if (i < std::size(kStops)) {
       add_id(kStops[i], stop_tokens[i]);

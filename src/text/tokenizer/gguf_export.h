@@ -1,4 +1,5 @@
-// The tokenizer of a checkpoint as metadata of a GGUF file, from which every GGUF program gets the same ids.
+// The tokenizer of a checkpoint as metadata of a GGUF file, from which every GGUF program gets the
+// same ids.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +20,9 @@ struct TokenizerExport {
 };
 
 /// Writes `tokenizer.*` from tokenizer.json and, where they are, tokenizer_config.json,
-/// generation_config.json, config.json and chat_template.jinja. `vocabulary` is the number of rows of the
-/// embedding; `stop_tokens` end an answer, the main one first. Throws Error for a tokenizer that GGUF's
-/// "gpt2" kind cannot express: the file would give other ids.
+/// generation_config.json, config.json and chat_template.jinja. `vocabulary` is the number of rows
+/// of the embedding; `stop_tokens` end an answer, the main one first. Throws Error for a tokenizer
+/// that GGUF's "gpt2" kind cannot express: the file would give other ids.
 TokenizerExport export_tokenizer(const std::filesystem::path& checkpoint, int64_t vocabulary,
                                  std::span<const TokenId> stop_tokens, GgufWriter& out);
 

@@ -1,6 +1,6 @@
-// The tokenizer alone, with the real gpt-oss vocabulary: loading, encoding and decoding. bench/tokenizer.py runs
-// it in turns with the `tokenizers` package; MXGPT_BENCH_TOKENIZER and MXGPT_BENCH_TEXTS (a JSON string a line)
-// name what it works on.
+// The tokenizer alone, with the real gpt-oss vocabulary: loading, encoding and decoding.
+// bench/tokenizer.py runs it in turns with the `tokenizers` package; MXGPT_BENCH_TOKENIZER and
+// MXGPT_BENCH_TEXTS (a JSON string a line) name what it works on.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -21,7 +21,8 @@ std::string setting(const char* name, const char* fallback) {
 }
 
 std::string tokenizer_path() {
-  return setting("MXGPT_BENCH_TOKENIZER", MXGPT_ROOT "/build/release/fixtures/gpt-oss-tokenizer/tokenizer.json");
+  return setting("MXGPT_BENCH_TOKENIZER",
+                 MXGPT_ROOT "/build/release/fixtures/gpt-oss-tokenizer/tokenizer.json");
 }
 
 const Tokenizer& tokenizer() {
@@ -35,8 +36,10 @@ const std::vector<std::string>& texts() {
     std::ifstream file(path.empty() ? MXGPT_ROOT "/bench/tokenizer_bench.cpp" : path);
     std::vector<std::string> all;
     for (std::string line; std::getline(file, line);) {
-      if (path.empty()) all.push_back(line);
-      else all.emplace_back(json::parse(line, path).as_string());
+      if (path.empty())
+        all.push_back(line);
+      else
+        all.emplace_back(json::parse(line, path).as_string());
     }
     return all;
   }();
@@ -75,7 +78,8 @@ void decode(benchmark::State& state) {
 }
 BENCHMARK(decode)->Unit(benchmark::kMillisecond);
 
-/// One unit repeated to so many kilobytes: the time a kilobyte must not depend on how many there are.
+/// One unit repeated to so many kilobytes: the time a kilobyte must not depend on how many there
+/// are.
 void encode_run(benchmark::State& state, const char* unit) {
   std::string text;
   while (text.size() < static_cast<size_t>(state.range(0)) << 10) text += unit;

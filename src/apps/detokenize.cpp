@@ -64,9 +64,11 @@ std::function<int()> detokenize(CLI::App& command) {
   auto settings = std::make_shared<Settings>();
   command.add_option("ids", settings->ids, "Token ids; without them, standard input");
   command
-      .add_option("--tokenizer", settings->tokenizer, "A tokenizer.json, a checkpoint directory or a GGUF file")
+      .add_option("--tokenizer", settings->tokenizer,
+                  "A tokenizer.json, a checkpoint directory or a GGUF file")
       ->required();
-  command.add_flag("--jsonl", settings->jsonl, "Read an array of ids a line, print a JSON string a line");
+  command.add_flag("--jsonl", settings->jsonl,
+                   "Read an array of ids a line, print a JSON string a line");
   command.add_flag("--skip-special", settings->skip_special, "Leave control tokens out");
   return [settings] {
     const auto tokenizer = Tokenizer::load(settings->tokenizer);

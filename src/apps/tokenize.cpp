@@ -37,7 +37,8 @@ void tokenize_lines(const Tokenizer& tokenizer, const EncodeOptions& options) {
 }
 
 /// A table of ids and the tokens' spellings.
-void tokenize_text(const Tokenizer& tokenizer, std::string_view text, const EncodeOptions& options) {
+void tokenize_text(const Tokenizer& tokenizer, std::string_view text,
+                   const EncodeOptions& options) {
   const auto ids = tokenizer.encode(text, options);
   for (const TokenId id : ids) fmt::print("{:>8}  {}\n", id, tokenizer.id_to_token(id));
   fmt::print("{} tokens\n", ids.size());
@@ -49,14 +50,18 @@ std::function<int()> tokenize(CLI::App& command) {
   auto settings = std::make_shared<Settings>();
   command.add_option("text", settings->text, "What to tokenize; without it, standard input");
   command
-      .add_option("--tokenizer", settings->tokenizer, "A tokenizer.json, a checkpoint directory or a GGUF file")
+      .add_option("--tokenizer", settings->tokenizer,
+                  "A tokenizer.json, a checkpoint directory or a GGUF file")
       ->required();
-  command.add_flag("--jsonl", settings->jsonl, "Read a JSON string a line, print an array of ids a line");
-  command.add_flag("--add-special", settings->add_special, "Add what the model expects around a text (BOS, …)");
+  command.add_flag("--jsonl", settings->jsonl,
+                   "Read a JSON string a line, print an array of ids a line");
+  command.add_flag("--add-special", settings->add_special,
+                   "Add what the model expects around a text (BOS, …)");
   command.add_flag("--plain", settings->plain, "Control tokens in the text stay text");
   return [settings] {
     const auto tokenizer = Tokenizer::load(settings->tokenizer);
-    const EncodeOptions options{.add_special_tokens = settings->add_special, .parse_special = !settings->plain};
+    const EncodeOptions options{.add_special_tokens = settings->add_special,
+                                .parse_special = !settings->plain};
     if (settings->jsonl) {
       tokenize_lines(*tokenizer, options);
     } else if (!settings->text.empty()) {

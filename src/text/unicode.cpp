@@ -52,8 +52,9 @@ size_t count_characters(std::string_view text) {
 
 namespace {
 
-/// What stands at the start of `bytes` (not empty): a well-formed sequence of `length` bytes, or the maximal
-/// subpart of an ill-formed one, which is `truncated` when more bytes could still complete it.
+/// What stands at the start of `bytes` (not empty): a well-formed sequence of `length` bytes, or
+/// the maximal subpart of an ill-formed one, which is `truncated` when more bytes could still
+/// complete it.
 struct Sequence {
   size_t length;
   bool well_formed;
@@ -109,7 +110,9 @@ size_t valid_prefix(std::string_view bytes) {
 
 }  // namespace
 
-bool is_valid(std::string_view bytes) { return valid_prefix(bytes) == bytes.size(); }
+bool is_valid(std::string_view bytes) {
+  return valid_prefix(bytes) == bytes.size();
+}
 
 size_t append_replacing_invalid(std::string& out, std::string_view bytes, bool more_may_follow) {
   size_t i = 0;

@@ -1,5 +1,6 @@
-// UTF-8 and the Unicode properties that tokenizers ask for. Text is valid UTF-8 wherever a function does not
-// say otherwise; whatever comes from outside goes through `replace_invalid` once and is trusted afterwards.
+// UTF-8 and the Unicode properties that tokenizers ask for. Text is valid UTF-8 wherever a function
+// does not say otherwise; whatever comes from outside goes through `replace_invalid` once and is
+// trusted afterwards.
 #pragma once
 
 #include <cstddef>
@@ -25,16 +26,17 @@ size_t count_characters(std::string_view text);
 
 bool is_valid(std::string_view bytes);
 
-/// Appends `bytes` with U+FFFD for each maximal subpart of an ill-formed sequence (Unicode 3.9, table 3-8),
-/// as Rust's from_utf8_lossy does. Bytes at the end that may still become a character are left alone when
-/// `more_may_follow`. Returns how many bytes were consumed.
-size_t append_replacing_invalid(std::string& out, std::string_view bytes, bool more_may_follow = false);
+/// Appends `bytes` with U+FFFD for each maximal subpart of an ill-formed sequence (Unicode 3.9,
+/// table 3-8), as Rust's from_utf8_lossy does. Bytes at the end that may still become a character
+/// are left alone when `more_may_follow`. Returns how many bytes were consumed.
+size_t append_replacing_invalid(std::string& out, std::string_view bytes,
+                                bool more_may_follow = false);
 
 /// A character that the libraries' older Unicode tables know and that stands for `c` there.
 char32_t stand_in(char32_t c);
 
-/// `text`, or a copy in `buffer` in which newer characters are replaced by their stand-ins, byte for byte in
-/// the same places.
+/// `text`, or a copy in `buffer` in which newer characters are replaced by their stand-ins, byte
+/// for byte in the same places.
 std::string_view with_stand_ins(std::string_view text, std::string& buffer);
 
 /// White_Space.

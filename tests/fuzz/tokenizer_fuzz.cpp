@@ -1,4 +1,5 @@
-// A tokenizer.json from anywhere, then text from anywhere: the file ends at the first zero byte, the text follows.
+// A tokenizer.json from anywhere, then text from anywhere: the file ends at the first zero byte,
+// the text follows.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -13,7 +14,8 @@ namespace {
 
 void use(const std::shared_ptr<const mxgpt::Tokenizer>& tokenizer, std::string_view text) {
   for (const bool special : {false, true}) {
-    const auto ids = tokenizer->encode(text, {.add_special_tokens = special, .parse_special = special});
+    const auto ids =
+        tokenizer->encode(text, {.add_special_tokens = special, .parse_special = special});
     const std::string all = tokenizer->decode(ids, special);
     if (!mxgpt::unicode::is_valid(all)) std::abort();
     mxgpt::StreamDecoder stream(tokenizer, special);

@@ -55,7 +55,8 @@ std::vector<AddedToken> AddedToken::list_from_json(const json::Node& node) {
     const json::Node entry = node.at(i);
     AddedToken token;
     token.content = entry["content"].string();
-    if (token.content.size() > kMaxBytes) entry["content"].fail(fmt::format("exceeds {} bytes", kMaxBytes));
+    if (token.content.size() > kMaxBytes)
+      entry["content"].fail(fmt::format("exceeds {} bytes", kMaxBytes));
     entry["id"].integer(0, kMaxTokenId);
     token.special = entry["special"].boolean();
     token.normalized = entry["normalized"].boolean();
@@ -95,14 +96,18 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Vocabulary& model
   for (TokenId id = 0; id < static_cast<TokenId>(index_of_id_.size()); ++id) {
     if (index_of_id_[id] < 0) continue;
     const AddedToken& token = tokens_[index_of_id_[id]];
-    if (token.normalized) normalized.emplace_back(spellings_.spelling(id), id);
-    else raw.emplace_back(token.content, id);
+    if (token.normalized)
+      normalized.emplace_back(spellings_.spelling(id), id);
+    else
+      raw.emplace_back(token.content, id);
   }
   raw_ = ByteTrie(std::move(raw));
   normalized_ = ByteTrie(std::move(normalized));
 }
 
-const AddedToken& AddedTokens::by_id(TokenId id) const { return tokens_[index_of_id_[id]]; }
+const AddedToken& AddedTokens::by_id(TokenId id) const {
+  return tokens_[index_of_id_[id]];
+}
 
 void AddedTokens::split(std::string_view text, Stage stage, bool special,
                         FunctionRef<void(size_t, size_t, TokenId)> part) const {
@@ -132,8 +137,8 @@ void AddedTokens::split(std::string_view text, Stage stage, bool special,
     if (token.right_strip && blanks_end <= end) blanks_end = blanks_behind(text, end);
     if (token.right_strip) end = blanks_end;
     if (done < begin) part(done, begin, kNoToken);
-    // The token may start among blanks that the one before has taken; only if it needs more to the left is there
-    // nothing left of it.
+    // The token may start among blanks that the one before has taken; only if it needs more to the
+    // left is there nothing left of it.
     if (begin < end) part(begin, end, id);
     done = end;
   }

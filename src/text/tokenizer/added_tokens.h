@@ -1,5 +1,5 @@
-// Tokens that a tokenizer.json adds to those of the model. They are found in the text before anything else
-// happens to it, or, if `normalized`, after normalization.
+// Tokens that a tokenizer.json adds to those of the model. They are found in the text before
+// anything else happens to it, or, if `normalized`, after normalization.
 #pragma once
 
 #include <string>
@@ -28,15 +28,17 @@ struct AddedToken {
 /// Immutable; safe to share between threads.
 class AddedTokens {
  public:
-  /// Tokens that `model` does not know get the ids from `first_id` on, in their order: the `tokenizers` package
-  /// counts them behind the model's tokens whatever ids the file gives. `normalizer` may be null.
+  /// Tokens that `model` does not know get the ids from `first_id` on, in their order: the
+  /// `tokenizers` package counts them behind the model's tokens whatever ids the file gives.
+  /// `normalizer` may be null.
   AddedTokens(std::vector<AddedToken> tokens, const Vocabulary& model, TokenId first_id,
               const Normalizer* normalizer);
 
   enum class Stage { kRaw, kNormalized };
 
-  /// Cuts `text` at the added tokens of a stage: calls part(begin, end, id) for the whole of it in order, with
-  /// kNoToken for what is no added token. Parts may be empty. Without `special`, control tokens stay text.
+  /// Cuts `text` at the added tokens of a stage: calls part(begin, end, id) for the whole of it in
+  /// order, with kNoToken for what is no added token. Parts may be empty. Without `special`,
+  /// control tokens stay text.
   void split(std::string_view text, Stage stage, bool special,
              FunctionRef<void(size_t, size_t, TokenId)> part) const;
 

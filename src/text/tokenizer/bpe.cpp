@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/unicode.h"
 
@@ -23,10 +24,11 @@ void MergeTable::add(TokenId left, TokenId right, Merge merge) {
 struct Bpe::Symbol {
   TokenId token;
   int32_t previous, next;  ///< -1: none
-  Merge merge;             ///< with the next symbol; rank kNone also once this symbol is merged away
+  Merge merge;  ///< with the next symbol; rank kNone also once this symbol is merged away
 };
 
-/// The ids of pieces met before. Fixed in size: a new piece takes the place of the one that hashes alike.
+/// The ids of pieces met before. Fixed in size: a new piece takes the place of the one that hashes
+/// alike.
 class Bpe::WordCache {
  public:
   static constexpr size_t kMaxBytes = 26, kMaxIds = 8;
@@ -78,7 +80,9 @@ Bpe::Bpe(Vocabulary vocabulary, MergeTable merges, Options options)
   }
 }
 
-std::unique_ptr<Model::Scratch> Bpe::make_scratch() const { return std::make_unique<Scratch>(); }
+std::unique_ptr<Model::Scratch> Bpe::make_scratch() const {
+  return std::make_unique<Scratch>();
+}
 
 Bpe::Start Bpe::start_of(std::string_view spelled) const {
   Start start{vocabulary().find(spelled), {}};
@@ -102,7 +106,8 @@ void Bpe::encode(std::string_view piece, Model::Scratch& base, std::vector<Token
     }
   }
   const size_t before = out.size();
-  if (const TokenId whole = options_.ignore_merges ? find_whole(piece, scratch) : kNoToken; whole != kNoToken) {
+  if (const TokenId whole = options_.ignore_merges ? find_whole(piece, scratch) : kNoToken;
+      whole != kNoToken) {
     out.push_back(whole);
   } else {
     split_into_symbols(piece, scratch);
@@ -137,7 +142,8 @@ void Bpe::split_into_symbols(std::string_view piece, Scratch& scratch) const {
   scratch.symbols.clear();
   bool unknown_pending = false;
   if (options_.byte_level) {
-    for (const char byte : piece) add_start(bytes_[static_cast<uint8_t>(byte)], scratch, unknown_pending);
+    for (const char byte : piece)
+      add_start(bytes_[static_cast<uint8_t>(byte)], scratch, unknown_pending);
   } else {
     for (size_t i = 0; i < piece.size();) {
       const size_t end = i + unicode::length_of(piece[i]);
@@ -153,8 +159,8 @@ void Bpe::split_into_symbols(std::string_view piece, Scratch& scratch) const {
   if (unknown_pending) append_symbol(scratch.symbols, unknown_);
 }
 
-// An unknown character waits for the next known or unknown one, to be fused with it or not. Byte tokens do not
-// release it: they overtake, as they do in the `tokenizers` package.
+// An unknown character waits for the next known or unknown one, to be fused with it or not. Byte
+// tokens do not release it: they overtake, as they do in the `tokenizers` package.
 void Bpe::add_start(const Start& start, Scratch& scratch, bool& unknown_pending) const {
   if (start.token != kNoToken) {
     if (unknown_pending) append_symbol(scratch.symbols, unknown_);
@@ -164,7 +170,8 @@ void Bpe::add_start(const Start& start, Scratch& scratch, bool& unknown_pending)
     for (const TokenId token : start.fallback) append_symbol(scratch.symbols, token);
   } else if (options_.unknown) {
     if (unknown_ == kNoToken) {
-      throw Error("tokenizer", fmt::format("the unknown token '{}' is not in the vocabulary", *options_.unknown));
+      throw Error("tokenizer", fmt::format("the unknown token '{}' is not in the vocabulary",
+                                           printable(*options_.unknown)));
     }
     if (unknown_pending && !options_.fuse_unknown) append_symbol(scratch.symbols, unknown_);
     unknown_pending = true;
@@ -216,17 +223,97 @@ bool read_pair(const json::value& v, std::string_view& left, std::string_view& r
   if (const auto* text = v.if_string()) {
     const std::string_view both = *text;
     const size_t blank = both.find(' ');
-    if (blank == std::string_view::npos || both.find(' ', blank + 1) != std::string_view::npos) return false;
+    if (blank == std::string_view::npos || both.find(' ', blank + 1) != std::string_view::npos)
+      return false;
     left = both.substr(0, blank);
     right = both.substr(blank + 1);
     return true;
   }
   const auto* pair = v.if_array();
-  if (!pair || pair->size() != 2 || !(*pair)[0].is_string() || !(*pair)[1].is_string()) return false;
+  if (!pair || pair->size() != 2 || !(*pair)[0].is_string() || !(*pair)[1].is_string())
+    return false;
   left = (*pair)[0].get_string();
   right = (*pair)[1].get_string();
   return true;
 }
+
+/// Fills a merge table. Each merge asks for three tokens; a block of them is announced before it is
+/// looked up.
+class MergeReader {
+ public:
+  MergeReader(const json::Node& list, const Vocabulary& vocabulary, size_t prefix)
+      : list_(list), vocabulary_(vocabulary), prefix_(prefix), merges_(list.array().size()) {}
+
+  MergeTable read() {
+    for (const json::value& entry : list_.array()) {
+      if (const auto* text = entry.if_string();
+          text && std::string_view(*text).starts_with("#version"))
+        continue;
+      announce(entry);
+      if (count_ == kBlock) look_up();
+    }
+    look_up();
+    return std::move(merges_);
+  }
+
+ private:
+  static constexpr size_t kBlock = 32;
+
+  struct Pending {
+    std::string_view left, right;
+    std::string joined;
+    uint32_t left_hash, right_hash, joined_hash;
+  };
+
+  void announce(const json::value& entry) {
+    Pending& next = block_[count_];
+    if (!read_pair(entry, next.left, next.right)) {
+      fail("should be two tokens, \"a b\" or [\"a\", \"b\"]");
+    }
+    if (next.right.size() < prefix_)
+      fail(fmt::format("'{}' lacks the continuing prefix", printable(next.right)));
+    next.joined.assign(next.left);
+    next.joined += next.right.substr(prefix_);
+    next.left_hash = vocabulary_.hash(next.left);
+    next.right_hash = vocabulary_.hash(next.right);
+    next.joined_hash = vocabulary_.hash(next.joined);
+    for (const uint32_t hash : {next.left_hash, next.right_hash, next.joined_hash})
+      vocabulary_.prefetch(hash);
+    ++count_;
+  }
+
+  void look_up() {
+    for (size_t i = 0; i < count_; ++i) {
+      const Pending& each = block_[i];
+      const TokenId left = find(each.left, each.left_hash),
+                    right = find(each.right, each.right_hash);
+      merges_.add(left, right, {rank_, find(each.joined, each.joined_hash)});
+      ++rank_;
+    }
+    count_ = 0;
+  }
+
+  TokenId find(std::string_view token, uint32_t hash) const {
+    const TokenId id = vocabulary_.find(token, hash);
+    if (id == kNoToken) {
+      list_.fail(fmt::format("entry {} uses '{}', which is not in the vocabulary", rank_,
+                             printable(token)));
+    }
+    return id;
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    list_.fail(fmt::format("entry {} {}", rank_ + count_, what));
+  }
+
+  const json::Node& list_;
+  const Vocabulary& vocabulary_;
+  size_t prefix_;
+  MergeTable merges_;
+  Pending block_[kBlock];
+  size_t count_ = 0;
+  uint32_t rank_ = 0;
+};
 
 }  // namespace
 
@@ -245,26 +332,7 @@ std::unique_ptr<Bpe> Bpe::from_json(const json::Node& node, bool byte_level) {
 
   Vocabulary vocabulary = read_vocabulary(node["vocab"]);
   const json::Node list = node["merges"];
-  MergeTable merges(list.array().size());
-  uint32_t rank = 0;
-  std::string joined;
-  for (const json::value& entry : list.array()) {
-    std::string_view left, right;
-    if (const auto* text = entry.if_string(); text && std::string_view(*text).starts_with("#version")) continue;
-    if (!read_pair(entry, left, right)) {
-      list.fail(fmt::format("entry {} should be two tokens, \"a b\" or [\"a\", \"b\"]", rank));
-    }
-    if (right.size() < options.continuing_prefix.size()) {
-      list.fail(fmt::format("entry {}: '{}' lacks the continuing prefix", rank, right));
-    }
-    joined.assign(left);
-    joined += right.substr(options.continuing_prefix.size());
-    const TokenId l = vocabulary.find(left), r = vocabulary.find(right), merged = vocabulary.find(joined);
-    for (const auto& [id, token] : {std::pair{l, left}, {r, right}, {merged, std::string_view(joined)}}) {
-      if (id == kNoToken) list.fail(fmt::format("entry {} uses '{}', which is not in the vocabulary", rank, token));
-    }
-    merges.add(l, r, {rank++, merged});
-  }
+  MergeTable merges = MergeReader(list, vocabulary, options.continuing_prefix.size()).read();
   return std::make_unique<Bpe>(std::move(vocabulary), std::move(merges), std::move(options));
 }
 

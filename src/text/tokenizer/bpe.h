@@ -1,5 +1,5 @@
-// Byte pair encoding: a piece starts as its characters (or bytes), and the neighbours whose merge has the lowest
-// rank are joined until none is left (Sennrich et al. 2016).
+// Byte pair encoding: a piece starts as its characters (or bytes), and the neighbours whose merge
+// has the lowest rank are joined until none is left (Sennrich et al. 2016).
 #pragma once
 
 #include <array>
@@ -15,13 +15,13 @@ namespace mxgpt::tokenizer {
 class Bpe final : public Model {
  public:
   struct Options {
-    std::optional<std::string> unknown;     ///< the token of characters that are not in the vocabulary
-    std::string continuing_prefix;          ///< before each character but the first of a piece
-    std::string end_suffix;                 ///< behind the last character of a piece
-    bool fuse_unknown = false;              ///< neighbouring unknown characters are one token
-    bool byte_fallback = false;             ///< unknown characters become tokens <0x00> to <0xFF>
-    bool ignore_merges = false;             ///< a piece that is a token is that token, whatever the merges say
-    bool byte_level = false;                ///< pieces are bytes; the vocabulary spells them in ByteAlphabet
+    std::optional<std::string> unknown;  ///< the token of characters that are not in the vocabulary
+    std::string continuing_prefix;       ///< before each character but the first of a piece
+    std::string end_suffix;              ///< behind the last character of a piece
+    bool fuse_unknown = false;           ///< neighbouring unknown characters are one token
+    bool byte_fallback = false;          ///< unknown characters become tokens <0x00> to <0xFF>
+    bool ignore_merges = false;  ///< a piece that is a token is that token, whatever the merges say
+    bool byte_level = false;     ///< pieces are bytes; the vocabulary spells them in ByteAlphabet
   };
 
   Bpe(Vocabulary vocabulary, MergeTable merges, Options options);
@@ -29,7 +29,8 @@ class Bpe final : public Model {
 
   std::string_view kind() const override { return "BPE"; }
   std::unique_ptr<Model::Scratch> make_scratch() const override;
-  void encode(std::string_view piece, Model::Scratch& scratch, std::vector<TokenId>& out) const override;
+  void encode(std::string_view piece, Model::Scratch& scratch,
+              std::vector<TokenId>& out) const override;
 
   struct Symbol;
 
@@ -39,8 +40,8 @@ class Bpe final : public Model {
 
   /// What one character or byte of a piece starts as.
   struct Start {
-    TokenId token = kNoToken;           ///< its own token
-    std::vector<TokenId> fallback;      ///< else its byte tokens; if empty it is unknown
+    TokenId token = kNoToken;       ///< its own token
+    std::vector<TokenId> fallback;  ///< else its byte tokens; if empty it is unknown
   };
   Start start_of(std::string_view spelled) const;
 

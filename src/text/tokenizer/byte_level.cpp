@@ -16,7 +16,8 @@ ByteAlphabet::ByteAlphabet() {
   byte_.fill(-1);
   char32_t spare = 0x100;
   for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    const bool printable =
+        (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
     const char32_t c = printable ? byte : spare++;
     byte_[c] = static_cast<int16_t>(byte);
     std::string spelled;

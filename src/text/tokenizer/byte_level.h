@@ -1,5 +1,5 @@
-// The alphabet of byte-level BPE (GPT-2): each byte is a printable character, itself where it is one in Latin-1
-// and U+0100 onwards where not.
+// The alphabet of byte-level BPE (GPT-2): each byte is a printable character, itself where it is
+// one in Latin-1 and U+0100 onwards where not.
 #pragma once
 
 #include <array>

@@ -34,10 +34,10 @@ class ByteTrie {
 
   /// The children of a node are neighbours: the k-th edge leads to node first_child + k.
   struct Node {
-    uint32_t first_edge = 0;   ///< into labels_
+    uint32_t first_edge = 0;  ///< into labels_
     uint32_t first_child = 0;
     uint16_t edge_count = 0;
-    int32_t value = -1;        ///< of the key that ends here
+    int32_t value = -1;  ///< of the key that ends here
   };
 
   uint32_t child(uint32_t node, uint8_t byte) const {
@@ -45,10 +45,13 @@ class ByteTrie {
     uint32_t low = 0, high = n.edge_count;
     while (low < high) {
       const uint32_t middle = (low + high) / 2;
-      if (labels_[n.first_edge + middle] < byte) low = middle + 1;
-      else high = middle;
+      if (labels_[n.first_edge + middle] < byte)
+        low = middle + 1;
+      else
+        high = middle;
     }
-    return low < n.edge_count && labels_[n.first_edge + low] == byte ? n.first_child + low : kNoNode;
+    return low < n.edge_count && labels_[n.first_edge + low] == byte ? n.first_child + low
+                                                                     : kNoNode;
   }
 
   std::vector<Node> nodes_;

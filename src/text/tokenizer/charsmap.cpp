@@ -15,12 +15,20 @@ namespace {
 /// Graphemes of more bytes are looked up by their characters.
 constexpr size_t kShortGrapheme = 6;
 
-// A unit of a Darts-clone double array: label in the low byte, bit 8 "a key ends here", bit 9 scales the offset.
-// In the unit of a value bit 31 is set and the rest is the value.
-uint32_t label_of(uint32_t unit) { return unit & (1u << 31 | 0xFF); }
-bool has_leaf(uint32_t unit) { return unit >> 8 & 1; }
-uint32_t offset_of(uint32_t unit) { return unit >> 10 << ((unit & (1u << 9)) >> 6); }
-uint32_t value_of(uint32_t unit) { return unit & ~(1u << 31); }
+// A unit of a Darts-clone double array: label in the low byte, bit 8 "a key ends here", bit 9
+// scales the offset. In the unit of a value bit 31 is set and the rest is the value.
+uint32_t label_of(uint32_t unit) {
+  return unit & (1u << 31 | 0xFF);
+}
+bool has_leaf(uint32_t unit) {
+  return unit >> 8 & 1;
+}
+uint32_t offset_of(uint32_t unit) {
+  return unit >> 10 << ((unit & (1u << 9)) >> 6);
+}
+uint32_t value_of(uint32_t unit) {
+  return unit & ~(1u << 31);
+}
 
 std::string from_base64(std::string_view text, const std::string& where) {
   std::string out;
@@ -30,12 +38,18 @@ std::string from_base64(std::string_view text, const std::string& where) {
   while (text.ends_with('=')) text.remove_suffix(1);
   for (const char c : text) {
     uint32_t value;
-    if (c >= 'A' && c <= 'Z') value = c - 'A';
-    else if (c >= 'a' && c <= 'z') value = c - 'a' + 26;
-    else if (c >= '0' && c <= '9') value = c - '0' + 52;
-    else if (c == '+') value = 62;
-    else if (c == '/') value = 63;
-    else throw Error(where, "is not base64");
+    if (c >= 'A' && c <= 'Z')
+      value = c - 'A';
+    else if (c >= 'a' && c <= 'z')
+      value = c - 'a' + 26;
+    else if (c >= '0' && c <= '9')
+      value = c - '0' + 52;
+    else if (c == '+')
+      value = 62;
+    else if (c == '/')
+      value = 63;
+    else
+      throw Error(where, "is not base64");
     bits = bits << 6 | value;
     if ((count += 6) < 8) continue;
     count -= 8;
@@ -70,13 +84,15 @@ Charsmap Charsmap::from_bytes(std::string_view blob, const std::string& where) {
   std::memcpy(&trie_bytes, blob.data(), sizeof trie_bytes);
   blob.remove_prefix(sizeof trie_bytes);
   if (trie_bytes > blob.size() || trie_bytes % 4 != 0 || trie_bytes == 0) {
-    throw Error(where, fmt::format("the character map's trie should have {} bytes, but {} follow", trie_bytes, blob.size()));
+    throw Error(where, fmt::format("the character map's trie should have {} bytes, but {} follow",
+                                   trie_bytes, blob.size()));
   }
   Charsmap map;
   map.trie_.resize(trie_bytes / 4);
   std::memcpy(map.trie_.data(), blob.data(), trie_bytes);
   map.replacements_ = blob.substr(trie_bytes);
-  if (!unicode::is_valid(map.replacements_)) throw Error(where, "the character map's replacements are not UTF-8");
+  if (!unicode::is_valid(map.replacements_))
+    throw Error(where, "the character map's replacements are not UTF-8");
   return map;
 }
 
@@ -136,7 +152,9 @@ std::string Charsmap::normalize_by_longest_match(std::string_view text) const {
     auto match = find(text.substr(i), Which::kLongest);
     const size_t character = unicode::length_of(text[i]);
     // A key that ends inside a character can only come from a hostile map.
-    const auto is_boundary = [&](size_t at) { return at == text.size() || (text[at] & 0xC0) != 0x80; };
+    const auto is_boundary = [&](size_t at) {
+      return at == text.size() || (text[at] & 0xC0) != 0x80;
+    };
     if (match && is_boundary(i + match->length)) {
       out += match->replacement;
       i += match->length;

@@ -1,5 +1,5 @@
-// The precompiled character map of sentencepiece: a double-array trie (Darts) of what is to be replaced, and the
-// replacements.
+// The precompiled character map of sentencepiece: a double-array trie (Darts) of what is to be
+// replaced, and the replacements.
 #pragma once
 
 #include <cstdint>

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/tokenizer/pattern.h"
 #include "text/unicode.h"
@@ -61,7 +62,8 @@ class DecoderOf final : public Decoder {
 
 struct None {};
 
-/// Joins the bytes that the tokens spell. A token with a character outside of the alphabet stands for itself.
+/// Joins the bytes that the tokens spell. A token with a character outside of the alphabet stands
+/// for itself.
 class ByteLevelRun final : public DecoderRun {
  public:
   ByteLevelRun(DecoderRun& next, None) : next_(next) {}
@@ -100,8 +102,8 @@ class ByteLevelRun final : public DecoderRun {
   std::string token_, bytes_, text_;
 };
 
-/// Turns runs of tokens <0xNN> into the characters they spell; if a run is not valid UTF-8, each of its tokens
-/// becomes U+FFFD. So a run is certain only when it has ended.
+/// Turns runs of tokens <0xNN> into the characters they spell; if a run is not valid UTF-8, each of
+/// its tokens becomes U+FFFD. So a run is certain only when it has ended.
 class ByteFallbackRun final : public WholeTokens {
  public:
   ByteFallbackRun(DecoderRun& next, None) : WholeTokens(next) {}
@@ -131,9 +133,12 @@ class ByteFallbackRun final : public WholeTokens {
     int value = 0;
     // Rust's from_str_radix, which decides here, takes a sign before the digits.
     for (const char c : token.substr(token[3] == '+' ? 4 : 3, token[3] == '+' ? 1 : 2)) {
-      if (c >= '0' && c <= '9') value = value * 16 + (c - '0');
-      else if ((c | 32) >= 'a' && (c | 32) <= 'f') value = value * 16 + ((c | 32) - 'a' + 10);
-      else return std::nullopt;
+      if (c >= '0' && c <= '9')
+        value = value * 16 + (c - '0');
+      else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+        value = value * 16 + ((c | 32) - 'a' + 10);
+      else
+        return std::nullopt;
     }
     return static_cast<char>(value);
   }
@@ -206,11 +211,13 @@ struct ReplaceSettings {
 
 class ReplaceRun final : public DecoderRun {
  public:
-  ReplaceRun(DecoderRun& next, const ReplaceSettings& settings) : next_(next), settings_(settings) {}
+  ReplaceRun(DecoderRun& next, const ReplaceSettings& settings)
+      : next_(next), settings_(settings) {}
 
   void put(std::string_view chunk, bool ends_token) override {
     text_ += chunk;
-    // A string is looked for as the chunks of a long token arrive; a regular expression needs all of it.
+    // A string is looked for as the chunks of a long token arrive; a regular expression needs all
+    // of it.
     const std::string* literal = settings_.pattern.literal();
     if (!ends_token && !literal) return;
     std::string out;
@@ -218,7 +225,8 @@ class ReplaceRun final : public DecoderRun {
     settings_.pattern.for_each_match(text_, [&](size_t begin, size_t end) {
       out.append(text_, done, begin - done);
       out += settings_.content;
-      if (out.size() > kMaxReplaced) throw Error("tokenizer", "its decoders grow the text without bound");
+      if (out.size() > kMaxReplaced)
+        throw Error("tokenizer", "its decoders grow the text without bound");
       done = end;
     });
     size_t certain = text_.size();
@@ -246,7 +254,8 @@ struct MetaspaceSettings {
 
 class MetaspaceRun final : public WholeTokens {
  public:
-  MetaspaceRun(DecoderRun& next, const MetaspaceSettings& settings) : WholeTokens(next), settings_(settings) {}
+  MetaspaceRun(DecoderRun& next, const MetaspaceSettings& settings)
+      : WholeTokens(next), settings_(settings) {}
 
  private:
   void token(std::string_view token) override {
@@ -283,8 +292,9 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 /// Removes the blanks that splitting English left before punctuation and contractions.
 void clean_up(std::string& text) {
   static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
-      {" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},   {" ' ", "'"},  {" n't", "n't"},
-      {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+      {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
+      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
   };
   for (const auto& [from, to] : kRules) replace_all(text, from, to);
 }
@@ -296,14 +306,18 @@ struct WordPieceSettings {
 
 class WordPieceRun final : public WholeTokens {
  public:
-  WordPieceRun(DecoderRun& next, const WordPieceSettings& settings) : WholeTokens(next), settings_(settings) {}
+  WordPieceRun(DecoderRun& next, const WordPieceSettings& settings)
+      : WholeTokens(next), settings_(settings) {}
 
  private:
   void token(std::string_view token) override {
     std::string out;
-    if (first_) out = token;
-    else if (token.starts_with(settings_.prefix)) out = token.substr(settings_.prefix.size());
-    else out.append(1, ' ').append(token);
+    if (first_)
+      out = token;
+    else if (token.starts_with(settings_.prefix))
+      out = token.substr(settings_.prefix.size());
+    else
+      out.append(1, ' ').append(token);
     first_ = false;
     if (settings_.cleanup) clean_up(out);
     next_.put(out, true);
@@ -404,7 +418,8 @@ std::unique_ptr<Decoder> read(const json::Node& node, std::string_view type) {
                                         static_cast<size_t>(node["stop"].integer(0, INT32_MAX))});
   }
   if (type == "Replace") {
-    return make<ReplaceRun>(ReplaceSettings{Pattern::from_json(node["pattern"]), std::string(node["content"].string())});
+    return make<ReplaceRun>(ReplaceSettings{Pattern::from_json(node["pattern"]),
+                                            std::string(node["content"].string())});
   }
   if (type == "Metaspace") {
     const bool prepends = node.string_or("prepend_scheme", "always") != "never" &&
@@ -412,7 +427,8 @@ std::unique_ptr<Decoder> read(const json::Node& node, std::string_view type) {
     return make<MetaspaceRun>(MetaspaceSettings{one_character(node["replacement"]), prepends});
   }
   if (type == "WordPiece") {
-    return make<WordPieceRun>(WordPieceSettings{std::string(node["prefix"].string()), node["cleanup"].boolean()});
+    return make<WordPieceRun>(
+        WordPieceSettings{std::string(node["prefix"].string()), node["cleanup"].boolean()});
   }
   if (type == "BPEDecoder") return make<BpeRun>(std::string(node["suffix"].string()));
   if (type == "CTC") {
@@ -420,11 +436,12 @@ std::unique_ptr<Decoder> read(const json::Node& node, std::string_view type) {
                                     std::string(node["word_delimiter_token"].string()),
                                     node["cleanup"].boolean()});
   }
-  node["type"].fail(fmt::format("the decoder '{}' is not supported", type));
+  node["type"].fail(fmt::format("the decoder '{}' is not supported", printable(type)));
 }
 
 void flatten(const json::Node& node, std::vector<std::unique_ptr<Decoder>>& decoders) {
-  if (decoders.size() >= kMaxStages) node.fail(fmt::format("more than {} decoders follow each other", kMaxStages));
+  if (decoders.size() >= kMaxStages)
+    node.fail(fmt::format("more than {} decoders follow each other", kMaxStages));
   const std::string_view type = node["type"].string();
   if (type != "Sequence") {
     decoders.push_back(read(node, type));
@@ -442,9 +459,12 @@ std::vector<std::unique_ptr<Decoder>> decoders_from_json(const json::Node& node)
   return decoders;
 }
 
-std::unique_ptr<Decoder> blank_joining_decoder() { return make<BlankJoiningRun>(None{}); }
+std::unique_ptr<Decoder> blank_joining_decoder() {
+  return make<BlankJoiningRun>(None{});
+}
 
-DecoderChain::DecoderChain(const std::vector<std::unique_ptr<Decoder>>& decoders, std::string& out) {
+DecoderChain::DecoderChain(const std::vector<std::unique_ptr<Decoder>>& decoders,
+                           std::string& out) {
   runs_.push_back(std::make_unique<Collector>(out));
   for (auto decoder = decoders.rbegin(); decoder != decoders.rend(); ++decoder) {
     runs_.push_back((*decoder)->start(*runs_.back()));
@@ -452,6 +472,8 @@ DecoderChain::DecoderChain(const std::vector<std::unique_ptr<Decoder>>& decoders
   first_ = runs_.back().get();
 }
 
-void DecoderChain::finish() { first_->finish(); }
+void DecoderChain::finish() {
+  first_->finish();
+}
 
 }  // namespace mxgpt::tokenizer

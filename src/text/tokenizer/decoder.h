@@ -1,5 +1,5 @@
-// Decoders turn the spellings of tokens back into text. A chain of them works on a stream, so that decoding all
-// ids at once and decoding them one by one are the same thing.
+// Decoders turn the spellings of tokens back into text. A chain of them works on a stream, so that
+// decoding all ids at once and decoding them one by one are the same thing.
 #pragma once
 
 #include <memory>
@@ -11,8 +11,8 @@
 
 namespace mxgpt::tokenizer {
 
-/// One run of a decoder over a stream of tokens. A token comes in one or more chunks, the last of which is
-/// marked; chunks are valid UTF-8.
+/// One run of a decoder over a stream of tokens. A token comes in one or more chunks, the last of
+/// which is marked; chunks are valid UTF-8.
 class DecoderRun {
  public:
   virtual ~DecoderRun() = default;

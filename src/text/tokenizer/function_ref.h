@@ -6,8 +6,8 @@
 
 namespace mxgpt::tokenizer {
 
-/// A view of a callable, for parameters that are called before the function returns. Costs two words and no
-/// allocation; the callable must outlive it.
+/// A view of a callable, for parameters that are called before the function returns. Costs two
+/// words and no allocation; the callable must outlive it.
 template <class Signature>
 class FunctionRef;
 
@@ -15,8 +15,8 @@ template <class R, class... Args>
 class FunctionRef<R(Args...)> {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
-  FunctionRef(F&& f)  // NOLINT: implicit, so that a lambda can be passed as an argument
+  requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
+      FunctionRef(F&& f)  // NOLINT: implicit, so that a lambda can be passed as an argument
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);

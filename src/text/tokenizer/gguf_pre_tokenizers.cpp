@@ -1,5 +1,5 @@
-// The names are those that llama.cpp's converter gives to pre-tokenizers (convert_hf_to_gguf_update.py); the
-// expressions are those of the models' tokenizer.json files.
+// The names are those that llama.cpp's converter gives to pre-tokenizers
+// (convert_hf_to_gguf_update.py); the expressions are those of the models' tokenizer.json files.
 #include "text/tokenizer/gguf_pre_tokenizers.h"
 
 #include <algorithm>
@@ -11,32 +11,36 @@ using Splits = std::span<const std::string_view>;
 
 #define CONTRACTION R"((?i:'s|'t|'re|'ve|'m|'ll|'d))"
 #define LINES_AND_BLANKS R"(|\s*[\r\n]+|\s+(?!\S)|\s+)"
-#define WORDS_BY_CASE(end)                                                                                   \
-  R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)" end                      \
+#define WORDS_BY_CASE(end)                                                              \
+  R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)" end \
   R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)" end
 #define GPT2 R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"
-#define DEEPSEEK_WORDS                                                                                       \
-  R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"                  \
+#define DEEPSEEK_WORDS                                                                      \
+  R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)" \
   R"(| ?[\p{P}\p{S}]+[\r\n]*)" LINES_AND_BLANKS
 
 constexpr std::string_view kGpt2[] = {GPT2};
-constexpr std::string_view kDefault[] = {R"([\p{P}\$\+<=>\^~\|]+)", GPT2, R"(\p{N}+)", "[0-9][0-9][0-9]"};
+constexpr std::string_view kDefault[] = {R"([\p{P}\$\+<=>\^~\|]+)", GPT2, R"(\p{N}+)",
+                                         "[0-9][0-9][0-9]"};
 constexpr std::string_view kLlama3[] = {
-    CONTRACTION R"(|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)" LINES_AND_BLANKS};
+    CONTRACTION
+    R"(|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)" LINES_AND_BLANKS};
 constexpr std::string_view kQwen2[] = {
     CONTRACTION R"(|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)" LINES_AND_BLANKS};
 constexpr std::string_view kQwen35[] = {
-    CONTRACTION R"(|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*)" LINES_AND_BLANKS};
+    CONTRACTION
+    R"(|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*)" LINES_AND_BLANKS};
 constexpr std::string_view kGpt4o[] = {
     WORDS_BY_CASE(CONTRACTION "?") R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*)" LINES_AND_BLANKS};
 constexpr std::string_view kTekken[] = {
     WORDS_BY_CASE("") R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*)" LINES_AND_BLANKS};
 constexpr std::string_view kDigitsThenGpt2[] = {R"(\p{N})", GPT2};
 constexpr std::string_view kFalcon[] = {R"([\p{P}\$\+<=>\^~\|`]+)", GPT2, "[0-9][0-9][0-9]"};
-constexpr std::string_view kDeepseekCoder[] = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
-                                               R"([\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+)", R"(\p{N})"};
-constexpr std::string_view kDeepseekV3[] = {R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
-                                            DEEPSEEK_WORDS};
+constexpr std::string_view kDeepseekCoder[] = {
+    R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
+    R"([\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+)", R"(\p{N})"};
+constexpr std::string_view kDeepseekV3[] = {
+    R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)", DEEPSEEK_WORDS};
 constexpr std::string_view kBloom[] = {R"( ?[^(\s|.,!?…。，、।۔،)]+)"};
 constexpr std::string_view kViking[] = {kBloom[0], R"(\p{N})"};
 constexpr std::string_view kBailing[] = {
@@ -45,9 +49,9 @@ constexpr std::string_view kSeedCoder[] = {
     CONTRACTION R"(|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+)" LINES_AND_BLANKS};
 constexpr std::string_view kSuperBpe[] = {R"(\p{N}+)", R"((?=(\d{3})+(?!\d)))"};
 constexpr std::string_view kKimiK2[] = {
-    R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+)"
-    CONTRACTION R"(?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)"
-    CONTRACTION R"(?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)" LINES_AND_BLANKS};
+    R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+)" CONTRACTION
+    R"(?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)" CONTRACTION
+    R"(?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)" LINES_AND_BLANKS};
 
 #undef CONTRACTION
 #undef LINES_AND_BLANKS
@@ -134,9 +138,11 @@ const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name) {
   return found == std::end(kEntries) ? nullptr : &found->pre_tokenizer;
 }
 
-std::string_view gguf_pre_tokenizer_name(std::span<const std::string_view> splits, bool ignore_merges) {
+std::string_view gguf_pre_tokenizer_name(std::span<const std::string_view> splits,
+                                         bool ignore_merges) {
   for (const auto& [name, known] : kEntries) {
-    if (known.ignore_merges == ignore_merges && std::equal(known.splits.begin(), known.splits.end(), splits.begin(), splits.end())) {
+    if (known.ignore_merges == ignore_merges &&
+        std::equal(known.splits.begin(), known.splits.end(), splits.begin(), splits.end())) {
       return name;
     }
   }

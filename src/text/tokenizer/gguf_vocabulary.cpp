@@ -24,10 +24,12 @@ constexpr std::string_view kBlank = "\xE2\x96\x81";  // U+2581, sentencepiece's 
 /// Every cut of a longer token would be looked up; no sentencepiece model has one.
 constexpr size_t kMaxMergedBytes = 512;
 
-/// Builds the parts of a Pipeline. The stages that tokenizer.json has too are described as it describes them.
+/// Builds the parts of a Pipeline. The stages that tokenizer.json has too are described as it
+/// describes them.
 class Builder {
  public:
-  Builder(const GgufVocabulary& vocabulary, const std::string& where) : given_(vocabulary), where_(where) {
+  Builder(const GgufVocabulary& vocabulary, const std::string& where)
+      : given_(vocabulary), where_(where) {
     repaired_.reserve(given_.tokens.size());
     for (const std::string_view token : given_.tokens) {
       std::string valid;
@@ -37,11 +39,16 @@ class Builder {
   }
 
   Pipeline build() {
-    if (given_.model == "gpt2") gpt2();
-    else if (given_.model == "llama") llama();
-    else if (given_.model == "bert") bert();
-    else if (given_.model == "t5") t5();
-    else fail("model", fmt::format("is '{}', none of gpt2, llama, bert, t5", printable(given_.model)));
+    if (given_.model == "gpt2")
+      gpt2();
+    else if (given_.model == "llama")
+      llama();
+    else if (given_.model == "bert")
+      bert();
+    else if (given_.model == "t5")
+      t5();
+    else
+      fail("model", fmt::format("is '{}', none of gpt2, llama, bert, t5", printable(given_.model)));
     add_tokens();
     return std::move(pipeline_);
   }
@@ -71,11 +78,14 @@ class Builder {
 
   /// Token id with its spelling.
   Vocabulary vocabulary() const {
-    if (repaired_.size() > kMaxTokenId) fail("tokens", fmt::format("has more than {} tokens", kMaxTokenId));
-    const size_t bytes = std::accumulate(repaired_.begin(), repaired_.end(), size_t{0},
-                                         [](size_t sum, const std::string& token) { return sum + token.size(); });
+    if (repaired_.size() > kMaxTokenId)
+      fail("tokens", fmt::format("has more than {} tokens", kMaxTokenId));
+    const size_t bytes =
+        std::accumulate(repaired_.begin(), repaired_.end(), size_t{0},
+                        [](size_t sum, const std::string& token) { return sum + token.size(); });
     Vocabulary all(repaired_.size(), bytes);
-    for (size_t id = 0; id < repaired_.size(); ++id) all.add(repaired_[id], static_cast<TokenId>(id));
+    for (size_t id = 0; id < repaired_.size(); ++id)
+      all.add(repaired_[id], static_cast<TokenId>(id));
     return all;
   }
 
@@ -89,7 +99,9 @@ class Builder {
 
   void frame(std::optional<TokenId> before, std::optional<TokenId> after) {
     if (!before && !after) return;
-    const auto list = [](std::optional<TokenId> id) { return id ? std::vector{*id} : std::vector<TokenId>{}; };
+    const auto list = [](std::optional<TokenId> id) {
+      return id ? std::vector{*id} : std::vector<TokenId>{};
+    };
     pipeline_.post_processors.emplace_back(list(before), list(after));
   }
   void frame_by_flags(bool add_bos, bool add_eos) {
@@ -98,11 +110,15 @@ class Builder {
   }
 
   void gpt2() {
-    const GgufPreTokenizer* pre = find_gguf_pre_tokenizer(given_.pre.empty() ? "default" : given_.pre);
-    if (!pre) fail("pre", fmt::format("names the unknown pre-tokenizer '{}'", printable(given_.pre)));
+    const GgufPreTokenizer* pre =
+        find_gguf_pre_tokenizer(given_.pre.empty() ? "default" : given_.pre);
+    if (!pre)
+      fail("pre", fmt::format("names the unknown pre-tokenizer '{}'", printable(given_.pre)));
     json::array stages;
     for (const std::string_view split : pre->splits) {
-      stages.push_back(component("Split", {{"pattern", json::object{{"Regex", split}}}, {"behavior", "Isolated"}, {"invert", false}}));
+      stages.push_back(component("Split", {{"pattern", json::object{{"Regex", split}}},
+                                           {"behavior", "Isolated"},
+                                           {"invert", false}}));
     }
     const json::value all = component("Sequence", {{"pretokenizers", std::move(stages)}});
     pipeline_.pre_tokenizer = PreTokenizer::from_json({all, where_});
@@ -118,7 +134,8 @@ class Builder {
       const TokenId l = tokens.find(left), r = tokens.find(right);
       const TokenId merged = tokens.find(std::string(left).append(right));
       if (left.empty() || right.empty() || l == kNoToken || r == kNoToken || merged == kNoToken) {
-        fail("merges", fmt::format("entry {} ('{}') is not two tokens that make a third", rank, printable(merge)));
+        fail("merges", fmt::format("entry {} ('{}') is not two tokens that make a third", rank,
+                                   printable(merge)));
       }
       merges.add(l, r, {rank++, merged});
     }
@@ -128,20 +145,24 @@ class Builder {
     frame_by_flags(pre->add_bos, false);
   }
 
-  /// BPE of sentencepiece: two neighbours merge if that gives a token, the ones with the best score first.
+  /// BPE of sentencepiece: two neighbours merge if that gives a token, the ones with the best score
+  /// first.
   void llama() {
     const bool prefix = given_.add_space_prefix.value_or(true);
-    json::array rewriting, spelling_back = {replace(kBlank, " "), component("ByteFallback"), component("Fuse")};
+    json::array rewriting,
+        spelling_back = {replace(kBlank, " "), component("ByteFallback"), component("Fuse")};
     if (prefix) rewriting.push_back(component("Prepend", {{"prepend", kBlank}}));
     rewriting.push_back(replace(" ", kBlank));
-    if (prefix) spelling_back.push_back(component("Strip", {{"content", " "}, {"start", 1}, {"stop", 0}}));
+    if (prefix)
+      spelling_back.push_back(component("Strip", {{"content", " "}, {"start", 1}, {"stop", 0}}));
     set_normalizer(std::move(rewriting));
     set_decoder(std::move(spelling_back));
 
     Vocabulary tokens = vocabulary();
     MergeTable merges = merges_by_score(tokens);
-    pipeline_.model = std::make_unique<Bpe>(std::move(tokens), std::move(merges),
-                                            Bpe::Options{.unknown = unknown_token(), .byte_fallback = true});
+    pipeline_.model =
+        std::make_unique<Bpe>(std::move(tokens), std::move(merges),
+                              Bpe::Options{.unknown = unknown_token(), .byte_fallback = true});
     frame_by_flags(true, false);
   }
 
@@ -159,11 +180,14 @@ class Builder {
       const std::string_view token = repaired_[id];
       if (!is_ordinary(id) || token.size() > kMaxMergedBytes) continue;
       const auto rank = static_cast<uint32_t>(
-          std::lower_bound(scores.begin(), scores.end(), given_.scores[id], std::greater<>()) - scores.begin());
+          std::lower_bound(scores.begin(), scores.end(), given_.scores[id], std::greater<>()) -
+          scores.begin());
       for (size_t cut = 1; cut < token.size(); ++cut) {
         if ((token[cut] & 0xC0) == 0x80) continue;
-        const TokenId left = tokens.find(token.substr(0, cut)), right = tokens.find(token.substr(cut));
-        if (left == kNoToken || right == kNoToken || !is_ordinary(left) || !is_ordinary(right)) continue;
+        const TokenId left = tokens.find(token.substr(0, cut)),
+                      right = tokens.find(token.substr(cut));
+        if (left == kNoToken || right == kNoToken || !is_ordinary(left) || !is_ordinary(right))
+          continue;
         found.push_back({left, right, {rank, static_cast<TokenId>(id)}});
       }
     }
@@ -173,16 +197,22 @@ class Builder {
   }
 
   void require_scores() const {
-    if (given_.scores.size() != given_.tokens.size()) fail("scores", "should have a score for each token");
+    if (given_.scores.size() != given_.tokens.size())
+      fail("scores", "should have a score for each token");
   }
 
   /// Whether text can spell the token.
-  bool is_ordinary(size_t id) const { return given_.type(id) == Type::kNormal || given_.type(id) == Type::kUserDefined; }
+  bool is_ordinary(size_t id) const {
+    return given_.type(id) == Type::kNormal || given_.type(id) == Type::kUserDefined;
+  }
 
-  /// WordPiece, but the file marks the tokens that start words, with U+2581, instead of those that continue them.
+  /// WordPiece, but the file marks the tokens that start words, with U+2581, instead of those that
+  /// continue them.
   void bert() {
-    const json::value normalizer = component(
-        "BertNormalizer", {{"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", true}, {"lowercase", true}});
+    const json::value normalizer = component("BertNormalizer", {{"clean_text", true},
+                                                                {"handle_chinese_chars", true},
+                                                                {"strip_accents", true},
+                                                                {"lowercase", true}});
     const json::value pre_tokenizer = component("BertPreTokenizer");
     pipeline_.normalizer = Normalizer::from_json({normalizer, where_});
     pipeline_.pre_tokenizer = PreTokenizer::from_json({pre_tokenizer, where_});
@@ -190,11 +220,14 @@ class Builder {
     for (size_t id = 0; id < repaired_.size(); ++id) {
       std::string& token = repaired_[id];
       const bool bracketed = token.starts_with('[') && token.ends_with(']');
-      if (token.starts_with(kBlank)) token.erase(0, kBlank.size());
-      else if (is_ordinary(id) && !bracketed) token = std::string("##").append(token);
+      if (token.starts_with(kBlank))
+        token.erase(0, kBlank.size());
+      else if (is_ordinary(id) && !bracketed)
+        token = std::string("##").append(token);
     }
     pipeline_.model = std::make_unique<WordPiece>(
-        vocabulary(), WordPiece::Options{.unknown = unknown_token().value_or("[UNK]"), .continuing_prefix = "##"});
+        vocabulary(), WordPiece::Options{.unknown = unknown_token().value_or("[UNK]"),
+                                         .continuing_prefix = "##"});
     frame(given_.bos, given_.separator ? given_.separator : given_.eos);
   }
 
@@ -202,10 +235,15 @@ class Builder {
   void t5() {
     require_scores();
     std::optional<Charsmap> map;
-    if (!given_.charsmap.empty()) map = Charsmap::from_bytes(given_.charsmap, where_ + ": tokenizer.ggml.precompiled_charsmap");
-    pipeline_.normalizer = sentencepiece_normalizer(std::move(map), given_.remove_extra_whitespaces);
-    const json::value pre_tokenizer = component(
-        "Metaspace", {{"replacement", kBlank}, {"prepend_scheme", given_.add_space_prefix.value_or(true) ? "always" : "never"}, {"split", false}});
+    if (!given_.charsmap.empty())
+      map = Charsmap::from_bytes(given_.charsmap, where_ + ": tokenizer.ggml.precompiled_charsmap");
+    pipeline_.normalizer =
+        sentencepiece_normalizer(std::move(map), given_.remove_extra_whitespaces);
+    const json::value pre_tokenizer =
+        component("Metaspace",
+                  {{"replacement", kBlank},
+                   {"prepend_scheme", given_.add_space_prefix.value_or(true) ? "always" : "never"},
+                   {"split", false}});
     pipeline_.pre_tokenizer = PreTokenizer::from_json({pre_tokenizer, where_});
     set_decoder({replace(kBlank, " "), component("ByteFallback"), component("Fuse"),
                  component("Strip", {{"content", " "}, {"start", 1}, {"stop", 0}})});
@@ -214,11 +252,14 @@ class Builder {
     // What text cannot spell must not be found in it.
     std::vector<bool> spelled(scores.size());
     for (size_t id = 0; id < scores.size(); ++id) spelled[id] = is_ordinary(id);
-    const bool has_bytes = std::any_of(given_.types.begin(), given_.types.end(), [](int32_t type) { return type == Type::kByte; });
+    const bool has_bytes = std::any_of(given_.types.begin(), given_.types.end(),
+                                       [](int32_t type) { return type == Type::kByte; });
     const auto unknown = unknown_token();
     Vocabulary tokens = vocabulary();
-    const std::optional<TokenId> unknown_id = unknown ? std::optional(tokens.find(*unknown)) : std::nullopt;
-    pipeline_.model = std::make_unique<Unigram>(std::move(tokens), std::move(scores), spelled, unknown_id, has_bytes);
+    const std::optional<TokenId> unknown_id =
+        unknown ? std::optional(tokens.find(*unknown)) : std::nullopt;
+    pipeline_.model = std::make_unique<Unigram>(std::move(tokens), std::move(scores), spelled,
+                                                unknown_id, has_bytes);
     frame_by_flags(false, true);
   }
 
@@ -230,7 +271,8 @@ class Builder {
       added.push_back({.content = repaired_[id], .special = control, .normalized = false});
     }
     const Vocabulary& tokens = pipeline_.model->vocabulary();
-    pipeline_.added = std::make_unique<AddedTokens>(std::move(added), tokens, tokens.end_id(), nullptr);
+    pipeline_.added =
+        std::make_unique<AddedTokens>(std::move(added), tokens, tokens.end_id(), nullptr);
   }
 
   const GgufVocabulary& given_;
@@ -267,12 +309,14 @@ GgufVocabulary GgufVocabulary::read(const GgufFile& file) {
   }
   if (metadata.contains(key("merges"))) v.merges = list("merges");
   if (const GgufValue* map = metadata.find(key("precompiled_charsmap"))) {
-    if (!map->is_array || type_bytes(map->type) != 1) metadata.fail(key("precompiled_charsmap"), "should be an array of bytes");
+    if (!map->is_array || type_bytes(map->type) != 1)
+      metadata.fail(key("precompiled_charsmap"), "should be an array of bytes");
     v.charsmap = {reinterpret_cast<const char*>(map->bytes.data()), map->bytes.size()};
   }
   const auto id = [&](std::string_view name) -> std::optional<TokenId> {
     if (!metadata.contains(key(name))) return std::nullopt;
-    return static_cast<TokenId>(metadata.integer(key(name), 0, static_cast<int64_t>(v.tokens.size()) - 1));
+    return static_cast<TokenId>(
+        metadata.integer(key(name), 0, static_cast<int64_t>(v.tokens.size()) - 1));
   };
   v.bos = id("bos_token_id");
   v.eos = id("eos_token_id");

@@ -24,9 +24,7 @@ class MergeTable {
   void add(TokenId left, TokenId right, Merge merge);
 
   /// Rank kNone if the two do not merge.
-  Merge find(TokenId left, TokenId right) const {
-    return slots_[slot_of(key(left, right))].merge;
-  }
+  Merge find(TokenId left, TokenId right) const { return slots_[slot_of(key(left, right))].merge; }
 
  private:
   struct Slot {

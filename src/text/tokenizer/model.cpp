@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/printable.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/unigram.h"
 #include "text/tokenizer/word_level.h"
@@ -10,7 +11,8 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-/// Files written before the field existed are told apart by what they hold, as the `tokenizers` package does.
+/// Files written before the field existed are told apart by what they hold, as the `tokenizers`
+/// package does.
 std::string_view type_of(const json::Node& node) {
   if (const auto type = node.find("type")) return type->string();
   if (node.find("merges")) return "BPE";
@@ -26,7 +28,8 @@ std::unique_ptr<Model> Model::from_json(const json::Node& node, bool byte_level)
   if (type == "Unigram") return Unigram::from_json(node);
   if (type == "WordPiece") return WordPiece::from_json(node);
   if (type == "WordLevel") return WordLevel::from_json(node);
-  node.fail(fmt::format("the type '{}' is none of BPE, Unigram, WordPiece, WordLevel", type));
+  node.fail(
+      fmt::format("the type '{}' is none of BPE, Unigram, WordPiece, WordLevel", printable(type)));
 }
 
 bool Model::folds_bytes(const json::Node& node) {
@@ -43,7 +46,8 @@ Vocabulary read_vocabulary(const json::Node& node) {
     const int64_t* id = entry.value().if_int64();
     if (!id || *id < 0 || *id > kMaxTokenId) {
       node.fail(fmt::format("the id of '{}' should be an integer from 0 to {} but is {}",
-                            std::string_view(entry.key()), kMaxTokenId, json::serialize(entry.value())));
+                            printable(entry.key()), kMaxTokenId,
+                            printable(json::serialize(entry.value()))));
     }
     vocabulary.add(entry.key(), static_cast<TokenId>(*id));
   }

@@ -23,13 +23,16 @@ class Model {
   /// "BPE", "Unigram", "WordPiece" or "WordLevel".
   virtual std::string_view kind() const = 0;
   virtual std::unique_ptr<Scratch> make_scratch() const { return std::make_unique<Scratch>(); }
-  /// Appends the ids of `piece`, which is valid UTF-8 and not empty. `scratch` comes from make_scratch.
-  virtual void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const = 0;
+  /// Appends the ids of `piece`, which is valid UTF-8 and not empty. `scratch` comes from
+  /// make_scratch.
+  virtual void encode(std::string_view piece, Scratch& scratch,
+                      std::vector<TokenId>& out) const = 0;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
-  /// Reads the `model` of a tokenizer.json. With `byte_level`, pieces come as the bytes of the text rather than
-  /// in the printable alphabet that a ByteLevel pre-tokenizer would write; only for models that `folds_bytes`.
+  /// Reads the `model` of a tokenizer.json. With `byte_level`, pieces come as the bytes of the text
+  /// rather than in the printable alphabet that a ByteLevel pre-tokenizer would write; only for
+  /// models that `folds_bytes`.
   static std::unique_ptr<Model> from_json(const json::Node& node, bool byte_level);
   static bool folds_bytes(const json::Node& node);
 

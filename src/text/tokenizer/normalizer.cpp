@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/tokenizer/pattern.h"
 #include "text/tokenizer/unicode_normalizer.h"
@@ -20,12 +21,15 @@ namespace {
 constexpr size_t kMaxNormalizers = 64;
 constexpr size_t kMaxInserted = 4096;
 
-/// Normalizers may grow the text, and a chain of them the more. No file must exhaust memory with it.
+/// Normalizers may grow the text, and a chain of them the more. No file must exhaust memory with
+/// it.
 constexpr size_t kMaxBytes = size_t{1} << 30, kMaxGrowth = 1 << 10;
 
 void check_growth(size_t from, size_t to) {
   const size_t limit = std::min(kMaxBytes, (from + 1024) * kMaxGrowth);
-  if (to > limit) throw Error("tokenizer", fmt::format("its normalizers grow the text to more than {} bytes", limit));
+  if (to > limit)
+    throw Error("tokenizer",
+                fmt::format("its normalizers grow the text to more than {} bytes", limit));
 }
 
 std::string inserted(const json::Node& node) {
@@ -49,7 +53,9 @@ void for_each_character(NormalizedText& text, Rewrite&& rewrite) {
 class UnicodeForm final : public Normalizer {
  public:
   explicit UnicodeForm(NormalForm form) : form_(form) {}
-  void normalize(NormalizedText& text) const override { text.text = to_normal_form(text.text, form_); }
+  void normalize(NormalizedText& text) const override {
+    text.text = to_normal_form(text.text, form_);
+  }
 
  private:
   NormalForm form_;
@@ -66,7 +72,9 @@ class Characters final : public Normalizer {
   Rewrite rewrite_;
 };
 
-void lowercase(char32_t c, std::string& out) { append_lowercase(out, c); }
+void lowercase(char32_t c, std::string& out) {
+  append_lowercase(out, c);
+}
 
 void strip_accent(char32_t c, std::string& out) {
   if (!is_mark(c)) unicode::append(out, c);
@@ -74,12 +82,12 @@ void strip_accent(char32_t c, std::string& out) {
 
 /// The clean-up of Google's neural machine translation.
 void nmt(char32_t c, std::string& out) {
-  const bool control = (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
-                       c == 0x8F || c == 0x9F;
+  const bool control = (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) ||
+                       c == 0x7F || c == 0x8F || c == 0x9F;
   if (control) return;
   const bool blank = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
-                     (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF ||
-                     c == 0xFFFD;
+                     (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                     c == 0xFEFF || c == 0xFFFD;
   unicode::append(out, blank ? ' ' : c);
 }
 
@@ -90,7 +98,8 @@ class Strip final : public Normalizer {
   void normalize(NormalizedText& text) const override {
     std::string& s = text.text;
     size_t begin = 0, end = s.size();
-    for (size_t i = 0; left_ && i < s.size() && unicode::is_whitespace(unicode::next(s, i));) begin = i;
+    for (size_t i = 0; left_ && i < s.size() && unicode::is_whitespace(unicode::next(s, i));)
+      begin = i;
     while (right_ && end > begin) {
       size_t last = end - 1;
       while ((s[last] & 0xC0) == 0x80) --last;
@@ -108,7 +117,8 @@ class Strip final : public Normalizer {
 
 class Affix final : public Normalizer {
  public:
-  Affix(std::string before, std::string after) : before_(std::move(before)), after_(std::move(after)) {}
+  Affix(std::string before, std::string after)
+      : before_(std::move(before)), after_(std::move(after)) {}
   void normalize(NormalizedText& text) const override {
     if (!text.text.empty()) text.text = before_ + text.text + after_;
   }
@@ -119,7 +129,8 @@ class Affix final : public Normalizer {
 
 class Replace final : public Normalizer {
  public:
-  Replace(Pattern pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  Replace(Pattern pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
 
   void normalize(NormalizedText& text) const override {
     const std::string& s = text.text;
@@ -156,7 +167,9 @@ class ByteLevel final : public Normalizer {
 class Precompiled final : public Normalizer {
  public:
   explicit Precompiled(Charsmap map) : map_(std::move(map)) {}
-  void normalize(NormalizedText& text) const override { text.text = map_.normalize_by_graphemes(text.text); }
+  void normalize(NormalizedText& text) const override {
+    text.text = map_.normalize_by_graphemes(text.text);
+  }
 
  private:
   Charsmap map_;
@@ -218,8 +231,9 @@ class Bert final : public Normalizer {
  private:
   /// The blocks that BERT's tokenization.py lists: ideographs, but neither kana nor hangul.
   static bool is_chinese(char32_t c) {
-    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
-           (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+           (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+           (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
            (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
   }
 
@@ -243,7 +257,8 @@ class Sequence final : public Normalizer {
 };
 
 std::unique_ptr<Normalizer> read(const json::Node& node, size_t& count) {
-  if (++count > kMaxNormalizers) node.fail(fmt::format("more than {} normalizers follow each other", kMaxNormalizers));
+  if (++count > kMaxNormalizers)
+    node.fail(fmt::format("more than {} normalizers follow each other", kMaxNormalizers));
   const std::string_view type = node["type"].string();
   if (type == "Sequence") {
     const json::Node list = node["normalizers"];
@@ -264,7 +279,8 @@ std::unique_ptr<Normalizer> read(const json::Node& node, size_t& count) {
   if (type == "Prepend") return std::make_unique<Affix>(inserted(node["prepend"]), "");
   if (type == "Append") return std::make_unique<Affix>("", inserted(node["append"]));
   if (type == "Replace") {
-    return std::make_unique<Replace>(Pattern::from_json(node["pattern"]), inserted(node["content"]));
+    return std::make_unique<Replace>(Pattern::from_json(node["pattern"]),
+                                     inserted(node["content"]));
   }
   if (type == "ByteLevel") return std::make_unique<ByteLevel>();
   if (type == "BertNormalizer") return std::make_unique<Bert>(node);
@@ -272,7 +288,7 @@ std::unique_ptr<Normalizer> read(const json::Node& node, size_t& count) {
     const json::Node map = node["precompiled_charsmap"];
     return std::make_unique<Precompiled>(Charsmap::from_base64(map.string(), map.path()));
   }
-  node["type"].fail(fmt::format("the normalizer '{}' is not supported", type));
+  node["type"].fail(fmt::format("the normalizer '{}' is not supported", printable(type)));
 }
 
 }  // namespace
@@ -282,7 +298,8 @@ std::unique_ptr<Normalizer> Normalizer::from_json(const json::Node& node) {
   return read(node, count);
 }
 
-std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map, bool remove_extra_blanks) {
+std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map,
+                                                     bool remove_extra_blanks) {
   return std::make_unique<Sentencepiece>(std::move(map), remove_extra_blanks);
 }
 

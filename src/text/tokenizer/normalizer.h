@@ -12,7 +12,8 @@ namespace mxgpt::tokenizer {
 
 struct NormalizedText {
   std::string text;  ///< valid UTF-8
-  bool at_start;     ///< its first character comes from the first one of the text given to the tokenizer
+  bool at_start;     ///< its first character comes from the first one of the text given to the
+                     ///< tokenizer
 };
 
 /// Immutable; safe to share between threads.
@@ -25,8 +26,9 @@ class Normalizer {
   static std::unique_ptr<Normalizer> from_json(const json::Node& node);
 };
 
-/// What sentencepiece does before it looks for tokens: at each place the longest match of the map is replaced; with
-/// `remove_extra_blanks` runs of blanks become one and those at the ends none.
-std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map, bool remove_extra_blanks);
+/// What sentencepiece does before it looks for tokens: at each place the longest match of the map
+/// is replaced; with `remove_extra_blanks` runs of blanks become one and those at the ends none.
+std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map,
+                                                     bool remove_extra_blanks);
 
 }  // namespace mxgpt::tokenizer

@@ -1,8 +1,8 @@
 // Oniguruma's Ruby syntax written for PCRE2. What the two read alike is copied; what differs:
-//   (?m) lets the dot match newlines; an option group without a colon encloses the alternatives behind it;
-//   x{n}? is an optional x{n}, x{n,m}+ a repeated x{n,m}, x** allowed, {,n} means {0,n};
-//   \h is a hexadecimal digit, \v a vertical tab, \O any character, \w and \s are Unicode's definitions;
-//   sets nest, intersect with && and know the POSIX names by their Unicode meaning.
+//   (?m) lets the dot match newlines; an option group without a colon encloses the alternatives
+//   behind it; x{n}? is an optional x{n}, x{n,m}+ a repeated x{n,m}, x** allowed, {,n} means {0,n};
+//   \h is a hexadecimal digit, \v a vertical tab, \O any character, \w and \s are Unicode's
+//   definitions; sets nest, intersect with && and know the POSIX names by their Unicode meaning.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
 #include <pcre2.h>
@@ -12,15 +12,19 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "text/tokenizer/regex.h"
 #include "text/unicode.h"
 
 namespace mxgpt::tokenizer {
 namespace {
 
-// Items of sets. Alphabetic and Lowercase by Unicode 16: these characters are younger members. Outside of brackets
-// the superscripts and fractions of Latin-1 count as word characters, inside they do not.
-#define ALPHABETIC "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}\\x{1DD3}-\\x{1DE6}\\x{11080}\\x{11081}"
+// Items of sets. Alphabetic and Lowercase by Unicode 16: these characters are younger members.
+// Outside of brackets the superscripts and fractions of Latin-1 count as word characters, inside
+// they do not.
+#define ALPHABETIC                                                                            \
+  "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}\\x{1DD3}-\\x{1DE6}\\x{11080}\\x{" \
+  "11081}"
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 constexpr std::string_view kAlphabetic = ALPHABETIC;
 constexpr std::string_view kAlphanumeric = ALPHABETIC "\\p{Nd}";
@@ -38,24 +42,60 @@ struct Name {
   std::string_view name, items;
 };
 
-/// Property and POSIX names that PCRE2 does not know or reads differently, as the items of a set. Compared
-/// without case, blanks, '-' and '_'.
+/// Property and POSIX names that PCRE2 does not know or reads differently, as the items of a set.
+/// Compared without case, blanks, '-' and '_'.
 constexpr Name kNames[] = {
-    {"letter", "\\p{L}"}, {"uppercaseletter", "\\p{Lu}"}, {"lowercaseletter", "\\p{Ll}"},
-    {"titlecaseletter", "\\p{Lt}"}, {"modifierletter", "\\p{Lm}"}, {"otherletter", "\\p{Lo}"},
-    {"mark", "\\p{M}"}, {"combiningmark", "\\p{M}"}, {"nonspacingmark", "\\p{Mn}"},
-    {"spacingmark", "\\p{Mc}"}, {"enclosingmark", "\\p{Me}"}, {"number", "\\p{N}"},
-    {"decimalnumber", "\\p{Nd}"}, {"letternumber", "\\p{Nl}"}, {"othernumber", "\\p{No}"},
-    {"punctuation", "\\p{P}"}, {"connectorpunctuation", "\\p{Pc}"}, {"dashpunctuation", "\\p{Pd}"},
-    {"openpunctuation", "\\p{Ps}"}, {"closepunctuation", "\\p{Pe}"}, {"initialpunctuation", "\\p{Pi}"},
-    {"finalpunctuation", "\\p{Pf}"}, {"otherpunctuation", "\\p{Po}"}, {"symbol", "\\p{S}"},
-    {"mathsymbol", "\\p{Sm}"}, {"currencysymbol", "\\p{Sc}"}, {"modifiersymbol", "\\p{Sk}"},
-    {"othersymbol", "\\p{So}"}, {"separator", "\\p{Z}"}, {"spaceseparator", "\\p{Zs}"},
-    {"lineseparator", "\\p{Zl}"}, {"paragraphseparator", "\\p{Zp}"}, {"other", "\\p{C}"},
-    {"control", "\\p{Cc}"}, {"format", "\\p{Cf}"}, {"unassigned", "\\p{Cn}"}, {"privateuse", "\\p{Co}"},
-    {"alpha", kAlphabetic}, {"alphabetic", kAlphabetic}, {"upper", "\\p{Uppercase}"}, {"lower", kLowercase},
-    {"lowercase", kLowercase}, {"digit", "\\p{Nd}"}, {"alnum", kAlphanumeric}, {"punct", "\\p{P}"}, {"cntrl", "\\p{Cc}"},
-    {"xdigit", kHex}, {"blank", "\\p{Zs}\\t"}, {"space", kSpace}, {"whitespace", kSpace}, {"word", kWordInSet},
+    {"letter", "\\p{L}"},
+    {"uppercaseletter", "\\p{Lu}"},
+    {"lowercaseletter", "\\p{Ll}"},
+    {"titlecaseletter", "\\p{Lt}"},
+    {"modifierletter", "\\p{Lm}"},
+    {"otherletter", "\\p{Lo}"},
+    {"mark", "\\p{M}"},
+    {"combiningmark", "\\p{M}"},
+    {"nonspacingmark", "\\p{Mn}"},
+    {"spacingmark", "\\p{Mc}"},
+    {"enclosingmark", "\\p{Me}"},
+    {"number", "\\p{N}"},
+    {"decimalnumber", "\\p{Nd}"},
+    {"letternumber", "\\p{Nl}"},
+    {"othernumber", "\\p{No}"},
+    {"punctuation", "\\p{P}"},
+    {"connectorpunctuation", "\\p{Pc}"},
+    {"dashpunctuation", "\\p{Pd}"},
+    {"openpunctuation", "\\p{Ps}"},
+    {"closepunctuation", "\\p{Pe}"},
+    {"initialpunctuation", "\\p{Pi}"},
+    {"finalpunctuation", "\\p{Pf}"},
+    {"otherpunctuation", "\\p{Po}"},
+    {"symbol", "\\p{S}"},
+    {"mathsymbol", "\\p{Sm}"},
+    {"currencysymbol", "\\p{Sc}"},
+    {"modifiersymbol", "\\p{Sk}"},
+    {"othersymbol", "\\p{So}"},
+    {"separator", "\\p{Z}"},
+    {"spaceseparator", "\\p{Zs}"},
+    {"lineseparator", "\\p{Zl}"},
+    {"paragraphseparator", "\\p{Zp}"},
+    {"other", "\\p{C}"},
+    {"control", "\\p{Cc}"},
+    {"format", "\\p{Cf}"},
+    {"unassigned", "\\p{Cn}"},
+    {"privateuse", "\\p{Co}"},
+    {"alpha", kAlphabetic},
+    {"alphabetic", kAlphabetic},
+    {"upper", "\\p{Uppercase}"},
+    {"lower", kLowercase},
+    {"lowercase", kLowercase},
+    {"digit", "\\p{Nd}"},
+    {"alnum", kAlphanumeric},
+    {"punct", "\\p{P}"},
+    {"cntrl", "\\p{Cc}"},
+    {"xdigit", kHex},
+    {"blank", "\\p{Zs}\\t"},
+    {"space", kSpace},
+    {"whitespace", kSpace},
+    {"word", kWordInSet},
 };
 
 std::optional<std::string_view> items_of(std::string_view name) {
@@ -73,8 +113,8 @@ std::optional<std::string_view> items_of(std::string_view name) {
 bool is_pcre2(const std::string& pattern) {
   int error = 0;
   PCRE2_SIZE at = 0;
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP,
-                                   &error, &at, nullptr);
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                   PCRE2_UTF | PCRE2_UCP, &error, &at, nullptr);
   pcre2_code_free(code);
   return code != nullptr;
 }
@@ -108,12 +148,13 @@ class Translator {
 
  private:
   struct Group {
-    size_t start;         ///< in out_
-    size_t options = 0;   ///< option groups to close with it
+    size_t start;        ///< in out_
+    size_t options = 0;  ///< option groups to close with it
   };
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error(where_, fmt::format("is a regular expression that cannot be used: {} in '{}'", what, in_));
+    throw Error(where_, fmt::format("is a regular expression that cannot be used: {} in '{}'",
+                                    printable(what), printable(in_)));
   }
   bool more() const { return at_ < in_.size(); }
   bool starts(std::string_view text) const { return in_.substr(at_).starts_with(text); }
@@ -216,8 +257,10 @@ class Translator {
         out_ += ')';
       }
       out_ += quantifier;
-      if (more() && in_[at_] == '?' && !exact) out_ += in_[at_++];
-      else if (more() && in_[at_] == '+' && !interval) out_ += in_[at_++];
+      if (more() && in_[at_] == '?' && !exact)
+        out_ += in_[at_++];
+      else if (more() && in_[at_] == '+' && !interval)
+        out_ += in_[at_++];
     }
   }
 
@@ -226,9 +269,12 @@ class Translator {
     std::string low, high;
     bool comma = false;
     for (; i < in_.size() && in_[i] != '}'; ++i) {
-      if (in_[i] == ',' && !comma) comma = true;
-      else if (in_[i] >= '0' && in_[i] <= '9') (comma ? high : low) += in_[i];
-      else return false;
+      if (in_[i] == ',' && !comma)
+        comma = true;
+      else if (in_[i] >= '0' && in_[i] <= '9')
+        (comma ? high : low) += in_[i];
+      else
+        return false;
     }
     if (i == in_.size() || (low.empty() && high.empty())) return false;
     exact = !comma;
@@ -246,7 +292,8 @@ class Translator {
       return;
     }
     if (c == 'b' || c == 'B') {
-      const std::string is = fmt::format("(?={0})(?<!{0})|(?!{0})(?<={0})", fmt::format("[{}]", kWord));
+      const std::string is =
+          fmt::format("(?={0})(?<!{0})|(?!{0})(?<={0})", fmt::format("[{}]", kWord));
       out_ += c == 'b' ? fmt::format("(?:{})", is) : fmt::format("(?!{})", is);
       at_ += 2;
     } else if (c == 'O') {
@@ -269,12 +316,28 @@ class Translator {
   /// \d \w \s \h \p{…} and their opposites.
   bool class_escape(Set& set, bool& negated, bool in_set) {
     switch (in_[at_ + 1]) {
-      case 'd': case 'D': set.items = "\\p{Nd}"; break;
-      case 'w': case 'W': set.items = in_set ? kWordInSet : kWord; break;
-      case 's': case 'S': set.items = kSpace; break;
-      case 'h': case 'H': set.items = kHex; break;
-      case 'p': case 'P': property(set, negated, in_set); return true;
-      default: return false;
+      case 'd':
+      case 'D':
+        set.items = "\\p{Nd}";
+        break;
+      case 'w':
+      case 'W':
+        set.items = in_set ? kWordInSet : kWord;
+        break;
+      case 's':
+      case 'S':
+        set.items = kSpace;
+        break;
+      case 'h':
+      case 'H':
+        set.items = kHex;
+        break;
+      case 'p':
+      case 'P':
+        property(set, negated, in_set);
+        return true;
+      default:
+        return false;
     }
     negated = in_[at_ + 1] < 'a';
     at_ += 2;
@@ -288,23 +351,40 @@ class Translator {
     if (!skip("{") || end == std::string_view::npos) fail("a property without braces");
     if (skip("^")) negated = !negated;
     const std::string_view name = in_.substr(at_, end - at_);
-    if (const auto items = items_of(name)) set.items = *items == kWordInSet && !in_set ? kWord : *items;
+    if (const auto items = items_of(name))
+      set.items = *items == kWordInSet && !in_set ? kWord : *items;
     // PCRE2 takes the name of a script alone for its extensions too.
-    else if (const auto script = fmt::format("\\p{{sc:{}}}", name); is_pcre2(script)) set.items = script;
-    else set.items = fmt::format("\\p{{{}}}", name);
+    else if (const auto script = fmt::format("\\p{{sc:{}}}", name); is_pcre2(script))
+      set.items = script;
+    else
+      set.items = fmt::format("\\p{{{}}}", name);
     at_ = end + 1;
   }
 
   /// \t \x41 \x{41} \u0041 and the like.
   std::optional<char32_t> character_escape() {
     switch (in_[at_ + 1]) {
-      case 't': at_ += 2; return '\t';
-      case 'n': at_ += 2; return '\n';
-      case 'v': at_ += 2; return '\v';
-      case 'f': at_ += 2; return '\f';
-      case 'r': at_ += 2; return '\r';
-      case 'a': at_ += 2; return '\a';
-      case 'e': at_ += 2; return 0x1B;
+      case 't':
+        at_ += 2;
+        return '\t';
+      case 'n':
+        at_ += 2;
+        return '\n';
+      case 'v':
+        at_ += 2;
+        return '\v';
+      case 'f':
+        at_ += 2;
+        return '\f';
+      case 'r':
+        at_ += 2;
+        return '\r';
+      case 'a':
+        at_ += 2;
+        return '\a';
+      case 'e':
+        at_ += 2;
+        return 0x1B;
       case 'x': {
         at_ += 2;
         if (!skip("{")) return hexadecimal(1, 2);
@@ -312,8 +392,11 @@ class Translator {
         if (!skip("}")) fail("an unfinished \\x{…}");
         return code;
       }
-      case 'u': at_ += 2; return hexadecimal(4, 4);
-      default: return std::nullopt;
+      case 'u':
+        at_ += 2;
+        return hexadecimal(4, 4);
+      default:
+        return std::nullopt;
     }
   }
 
@@ -322,9 +405,12 @@ class Translator {
     size_t digits = 0;
     for (; digits < most && more(); ++digits, ++at_) {
       const char c = in_[at_];
-      if (c >= '0' && c <= '9') code = code * 16 + (c - '0');
-      else if ((c | 32) >= 'a' && (c | 32) <= 'f') code = code * 16 + ((c | 32) - 'a' + 10);
-      else break;
+      if (c >= '0' && c <= '9')
+        code = code * 16 + (c - '0');
+      else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+        code = code * 16 + ((c | 32) - 'a' + 10);
+      else
+        break;
     }
     if (digits < least || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) {
       fail("a character number that is none");
@@ -336,7 +422,8 @@ class Translator {
   std::string set(int depth) {
     Set plain;
     bool negated = false;
-    return read_set(plain, negated, depth) ? plain.pattern(negated) : set_with_intersections(plain, negated, depth);
+    return read_set(plain, negated, depth) ? plain.pattern(negated)
+                                           : set_with_intersections(plain, negated, depth);
   }
 
   /// Reads up to ']' (true) or "&&" (false).
@@ -413,7 +500,8 @@ class Translator {
     const bool negated = name.starts_with('^');
     if (negated) name.remove_prefix(1);
     // Unlike \p{Punct}, the bracket holds the symbols too.
-    const auto items = name == "punct" ? std::optional<std::string_view>("\\p{P}\\p{S}") : items_of(name);
+    const auto items =
+        name == "punct" ? std::optional<std::string_view>("\\p{P}\\p{S}") : items_of(name);
     if (!items) {
       if (name != "graph" && name != "print") return false;
       set.items += fmt::format("[:{}{}:]", negated ? "^" : "", name);
@@ -425,7 +513,8 @@ class Translator {
   }
 
   static void add(Set& set, const Set& inner, bool negated) {
-    const bool one_property = inner.items.starts_with("\\p{") && inner.items.find('}') + 1 == inner.items.size();
+    const bool one_property =
+        inner.items.starts_with("\\p{") && inner.items.find('}') + 1 == inner.items.size();
     if (negated && inner.others.empty() && one_property) {
       set.items += "\\P" + inner.items.substr(2);
     } else if (negated) {

@@ -20,7 +20,8 @@ Pattern Pattern::regex(std::string_view expression, std::string where) {
 
 Pattern Pattern::from_json(const json::Node& node) {
   if (const auto text = node.find("String")) return literal(std::string(text->string()));
-  if (const auto expression = node.find("Regex")) return regex(expression->string(), expression->path());
+  if (const auto expression = node.find("Regex"))
+    return regex(expression->string(), expression->path());
   node.fail("should be {\"String\": …} or {\"Regex\": …}");
 }
 

@@ -18,7 +18,8 @@ class Pattern {
   /// {"String": "…"} or {"Regex": "…"}
   static Pattern from_json(const json::Node& node);
 
-  /// Calls `found(begin, end)` for each match, left to right, without overlap. An empty text has none.
+  /// Calls `found(begin, end)` for each match, left to right, without overlap. An empty text has
+  /// none.
   void for_each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const;
 
   /// The string, if it is one (and not empty).

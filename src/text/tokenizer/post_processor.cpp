@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/printable.h"
 #include "text/tokenizer/vocabulary.h"
 
 namespace mxgpt::tokenizer {
@@ -14,7 +15,9 @@ namespace {
 // Bounds of what a template may do to a text; real ones frame it once.
 constexpr size_t kMaxParts = 256, kMaxProcessors = 8, kMaxRepeats = 2;
 
-TokenId id_from_json(const json::Node& node) { return static_cast<TokenId>(node.integer(0, kMaxTokenId)); }
+TokenId id_from_json(const json::Node& node) {
+  return static_cast<TokenId>(node.integer(0, kMaxTokenId));
+}
 
 /// ["[CLS]", 101]
 TokenId pair_from_json(const json::Node& node) {
@@ -51,7 +54,7 @@ std::vector<PostProcessor> PostProcessor::list_from_json(const json::Node& node)
     } else if (type == "TemplateProcessing") {
       processors.push_back(template_from_json(each));
     } else {
-      each["type"].fail(fmt::format("the post-processor '{}' is not supported", type));
+      each["type"].fail(fmt::format("the post-processor '{}' is not supported", printable(type)));
     }
   }
   return processors;
@@ -60,20 +63,24 @@ std::vector<PostProcessor> PostProcessor::list_from_json(const json::Node& node)
 PostProcessor PostProcessor::template_from_json(const json::Node& node) {
   PostProcessor processor;
   const json::Node single = node["single"], special = node["special_tokens"];
-  if (single.array().size() > kMaxParts) single.fail(fmt::format("has more than {} parts", kMaxParts));
+  if (single.array().size() > kMaxParts)
+    single.fail(fmt::format("has more than {} parts", kMaxParts));
   size_t texts = 0;
   for (size_t i = 0; i < single.array().size(); ++i) {
     const json::Node part = single.at(i);
     if (const auto text = part.find("Sequence")) {
-      if ((*text)["id"].string() != "A") (*text)["id"].fail("a template for one text can hold only sequence A");
-      if (++texts > kMaxRepeats) single.fail(fmt::format("holds the text more than {} times", kMaxRepeats));
+      if ((*text)["id"].string() != "A")
+        (*text)["id"].fail("a template for one text can hold only sequence A");
+      if (++texts > kMaxRepeats)
+        single.fail(fmt::format("holds the text more than {} times", kMaxRepeats));
       processor.parts_.push_back({true, {}});
       continue;
     }
     const json::Node ids = special[part["SpecialToken"]["id"].string()]["ids"];
     if (ids.array().size() > kMaxParts) ids.fail(fmt::format("has more than {} ids", kMaxParts));
     Part token{false, {}};
-    for (size_t k = 0; k < ids.array().size(); ++k) token.special.push_back(id_from_json(ids.at(k)));
+    for (size_t k = 0; k < ids.array().size(); ++k)
+      token.special.push_back(id_from_json(ids.at(k)));
     processor.parts_.push_back(std::move(token));
   }
   return processor;
@@ -82,8 +89,10 @@ PostProcessor PostProcessor::template_from_json(const json::Node& node) {
 std::vector<TokenId> PostProcessor::apply(std::vector<TokenId> ids, bool add_special) const {
   std::vector<TokenId> out;
   for (const Part& part : parts_) {
-    if (part.is_text) out.insert(out.end(), ids.begin(), ids.end());
-    else if (add_special) out.insert(out.end(), part.special.begin(), part.special.end());
+    if (part.is_text)
+      out.insert(out.end(), ids.begin(), ids.end());
+    else if (add_special)
+      out.insert(out.end(), part.special.begin(), part.special.end());
   }
   return out;
 }

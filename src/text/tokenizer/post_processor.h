@@ -9,13 +9,15 @@
 
 namespace mxgpt::tokenizer {
 
-/// A template of one text: ids before it, between its repetitions, and behind it. (Pairs of texts are not used.)
+/// A template of one text: ids before it, between its repetitions, and behind it. (Pairs of texts
+/// are not used.)
 class PostProcessor {
  public:
   PostProcessor() = default;
   PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after);
 
-  /// Reads the `post_processor` of a tokenizer.json; a Sequence becomes several, to be applied in order.
+  /// Reads the `post_processor` of a tokenizer.json; a Sequence becomes several, to be applied in
+  /// order.
   static std::vector<PostProcessor> list_from_json(const json::Node& node);
 
   /// `ids` framed by the template; its special tokens are left out unless asked for.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/printable.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/tokenizer/pattern.h"
 #include "text/tokenizer/splitter.h"
@@ -20,7 +21,9 @@ SplitBehavior split_behavior_from_json(const json::Node& node) {
   if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
-  node.fail(fmt::format("'{}' is none of Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous", name));
+  node.fail(fmt::format(
+      "'{}' is none of Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous",
+      printable(name)));
 }
 
 namespace {
@@ -32,8 +35,8 @@ constexpr std::string_view kGpt2Words =
 /// What the Whitespace pre-tokenizer keeps.
 constexpr std::string_view kWordOrOther = "[" MXGPT_RUST_WORD "]+|[^" MXGPT_RUST_WORD "\\s]+";
 
-/// More stages than this are a file's mistake; each takes a stack frame while its pieces are passed on. Stages
-/// that spell bytes as characters can each double the text.
+/// More stages than this are a file's mistake; each takes a stack frame while its pieces are passed
+/// on. Stages that spell bytes as characters can each double the text.
 constexpr size_t kMaxStages = 64, kMaxSpellingStages = 4;
 
 Piece part_of(const Piece& piece, size_t begin, size_t end) {
@@ -55,7 +58,8 @@ class Split final : public PreTokenizer {
 
   void split(const Piece& piece, PieceSink emit) const override {
     auto splitter = make_splitter(piece, behavior_, invert_, emit);
-    pattern_.for_each_match(piece.text, [&](size_t begin, size_t end) { splitter.match(begin, end); });
+    pattern_.for_each_match(piece.text,
+                            [&](size_t begin, size_t end) { splitter.match(begin, end); });
     splitter.finish();
   }
 
@@ -69,7 +73,8 @@ class ByteLevel final : public PreTokenizer {
  public:
   ByteLevel(bool add_prefix_space, bool use_regex, bool raw_bytes)
       : add_prefix_space_(add_prefix_space), raw_bytes_(raw_bytes) {
-    if (use_regex) words_.emplace(Pattern::regex(kGpt2Words, "ByteLevel"), SplitBehavior::kIsolated, false);
+    if (use_regex)
+      words_.emplace(Pattern::regex(kGpt2Words, "ByteLevel"), SplitBehavior::kIsolated, false);
   }
 
   void split(const Piece& piece, PieceSink emit) const override {
@@ -88,8 +93,10 @@ class ByteLevel final : public PreTokenizer {
       ByteAlphabet::get().append_spelling(spelled, word.text);
       emit({spelled, word.at_start});
     };
-    if (words_) words_->split(spaced, pass);
-    else pass(spaced);
+    if (words_)
+      words_->split(spaced, pass);
+    else
+      pass(spaced);
   }
 
  private:
@@ -104,36 +111,47 @@ class Metaspace final : public PreTokenizer {
 
   Metaspace(std::string replacement, Prepend prepend, bool split)
       : replacement_(std::move(replacement)), prepend_(prepend) {
-    if (split) words_.emplace(Pattern::literal(replacement_), SplitBehavior::kMergedWithNext, false);
+    if (split)
+      words_.emplace(Pattern::literal(replacement_), SplitBehavior::kMergedWithNext, false);
   }
 
   static std::unique_ptr<Metaspace> from_json(const json::Node& node) {
     const std::string_view replacement = node["replacement"].string();
-    if (unicode::count_characters(replacement) != 1) node["replacement"].fail("should be one character");
+    if (unicode::count_characters(replacement) != 1)
+      node["replacement"].fail("should be one character");
     const std::string_view scheme = node.string_or("prepend_scheme", "always");
     Prepend prepend = Prepend::kAlways;
-    if (scheme == "first") prepend = Prepend::kFirst;
-    else if (scheme == "never") prepend = Prepend::kNever;
-    else if (scheme != "always") node["prepend_scheme"].fail("should be first, never or always");
+    if (scheme == "first")
+      prepend = Prepend::kFirst;
+    else if (scheme == "never")
+      prepend = Prepend::kNever;
+    else if (scheme != "always")
+      node["prepend_scheme"].fail("should be first, never or always");
     // Files written before prepend_scheme existed say the same with add_prefix_space.
     if (!node.boolean_or("add_prefix_space", true)) prepend = Prepend::kNever;
-    return std::make_unique<Metaspace>(std::string(replacement), prepend, node.boolean_or("split", true));
+    return std::make_unique<Metaspace>(std::string(replacement), prepend,
+                                       node.boolean_or("split", true));
   }
 
   void split(const Piece& piece, PieceSink emit) const override {
     std::string replaced;
     replaced.reserve(piece.text.size() + piece.text.size() / 2 + replacement_.size());
     const bool starts = piece.text.starts_with(' ') || piece.text.starts_with(replacement_);
-    if (!starts && (prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && piece.at_start))) {
+    if (!starts &&
+        (prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && piece.at_start))) {
       replaced = replacement_;
     }
     for (const char c : piece.text) {
-      if (c == ' ') replaced += replacement_;
-      else replaced += c;
+      if (c == ' ')
+        replaced += replacement_;
+      else
+        replaced += c;
     }
     const Piece whole = {replaced, piece.at_start};
-    if (words_) words_->split(whole, emit);
-    else emit(whole);
+    if (words_)
+      words_->split(whole, emit);
+    else
+      emit(whole);
   }
 
  private:
@@ -146,7 +164,8 @@ class Metaspace final : public PreTokenizer {
 class CharacterSplit final : public PreTokenizer {
  public:
   using Predicate = bool (*)(char32_t);
-  CharacterSplit(Predicate is_match, SplitBehavior behavior) : is_match_(is_match), behavior_(behavior) {}
+  CharacterSplit(Predicate is_match, SplitBehavior behavior)
+      : is_match_(is_match), behavior_(behavior) {}
 
   void split(const Piece& piece, PieceSink emit) const override {
     auto splitter = make_splitter(piece, behavior_, false, emit);
@@ -183,7 +202,8 @@ class FixedLength final : public PreTokenizer {
 
 class Sequence final : public PreTokenizer {
  public:
-  explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> stages) : stages_(std::move(stages)) {}
+  explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> stages)
+      : stages_(std::move(stages)) {}
 
   void split(const Piece& piece, PieceSink emit) const override { run(0, piece, emit); }
 
@@ -197,7 +217,8 @@ class Sequence final : public PreTokenizer {
   std::vector<std::unique_ptr<PreTokenizer>> stages_;
 };
 
-std::unique_ptr<PreTokenizer> split_at(CharacterSplit::Predicate predicate, SplitBehavior behavior) {
+std::unique_ptr<PreTokenizer> split_at(CharacterSplit::Predicate predicate,
+                                       SplitBehavior behavior) {
   return std::make_unique<CharacterSplit>(predicate, behavior);
 }
 
@@ -207,7 +228,8 @@ struct Count {
 
 std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end, Count& count);
 
-std::unique_ptr<PreTokenizer> read_sequence(const json::Node& list, bool raw_bytes_at_end, Count& count) {
+std::unique_ptr<PreTokenizer> read_sequence(const json::Node& list, bool raw_bytes_at_end,
+                                            Count& count) {
   std::vector<std::unique_ptr<PreTokenizer>> parts;
   const size_t size = list.array().size();
   for (size_t i = 0; i < size; ++i) {
@@ -218,30 +240,36 @@ std::unique_ptr<PreTokenizer> read_sequence(const json::Node& list, bool raw_byt
 }
 
 std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end, Count& count) {
-  if (++count.stages > kMaxStages) node.fail(fmt::format("more than {} pre-tokenizers follow each other", kMaxStages));
+  if (++count.stages > kMaxStages)
+    node.fail(fmt::format("more than {} pre-tokenizers follow each other", kMaxStages));
   const std::string_view type = node["type"].string();
   if (type == "Sequence") return read_sequence(node["pretokenizers"], raw_bytes_at_end, count);
   if (type == "Split") {
-    return std::make_unique<Split>(Pattern::from_json(node["pattern"]), split_behavior_from_json(node["behavior"]),
+    return std::make_unique<Split>(Pattern::from_json(node["pattern"]),
+                                   split_behavior_from_json(node["behavior"]),
                                    node["invert"].boolean());
   }
   if (type == "ByteLevel") {
-    if (++count.spelling > kMaxSpellingStages) node.fail("too many ByteLevel pre-tokenizers follow each other");
-    const bool add_prefix_space = node["add_prefix_space"].boolean(), use_regex = node.boolean_or("use_regex", true);
+    if (++count.spelling > kMaxSpellingStages)
+      node.fail("too many ByteLevel pre-tokenizers follow each other");
+    const bool add_prefix_space = node["add_prefix_space"].boolean(),
+               use_regex = node.boolean_or("use_regex", true);
     if (raw_bytes_at_end && !add_prefix_space && !use_regex) return nullptr;
     return std::make_unique<ByteLevel>(add_prefix_space, use_regex, raw_bytes_at_end);
   }
   if (type == "Metaspace") return Metaspace::from_json(node);
   if (type == "Digits") {
-    return split_at(is_numeric,
-                    node["individual_digits"].boolean() ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
+    return split_at(is_numeric, node["individual_digits"].boolean() ? SplitBehavior::kIsolated
+                                                                    : SplitBehavior::kContiguous);
   }
   if (type == "Punctuation") {
     const auto behavior = node.find("behavior");
-    return split_at(is_punctuation, behavior ? split_behavior_from_json(*behavior) : SplitBehavior::kIsolated);
+    return split_at(is_punctuation,
+                    behavior ? split_behavior_from_json(*behavior) : SplitBehavior::kIsolated);
   }
   if (type == "Whitespace") {
-    return std::make_unique<Split>(Pattern::regex(kWordOrOther, "Whitespace"), SplitBehavior::kRemoved, true);
+    return std::make_unique<Split>(Pattern::regex(kWordOrOther, "Whitespace"),
+                                   SplitBehavior::kRemoved, true);
   }
   if (type == "WhitespaceSplit") return split_at(unicode::is_whitespace, SplitBehavior::kRemoved);
   if (type == "BertPreTokenizer") {
@@ -252,13 +280,16 @@ std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end
   }
   if (type == "CharDelimiterSplit") {
     const std::string_view delimiter = node["delimiter"].string();
-    if (unicode::count_characters(delimiter) != 1) node["delimiter"].fail("should be one character");
-    return std::make_unique<Split>(Pattern::literal(std::string(delimiter)), SplitBehavior::kRemoved, false);
+    if (unicode::count_characters(delimiter) != 1)
+      node["delimiter"].fail("should be one character");
+    return std::make_unique<Split>(Pattern::literal(std::string(delimiter)),
+                                   SplitBehavior::kRemoved, false);
   }
   if (type == "FixedLength") {
-    return std::make_unique<FixedLength>(static_cast<size_t>(node.integer_or("length", 5, 1, INT32_MAX)));
+    return std::make_unique<FixedLength>(
+        static_cast<size_t>(node.integer_or("length", 5, 1, INT32_MAX)));
   }
-  node["type"].fail(fmt::format("the pre-tokenizer '{}' is not supported", type));
+  node["type"].fail(fmt::format("the pre-tokenizer '{}' is not supported", printable(type)));
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ namespace mxgpt::tokenizer {
 
 struct Piece {
   std::string_view text;  ///< valid UTF-8, not empty
-  bool at_start;          ///< its first character comes from the first one of the text given to the tokenizer
+  bool at_start;          ///< its first character comes from the first one of the text given to the
+                          ///< tokenizer
 };
 
 /// Called for each piece in turn; the text it points to lives until the call returns.
@@ -27,10 +28,12 @@ class PreTokenizer {
   static std::unique_ptr<PreTokenizer> from_json(const json::Node& node);
 };
 
-/// Whether `node` ends in a ByteLevel pre-tokenizer, whose alphabet the model can then take upon itself.
+/// Whether `node` ends in a ByteLevel pre-tokenizer, whose alphabet the model can then take upon
+/// itself.
 bool ends_in_byte_level(const json::Node& node);
 
-/// As from_json, but the ByteLevel at the end leaves the bytes as they are. Null if nothing else is left to do.
+/// As from_json, but the ByteLevel at the end leaves the bytes as they are. Null if nothing else is
+/// left to do.
 std::unique_ptr<PreTokenizer> pre_tokenizer_with_raw_bytes(const json::Node& node);
 
 }  // namespace mxgpt::tokenizer

@@ -7,19 +7,21 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "text/unicode.h"
 
 namespace mxgpt::tokenizer {
 namespace {
 
-// Bounds of one search: backtracking points, and memory for them. Patterns of real tokenizers need a few
-// hundred of the one and no more than the first page of the other.
+// Bounds of one search: backtracking points, and memory for them. Patterns of real tokenizers need
+// a few hundred of the one and no more than the first page of the other.
 constexpr uint32_t kMatchLimit = 5'000'000;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 constexpr size_t kJitStackStart = 32 << 10, kJitStackLimit = 16 << 20;
 constexpr size_t kMaxPatternBytes = 64 << 10;
 
-/// What a thread needs to match: one result slot (only the whole match is of interest) and a stack for JIT code.
+/// What a thread needs to match: one result slot (only the whole match is of interest) and a stack
+/// for JIT code.
 struct Matcher {
   pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
@@ -53,12 +55,14 @@ std::string message_of(int code) {
 
 }  // namespace
 
-void Regex::FreeCode::operator()(pcre2_code* code) const { pcre2_code_free(code); }
+void Regex::FreeCode::operator()(pcre2_code* code) const {
+  pcre2_code_free(code);
+}
 
 Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(where)) {
   if (pattern.size() > kMaxPatternBytes) {
-    throw Error(where_, fmt::format("is a regular expression of {} bytes, more than {}", pattern.size(),
-                                    kMaxPatternBytes));
+    throw Error(where_, fmt::format("is a regular expression of {} bytes, more than {}",
+                                    pattern.size(), kMaxPatternBytes));
   }
   const std::string translated = translate_oniguruma(pattern, where_);
   const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
@@ -68,11 +72,13 @@ Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(whe
   int error = 0;
   PCRE2_SIZE at = 0;
   code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                            PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at,
-                            context.get()));
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                            &error, &at, context.get()));
   if (!code_) {
-    throw Error(where_, fmt::format("is not a regular expression that can be used: {} (in '{}' near byte {})",
-                                    message_of(error), translated, at));
+    throw Error(
+        where_,
+        fmt::format("is not a regular expression that can be used: {} (in '{}' near byte {})",
+                    message_of(error), printable(translated), at));
   }
   // Without JIT (a kernel that forbids executable pages) the same pattern runs interpreted.
   jit_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
@@ -81,8 +87,8 @@ Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(whe
 bool Regex::search(std::string_view text, size_t from, size_t& begin, size_t& end) const {
   Matcher& matcher = this_threads_matcher();
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  const int result = jit_ ? pcre2_jit_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
-                                            matcher.data, matcher.context)
+  const int result = jit_ ? pcre2_jit_match(code_.get(), subject, text.size(), from,
+                                            PCRE2_NO_UTF_CHECK, matcher.data, matcher.context)
                           : pcre2_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
                                         matcher.data, matcher.context);
   if (result == PCRE2_ERROR_NOMATCH) return false;

@@ -12,8 +12,8 @@ enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWith
 
 SplitBehavior split_behavior_from_json(const json::Node& node);
 
-/// Turns the matches found in a text into its parts: call `match` for each in order, then `finish`. `Emit` is
-/// called with (begin, end) of each part; parts may be empty.
+/// Turns the matches found in a text into its parts: call `match` for each in order, then `finish`.
+/// `Emit` is called with (begin, end) of each part; parts may be empty.
 template <class Emit>
 class Splitter {
  public:

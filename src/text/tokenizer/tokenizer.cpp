@@ -29,7 +29,8 @@ struct Tokenizer::Impl : tokenizer::Pipeline {
 
   /// The added token of this id, or else the model's; null data if there is none.
   std::string_view spelling(TokenId id) const {
-    return added->spellings().has(id) ? added->spellings().spelling(id) : model->vocabulary().spelling(id);
+    return added->spellings().has(id) ? added->spellings().spelling(id)
+                                      : model->vocabulary().spelling(id);
   }
 
   std::vector<bool> special;  ///< by id
@@ -39,7 +40,8 @@ struct Tokenizer::Impl : tokenizer::Pipeline {
 Tokenizer::Tokenizer(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 Tokenizer::~Tokenizer() = default;
 
-std::shared_ptr<const Tokenizer> Tokenizer::from_json(std::string_view text, const std::string& where) {
+std::shared_ptr<const Tokenizer> Tokenizer::from_json(std::string_view text,
+                                                      const std::string& where) {
   auto impl = std::make_unique<Impl>(tokenizer::Pipeline::from_json(text, where));
   return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
 }
@@ -49,7 +51,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& pa
   if (std::filesystem::is_directory(path)) {
     file = path / "tokenizer.json";
     if (!std::filesystem::exists(file)) {
-      throw Error(path.string(), "holds no tokenizer.json", "name the checkpoint's directory or the file itself");
+      throw Error(path.string(), "holds no tokenizer.json",
+                  "name the checkpoint's directory or the file itself");
     }
   }
   if (is_gguf(file)) {
@@ -59,18 +62,23 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& pa
     return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
   }
   const MappedFile mapped(file);
-  return from_json({reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()}, file.string());
+  return from_json({reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()},
+                   file.string());
 }
 
 namespace {
 
 /// Encodes text that holds no more added tokens.
-void encode_plain(const tokenizer::Pipeline& parts, const Piece& text, tokenizer::Model::Scratch& scratch,
-                  std::vector<TokenId>& out) {
+void encode_plain(const tokenizer::Pipeline& parts, const Piece& text,
+                  tokenizer::Model::Scratch& scratch, std::vector<TokenId>& out) {
   if (text.text.empty()) return;
-  const auto encode_piece = [&](const Piece& piece) { parts.model->encode(piece.text, scratch, out); };
-  if (parts.pre_tokenizer) parts.pre_tokenizer->split(text, encode_piece);
-  else encode_piece(text);
+  const auto encode_piece = [&](const Piece& piece) {
+    parts.model->encode(piece.text, scratch, out);
+  };
+  if (parts.pre_tokenizer)
+    parts.pre_tokenizer->split(text, encode_piece);
+  else
+    encode_piece(text);
 }
 
 }  // namespace
@@ -89,7 +97,8 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
     impl_->added->split(section, AddedTokens::Stage::kNormalized, options.parse_special,
                         [&](size_t begin, size_t end, TokenId id) {
                           if (id != kNoToken) return ids.push_back(id);
-                          encode_plain(*impl_, {section.substr(begin, end - begin), at_start && begin == 0},
+                          encode_plain(*impl_,
+                                       {section.substr(begin, end - begin), at_start && begin == 0},
                                        *scratch, ids);
                         });
   };
@@ -125,13 +134,21 @@ std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
   return id == kNoToken ? std::nullopt : std::optional(id);
 }
 
-std::string_view Tokenizer::id_to_token(TokenId id) const { return impl_->spelling(id); }
+std::string_view Tokenizer::id_to_token(TokenId id) const {
+  return impl_->spelling(id);
+}
 
-int32_t Tokenizer::vocab_size() const { return static_cast<int32_t>(impl_->special.size()); }
+int32_t Tokenizer::vocab_size() const {
+  return static_cast<int32_t>(impl_->special.size());
+}
 
-bool Tokenizer::is_special(TokenId id) const { return id >= 0 && id < vocab_size() && impl_->special[id]; }
+bool Tokenizer::is_special(TokenId id) const {
+  return id >= 0 && id < vocab_size() && impl_->special[id];
+}
 
-std::string_view Tokenizer::kind() const { return impl_->model->kind(); }
+std::string_view Tokenizer::kind() const {
+  return impl_->model->kind();
+}
 
 struct StreamDecoder::State {
   State(std::shared_ptr<const Tokenizer> t, bool skip)
@@ -149,7 +166,8 @@ StreamDecoder::~StreamDecoder() = default;
 
 std::string StreamDecoder::push(TokenId id) {
   const std::string_view token = state_->tokenizer->impl_->spelling(id);
-  if (token.data() && !(state_->skip_special && state_->tokenizer->is_special(id))) state_->chain.put(token);
+  if (token.data() && !(state_->skip_special && state_->tokenizer->is_special(id)))
+    state_->chain.put(token);
   return std::exchange(state_->text, {});
 }
 

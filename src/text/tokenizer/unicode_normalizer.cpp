@@ -31,9 +31,11 @@ CodePoints decompose(std::string_view text, bool compatibility) {
     const size_t before = points.size();
     points.resize(before + kMaxDecomposition);
     int boundary = 0;
-    const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), points.data() + before,
-                                               kMaxDecomposition, options, &boundary);
-    points.resize(before + static_cast<size_t>(std::clamp<utf8proc_ssize_t>(count, 0, kMaxDecomposition)));
+    const auto count =
+        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), points.data() + before,
+                                kMaxDecomposition, options, &boundary);
+    points.resize(before +
+                  static_cast<size_t>(std::clamp<utf8proc_ssize_t>(count, 0, kMaxDecomposition)));
   }
   return points;
 }
@@ -43,13 +45,15 @@ int combining_class(utf8proc_int32_t c) {
   return utf8proc_get_property(c)->combining_class;
 }
 
-/// Canonical ordering. utf8proc would do it by insertion, which a long run of marks makes quadratic.
+/// Canonical ordering. utf8proc would do it by insertion, which a long run of marks makes
+/// quadratic.
 void order_marks(CodePoints& points) {
   for (size_t i = 0; i < points.size(); ++i) {
     if (combining_class(points[i]) == 0) continue;
     size_t end = i + 1;
     while (end < points.size() && combining_class(points[end]) != 0) ++end;
-    std::stable_sort(points.begin() + static_cast<std::ptrdiff_t>(i), points.begin() + static_cast<std::ptrdiff_t>(end),
+    std::stable_sort(points.begin() + static_cast<std::ptrdiff_t>(i),
+                     points.begin() + static_cast<std::ptrdiff_t>(end),
                      [](auto a, auto b) { return combining_class(a) < combining_class(b); });
     i = end - 1;
   }
@@ -61,8 +65,9 @@ void compose(CodePoints& points) {
   for (size_t begin = 0; begin < points.size();) {
     size_t end = begin;
     while (end < points.size() && !is_mark_too_new(static_cast<char32_t>(points[end]))) ++end;
-    const auto count = utf8proc_normalize_utf32(points.data() + begin, static_cast<utf8proc_ssize_t>(end - begin),
-                                                static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    const auto count = utf8proc_normalize_utf32(
+        points.data() + begin, static_cast<utf8proc_ssize_t>(end - begin),
+        static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
     const size_t composed = count > 0 ? static_cast<size_t>(count) : 0;
     std::copy_n(points.begin() + static_cast<std::ptrdiff_t>(begin), composed,
                 points.begin() + static_cast<std::ptrdiff_t>(written));
@@ -76,7 +81,8 @@ void compose(CodePoints& points) {
 }  // namespace
 
 std::string to_normal_form(std::string_view text, NormalForm form) {
-  if (std::all_of(text.begin(), text.end(), [](char byte) { return static_cast<unsigned char>(byte) < 0x80; })) {
+  if (std::all_of(text.begin(), text.end(),
+                  [](char byte) { return static_cast<unsigned char>(byte) < 0x80; })) {
     return std::string(text);
   }
   CodePoints points = decompose(text, form == NormalForm::kNfkc || form == NormalForm::kNfkd);

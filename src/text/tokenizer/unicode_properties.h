@@ -1,5 +1,6 @@
-// The Unicode properties that tokenizer components test. The `tokenizers` package takes each from another library
-// with tables of another age, from Unicode 8 to 17; the answers here are the same, newer and older alike.
+// The Unicode properties that tokenizer components test. The `tokenizers` package takes each from
+// another library with tables of another age, from Unicode 8 to 17; the answers here are the same,
+// newer and older alike.
 #pragma once
 
 #include <string>
@@ -30,7 +31,8 @@ bool is_control(char32_t c);
 /// Whether the compatibility decomposition of c came after the tables that normalization works by.
 bool is_decomposed_too_new(char32_t c);
 
-/// Whether c is a mark that came after the tables that normalization works by: it stays where it is.
+/// Whether c is a mark that came after the tables that normalization works by: it stays where it
+/// is.
 bool is_mark_too_new(char32_t c);
 
 /// Appends the lower case of c, which may be two characters.

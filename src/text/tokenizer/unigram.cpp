@@ -25,8 +25,8 @@ ByteTrie trie_of(const Vocabulary& vocabulary, const std::vector<bool>& spelled)
 
 /// The best way to spell the piece up to here.
 struct Unigram::Node {
-  TokenId token = kNoToken;   ///< the last token of it
-  int32_t start = -1;         ///< where that token starts; -1: no way yet
+  TokenId token = kNoToken;  ///< the last token of it
+  int32_t start = -1;        ///< where that token starts; -1: no way yet
   double score = 0;
 };
 
@@ -35,8 +35,9 @@ struct Unigram::Scratch : Model::Scratch {
   std::vector<std::string_view> tokens;
 };
 
-Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, const std::vector<bool>& spelled,
-                 std::optional<TokenId> unknown, bool byte_fallback)
+Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores,
+                 const std::vector<bool>& spelled, std::optional<TokenId> unknown,
+                 bool byte_fallback)
     : Model(std::move(vocabulary)),
       trie_(trie_of(this->vocabulary(), spelled)),
       scores_(std::move(scores)),
@@ -59,7 +60,8 @@ std::unique_ptr<Unigram> Unigram::from_json(const json::Node& node) {
     }
     bytes += (*pair)[0].get_string().size();
   }
-  if (list.array().size() > kMaxTokenId) list.fail(fmt::format("has more than {} entries", kMaxTokenId));
+  if (list.array().size() > kMaxTokenId)
+    list.fail(fmt::format("has more than {} entries", kMaxTokenId));
   Vocabulary vocabulary(list.array().size(), bytes);
   std::vector<double> scores;
   for (const json::value& entry : list.array()) {
@@ -75,14 +77,19 @@ std::unique_ptr<Unigram> Unigram::from_json(const json::Node& node) {
                                    node.boolean_or("byte_fallback", false));
 }
 
-std::unique_ptr<Model::Scratch> Unigram::make_scratch() const { return std::make_unique<Scratch>(); }
+std::unique_ptr<Model::Scratch> Unigram::make_scratch() const {
+  return std::make_unique<Scratch>();
+}
 
 TokenId Unigram::unknown() const {
-  if (!unknown_) throw Error("tokenizer", "the text has a character that no token spells, and there is no unknown token");
+  if (!unknown_)
+    throw Error("tokenizer",
+                "the text has a character that no token spells, and there is no unknown token");
   return *unknown_;
 }
 
-// Viterbi over the byte positions; all tokens that start at a position are found by one walk down the trie.
+// Viterbi over the byte positions; all tokens that start at a position are found by one walk down
+// the trie.
 void Unigram::search(std::string_view piece, std::vector<Node>& ends) const {
   ends.assign(piece.size() + 1, {});
   for (size_t start = 0; start < piece.size();) {
@@ -107,7 +114,8 @@ void Unigram::search(std::string_view piece, std::vector<Node>& ends) const {
   }
 }
 
-void Unigram::encode(std::string_view piece, Model::Scratch& base, std::vector<TokenId>& out) const {
+void Unigram::encode(std::string_view piece, Model::Scratch& base,
+                     std::vector<TokenId>& out) const {
   if (piece.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
   auto& scratch = static_cast<Scratch&>(base);
   search(piece, scratch.ends);
@@ -137,9 +145,9 @@ void Unigram::append_spelled(std::string_view spelled, std::vector<TokenId>& out
     return;
   }
   const auto byte_token = [&](char byte) { return bytes_[static_cast<uint8_t>(byte)]; };
-  const bool fallback = !bytes_.empty() && std::all_of(spelled.begin(), spelled.end(), [&](char byte) {
-    return byte_token(byte) != kNoToken;
-  });
+  const bool fallback =
+      !bytes_.empty() && std::all_of(spelled.begin(), spelled.end(),
+                                     [&](char byte) { return byte_token(byte) != kNoToken; });
   if (fallback) {
     for (const char byte : spelled) out.push_back(byte_token(byte));
   } else {

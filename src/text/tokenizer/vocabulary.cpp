@@ -15,12 +15,12 @@ Vocabulary::Vocabulary(size_t tokens, size_t bytes) {
   slots_.resize(std::bit_ceil(std::max<size_t>(16, tokens * 2)));
 }
 
-size_t Vocabulary::slot_of(std::string_view token, uint32_t hash) const {
+size_t Vocabulary::slot_of(std::string_view token, uint32_t token_hash) const {
   const size_t mask = slots_.size() - 1;
-  for (size_t i = hash & mask;; i = (i + 1) & mask) {
+  for (size_t i = token_hash & mask;; i = (i + 1) & mask) {
     const Slot& slot = slots_[i];
     if (slot.id == kNoToken) return i;
-    if (slot.hash == hash && slot.length == token.size() &&
+    if (slot.hash == token_hash && slot.length == token.size() &&
         token == std::string_view(spellings_.data() + slot.offset, slot.length)) {
       return i;
     }
@@ -42,11 +42,13 @@ void Vocabulary::grow(size_t slots) {
 void Vocabulary::add(std::string_view token, TokenId id) {
   MXGPT_CHECK(id >= 0 && id <= kMaxTokenId, "id {}", id);
   if ((size_ + 1) * 2 > slots_.size()) grow(slots_.size() * 2);
-  const auto hash = static_cast<uint32_t>(hash_bytes(token, seed_));
-  Slot& slot = slots_[slot_of(token, hash)];
+  const uint32_t token_hash = hash(token);
+  Slot& slot = slots_[slot_of(token, token_hash)];
   if (slot.id == kNoToken) {
-    if (spellings_.size() + token.size() > UINT32_MAX) throw Error("vocabulary", "its tokens exceed 4 GiB");
-    slot = {hash, static_cast<uint32_t>(spellings_.size()), static_cast<uint32_t>(token.size()), id};
+    if (spellings_.size() + token.size() > UINT32_MAX)
+      throw Error("vocabulary", "its tokens exceed 4 GiB");
+    slot = {token_hash, static_cast<uint32_t>(spellings_.size()),
+            static_cast<uint32_t>(token.size()), id};
     spellings_ += token;
     longest_ = std::max(longest_, token.size());
     ++size_;
@@ -54,11 +56,6 @@ void Vocabulary::add(std::string_view token, TokenId id) {
   slot.id = id;
   if (id >= end_id()) by_id_.resize(id + 1);
   by_id_[id] = {slot.offset, slot.length};
-}
-
-TokenId Vocabulary::find(std::string_view token) const {
-  if (token.size() > longest_) return kNoToken;
-  return slots_[slot_of(token, static_cast<uint32_t>(hash_bytes(token, seed_)))].id;
 }
 
 bool Vocabulary::has(TokenId id) const {

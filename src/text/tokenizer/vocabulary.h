@@ -13,30 +13,44 @@ namespace mxgpt::tokenizer {
 
 inline constexpr TokenId kNoToken = -1;
 
-/// Ids are indices of a table, so a file must not name huge ones. The largest vocabulary in use has 262,144.
+/// Ids are indices of a table, so a file must not name huge ones. The largest vocabulary in use has
+/// 262,144.
 inline constexpr TokenId kMaxTokenId = (1 << 22) - 1;
 
-/// Both directions of the mapping. All spellings lie in one string; the hash table is open-addressed.
+/// Both directions of the mapping. All spellings lie in one string; the hash table is
+/// open-addressed.
 class Vocabulary {
  public:
   Vocabulary() : Vocabulary(0, 0) {}
   /// For about so many tokens with so many bytes together.
   Vocabulary(size_t tokens, size_t bytes);
 
-  /// A token that is there already gets the new id; an id that is in use is from now on spelled the new way.
-  /// `id` is in [0, kMaxTokenId].
+  /// A token that is there already gets the new id; an id that is in use is from now on spelled the
+  /// new way. `id` is in [0, kMaxTokenId].
   void add(std::string_view token, TokenId id);
 
   /// kNoToken if there is none.
-  TokenId find(std::string_view token) const;
+  TokenId find(std::string_view token) const { return find(token, hash(token)); }
+
+  // The same in two steps, for whoever looks up many: tokens lie all over memory, and a table that
+  // is told early what will be asked has it at hand.
+  uint32_t hash(std::string_view token) const {
+    return static_cast<uint32_t>(hash_bytes(token, seed_));
+  }
+  void prefetch(uint32_t token_hash) const {
+    __builtin_prefetch(&slots_[token_hash & (slots_.size() - 1)]);
+  }
+  TokenId find(std::string_view token, uint32_t token_hash) const {
+    return token.size() > longest_ ? kNoToken : slots_[slot_of(token, token_hash)].id;
+  }
 
   /// Empty if there is no such id. Valid until the next `add`.
   std::string_view spelling(TokenId id) const;
   bool has(TokenId id) const;
 
-  size_t size() const { return size_; }                                    ///< distinct tokens
-  TokenId end_id() const { return static_cast<TokenId>(by_id_.size()); }   ///< highest id + 1
-  size_t longest() const { return longest_; }                              ///< bytes of the longest token
+  size_t size() const { return size_; }                                   ///< distinct tokens
+  TokenId end_id() const { return static_cast<TokenId>(by_id_.size()); }  ///< highest id + 1
+  size_t longest() const { return longest_; }  ///< bytes of the longest token
 
  private:
   struct Slot {
@@ -52,7 +66,7 @@ class Vocabulary {
   static constexpr uint32_t kUnused = UINT32_MAX;
 
   /// The slot that holds the token, or the free one where it belongs.
-  size_t slot_of(std::string_view token, uint32_t hash) const;
+  size_t slot_of(std::string_view token, uint32_t token_hash) const;
   void grow(size_t slots);
 
   std::string spellings_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "text/unicode.h"
 
 namespace mxgpt::tokenizer {
@@ -27,7 +28,8 @@ void WordPiece::encode(std::string_view piece, Scratch&, std::vector<TokenId>& o
   for (size_t start = 0; known && start < piece.size();) {
     candidate = start > 0 ? options_.continuing_prefix : "";
     const size_t prefix = candidate.size();
-    // No token is longer than the longest, which keeps a long piece from being tried at every length.
+    // No token is longer than the longest, which keeps a long piece from being tried at every
+    // length.
     const size_t longest = std::max(vocabulary().longest(), prefix) - prefix;
     size_t end = std::min(piece.size(), start + longest);
     while (end < piece.size() && (piece[end] & 0xC0) == 0x80) --end;
@@ -35,7 +37,8 @@ void WordPiece::encode(std::string_view piece, Scratch&, std::vector<TokenId>& o
     TokenId id = kNoToken;
     while (candidate.size() > prefix && (id = vocabulary().find(candidate)) == kNoToken) {
       do candidate.pop_back();
-      while (candidate.size() > prefix && (piece[start + candidate.size() - prefix] & 0xC0) == 0x80);
+      while (candidate.size() > prefix &&
+             (piece[start + candidate.size() - prefix] & 0xC0) == 0x80);
     }
     known = id != kNoToken;
     out.push_back(id);
@@ -45,7 +48,8 @@ void WordPiece::encode(std::string_view piece, Scratch&, std::vector<TokenId>& o
   out.resize(before);
   const TokenId unknown = vocabulary().find(options_.unknown);
   if (unknown == kNoToken) {
-    throw Error("tokenizer", fmt::format("the unknown token '{}' is not in the vocabulary", options_.unknown));
+    throw Error("tokenizer", fmt::format("the unknown token '{}' is not in the vocabulary",
+                                         printable(options_.unknown)));
   }
   out.push_back(unknown);
 }

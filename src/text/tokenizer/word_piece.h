@@ -6,8 +6,8 @@
 
 namespace mxgpt::tokenizer {
 
-/// The longest token that starts a piece, then the longest that continues it, and so on (BERT). A piece that
-/// cannot be spelled this way, or is too long, is one unknown token.
+/// The longest token that starts a piece, then the longest that continues it, and so on (BERT). A
+/// piece that cannot be spelled this way, or is too long, is one unknown token.
 class WordPiece final : public Model {
  public:
   struct Options {

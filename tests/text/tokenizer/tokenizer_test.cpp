@@ -63,7 +63,8 @@ TEST(Tokenizer, ControlTokensAreParsedOnlyWhenAsked) {
 
 TEST(Tokenizer, InvalidUtf8IsReplacedByMaximalSubparts) {
   const auto t = gpt_oss();
-  EXPECT_EQ(t->decode(t->encode("a\xF0\x9F\x98" "b\xC0\xAF\xED\xA0\x80\xFF")),
+  EXPECT_EQ(t->decode(t->encode("a\xF0\x9F\x98"
+                                "b\xC0\xAF\xED\xA0\x80\xFF")),
             "a\uFFFDb\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD");
   EXPECT_EQ(t->encode("\xE4\xBD"), t->encode("\uFFFD"));
 }
@@ -74,7 +75,8 @@ TEST(Tokenizer, UnknownIdsAreSkipped) {
 }
 
 /// Pushes ids one by one and checks each piece.
-std::string streamed(const std::shared_ptr<const Tokenizer>& t, const std::vector<TokenId>& ids, bool skip) {
+std::string streamed(const std::shared_ptr<const Tokenizer>& t, const std::vector<TokenId>& ids,
+                     bool skip) {
   StreamDecoder decoder(t, skip);
   std::string all;
   for (const TokenId id : ids) {
@@ -92,7 +94,9 @@ TEST(StreamDecoder, PiecesAreWholeCharactersAndJoinToDecode) {
   std::mt19937 random(1);
   for (int round = 0; round < 2000; ++round) {
     std::vector<TokenId> ids(random() % 30);
-    for (TokenId& id : ids) id = random() % 4 == 0 ? static_cast<TokenId>(random() % 256) : static_cast<TokenId>(random() % 200100);
+    for (TokenId& id : ids)
+      id = random() % 4 == 0 ? static_cast<TokenId>(random() % 256)
+                             : static_cast<TokenId>(random() % 200100);
     EXPECT_EQ(streamed(t, ids, false), t->decode(ids));
     EXPECT_EQ(streamed(t, ids, true), t->decode(ids, true));
   }
@@ -115,17 +119,24 @@ TEST(StreamDecoder, ACharacterAppearsWithItsLastByte) {
 TEST(StreamDecoder, EveryDecoderIsAStream) {
   const std::string blank = R"({"type":"Replace","pattern":{"String":"b"},"content":" "})";
   const std::string stages[] = {
-      R"({"type":"ByteFallback"})", R"({"type":"Fuse"})", R"({"type":"Strip","content":"a","start":2,"stop":1})",
-      R"({"type":"Metaspace","replacement":"a"})", R"({"type":"WordPiece","prefix":"a","cleanup":true})",
-      R"({"type":"BPEDecoder","suffix":"b"})", R"({"type":"CTC","pad_token":"c","word_delimiter_token":"b","cleanup":true})",
-      R"({"type":"ByteLevel"})", blank, R"({"type":"Replace","pattern":{"String":"aa"},"content":"-"})",
+      R"({"type":"ByteFallback"})",
+      R"({"type":"Fuse"})",
+      R"({"type":"Strip","content":"a","start":2,"stop":1})",
+      R"({"type":"Metaspace","replacement":"a"})",
+      R"({"type":"WordPiece","prefix":"a","cleanup":true})",
+      R"({"type":"BPEDecoder","suffix":"b"})",
+      R"({"type":"CTC","pad_token":"c","word_delimiter_token":"b","cleanup":true})",
+      R"({"type":"ByteLevel"})",
+      blank,
+      R"({"type":"Replace","pattern":{"String":"aa"},"content":"-"})",
       R"({"type":"Replace","pattern":{"Regex":"a+"},"content":"+"})"};
   std::mt19937 random(2);
   for (const std::string& first : stages) {
     for (const std::string& second : stages) {
       for (const std::string& third : stages) {
-        const auto t = Tokenizer::from_json(
-            small(R"("decoder":{"type":"Sequence","decoders":[)" + first + "," + second + "," + third + "]}"), "t.json");
+        const auto t = Tokenizer::from_json(small(R"("decoder":{"type":"Sequence","decoders":[)" +
+                                                  first + "," + second + "," + third + "]}"),
+                                            "t.json");
         for (int round = 0; round < 4; ++round) {
           std::vector<TokenId> ids(random() % 12);
           for (TokenId& id : ids) id = static_cast<TokenId>(random() % 8);
@@ -151,7 +162,8 @@ TEST(Tokenizer, IsSharedBetweenThreads) {
 // A quadratic step would take minutes here, not milliseconds.
 TEST(Tokenizer, AMegabyteOfOneKindTakesLinearTime) {
   const auto t = gpt_oss();
-  for (const std::string unit : {"a", " ", "7", "\u0301", "\n", "=", "中", "A", "ab ", " \n", "'", "👍"}) {
+  for (const std::string unit :
+       {"a", " ", "7", "\u0301", "\n", "=", "中", "A", "ab ", " \n", "'", "👍"}) {
     std::string text;
     while (text.size() < 1 << 20) text += unit;
     const auto start = std::chrono::steady_clock::now();
@@ -177,41 +189,59 @@ TEST(TokenizerJson, NamesTheFieldThatIsWrong) {
   EXPECT_THAT(error_of(R"({"model":{"type":"Bigram"}})"), HasSubstr("'Bigram'"));
   EXPECT_THAT(error_of(R"({"version":"2.0"})"), HasSubstr("version"));
   EXPECT_THAT(error_of(small("", R"("dropout":0.1)")), HasSubstr("model.dropout"));
-  EXPECT_THAT(error_of(small(R"("normalizer":{"type":"Magic"})")), HasSubstr("normalizer.type: the normalizer 'Magic'"));
-  EXPECT_THAT(error_of(small(R"("pre_tokenizer":{"type":"Magic"})")), HasSubstr("the pre-tokenizer 'Magic'"));
-  EXPECT_THAT(error_of(small(R"("pre_tokenizer":{"type":"UnicodeScripts"})")), HasSubstr("not supported"));
-  EXPECT_THAT(error_of(small(R"("post_processor":{"type":"Magic"})")), HasSubstr("the post-processor 'Magic'"));
+  EXPECT_THAT(error_of(small(R"("normalizer":{"type":"Magic"})")),
+              HasSubstr("normalizer.type: the normalizer 'Magic'"));
+  EXPECT_THAT(error_of(small(R"("pre_tokenizer":{"type":"Magic"})")),
+              HasSubstr("the pre-tokenizer 'Magic'"));
+  EXPECT_THAT(error_of(small(R"("pre_tokenizer":{"type":"UnicodeScripts"})")),
+              HasSubstr("not supported"));
+  EXPECT_THAT(error_of(small(R"("post_processor":{"type":"Magic"})")),
+              HasSubstr("the post-processor 'Magic'"));
   EXPECT_THAT(error_of(small(R"("decoder":{"type":"Magic"})")), HasSubstr("the decoder 'Magic'"));
-  EXPECT_THAT(error_of(small(R"("decoder":{"type":"Strip","content":"ab","start":0,"stop":0})")), HasSubstr("decoder.content"));
-  EXPECT_THAT(error_of(small(R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated","invert":false})")),
-              HasSubstr("pre_tokenizer.pattern.Regex"));
-  EXPECT_THAT(error_of(small(R"("pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Torn","invert":false})")),
-              HasSubstr("'Torn'"));
-  EXPECT_THAT(error_of(small(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"!"})")), HasSubstr("base64"));
-  EXPECT_THAT(error_of(small(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"////fwAA"})")), HasSubstr("trie"));
+  EXPECT_THAT(error_of(small(R"("decoder":{"type":"Strip","content":"ab","start":0,"stop":0})")),
+              HasSubstr("decoder.content"));
+  EXPECT_THAT(
+      error_of(small(
+          R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated","invert":false})")),
+      HasSubstr("pre_tokenizer.pattern.Regex"));
+  EXPECT_THAT(
+      error_of(small(
+          R"("pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Torn","invert":false})")),
+      HasSubstr("'Torn'"));
+  EXPECT_THAT(error_of(small(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"!"})")),
+              HasSubstr("base64"));
+  EXPECT_THAT(
+      error_of(small(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"////fwAA"})")),
+      HasSubstr("trie"));
 }
 
 TEST(TokenizerJson, ChecksTheVocabulary) {
   const auto model = [](const std::string& vocab, const std::string& merges) {
     return R"({"model":{"type":"BPE","vocab":)" + vocab + R"(,"merges":)" + merges + "}}";
   };
-  for (const char* vocab : {"[]", "3", R"({"a":-1})", R"({"a":1e30})", R"({"a":4294967296})", R"({"a":4194304})",
-                            R"({"a":"0"})", R"({"a":0.5})", R"({"a":null})"}) {
+  for (const char* vocab : {"[]", "3", R"({"a":-1})", R"({"a":1e30})", R"({"a":4294967296})",
+                            R"({"a":4194304})", R"({"a":"0"})", R"({"a":0.5})", R"({"a":null})"}) {
     EXPECT_THAT(error_of(model(vocab, "[]")), HasSubstr("model.vocab")) << vocab;
   }
-  for (const char* merges : {R"(["a z"])", R"(["a"])", R"(["a b c"])", R"([["a"]])", R"([["a",1]])", R"([["a","b"]])", "[3]", "{}"}) {
+  for (const char* merges : {R"(["a z"])", R"(["a"])", R"(["a b c"])", R"([["a"]])", R"([["a",1]])",
+                             R"([["a","b"]])", "[3]", "{}"}) {
     EXPECT_THAT(error_of(model(R"({"a":0,"b":1})", merges)), HasSubstr("model.merges")) << merges;
   }
   for (const char* vocab : {R"([["a"]])", R"([["a","b"]])", R"([[1,2]])", "{}"}) {
-    EXPECT_THAT(error_of(std::string(R"({"model":{"type":"Unigram","vocab":)") + vocab + "}}"), HasSubstr("model.vocab"));
+    EXPECT_THAT(error_of(std::string(R"({"model":{"type":"Unigram","vocab":)") + vocab + "}}"),
+                HasSubstr("model.vocab"));
   }
-  EXPECT_THAT(error_of(R"({"model":{"type":"Unigram","unk_id":1,"vocab":[["a",0]]}})"), HasSubstr("model.unk_id"));
-  EXPECT_THAT(error_of(small(R"("added_tokens":[{"id":-1,"content":"x","special":true,"normalized":false,"lstrip":false,"rstrip":false,"single_word":false}])")),
-              HasSubstr("added_tokens[0].id"));
+  EXPECT_THAT(error_of(R"({"model":{"type":"Unigram","unk_id":1,"vocab":[["a",0]]}})"),
+              HasSubstr("model.unk_id"));
+  EXPECT_THAT(
+      error_of(small(
+          R"("added_tokens":[{"id":-1,"content":"x","special":true,"normalized":false,"lstrip":false,"rstrip":false,"single_word":false}])")),
+      HasSubstr("added_tokens[0].id"));
 }
 
 TEST(TokenizerJson, DuplicateTokensAndIdsAreNoHarm) {
-  const auto t = Tokenizer::from_json(R"({"model":{"type":"BPE","vocab":{"a":0,"a":1,"b":1,"c":9},"merges":[]}})", "t.json");
+  const auto t = Tokenizer::from_json(
+      R"({"model":{"type":"BPE","vocab":{"a":0,"a":1,"b":1,"c":9},"merges":[]}})", "t.json");
   EXPECT_EQ(t->token_to_id("a"), 1);
   EXPECT_EQ(t->encode("abc").size(), 3u);
   EXPECT_EQ(t->vocab_size(), 10);
@@ -221,18 +251,24 @@ TEST(TokenizerJson, DepthAndLengthOfChainsAreBounded) {
   std::string deep = R"({"type":"NFC"})", wide;
   for (int i = 0; i < 40; ++i) deep = R"({"type":"Sequence","normalizers":[)" + deep + "]}";
   EXPECT_THAT(error_of(small(R"("normalizer":)" + deep)), HasSubstr("t.json"));
-  for (int i = 0; i < 5000; ++i) wide += std::string(i ? "," : "") + R"({"type":"Digits","individual_digits":true})";
-  EXPECT_THAT(error_of(small(R"("pre_tokenizer":{"type":"Sequence","pretokenizers":[)" + wide + "]}")), HasSubstr("more than"));
+  for (int i = 0; i < 5000; ++i)
+    wide += std::string(i ? "," : "") + R"({"type":"Digits","individual_digits":true})";
+  EXPECT_THAT(
+      error_of(small(R"("pre_tokenizer":{"type":"Sequence","pretokenizers":[)" + wide + "]}")),
+      HasSubstr("more than"));
 }
 
 TEST(TokenizerJson, GrowthIsBounded) {
   std::string stages;
   for (int i = 0; i < 60; ++i) {
-    stages += std::string(i ? "," : "") + R"({"type":"Replace","pattern":{"String":"a"},"content":"aaaaaaaa"})";
+    stages += std::string(i ? "," : "") +
+              R"({"type":"Replace","pattern":{"String":"a"},"content":"aaaaaaaa"})";
   }
-  const auto by_normalizer = Tokenizer::from_json(small(R"("normalizer":{"type":"Sequence","normalizers":[)" + stages + "]}"), "t.json");
+  const auto by_normalizer = Tokenizer::from_json(
+      small(R"("normalizer":{"type":"Sequence","normalizers":[)" + stages + "]}"), "t.json");
   EXPECT_THROW(by_normalizer->encode("a"), Error);
-  const auto by_decoder = Tokenizer::from_json(small(R"("decoder":{"type":"Sequence","decoders":[)" + stages + "]}"), "t.json");
+  const auto by_decoder = Tokenizer::from_json(
+      small(R"("decoder":{"type":"Sequence","decoders":[)" + stages + "]}"), "t.json");
   EXPECT_THROW(by_decoder->decode(std::vector<TokenId>{0}), Error);
 }
 
@@ -240,7 +276,8 @@ TEST(Regex, CatastrophesEndInAnError) {
   const tokenizer::Regex bomb("(a|aa)+$|(a+)+b", "field");
   const std::string text = std::string(5000, 'a') + "c";
   EXPECT_THROW(bomb.for_each_match(text, [](size_t, size_t) {}), Error);
-  for (const char* pattern : {"(((((a{1000}){1000}){1000}){1000}){1000})", "(?<=a*)b", "\\p{Nonsense}", "[a", "(?~x)", "\\"}) {
+  for (const char* pattern : {"(((((a{1000}){1000}){1000}){1000}){1000})", "(?<=a*)b",
+                              "\\p{Nonsense}", "[a", "(?~x)", "\\"}) {
     EXPECT_THROW(tokenizer::Regex(pattern, "field"), Error) << pattern;
   }
   EXPECT_THROW(tokenizer::Regex(std::string(10000, '('), "field"), Error);

@@ -28,9 +28,9 @@ using FormatRule = std::function<Format(const TensorSpec& spec, Format from)>;
 /// Vectors and the router in f32, quantized experts as they are, everything else in `dense`.
 FormatRule dense_rule(Format dense);
 
-/// All tensors of the model in the architecture's order. A format whose blocks do not divide the
-/// rows is replaced by bf16. Touches no weights; throws Error if a tensor is missing or is not as
-/// it must be.
+/// All tensors of the model: those of no layer, then layer by layer. A format whose blocks do not
+/// divide the rows is replaced by bf16. Touches no weights; throws Error if a tensor is missing or
+/// is not as it must be.
 std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& rule);
 
 /// The metadata of the model and of where it comes from; `source_sha256` is

@@ -12,8 +12,7 @@ namespace mxgpt::cpu {
 
 Backend::Backend(const Limits& limits, Precision precision)
     : limits_(limits),
-      activations_(limits.rows * std::max<int64_t>(1, limits.top_k),
-                   std::max(limits.widest, limits.intermediate), precision),
+      activations_(limits.rows, limits.widest, precision),
       normed_(limits.rows * limits.hidden),
       wide_{std::vector<float>(limits.rows * limits.widest), std::vector<float>(limits.rows * limits.widest)},
       router_logits_(limits.rows * limits.experts),

@@ -45,6 +45,9 @@ class Backend {
   const Batch* batch_ = nullptr;
   Limits limits_;
   Activations activations_;
+  /// What SwiGLU gives is dominated by few large values, beside which 8 bits lose the others: f32 always.
+  /// On gpt-oss-nano 8 bits here cost more than at all other places together (docs/numerics.md).
+  Activations activated_{0, 0, Precision::exact};
   std::vector<float> normed_;           ///< [rows, hidden]
   std::vector<float> wide_[2];          ///< [rows, widest]: k and v; projections
   std::vector<float> router_logits_;    ///< [rows, experts]

@@ -70,14 +70,14 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
 
   const Tensor second[] = {op.down.weight};
-  activations_.set(gate_.data(), pairs, intermediate, second);
+  activated_.set(gate_.data(), pairs, intermediate, second);
   jobs_.clear();
   for (int64_t e = 0; e < experts; ++e) {
     const int64_t begin = expert_begin_[e], tokens = expert_begin_[e + 1] - begin;
     if (tokens == 0) continue;
     jobs_.push_back({op.down, e, &pair_index_[begin], tokens, &down_[begin * hidden]});
   }
-  run(jobs_, activations_);
+  run(jobs_, activated_);
 
 #pragma omp parallel for if (rows > 1)
   for (int64_t row = 0; row < rows; ++row) {

@@ -9,6 +9,7 @@ tests (max |d logprob| below 2e-3 at every position), so it stands for them here
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MXGPT = ROOT / "build/release/mxgpt"
+MXGPT = os.environ.get("MXGPT", ROOT / "build/release/mxgpt")
 PIECE = 512
 
 
@@ -29,7 +30,7 @@ def pieces(tokenizer, tokens):
     # Pieces from texts spread over the whole file, which holds several kinds.
     whole = [ids[:PIECE] for ids in map(json.loads, encoded.splitlines()) if len(ids) >= PIECE]
     count = max(1, tokens // PIECE)
-    return whole[:: max(1, len(whole) // count)][:count] or [sum(map(json.loads, encoded.splitlines()), [])[:tokens]]
+    return whole[:: max(1, len(whole) // count)][:count]
 
 
 def logprobs(model, ids, precision, folder):
@@ -42,25 +43,37 @@ def logprobs(model, ids, precision, folder):
     return result - np.log(np.exp(result).sum(1, keepdims=True))
 
 
+def measure(candidate, reference, tokens):
+    """Of the candidate in default precision against the reference in exact precision, over `tokens` positions."""
+    ids = pieces(reference, tokens)
+    with tempfile.TemporaryDirectory() as folder:
+        p = logprobs(reference, ids, "exact", pathlib.Path(folder))
+        q = logprobs(candidate, ids, "default", pathlib.Path(folder))
+    kld = (np.exp(p) * (p - q)).sum(1)
+    targets = np.concatenate([piece[1:] for piece in ids])
+    rows = np.concatenate([np.arange(len(piece) - 1) + i * PIECE for i, piece in enumerate(ids)])
+    return {
+        "positions": len(kld),
+        "mean_kld": kld.mean(),
+        "p99_kld": np.quantile(kld, 0.99),
+        "max_kld": kld.max(),
+        "top1": (p.argmax(1) == q.argmax(1)).mean(),
+        "ln_ppl_ratio": (p[rows, targets] - q[rows, targets]).mean(),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("candidate")
     parser.add_argument("--reference", default=str(ROOT / "models/gpt-oss-nano"))
     parser.add_argument("--tokens", type=int, default=4096)
     options = parser.parse_args()
-    ids = pieces(options.reference, options.tokens)
-    with tempfile.TemporaryDirectory() as folder:
-        p = logprobs(options.reference, ids, "exact", pathlib.Path(folder))
-        q = logprobs(options.candidate, ids, "default", pathlib.Path(folder))
-    kld = (np.exp(p) * (p - q)).sum(1)
-    targets = np.concatenate([piece[1:] for piece in ids])
-    rows = np.concatenate([np.arange(len(piece) - 1) + i * PIECE for i, piece in enumerate(ids)])
-    ratio = (p[rows, targets] - q[rows, targets]).mean()
-    top1 = (p.argmax(1) == q.argmax(1)).mean()
+    m = measure(options.candidate, options.reference, options.tokens)
     print(
-        f"{len(kld)} positions: mean KLD {kld.mean():.2e}, p99 {np.quantile(kld, 0.99):.2e}, max {kld.max():.2e}, "
-        f"top-1 {100 * top1:.2f}%, ln PPL ratio {ratio:+.5f}"
+        f"{m['positions']} positions: mean KLD {m['mean_kld']:.2e}, p99 {m['p99_kld']:.2e}, max {m['max_kld']:.2e}, "
+        f"top-1 {100 * m['top1']:.2f}%, ln PPL ratio {m['ln_ppl_ratio']:+.5f}"
     )
 
 
-main()
+if __name__ == "__main__":
+    main()

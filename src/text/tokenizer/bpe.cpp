@@ -66,6 +66,14 @@ struct Bpe::Scratch : Model::Scratch {
   std::vector<Symbol> symbols;
   std::vector<uint64_t> queue;  ///< min-heap of rank << 32 | position
   std::string spelled;
+
+  /// A piece of megabytes leaves no megabytes behind.
+  void forget_if_large() {
+    if (symbols.capacity() <= kKeptSymbols) return;
+    symbols = {};
+    queue = {};
+  }
+  static constexpr size_t kKeptSymbols = 1 << 16;
 };
 
 Bpe::Bpe(Vocabulary vocabulary, MergeTable merges, Options options)
@@ -115,6 +123,7 @@ void Bpe::encode(std::string_view piece, Model::Scratch& base, std::vector<Token
     for (int32_t i = scratch.symbols.empty() ? -1 : 0; i >= 0; i = scratch.symbols[i].next) {
       out.push_back(scratch.symbols[i].token);
     }
+    scratch.forget_if_large();
   }
   if (entry) WordCache::store(*entry, piece, out.data() + before, out.size() - before);
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <pcre2.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -13,9 +14,10 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-// Bounds of one search: backtracking points, and memory for them. Patterns of real tokenizers need
-// a few hundred of the one and no more than the first page of the other.
-constexpr uint32_t kMatchLimit = 5'000'000;
+// Bounds of one search: backtracking points, and memory for them. A pattern may step back over
+// every character a few times, as real ones do over a run of capitals or blanks, but not
+// exponentially often.
+constexpr size_t kMatchLimitBase = 1'000'000, kMatchLimitPerByte = 16;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 constexpr size_t kJitStackStart = 32 << 10, kJitStackLimit = 16 << 20;
 constexpr size_t kMaxPatternBytes = 64 << 10;
@@ -29,7 +31,6 @@ struct Matcher {
 
   Matcher() {
     if (!data || !context) throw std::bad_alloc();
-    pcre2_set_match_limit(context, kMatchLimit);
     pcre2_set_heap_limit(context, kHeapLimitKib);
     if (stack) pcre2_jit_stack_assign(context, nullptr, stack);
   }
@@ -86,6 +87,9 @@ Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(whe
 
 bool Regex::search(std::string_view text, size_t from, size_t& begin, size_t& end) const {
   Matcher& matcher = this_threads_matcher();
+  const size_t limit = kMatchLimitBase + kMatchLimitPerByte * (text.size() - from);
+  pcre2_set_match_limit(matcher.context,
+                        static_cast<uint32_t>(std::min<size_t>(limit, UINT32_MAX)));
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const int result = jit_ ? pcre2_jit_match(code_.get(), subject, text.size(), from,
                                             PCRE2_NO_UTF_CHECK, matcher.data, matcher.context)

@@ -14,6 +14,9 @@ namespace {
 /// How much worse an unknown character is than the worst token (sentencepiece, unigram_model.cc).
 constexpr double kUnknownPenalty = 10;
 
+/// The scratch memory of longer pieces is not kept.
+constexpr size_t kKeptNodes = 1 << 16;
+
 ByteTrie trie_of(const Vocabulary& vocabulary, const std::vector<bool>& spelled) {
   std::vector<std::pair<std::string_view, int32_t>> entries;
   for (TokenId id = 0; id < vocabulary.end_id(); ++id) {
@@ -137,6 +140,7 @@ void Unigram::encode(std::string_view piece, Model::Scratch& base,
   for (auto token = scratch.tokens.rbegin(); token != scratch.tokens.rend(); ++token) {
     append_spelled(*token, out);
   }
+  if (scratch.ends.capacity() > kKeptNodes) scratch.ends = {};
 }
 
 void Unigram::append_spelled(std::string_view spelled, std::vector<TokenId>& out) const {

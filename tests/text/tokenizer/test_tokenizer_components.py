@@ -145,7 +145,7 @@ SPACED = pre_tokenizers.WhitespaceSplit()
 
 
 @pytest.mark.parametrize("fallback", ["no", "all", "some"])
-@pytest.mark.parametrize("fuse, ignore_merges", itertools.product([False, True], repeat=2))
+@pytest.mark.parametrize("fuse, ignore_merges", list(itertools.product([False, True], repeat=2)))
 @pytest.mark.parametrize("affixes", [("", ""), ("##", ""), ("", "</w>"), ("@", "$")])
 def test_bpe(tmp_path, fallback, fuse, ignore_merges, affixes):
     prefix, suffix = affixes

@@ -173,6 +173,14 @@ TEST(Tokenizer, AMegabyteOfOneKindTakesLinearTime) {
   }
 }
 
+// Longer than any bound on backtracking that would not grow with the text.
+TEST(Tokenizer, LongRunsAreNotTooMuchForThePattern) {
+  for (const char unit : {'A', ' '}) {
+    const std::string text(8 << 20, unit);
+    EXPECT_EQ(gpt_oss()->decode(gpt_oss()->encode(text)), text);
+  }
+}
+
 TEST(Tokenizer, NormalizingAMegabyteOfMarksTakesLinearTime) {
   const auto t = Tokenizer::from_json(small(R"("normalizer":{"type":"NFKC"})"), "t.json");
   std::string text = "a";

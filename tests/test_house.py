@@ -137,7 +137,29 @@ def test_readme_knows_each_command_and_no_other():
 # ---- the sources -----------------------------------------------------------------------------------------
 
 
-def test_sources_are_of_a_readable_size():
-    sources = [p for p in own_files() if p.suffix in (".h", ".cpp")]
+def own_sources():
+    sources = [path for path in own_files() if path.suffix in (".h", ".cpp")]
     assert len(sources) > 100
-    assert [str(p) for p in sources if p.read_bytes().count(b"\n") > 600] == []
+    return sources
+
+
+def test_sources_are_of_a_readable_size():
+    assert [str(path) for path in own_sources() if path.read_bytes().count(b"\n") > 600] == []
+
+
+def misformatted(paths):
+    result = subprocess.run(
+        ["clang-format-14", "--dry-run", f"--style=file:{ROOT}/.clang-format", *paths], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return sorted({line.split(":")[0] for line in result.stderr.splitlines() if "[-Wclang-format-violations]" in line})
+
+
+def test_sources_are_formatted():
+    """If this fails: clang-format-14 -i FILE…"""
+    assert misformatted(own_sources()) == []
+
+
+def test_a_misformatted_source_is_found(tmp_path):
+    (tmp_path / "x.h").write_text("int  x ;\n")
+    assert misformatted([tmp_path / "x.h"]) == [str(tmp_path / "x.h")]

@@ -7,6 +7,8 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "io/gguf.h"
+#include "text/tokenizer/gguf_vocabulary.h"
 #include "text/tokenizer/tokenizer.h"
 #include "text/unicode.h"
 
@@ -32,6 +34,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const size_t end = input.find('\0');
   try {
+    if (input.starts_with(mxgpt::kGgufMagic)) {
+      const auto file =
+          mxgpt::GgufFile::from_bytes({reinterpret_cast<const std::byte*>(data), size}, "fuzz");
+      mxgpt::tokenizer::pipeline_from_gguf(mxgpt::tokenizer::GgufVocabulary::read(file), "fuzz");
+      return 0;
+    }
     const auto tokenizer = mxgpt::Tokenizer::from_json(input.substr(0, end), "fuzz");
     if (end != std::string_view::npos) use(tokenizer, input.substr(end + 1));
   } catch (const mxgpt::Error&) {

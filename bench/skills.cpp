@@ -1,5 +1,6 @@
-// bench/skills [MODEL] [--exact]: how many of the shipped model's skill prompts are answered with the text
-// that a right answer contains, greedily. Prints the count and each kind's share. A smoke test, not proof.
+// bench/skills [MODEL] [--exact]: how many of the shipped model's skill prompts are answered with
+// the text that a right answer contains, greedily. Prints the count and each kind's share. A smoke
+// test, not proof.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -40,18 +41,21 @@ int main(int argc, char** argv) try {
     const json::Node skill(document, "skills.jsonl:");
     const auto prompt = tokenizer->encode(skill["prompt"].string());
     std::vector<int32_t> answer;
-    generate(session, prompt, {.sampling = {.temperature = 0}, .max_tokens = 320}, [&](int32_t token) {
-      answer.push_back(token);
-      return std::find(stops.begin(), stops.end(), token) == stops.end();
-    });
-    const bool correct = tokenizer->decode(answer).find(skill["expect"].string()) != std::string::npos;
+    generate(session, prompt, {.sampling = {.temperature = 0}, .max_tokens = 320},
+             [&](int32_t token) {
+               answer.push_back(token);
+               return std::find(stops.begin(), stops.end(), token) == stops.end();
+             });
+    const bool correct =
+        tokenizer->decode(answer).find(skill["expect"].string()) != std::string::npos;
     auto& kind = kinds[std::string(skill["skill"].string())];
     kind.first += correct;
     ++kind.second;
     right += correct;
     ++all;
   }
-  for (const auto& [name, count] : kinds) fmt::print("{:<12} {:>3} of {}\n", name, count.first, count.second);
+  for (const auto& [name, count] : kinds)
+    fmt::print("{:<12} {:>3} of {}\n", name, count.first, count.second);
   fmt::print("skills: {} of {}\n", right, all);
   return all > 0 ? 0 : 1;
 } catch (const std::exception& error) {

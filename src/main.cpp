@@ -17,7 +17,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("mxgpt ") + version());
   app.require_subcommand(0, 1);
   app.failure_message([](const CLI::App*, const CLI::Error& e) {
-    return fmt::format("mxgpt: {}; see `mxgpt --help`, or `mxgpt COMMAND --help`\n", printable(e.what(), 1000));
+    return fmt::format("mxgpt: {}; see `mxgpt --help`, or `mxgpt COMMAND --help`\n",
+                       printable(e.what(), 1000));
   });
 
   std::function<int()> chosen;
@@ -25,13 +26,15 @@ int main(int argc, char** argv) {
     CLI::App* command = app.add_subcommand(entry.name, entry.summary);
     command->callback([run = entry.declare(*command), &chosen] { chosen = run; });
   }
-  app.allow_extras();  // so that a mistyped command can be named; after the commands, which would inherit it
+  app.allow_extras();  // so that a mistyped command can be named; after the commands, which would
+                       // inherit it
   try {
     app.parse(argc, argv);
     if (!app.remaining().empty()) {
       const std::string first = app.remaining().front();
-      throw CLI::ExtrasError(fmt::format("there is no {} '{}'", first.starts_with('-') ? "option" : "command", first),
-                             CLI::ExitCodes::ExtrasError);
+      throw CLI::ExtrasError(
+          fmt::format("there is no {} '{}'", first.starts_with('-') ? "option" : "command", first),
+          CLI::ExitCodes::ExtrasError);
     }
     if (!chosen) {
       fmt::print("{}", app.help());

@@ -11,8 +11,8 @@ namespace mxgpt::apps {
 
 namespace {
 
-/// Prints an answer's messages as their text arrives: the final channel as it is, other channels dimmed or
-/// not at all.
+/// Prints an answer's messages as their text arrives: the final channel as it is, other channels
+/// dimmed or not at all.
 class AnswerPrinter {
  public:
   AnswerPrinter(bool show_reasoning, std::vector<std::string> stops)
@@ -58,8 +58,8 @@ class AnswerPrinter {
 
 }  // namespace
 
-Chat::Chat(Session& session, std::shared_ptr<const Tokenizer> tokenizer, std::vector<int32_t> stop_tokens,
-           ChatOptions options)
+Chat::Chat(Session& session, std::shared_ptr<const Tokenizer> tokenizer,
+           std::vector<int32_t> stop_tokens, ChatOptions options)
     : session_(session),
       encoding_(std::make_shared<harmony::HarmonyEncoding>(std::move(tokenizer))),
       stop_tokens_(std::move(stop_tokens)),
@@ -68,7 +68,9 @@ Chat::Chat(Session& session, std::shared_ptr<const Tokenizer> tokenizer, std::ve
   restart();
 }
 
-void Chat::restart() { conversation_ = harmony::begin_chat(options_.setup); }
+void Chat::restart() {
+  conversation_ = harmony::begin_chat(options_.setup);
+}
 
 Generation Chat::ask(std::string_view text) {
   const size_t before = conversation_.messages.size();
@@ -94,7 +96,8 @@ Generation Chat::ask(std::string_view text) {
     }
     return total;
   } catch (...) {
-    conversation_.messages.resize(before);  // the conversation can go on as if this had not been asked
+    conversation_.messages.resize(
+        before);  // the conversation can go on as if this had not been asked
     throw;
   }
 }
@@ -109,8 +112,8 @@ Generation Chat::answer() {
   };
   const Generation result = generate(session_, prompt, options_.generate, [&](int32_t token) {
     show(parser.feed(token));
-    // The turn is over after a final message whatever ends it: some models write <|end|> there and then speak for
-    // the user.
+    // The turn is over after a final message whatever ends it: some models write <|end|> there and
+    // then speak for the user.
     const bool final = !parser.messages().empty() && parser.messages().back().complete() &&
                        parser.messages().back().message.channel == "final";
     return !final && !printer.stopped() &&
@@ -118,7 +121,8 @@ Generation Chat::answer() {
   });
   show(parser.finish());
   printer.finish();
-  for (const harmony::ParsedMessage& parsed : parser.messages()) conversation_.messages.push_back(parsed.message);
+  for (const harmony::ParsedMessage& parsed : parser.messages())
+    conversation_.messages.push_back(parsed.message);
   return result;
 }
 

@@ -23,11 +23,12 @@ struct ChatOptions {
 /// Keeps the conversation; the session keeps its tokens between turns.
 class Chat {
  public:
-  Chat(Session& session, std::shared_ptr<const Tokenizer> tokenizer, std::vector<int32_t> stop_tokens,
-       ChatOptions options);
+  Chat(Session& session, std::shared_ptr<const Tokenizer> tokenizer,
+       std::vector<int32_t> stop_tokens, ChatOptions options);
 
-  /// One turn: the user's text goes in, the answer is printed as it comes. Calls of tools are printed, and
-  /// their results read from standard input, until the answer is final. Counts of the whole turn come back.
+  /// One turn: the user's text goes in, the answer is printed as it comes. Calls of tools are
+  /// printed, and their results read from standard input, until the answer is final. Counts of the
+  /// whole turn come back.
   Generation ask(std::string_view text);
 
   /// Forgets everything said.

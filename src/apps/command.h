@@ -1,4 +1,5 @@
-// A command of the `mxgpt` program: one file in apps/ and one line in the list at the end of this header.
+// A command of the `mxgpt` program: one file in apps/ and one line in the list at the end of this
+// header.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -6,7 +7,8 @@
 
 namespace mxgpt::apps {
 
-/// Exit codes of the program; a command returns one of them or throws Error, which main prints as one line.
+/// Exit codes of the program; a command returns one of them or throws Error, which main prints as
+/// one line.
 enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2 };
 
 /// Declares the options of a command on `command` and returns what runs if it was chosen.

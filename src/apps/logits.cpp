@@ -1,4 +1,5 @@
-// `mxgpt logits`: teacher-forced log-probabilities for given token ids, for comparing implementations.
+// `mxgpt logits`: teacher-forced log-probabilities for given token ids, for comparing
+// implementations.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -35,7 +36,8 @@ std::vector<std::vector<int32_t>> read_ids(const std::string& path) {
 }
 
 /// The kTop largest log-probabilities of one position, best first.
-void append_top(std::span<const float> logits, std::vector<int32_t>& ids, std::vector<float>& logprobs) {
+void append_top(std::span<const float> logits, std::vector<int32_t>& ids,
+                std::vector<float>& logprobs) {
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto count = std::min<int64_t>(kTop, static_cast<int64_t>(logits.size()));
@@ -83,7 +85,8 @@ int run_logits(const Options& options) {
     session.feed(sequence, [&](int64_t position, std::span<const float> logits) {
       if (options.full) out.write(std::as_bytes(logits));
       append_top(logits, top_ids, top_logprobs);
-      if (position + 1 == static_cast<int64_t>(sequence.size())) last.assign(logits.begin(), logits.end());
+      if (position + 1 == static_cast<int64_t>(sequence.size()))
+        last.assign(logits.begin(), logits.end());
     });
     out.write(std::as_bytes(std::span(last)));
     out.write(std::as_bytes(std::span(top_ids)));
@@ -98,9 +101,13 @@ int run_logits(const Options& options) {
 std::function<int()> logits(CLI::App& command) {
   auto options = std::make_shared<Options>();
   options->model.declare(command);
-  command.add_option("--ids", options->ids, "JSON file: an array of arrays of token ids")->required();
-  command.add_option("--out", options->out, "safetensors file to write: for sequence i, i.top_ids and i.top_logprobs "
-                     "[tokens, 8] and i.last_logits [vocabulary]")->required();
+  command.add_option("--ids", options->ids, "JSON file: an array of arrays of token ids")
+      ->required();
+  command
+      .add_option("--out", options->out,
+                  "safetensors file to write: for sequence i, i.top_ids and i.top_logprobs "
+                  "[tokens, 8] and i.last_logits [vocabulary]")
+      ->required();
   command.add_flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");
   declare_precision(command, options->precision);
   return [options] { return run_logits(*options); };

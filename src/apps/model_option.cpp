@@ -9,15 +9,20 @@
 namespace mxgpt::apps {
 
 void ModelOption::declare(CLI::App& command) {
-  command.add_option("-m,--model", path, "GGUF file or checkpoint directory (default: the shipped gpt-oss-nano)")
+  command
+      .add_option("-m,--model", path,
+                  "GGUF file or checkpoint directory (default: the shipped gpt-oss-nano)")
       ->type_name("PATH");
-  command.add_option("--expect-sha256", expected_sha256, "Refuse the model unless `mxgpt verify` gives this hash")
+  command
+      .add_option("--expect-sha256", expected_sha256,
+                  "Refuse the model unless `mxgpt verify` gives this hash")
       ->type_name("HASH");
 }
 
 std::filesystem::path ModelOption::location() const {
   if (!path.empty()) return path;
-  const std::filesystem::path shipped = std::filesystem::path(source_dir()) / "models" / "gpt-oss-nano";
+  const std::filesystem::path shipped =
+      std::filesystem::path(source_dir()) / "models" / "gpt-oss-nano";
   if (!std::filesystem::exists(shipped)) {
     throw Error(shipped.string(), "the shipped model is not there", "name a model with --model");
   }
@@ -26,13 +31,15 @@ std::filesystem::path ModelOption::location() const {
 
 std::unique_ptr<Model> ModelOption::open() const {
   const std::filesystem::path model = location();
-  if (!std::filesystem::exists(model)) throw Error(model.string(), "there is no such model", "check the path");
+  if (!std::filesystem::exists(model))
+    throw Error(model.string(), "there is no such model", "check the path");
   if (!expected_sha256.empty()) require_sha256(model, expected_sha256);
   return Model::open(model);
 }
 
 void declare_precision(CLI::App& command, Precision& precision) {
-  static const std::map<std::string, Precision> kNames{{"default", Precision::standard}, {"exact", Precision::exact}};
+  static const std::map<std::string, Precision> kNames{{"default", Precision::standard},
+                                                       {"exact", Precision::exact}};
   command.add_option("--precision", precision, "exact keeps activations and the KV cache in f32")
       ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
       ->type_name("exact|default")

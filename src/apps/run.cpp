@@ -44,8 +44,10 @@ std::unordered_map<int32_t, double> parse_biases(const std::vector<std::string>&
   for (const std::string& entry : biases) {
     int token = 0, used = 0;
     double bias = 0;
-    if (std::sscanf(entry.c_str(), "%d=%lf%n", &token, &bias, &used) != 2 || used != static_cast<int>(entry.size())) {
-      throw Error("--logit-bias", fmt::format("'{}' is not ID=BIAS", entry), "write for example 1234=-100");
+    if (std::sscanf(entry.c_str(), "%d=%lf%n", &token, &bias, &used) != 2 ||
+        used != static_cast<int>(entry.size())) {
+      throw Error("--logit-bias", fmt::format("'{}' is not ID=BIAS", entry),
+                  "write for example 1234=-100");
     }
     result[token] = bias;
   }
@@ -53,28 +55,37 @@ std::unordered_map<int32_t, double> parse_biases(const std::vector<std::string>&
 }
 
 void print_stats(const Generation& g, const SamplingParams& sampling) {
-  const auto rate = [](int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; };
+  const auto rate = [](int64_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  };
   const int64_t computed = g.prompt_tokens - g.reused_tokens;
   // The first token of the answer comes with the prompt.
-  fmt::print(stderr, "prompt {} tokens ({} reused), {:.0f} tok/s; answer {} tokens, {:.1f} tok/s; seed {}\n", g.prompt_tokens,
-             g.reused_tokens, rate(computed, g.prompt_seconds), g.answer_tokens,
-             rate(std::max<int64_t>(g.answer_tokens - 1, 0), g.answer_seconds), sampling.seed);
+  fmt::print(
+      stderr,
+      "prompt {} tokens ({} reused), {:.0f} tok/s; answer {} tokens, {:.1f} tok/s; seed {}\n",
+      g.prompt_tokens, g.reused_tokens, rate(computed, g.prompt_seconds), g.answer_tokens,
+      rate(std::max<int64_t>(g.answer_tokens - 1, 0), g.answer_seconds), sampling.seed);
 }
 
 /// What to say when an answer did not end by itself.
 std::string_view note(Ended ended) {
   switch (ended) {
-    case Ended::stopped: return "";
-    case Ended::max_tokens: return "[cut off at --max-tokens]";
-    case Ended::context_full: return "[the context is full; raise --ctx or start anew]";
-    case Ended::cancelled: return "[interrupted]";
+    case Ended::stopped:
+      return "";
+    case Ended::max_tokens:
+      return "[cut off at --max-tokens]";
+    case Ended::context_full:
+      return "[the context is full; raise --ctx or start anew]";
+    case Ended::cancelled:
+      return "[interrupted]";
   }
   return "";
 }
 
 Generation complete_raw(const Options& options, const std::shared_ptr<const Tokenizer>& tokenizer,
                         const Model& model, Session& session) {
-  const std::vector<int32_t> prompt = tokenizer->encode(options.prompt, {.add_special_tokens = true});
+  const std::vector<int32_t> prompt =
+      tokenizer->encode(options.prompt, {.add_special_tokens = true});
   StreamDecoder decoder(tokenizer);
   StopStrings stops(options.chat.stops);
   const std::vector<int32_t>& ends = model.stop_tokens();
@@ -91,7 +102,8 @@ Generation complete_raw(const Options& options, const std::shared_ptr<const Toke
 
 /// Reads the user's lines until the end of input.
 void converse(Chat& chat, const Options& options) {
-  fmt::print("{}Ask something. /new starts over, Ctrl-C stops an answer, Ctrl-D leaves.{}\n", dim_on(), dim_off());
+  fmt::print("{}Ask something. /new starts over, Ctrl-C stops an answer, Ctrl-D leaves.{}\n",
+             dim_on(), dim_off());
   std::string line;
   while (read_line("> ", line)) {
     CtrlC::clear();
@@ -102,7 +114,8 @@ void converse(Chat& chat, const Options& options) {
     }
     try {
       const Generation result = chat.ask(line);
-      if (result.ended != Ended::stopped) fmt::print("{}{}{}\n", dim_on(), note(result.ended), dim_off());
+      if (result.ended != Ended::stopped)
+        fmt::print("{}{}{}\n", dim_on(), note(result.ended), dim_off());
       if (options.stats) print_stats(result, options.chat.generate.sampling);
     } catch (const Error& error) {
       fmt::print(stderr, "{}\n", error.what());
@@ -126,15 +139,16 @@ int run_model(Options& options) {
   if (options.prompt.empty() && !interactive) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
     while (options.prompt.ends_with('\n') && !options.raw) options.prompt.pop_back();
-    if (options.prompt.empty()) throw Error("prompt", "is empty", "give it as an argument or on standard input");
+    if (options.prompt.empty())
+      throw Error("prompt", "is empty", "give it as an argument or on standard input");
   }
 
   const auto model = options.model.open();
   const auto tokenizer = Tokenizer::load(options.model.location());
   if (tokenizer->vocab_size() > model->config().vocabulary) {
     throw Error(options.model.location().string(),
-                fmt::format("its tokenizer has {} tokens but its embedding only {}", tokenizer->vocab_size(),
-                            model->config().vocabulary));
+                fmt::format("its tokenizer has {} tokens but its embedding only {}",
+                            tokenizer->vocab_size(), model->config().vocabulary));
   }
   sampling.check(model->config().vocabulary);
   Session session(*model, {.precision = options.precision, .context = options.context});
@@ -171,40 +185,77 @@ std::function<int()> run(CLI::App& command) {
       "  mxgpt run                                  chat with the shipped model\n"
       "  mxgpt run -m gpt-oss-20b.gguf --effort high --show-reasoning\n"
       "  echo \"Once upon a time\" | mxgpt run --raw --max-tokens 50");
-  command.add_option("prompt", o.prompt, "What to ask; without it a chat begins, or standard input is read")
+  command
+      .add_option("prompt", o.prompt,
+                  "What to ask; without it a chat begins, or standard input is read")
       ->type_name("TEXT");
   o.model.declare(command);
   command.add_flag("--raw", o.raw, "Complete the prompt as plain text, without a chat format");
-  command.add_option("--ctx", o.context, "Longest conversation in tokens (default: the model's, at most 32768)")
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))->type_name("N");
+  command
+      .add_option("--ctx", o.context,
+                  "Longest conversation in tokens (default: the model's, at most 32768)")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))
+      ->type_name("N");
   declare_precision(command, o.precision);
   command.add_flag("--stats", o.stats, "Print tokens per second at the end");
 
-  command.add_option("--system", o.chat.setup.instructions, "Instructions for the model")->type_name("TEXT")->group("Chat");
+  command.add_option("--system", o.chat.setup.instructions, "Instructions for the model")
+      ->type_name("TEXT")
+      ->group("Chat");
   command.add_option("--effort", o.effort, "How much it reasons: low, medium or high")
-      ->check(CLI::IsMember({"low", "medium", "high"}).description(""))->type_name("LEVEL")->capture_default_str()->group("Chat");
-  command.add_flag("--show-reasoning", o.chat.show_reasoning, "Print the reasoning, dimmed, before the answer")->group("Chat");
-  command.add_option("--tools", o.tools, "JSON file with functions the model may call, as OpenAI's API takes them")
-      ->type_name("FILE")->group("Chat");
+      ->check(CLI::IsMember({"low", "medium", "high"}).description(""))
+      ->type_name("LEVEL")
+      ->capture_default_str()
+      ->group("Chat");
+  command
+      .add_flag("--show-reasoning", o.chat.show_reasoning,
+                "Print the reasoning, dimmed, before the answer")
+      ->group("Chat");
+  command
+      .add_option("--tools", o.tools,
+                  "JSON file with functions the model may call, as OpenAI's API takes them")
+      ->type_name("FILE")
+      ->group("Chat");
 
-  command.add_option("--max-tokens", o.chat.generate.max_tokens, "End an answer after this many tokens; 0 for no limit")
-      ->check(CLI::NonNegativeNumber.description(""))->type_name("N")->capture_default_str()->group("Answer");
-  command.add_option("--stop", o.chat.stops, "End the answer before this text; may be given several times")
-      ->type_name("TEXT")->allow_extra_args(false)->group("Answer");
+  command
+      .add_option("--max-tokens", o.chat.generate.max_tokens,
+                  "End an answer after this many tokens; 0 for no limit")
+      ->check(CLI::NonNegativeNumber.description(""))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group("Answer");
+  command
+      .add_option("--stop", o.chat.stops,
+                  "End the answer before this text; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->group("Answer");
   const auto number = [&](const char* name, auto& value, const char* help) {
     command.add_option(name, value, help)->type_name("X")->capture_default_str()->group("Sampling");
   };
   number("--temperature", sampling.temperature, "0 takes the most likely token, 2 is wild");
   number("--top-k", sampling.top_k, "Draw among the k most likely tokens; 0 among all");
-  number("--top-p", sampling.top_p, "Draw among the fewest tokens whose probabilities reach this sum");
-  number("--min-p", sampling.min_p, "Draw among tokens with at least this share of the best one's probability");
-  number("--repetition-penalty", sampling.repetition_penalty, "Above 1 discourages tokens of prompt and answer");
-  number("--presence-penalty", sampling.presence_penalty, "Above 0 discourages tokens already in the answer");
-  number("--frequency-penalty", sampling.frequency_penalty, "Above 0 discourages tokens by their count in the answer");
-  command.add_option("--seed", sampling.seed, "Same seed, same answer (default: a new one each time)")
-      ->type_name("N")->group("Sampling")->each([options](const std::string&) { options->has_seed = true; });
-  command.add_option("--logit-bias", o.biases, "Add BIAS to a token's logit: ID=BIAS; may be given several times")
-      ->type_name("ID=BIAS")->allow_extra_args(false)->group("Sampling");
+  number("--top-p", sampling.top_p,
+         "Draw among the fewest tokens whose probabilities reach this sum");
+  number("--min-p", sampling.min_p,
+         "Draw among tokens with at least this share of the best one's probability");
+  number("--repetition-penalty", sampling.repetition_penalty,
+         "Above 1 discourages tokens of prompt and answer");
+  number("--presence-penalty", sampling.presence_penalty,
+         "Above 0 discourages tokens already in the answer");
+  number("--frequency-penalty", sampling.frequency_penalty,
+         "Above 0 discourages tokens by their count in the answer");
+  command
+      .add_option("--seed", sampling.seed, "Same seed, same answer (default: a new one each time)")
+      ->type_name("N")
+      ->group("Sampling")
+      ->each([options](const std::string&) { options->has_seed = true; });
+  command
+      .add_option("--logit-bias", o.biases,
+                  "Add BIAS to a token's logit: ID=BIAS; may be given several times")
+      ->type_name("ID=BIAS")
+      ->allow_extra_args(false)
+      ->group("Sampling");
   return [options] { return run_model(*options); };
 }
 

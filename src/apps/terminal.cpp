@@ -15,14 +15,24 @@ namespace {
 volatile std::sig_atomic_t interrupted = 0;
 struct sigaction previous;
 
-bool styled() { return stdout_is_terminal() && std::getenv("NO_COLOR") == nullptr; }
+bool styled() {
+  return stdout_is_terminal() && std::getenv("NO_COLOR") == nullptr;
+}
 }  // namespace
 
-bool stdin_is_terminal() { return ::isatty(STDIN_FILENO); }
-bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO); }
+bool stdin_is_terminal() {
+  return ::isatty(STDIN_FILENO);
+}
+bool stdout_is_terminal() {
+  return ::isatty(STDOUT_FILENO);
+}
 
-std::string_view dim_on() { return styled() ? "\x1b[2m" : ""; }
-std::string_view dim_off() { return styled() ? "\x1b[22m" : ""; }
+std::string_view dim_on() {
+  return styled() ? "\x1b[2m" : "";
+}
+std::string_view dim_off() {
+  return styled() ? "\x1b[22m" : "";
+}
 
 void print_text(std::string_view text) {
   if (stdout_is_terminal()) {
@@ -44,10 +54,16 @@ CtrlC::CtrlC() {
   ::sigaction(SIGINT, &action, &previous);
 }
 
-CtrlC::~CtrlC() { ::sigaction(SIGINT, &previous, nullptr); }
+CtrlC::~CtrlC() {
+  ::sigaction(SIGINT, &previous, nullptr);
+}
 
-bool CtrlC::pressed() { return interrupted; }
-void CtrlC::clear() { interrupted = 0; }
+bool CtrlC::pressed() {
+  return interrupted;
+}
+void CtrlC::clear() {
+  interrupted = 0;
+}
 
 bool read_line(std::string_view prompt, std::string& line) {
   if (stdin_is_terminal()) {

@@ -6,8 +6,8 @@
 
 namespace mxgpt {
 
-/// Tokens a page of the KV cache holds. Also the block over which attention keeps one running maximum, so
-/// results do not depend on how a prompt was cut into steps.
+/// Tokens a page of the KV cache holds. Also the block over which attention keeps one running
+/// maximum, so results do not depend on how a prompt was cut into steps.
 inline constexpr int kPageTokens = 32;
 
 /// Layers keep their keys and values in one of two groups of pages: layers that see everything, and
@@ -15,8 +15,8 @@ inline constexpr int kPageTokens = 32;
 enum class KvGroup { full, window };
 inline constexpr int kKvGroups = 2;
 
-/// Which physical pages hold each sequence: entry [sequence * stride + position / kPageTokens]; -1 where
-/// the page was given back or is not used.
+/// Which physical pages hold each sequence: entry [sequence * stride + position / kPageTokens]; -1
+/// where the page was given back or is not used.
 struct PageTable {
   const int32_t* pages = nullptr;
   int64_t stride = 0;
@@ -26,12 +26,12 @@ struct PageTable {
   }
 };
 
-/// Rows of one sequence are adjacent, at consecutive positions; each row sees the cache and the rows of its
-/// sequence up to itself. All spans live until the step returns.
+/// Rows of one sequence are adjacent, at consecutive positions; each row sees the cache and the
+/// rows of its sequence up to itself. All spans live until the step returns.
 struct Batch {
-  std::span<const int32_t> tokens;      ///< [rows]
-  std::span<const int32_t> positions;   ///< [rows] 0-based position in its sequence
-  std::span<const int32_t> sequences;   ///< [rows] index of the row's sequence in the page tables
+  std::span<const int32_t> tokens;     ///< [rows]
+  std::span<const int32_t> positions;  ///< [rows] 0-based position in its sequence
+  std::span<const int32_t> sequences;  ///< [rows] index of the row's sequence in the page tables
   PageTable tables[kKvGroups];
   std::span<const int32_t> logit_rows;  ///< rows whose logits are wanted, ascending
 

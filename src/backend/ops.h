@@ -1,5 +1,5 @@
-// The ops a backend offers: semantic and coarse, so that a backend may fuse inside them. The contract, for
-// every backend:
+// The ops a backend offers: semantic and coarse, so that a backend may fuse inside them. The
+// contract, for every backend:
 //  - an op enqueues work and returns; it neither allocates nor synchronizes;
 //  - it is correct for any mix of prefill and decode rows;
 //  - a row's result does not depend on the other rows of the batch;
@@ -25,8 +25,9 @@ struct RmsNorm {
   float eps = 1e-5f;
 };
 
-/// Rotary embedding with halves rotated: (x1, x2) → (x1 cos - x2 sin, x2 cos + x1 sin), where the angle of
-/// pair i is position · inverse_frequency[i], and cos and sin are multiplied by `magnitude`.
+/// Rotary embedding with halves rotated: (x1, x2) → (x1 cos - x2 sin, x2 cos + x1 sin), where the
+/// angle of pair i is position · inverse_frequency[i], and cos and sin are multiplied by
+/// `magnitude`.
 struct Rope {
   const float* inverse_frequency;  ///< [head_dim / 2]; host memory
   float magnitude = 1;
@@ -66,8 +67,8 @@ struct NormQkvRopeStore {
   float* q_out;  ///< [rows, heads, head_dim]
 };
 
-/// Grouped-query attention of each row to its sequence's cache, itself included. With sinks s, a head's
-/// weights are exp(score) / (Σ exp(scores) + exp(s)), scores = q · k / sqrt(head_dim).
+/// Grouped-query attention of each row to its sequence's cache, itself included. With sinks s, a
+/// head's weights are exp(score) / (Σ exp(scores) + exp(s)), scores = q · k / sqrt(head_dim).
 struct Attend {
   const float* q;  ///< [rows, heads, head_dim]
   int heads, kv_heads, head_dim;

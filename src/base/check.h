@@ -7,11 +7,11 @@
 #include <cstdio>
 #include <cstdlib>
 
-#define MXGPT_CHECK(condition, ...)                                                             \
-  do {                                                                                          \
-    if (!(condition)) [[unlikely]] {                                                            \
-      fmt::print(stderr, "{}:{}: CHECK({}) failed: {}\n", __FILE__, __LINE__, #condition,       \
-                 fmt::format(__VA_ARGS__));                                                     \
-      std::abort();                                                                             \
-    }                                                                                           \
+#define MXGPT_CHECK(condition, ...)                                                       \
+  do {                                                                                    \
+    if (!(condition)) [[unlikely]] {                                                      \
+      fmt::print(stderr, "{}:{}: CHECK({}) failed: {}\n", __FILE__, __LINE__, #condition, \
+                 fmt::format(__VA_ARGS__));                                               \
+      std::abort();                                                                       \
+    }                                                                                     \
   } while (0)

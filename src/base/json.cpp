@@ -14,8 +14,8 @@ value parse(std::string_view text, std::string_view where) {
   boost::json::parse_options options;
   options.max_depth = kMaxDepth;
   boost::json::error_code error;
-  boost::json::stream_parser parser(boost::json::make_shared_resource<boost::json::monotonic_resource>(),
-                                    options);
+  boost::json::stream_parser parser(
+      boost::json::make_shared_resource<boost::json::monotonic_resource>(), options);
   size_t used = parser.write_some(text.data(), text.size(), error);
   if (!error) parser.finish(error);
   if (!error && used < text.size() &&
@@ -31,18 +31,25 @@ value parse(std::string_view text, std::string_view where) {
 
 value parse_file(const std::filesystem::path& path) {
   const MappedFile file(path);
-  return parse({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string());
+  return parse({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()},
+               path.string());
 }
 
 namespace {
 std::string_view kind_name(const value& v) {
   switch (v.kind()) {
-    case boost::json::kind::null: return "null";
-    case boost::json::kind::bool_: return "a boolean";
-    case boost::json::kind::string: return "a string";
-    case boost::json::kind::array: return "an array";
-    case boost::json::kind::object: return "an object";
-    default: return "a number";
+    case boost::json::kind::null:
+      return "null";
+    case boost::json::kind::bool_:
+      return "a boolean";
+    case boost::json::kind::string:
+      return "a string";
+    case boost::json::kind::array:
+      return "an array";
+    case boost::json::kind::object:
+      return "an object";
+    default:
+      return "a number";
   }
 }
 }  // namespace
@@ -65,7 +72,8 @@ std::optional<Node> Node::find(std::string_view key) const {
 }
 
 Node Node::at(size_t index) const {
-  if (index >= array().size()) fail(fmt::format("has {} entries, not {}", array().size(), index + 1));
+  if (index >= array().size())
+    fail(fmt::format("has {} entries, not {}", array().size(), index + 1));
   return {array()[index], fmt::format("{}[{}]", path_, index)};
 }
 
@@ -85,7 +93,8 @@ std::string_view Node::string() const {
 }
 
 bool Node::boolean() const {
-  if (!value_->is_bool()) fail(fmt::format("should be true or false but is {}", kind_name(*value_)));
+  if (!value_->is_bool())
+    fail(fmt::format("should be true or false but is {}", kind_name(*value_)));
   return value_->get_bool();
 }
 
@@ -99,7 +108,8 @@ double Node::number() const {
 int64_t Node::integer(int64_t low, int64_t high) const {
   const double d = number();
   // 2^63 as a double: the largest magnitude that the conversion below may see.
-  if (d != std::floor(d) || std::abs(d) >= 9.2e18) fail(fmt::format("should be an integer but is {}", d));
+  if (d != std::floor(d) || std::abs(d) >= 9.2e18)
+    fail(fmt::format("should be an integer but is {}", d));
   const int64_t i = value_->is_int64() ? value_->get_int64() : static_cast<int64_t>(d);
   if (i < low || i > high) fail(fmt::format("is {}, outside {} to {}", i, low, high));
   return i;

@@ -1,5 +1,5 @@
-// JSON by Boost.JSON, with errors that name the file and the field. Nesting is limited to kMaxDepth, so
-// hostile text cannot exhaust the stack.
+// JSON by Boost.JSON, with errors that name the file and the field. Nesting is limited to
+// kMaxDepth, so hostile text cannot exhaust the stack.
 #pragma once
 
 #include <boost/json.hpp>
@@ -13,8 +13,8 @@ namespace mxgpt::json {
 
 using boost::json::array;
 using boost::json::object;
-using boost::json::value;
 using boost::json::serialize;
+using boost::json::value;
 
 inline constexpr int kMaxDepth = 64;
 
@@ -28,14 +28,15 @@ value parse_file(const std::filesystem::path& path);
 /// A value together with the path that leads to it ("tokenizer.json: model.vocab"; the root's is
 /// "tokenizer.json:"), for reading documents
 /// whose shape is not trusted. Each accessor throws Error naming the path and what was expected.
-/// Cheap enough for structure, not meant for millions of leaves: take `array()` and read those directly.
+/// Cheap enough for structure, not meant for millions of leaves: take `array()` and read those
+/// directly.
 class Node {
  public:
   Node(const value& v, std::string path) : value_(&v), path_(std::move(path)) {}
 
-  Node operator[](std::string_view key) const;               ///< throws when missing
-  std::optional<Node> find(std::string_view key) const;      ///< empty when missing or null
-  Node at(size_t index) const;                               ///< throws when out of range
+  Node operator[](std::string_view key) const;           ///< throws when missing
+  std::optional<Node> find(std::string_view key) const;  ///< empty when missing or null
+  Node at(size_t index) const;                           ///< throws when out of range
 
   const json::object& object() const;
   const json::array& array() const;

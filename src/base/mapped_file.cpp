@@ -30,7 +30,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   ::close(fd);
   if (!regular) throw Error(path.string(), "is not a regular file", "name a file");
   if (map_errno) {
-    throw Error(path.string(), std::string("cannot be mapped into memory: ") + std::strerror(map_errno));
+    throw Error(path.string(),
+                std::string("cannot be mapped into memory: ") + std::strerror(map_errno));
   }
   bytes_ = {static_cast<const std::byte*>(data), static_cast<size_t>(st.st_size)};
 }

@@ -7,12 +7,12 @@
 
 namespace mxgpt {
 
-/// Owns the mapping; spans taken from it are valid while it lives. Movable, not copyable. The file must not
-/// be truncated while it is mapped.
+/// Owns the mapping; spans taken from it are valid while it lives. Movable, not copyable. The file
+/// must not be truncated while it is mapped.
 class MappedFile {
  public:
-  /// Throws Error if the path is missing, is not a regular file or cannot be mapped. An empty file is an
-  /// empty span.
+  /// Throws Error if the path is missing, is not a regular file or cannot be mapped. An empty file
+  /// is an empty span.
   explicit MappedFile(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;

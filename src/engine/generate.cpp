@@ -8,7 +8,8 @@
 
 namespace mxgpt {
 
-Generation generate(Session& session, std::span<const int32_t> prompt, const GenerateOptions& options,
+Generation generate(Session& session, std::span<const int32_t> prompt,
+                    const GenerateOptions& options,
                     const std::function<bool(int32_t token)>& on_token) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point start) {
@@ -16,8 +17,9 @@ Generation generate(Session& session, std::span<const int32_t> prompt, const Gen
   };
   if (prompt.empty()) throw Error("prompt", "is empty");
   if (static_cast<int64_t>(prompt.size()) >= session.context()) {
-    throw Error("prompt", fmt::format("{} tokens leave no room for an answer in a context of {}", prompt.size(),
-                                      session.context()),
+    throw Error("prompt",
+                fmt::format("{} tokens leave no room for an answer in a context of {}",
+                            prompt.size(), session.context()),
                 "shorten it, or raise --ctx");
   }
   Generation result;
@@ -25,7 +27,8 @@ Generation generate(Session& session, std::span<const int32_t> prompt, const Gen
   result.reused_tokens = session.rewind_to_common_prefix(prompt);
 
   const auto start = Clock::now();
-  std::span<const float> logits = session.feed(prompt.subspan(result.reused_tokens), {}, options.cancelled);
+  std::span<const float> logits =
+      session.feed(prompt.subspan(result.reused_tokens), {}, options.cancelled);
   result.prompt_seconds = seconds_since(start);
   const auto answer_start = Clock::now();
   Sampler sampler(options.sampling, prompt);

@@ -26,9 +26,10 @@ struct GenerateOptions {
   std::function<bool()> cancelled;
 };
 
-/// `on_token` sees every token drawn, the one that ends the answer included, and returns whether to go on.
-/// Throws Error if the prompt does not fit.
-Generation generate(Session& session, std::span<const int32_t> prompt, const GenerateOptions& options,
+/// `on_token` sees every token drawn, the one that ends the answer included, and returns whether to
+/// go on. Throws Error if the prompt does not fit.
+Generation generate(Session& session, std::span<const int32_t> prompt,
+                    const GenerateOptions& options,
                     const std::function<bool(int32_t token)>& on_token);
 
 }  // namespace mxgpt

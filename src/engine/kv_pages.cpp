@@ -17,10 +17,14 @@ std::optional<int32_t> PagePool::take() {
   return page;
 }
 
-void PagePool::give_back(int32_t page) { free_.push_back(page); }
+void PagePool::give_back(int32_t page) {
+  free_.push_back(page);
+}
 
 namespace {
-int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+int64_t pages_for(int64_t tokens) {
+  return (tokens + kPageTokens - 1) / kPageTokens;
+}
 }  // namespace
 
 SequencePages::SequencePages(PagePool& pool, int64_t window, int64_t context)

@@ -30,7 +30,8 @@ class SequencePages {
 
   /// Makes pages for positions up to `end` - 1. False, and nothing taken, if the pool has too few.
   bool reserve(int64_t end);
-  /// The sequence now ends at `end`: gives back pages past it, and those the window has left behind.
+  /// The sequence now ends at `end`: gives back pages past it, and those the window has left
+  /// behind.
   void keep(int64_t end);
   /// Whether a row at position `end` would find all it can see.
   bool can_continue_at(int64_t end) const;
@@ -45,7 +46,8 @@ class SequencePages {
   std::vector<int32_t> pages_;  // [context / kPageTokens], -1 where none
 };
 
-/// Pages that one sequence of `context` tokens needs at most, when up to `rows` of them come in a step.
+/// Pages that one sequence of `context` tokens needs at most, when up to `rows` of them come in a
+/// step.
 int64_t pages_needed(int64_t context, int64_t window, int64_t rows);
 
 }  // namespace mxgpt

@@ -25,7 +25,8 @@ void SamplingParams::check(int64_t vocabulary) const {
   for (const auto& [token, bias] : logit_bias) {
     in_range("logit_bias", bias, -100, 100);
     if (token < 0 || token >= vocabulary) {
-      throw Error("logit_bias", fmt::format("token {} is outside the vocabulary of {}", token, vocabulary));
+      throw Error("logit_bias",
+                  fmt::format("token {} is outside the vocabulary of {}", token, vocabulary));
     }
   }
 }
@@ -66,8 +67,10 @@ int32_t Sampler::sample(std::span<const float> input) {
     }
   }
   const auto best = std::max_element(logits_.begin(), logits_.end());
-  if (!std::isfinite(*best) || std::any_of(logits_.begin(), logits_.end(), [](float l) { return std::isnan(l); })) {
-    throw Error("model", "the logits are not finite: the weights are damaged or the numbers overflowed",
+  if (!std::isfinite(*best) ||
+      std::any_of(logits_.begin(), logits_.end(), [](float l) { return std::isnan(l); })) {
+    throw Error("model",
+                "the logits are not finite: the weights are damaged or the numbers overflowed",
                 "check the file with `mxgpt verify`");
   }
   auto token = static_cast<int32_t>(best - logits_.begin());
@@ -84,11 +87,14 @@ int32_t Sampler::sample(std::span<const float> input) {
       return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
     };
     if (params_.top_k > 0 && params_.top_k < static_cast<int64_t>(candidates_.size())) {
-      std::nth_element(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(), likelier);
+      std::nth_element(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(),
+                       likelier);
       candidates_.resize(params_.top_k);
     }
     std::sort(candidates_.begin(), candidates_.end(), likelier);
-    const auto weight = [&](const Candidate& c) { return std::exp((c.logit - most) / params_.temperature); };
+    const auto weight = [&](const Candidate& c) {
+      return std::exp((c.logit - most) / params_.temperature);
+    };
     double total = 0;
     for (const Candidate& c : candidates_) total += weight(c);
     double kept = 0;

@@ -14,9 +14,9 @@ struct SamplingParams {
   double temperature = 1;  ///< 0 to 2; 0 takes the most likely token
   int64_t top_k = 0;       ///< keep the k most likely; 0 keeps all
   double top_p = 1;        ///< keep the fewest whose probabilities reach this sum
-  double min_p = 0;        ///< keep those of at least this share of the most likely one's probability
-  double repetition_penalty = 1;  ///< divides positive and multiplies negative logits of tokens in the
-                                  ///< prompt or the answer (Keskar et al. 2019)
+  double min_p = 0;  ///< keep those of at least this share of the most likely one's probability
+  double repetition_penalty = 1;  ///< divides positive and multiplies negative logits of tokens in
+                                  ///< the prompt or the answer (Keskar et al. 2019)
   double presence_penalty = 0;    ///< subtracted once for a token in the answer
   double frequency_penalty = 0;   ///< subtracted for each time a token is in the answer
   uint64_t seed = 0;
@@ -26,8 +26,8 @@ struct SamplingParams {
   void check(int64_t vocabulary) const;
 };
 
-/// Draws the tokens of one answer. The same seed, parameters and logits give the same tokens: the random
-/// number of a draw depends on the seed and the draw's index alone.
+/// Draws the tokens of one answer. The same seed, parameters and logits give the same tokens: the
+/// random number of a draw depends on the seed and the draw's index alone.
 class Sampler {
  public:
   Sampler(const SamplingParams& params, std::span<const int32_t> prompt);

@@ -14,7 +14,8 @@ namespace {
 int64_t context_of(const Model& model, const SessionOptions& options) {
   const int64_t most = model.config().context;
   if (options.context > most) {
-    throw Error("--ctx", fmt::format("{} is more than the model's {} tokens", options.context, most));
+    throw Error("--ctx",
+                fmt::format("{} is more than the model's {} tokens", options.context, most));
   }
   return options.context ? options.context : std::min(most, kDefaultContext);
 }
@@ -43,11 +44,13 @@ std::span<const float> Session::feed(std::span<const int32_t> tokens, const OnLo
   MXGPT_CHECK(!tokens.empty() && (all_logits_ || !each), "{} tokens", tokens.size());
   for (const int32_t token : tokens) {
     if (token < 0 || token >= config_.vocabulary) {
-      throw Error("tokens", fmt::format("{} is outside the model's vocabulary of {}", token, config_.vocabulary));
+      throw Error("tokens", fmt::format("{} is outside the model's vocabulary of {}", token,
+                                        config_.vocabulary));
     }
   }
   if (size() + static_cast<int64_t>(tokens.size()) > context_) {
-    throw Error("context", fmt::format("{} tokens do not fit into {}", size() + tokens.size(), context_),
+    throw Error("context",
+                fmt::format("{} tokens do not fit into {}", size() + tokens.size(), context_),
                 "raise --ctx, or shorten the conversation");
   }
   std::span<const float> logits;
@@ -68,7 +71,10 @@ std::span<const float> Session::feed(std::span<const int32_t> tokens, const OnLo
       wanted.push_back(static_cast<int32_t>(rows - 1));
     }
     const std::vector<int32_t> sequences(rows, 0);
-    Batch batch{.tokens = tokens.first(rows), .positions = positions, .sequences = sequences, .logit_rows = wanted};
+    Batch batch{.tokens = tokens.first(rows),
+                .positions = positions,
+                .sequences = sequences,
+                .logit_rows = wanted};
     for (int g = 0; g < kKvGroups; ++g) batch.tables[g] = {groups_[g].pages().data(), 0};
     logits = runner_->step(batch);
     if (each) {
@@ -91,8 +97,9 @@ int64_t Session::rewind_to_common_prefix(std::span<const int32_t> tokens) {
   int64_t common = 0;
   const int64_t most = std::min<int64_t>(size(), static_cast<int64_t>(tokens.size()) - 1);
   while (common < most && tokens_[common] == tokens[common]) ++common;
-  const bool held = std::all_of(groups_.begin(), groups_.end(),
-                                [&](const SequencePages& group) { return group.can_continue_at(common); });
+  const bool held = std::all_of(groups_.begin(), groups_.end(), [&](const SequencePages& group) {
+    return group.can_continue_at(common);
+  });
   if (!held) common = 0;
   tokens_.resize(common);
   keep(common);

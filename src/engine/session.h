@@ -1,5 +1,5 @@
-// One sequence on one runner: a prompt goes in, logits come out, and what the cache holds is reused when the
-// next prompt begins the same way.
+// One sequence on one runner: a prompt goes in, logits come out, and what the cache holds is reused
+// when the next prompt begins the same way.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,9 @@ namespace mxgpt {
 
 struct SessionOptions {
   Precision precision = Precision::standard;
-  int64_t context = 0;       ///< longest sequence; 0 means the model's own, at most kDefaultContext
-  int64_t max_rows = 256;    ///< prompt tokens a step
-  bool all_logits = false;   ///< whether feed() may ask for the logits of every token
+  int64_t context = 0;      ///< longest sequence; 0 means the model's own, at most kDefaultContext
+  int64_t max_rows = 256;   ///< prompt tokens a step
+  bool all_logits = false;  ///< whether feed() may ask for the logits of every token
 };
 
 inline constexpr int64_t kDefaultContext = 32768;
@@ -31,14 +31,15 @@ class Session {
   /// Called with a position and its logits [vocabulary], valid during the call.
   using OnLogits = std::function<void(int64_t position, std::span<const float> logits)>;
 
-  /// Extends the sequence by `tokens`, in steps. Logits of the last token come back, valid until the next
-  /// call; with `each`, every token's are shown as they come. `cancelled` is asked between steps, and ends
-  /// the feed early: then the result is empty. Throws Error if the context would overflow.
+  /// Extends the sequence by `tokens`, in steps. Logits of the last token come back, valid until
+  /// the next call; with `each`, every token's are shown as they come. `cancelled` is asked between
+  /// steps, and ends the feed early: then the result is empty. Throws Error if the context would
+  /// overflow.
   std::span<const float> feed(std::span<const int32_t> tokens, const OnLogits& each = {},
                               const std::function<bool()>& cancelled = {});
 
-  /// Keeps the longest prefix that the sequence shares with `tokens`, short of the last one, and for which
-  /// the cache still holds all that is needed; returns its length.
+  /// Keeps the longest prefix that the sequence shares with `tokens`, short of the last one, and
+  /// for which the cache still holds all that is needed; returns its length.
   int64_t rewind_to_common_prefix(std::span<const int32_t> tokens);
 
   /// Forgets the sequence.
@@ -56,7 +57,7 @@ class Session {
   PagePool pools_[kKvGroups];
   std::vector<SequencePages> groups_;  // by KvGroup
   std::unique_ptr<Runner> runner_;
-  std::vector<int32_t> tokens_;        // in the cache
+  std::vector<int32_t> tokens_;  // in the cache
 };
 
 }  // namespace mxgpt

@@ -53,16 +53,18 @@ void Config::check(const std::string& where) const {
   positive("the SwiGLU limit", swiglu_limit);
 }
 
-// YaRN, section 3.2: dimensions that turn more than beta_fast times within the original context keep their
-// frequency, those below beta_slow turns are slowed by the factor, and a linear ramp lies between. The
-// magnitude is its equation 22. Reference for the details: transformers, modeling_rope_utils.py.
+// YaRN, section 3.2: dimensions that turn more than beta_fast times within the original context
+// keep their frequency, those below beta_slow turns are slowed by the factor, and a linear ramp
+// lies between. The magnitude is its equation 22. Reference for the details: transformers,
+// modeling_rope_utils.py.
 RopeFrequencies rope_frequencies(double base, int64_t head_dim, const YarnScaling& yarn) {
   const auto dim = static_cast<double>(head_dim);
   RopeFrequencies result;
   double low = 0, high = 0;
   if (yarn.factor != 1) {
     const auto dimension_of_turns = [&](double turns) {
-      return dim * std::log(yarn.original_context / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
+      return dim * std::log(yarn.original_context / (turns * 2 * std::numbers::pi)) /
+             (2 * std::log(base));
     };
     low = dimension_of_turns(yarn.beta_fast);
     high = dimension_of_turns(yarn.beta_slow);
@@ -79,7 +81,8 @@ RopeFrequencies rope_frequencies(double base, int64_t head_dim, const YarnScalin
     const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / dim);
     const double ramp =
         yarn.factor == 1 ? 0 : std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    result.inverse.push_back(static_cast<float>(frequency * (1 - ramp) + frequency / yarn.factor * ramp));
+    result.inverse.push_back(
+        static_cast<float>(frequency * (1 - ramp) + frequency / yarn.factor * ramp));
   }
   return result;
 }

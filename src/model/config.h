@@ -1,4 +1,5 @@
-// The numbers that describe a model, read from a checkpoint's config.json or a GGUF file's metadata.
+// The numbers that describe a model, read from a checkpoint's config.json or a GGUF file's
+// metadata.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,9 @@ struct Config {
   YarnScaling yarn;
   double swiglu_alpha = 1.702, swiglu_limit = 7;
 
-  /// Throws Error naming `where` and the first value that no model can have: sizes out of range, heads that
-  /// do not divide, more chosen experts than there are. Everything read from a file passes here.
+  /// Throws Error naming `where` and the first value that no model can have: sizes out of range,
+  /// heads that do not divide, more chosen experts than there are. Everything read from a file
+  /// passes here.
   void check(const std::string& where) const;
 };
 

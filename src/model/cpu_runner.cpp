@@ -10,9 +10,12 @@
 namespace mxgpt {
 
 PageMemory::PageMemory(size_t bytes) : bytes_(std::max<size_t>(bytes, 1)) {
-  void* data = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
-    throw Error("memory", fmt::format("cannot reserve {:.1f} GiB for the KV cache", static_cast<double>(bytes) / (1u << 30)),
+    throw Error("memory",
+                fmt::format("cannot reserve {:.1f} GiB for the KV cache",
+                            static_cast<double>(bytes) / (1u << 30)),
                 "take a smaller context");
   }
   data_ = static_cast<std::byte*>(data);

@@ -19,7 +19,7 @@ struct StepMemory {
   float* attended;  ///< [rows, heads, head_dim]
   float* cos;       ///< [rows, head_dim / 2]
   float* sin;
-  float* logits;    ///< [logit_rows, vocabulary]
+  float* logits;  ///< [logit_rows, vocabulary]
   Rope rope;
   std::vector<KvLayer> kv;  ///< [layers]
 };
@@ -28,7 +28,8 @@ struct StepMemory {
 class PageMemory {
  public:
   explicit PageMemory(size_t bytes);
-  PageMemory(PageMemory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+  PageMemory(PageMemory&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
   ~PageMemory();
   std::byte* data() const { return data_; }
 
@@ -77,7 +78,8 @@ class CpuRunner final : public Runner {
 };
 
 template <class Forward>
-std::unique_ptr<Runner> make_cpu_runner(const Model& model, const RunnerOptions& options, Forward forward) {
+std::unique_ptr<Runner> make_cpu_runner(const Model& model, const RunnerOptions& options,
+                                        Forward forward) {
   return std::make_unique<CpuRunner<Forward>>(model, options, forward);
 }
 

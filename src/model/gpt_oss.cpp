@@ -1,6 +1,7 @@
-// gpt-oss (OpenAI 2025): RMSNorm, grouped-query attention with sinks that alternates between a sliding window
-// and everything, YaRN rotary embedding, and a mixture of experts with clamped SwiGLU.
-// Reference: openai/gpt-oss, gpt_oss/torch/model.py; transformers, models/gpt_oss/modeling_gpt_oss.py.
+// gpt-oss (OpenAI 2025): RMSNorm, grouped-query attention with sinks that alternates between a
+// sliding window and everything, YaRN rotary embedding, and a mixture of experts with clamped
+// SwiGLU. Reference: openai/gpt-oss, gpt_oss/torch/model.py; transformers,
+// models/gpt_oss/modeling_gpt_oss.py.
 #include <fmt/format.h>
 
 #include "model/architecture.h"
@@ -11,6 +12,7 @@ namespace {
 
 using enum Dim;
 
+// clang-format off
 constexpr TensorSpec kTensors[] = {
     {"token_embd.weight", "model.embed_tokens.weight", &Weights::embedding, one, vocabulary, hidden, Role::embedding},
     {"blk.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight", &Layer::attn_norm, one, one, hidden, Role::vector},
@@ -35,6 +37,7 @@ constexpr TensorSpec kTensors[] = {
     {"output_norm.weight", "model.norm.weight", &Weights::norm, one, one, hidden, Role::vector},
     {"output.weight", "lm_head.weight", &Weights::head, one, vocabulary, hidden, Role::dense},
 };
+// clang-format on
 
 Config config_from_checkpoint(const json::Node& j) {
   Config c;
@@ -71,7 +74,8 @@ Config config_from_checkpoint(const json::Node& j) {
   if (const auto types = j.find("layer_types")) {
     for (size_t i = 0; i < types->array().size(); ++i) {
       const std::string_view type = types->at(i).string();
-      if (type != "sliding_attention" && type != "full_attention") types->at(i).fail("is no layer type of gpt-oss");
+      if (type != "sliding_attention" && type != "full_attention")
+        types->at(i).fail("is no layer type of gpt-oss");
       c.sliding.push_back(type == "sliding_attention");
     }
   } else {
@@ -91,7 +95,8 @@ Config config_from_gguf(const GgufMetadata& m) {
   c.kv_heads = m.integer("gpt-oss.attention.head_count_kv", 1, 4096);
   c.head_dim = m.integer_or("gpt-oss.attention.key_length", c.hidden / c.heads, 1, 4096);
   if (m.integer_or("gpt-oss.attention.value_length", c.head_dim, 1, 4096) != c.head_dim) {
-    m.fail("gpt-oss.attention.value_length", "differs from key_length, which no gpt-oss model does");
+    m.fail("gpt-oss.attention.value_length",
+           "differs from key_length, which no gpt-oss model does");
   }
   c.experts = m.integer("gpt-oss.expert_count", 1, 4096);
   c.top_k = m.integer("gpt-oss.expert_used_count", 1, 64);
@@ -99,8 +104,9 @@ Config config_from_gguf(const GgufMetadata& m) {
   c.window = m.integer("gpt-oss.attention.sliding_window", 1, 1 << 28);
   c.norm_eps = m.number("gpt-oss.attention.layer_norm_rms_epsilon");
   c.rope_base = m.number("gpt-oss.rope.freq_base");
-  c.vocabulary = m.contains("gpt-oss.vocab_size") ? m.integer("gpt-oss.vocab_size", 1, 1 << 24)
-                                                  : static_cast<int64_t>(m.strings("tokenizer.ggml.tokens").size());
+  c.vocabulary = m.contains("gpt-oss.vocab_size")
+                     ? m.integer("gpt-oss.vocab_size", 1, 1 << 24)
+                     : static_cast<int64_t>(m.strings("tokenizer.ggml.tokens").size());
   const std::string_view scaling = m.string_or("gpt-oss.rope.scaling.type", "none");
   if (scaling == "yarn") {
     c.yarn = {.factor = m.number("gpt-oss.rope.scaling.factor"),
@@ -161,23 +167,42 @@ template <class Backend, class Memory>
 void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Batch& batch) {
   const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads);
   const int head_dim = static_cast<int>(c.head_dim);
-  const auto norm = [&](const Tensor& weight) { return RmsNorm{weight, static_cast<float>(c.norm_eps)}; };
+  const auto norm = [&](const Tensor& weight) {
+    return RmsNorm{weight, static_cast<float>(c.norm_eps)};
+  };
 
   b.begin(batch);
   b.embed({.table = w.embedding, .x = s.x});
   b.rotations({.rope = s.rope, .head_dim = head_dim, .cos = s.cos, .sin = s.sin});
   for (int64_t i = 0; i < c.layers; ++i) {
     const Layer& layer = w.layers[i];
-    b.norm_qkv_rope_store({.x = s.x, .norm = norm(layer.attn_norm),
-                           .q = {layer.q, layer.q_bias}, .k = {layer.k, layer.k_bias}, .v = {layer.v, layer.v_bias},
-                           .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim,
-                           .cos = s.cos, .sin = s.sin, .kv = s.kv[i], .q_out = s.q});
-    b.attend({.q = s.q, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .kv = s.kv[i],
-              .window = c.sliding[i] ? c.window : 0, .sinks = layer.sinks, .out = s.attended});
+    b.norm_qkv_rope_store({.x = s.x,
+                           .norm = norm(layer.attn_norm),
+                           .q = {layer.q, layer.q_bias},
+                           .k = {layer.k, layer.k_bias},
+                           .v = {layer.v, layer.v_bias},
+                           .heads = heads,
+                           .kv_heads = kv_heads,
+                           .head_dim = head_dim,
+                           .cos = s.cos,
+                           .sin = s.sin,
+                           .kv = s.kv[i],
+                           .q_out = s.q});
+    b.attend({.q = s.q,
+              .heads = heads,
+              .kv_heads = kv_heads,
+              .head_dim = head_dim,
+              .kv = s.kv[i],
+              .window = c.sliding[i] ? c.window : 0,
+              .sinks = layer.sinks,
+              .out = s.attended});
     b.project_residual({.in = s.attended, .linear = {layer.o, layer.o_bias}, .x = s.x});
-    b.norm_route_experts_residual({.norm = norm(layer.mlp_norm), .router = {layer.router, layer.router_bias},
-                                   .gate = {layer.gate, layer.gate_bias}, .up = {layer.up, layer.up_bias},
-                                   .down = {layer.down, layer.down_bias}, .top_k = static_cast<int>(c.top_k),
+    b.norm_route_experts_residual({.norm = norm(layer.mlp_norm),
+                                   .router = {layer.router, layer.router_bias},
+                                   .gate = {layer.gate, layer.gate_bias},
+                                   .up = {layer.up, layer.up_bias},
+                                   .down = {layer.down, layer.down_bias},
+                                   .top_k = static_cast<int>(c.top_k),
                                    .activation = {.alpha = static_cast<float>(c.swiglu_alpha),
                                                   .limit = static_cast<float>(c.swiglu_limit)},
                                    .x = s.x});

@@ -1,5 +1,5 @@
-// Every architecture mxgpt runs: a file model/<name>.cpp that defines `const Architecture <name>`, and a line here.
+// Every architecture mxgpt runs: a file model/<name>.cpp that defines `const Architecture <name>`,
+// and a line here.
 #pragma once
 
-#define MXGPT_ARCHITECTURES(X) \
-  X(gpt_oss)
+#define MXGPT_ARCHITECTURES(X) X(gpt_oss)

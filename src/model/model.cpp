@@ -41,13 +41,15 @@ HostTensor to_f32(const HostTensor& tensor) {
   if (tensor.format == Format::f32) return tensor;
   const int64_t elements = product(tensor.shape);
   const Owned copy(elements * sizeof(float));
-  traits(tensor.format).dequantize(tensor.bytes.data(), elements, reinterpret_cast<float*>(copy.data.get()));
+  traits(tensor.format)
+      .dequantize(tensor.bytes.data(), elements, reinterpret_cast<float*>(copy.data.get()));
   return copy.tensor(Format::f32, tensor.shape);
 }
 
-/// From [experts][k][rows * stride] to [experts][rows][k], taking every stride-th row from `start` on.
-void transpose_experts(const std::byte* from, std::byte* to, size_t size, int64_t experts, int64_t rows, int64_t k,
-                       int64_t start, int64_t stride) {
+/// From [experts][k][rows * stride] to [experts][rows][k], taking every stride-th row from `start`
+/// on.
+void transpose_experts(const std::byte* from, std::byte* to, size_t size, int64_t experts,
+                       int64_t rows, int64_t k, int64_t start, int64_t stride) {
   constexpr int64_t kTile = 32;  // rows at a time: a cache line of `from` serves them all
   const auto copy = [&]<size_t kSize>(std::integral_constant<size_t, kSize>) {
 #pragma omp parallel for collapse(2)
@@ -63,19 +65,24 @@ void transpose_experts(const std::byte* from, std::byte* to, size_t size, int64_
       }
     }
   };
-  if (size == 2) copy(std::integral_constant<size_t, 2>());
-  else copy(std::integral_constant<size_t, 4>());
+  if (size == 2)
+    copy(std::integral_constant<size_t, 2>());
+  else
+    copy(std::integral_constant<size_t, 4>());
 }
 
-void require_shape(const FileTensor& tensor, const std::vector<int64_t>& shape, const std::string& where) {
+void require_shape(const FileTensor& tensor, const std::vector<int64_t>& shape,
+                   const std::string& where) {
   if (tensor.shape == shape) return;
-  throw Error(where, fmt::format("tensor '{}' has shape {}, but the configuration asks for {}", tensor.name,
-                                 shape_text(tensor.shape), shape_text(shape)));
+  throw Error(where, fmt::format("tensor '{}' has shape {}, but the configuration asks for {}",
+                                 tensor.name, shape_text(tensor.shape), shape_text(shape)));
 }
 
 Format require_format(const FileTensor& tensor, const std::string& where) {
   if (tensor.format) return *tensor.format;
-  throw Error(where, fmt::format("tensor '{}' is of type {}, which mxgpt cannot compute with", tensor.name, tensor.type),
+  throw Error(where,
+              fmt::format("tensor '{}' is of type {}, which mxgpt cannot compute with", tensor.name,
+                          tensor.type),
               "convert the model to another quantization");
 }
 
@@ -104,7 +111,8 @@ std::unique_ptr<Model> Model::open(const std::filesystem::path& path) {
     const std::string_view name = metadata.string("general.architecture");
     model->architecture_ = architecture_of_gguf(name);
     if (!model->architecture_) {
-      metadata.fail("general.architecture", fmt::format("is '{}'; mxgpt runs {}", name, known_architectures()));
+      metadata.fail("general.architecture",
+                    fmt::format("is '{}'; mxgpt runs {}", name, known_architectures()));
     }
     model->config_ = model->architecture_->config_from_gguf(metadata);
   }
@@ -120,7 +128,8 @@ void Model::read_stop_tokens() {
     }
   };
   if (gguf_) {
-    for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                            "tokenizer.ggml.eom_token_id"}) {
       if (gguf_->metadata().contains(key)) add(gguf_->metadata().integer(key, 0, INT32_MAX));
     }
     return;
@@ -142,7 +151,8 @@ Model::Source Model::find(const TensorSpec& spec, int64_t layer) const {
     require_shape(tensor, file_shape, where);
     const Format format = require_format(tensor, where);
     if (spec.role == Role::vector && traits(format).block_elements != 1) {
-      throw Error(where, fmt::format("'{}' is quantized ({}), but norms and biases cannot be", tensor.name, tensor.type));
+      throw Error(where, fmt::format("'{}' is quantized ({}), but norms and biases cannot be",
+                                     tensor.name, tensor.type));
     }
     return Source{.format = format, .data = &tensor};
   };
@@ -158,22 +168,27 @@ Model::Source Model::find(const TensorSpec& spec, int64_t layer) const {
   }
 
   const int64_t experts = shape[0], file_rows = shape[1] * stride, k = shape[2];
-  // Unquantized fine-tunes: [experts, k, rows], so that x · W needs no transposition in their framework.
+  // Unquantized fine-tunes: [experts, k, rows], so that x · W needs no transposition in their
+  // framework.
   if (const FileTensor* dense = tensors.find(name)) return whole(*dense, {experts, k, file_rows});
   const FileTensor& blocks = tensors.at(name + "_blocks");
   const FileTensor& scales = tensors.at(name + "_scales");
   if (k % Mxfp4::kElements) {
-    throw Error(where, fmt::format("MXFP4 experts need rows in multiples of {}, not {}", Mxfp4::kElements, k));
+    throw Error(where, fmt::format("MXFP4 experts need rows in multiples of {}, not {}",
+                                   Mxfp4::kElements, k));
   }
   require_shape(blocks, {experts, file_rows, k / Mxfp4::kElements, 16}, where);
   require_shape(scales, {experts, file_rows, k / Mxfp4::kElements}, where);
   if (blocks.type != "U8" || scales.type != "U8") {
-    throw Error(where, fmt::format("'{}_blocks' and '_scales' are {} and {}, not U8", name, blocks.type, scales.type));
+    throw Error(where, fmt::format("'{}_blocks' and '_scales' are {} and {}, not U8", name,
+                                   blocks.type, scales.type));
   }
   return {.format = Format::mxfp4, .data = &blocks, .scales = &scales};
 }
 
-Format Model::stored_format(const TensorSpec& spec, int64_t layer) const { return find(spec, layer).format; }
+Format Model::stored_format(const TensorSpec& spec, int64_t layer) const {
+  return find(spec, layer).format;
+}
 
 HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
   const Source source = find(spec, layer);

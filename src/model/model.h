@@ -1,4 +1,5 @@
-// A model opened from a GGUF file or a checkpoint directory: what it is, and its tensors one by one.
+// A model opened from a GGUF file or a checkpoint directory: what it is, and its tensors one by
+// one.
 #pragma once
 
 #include <filesystem>
@@ -12,8 +13,8 @@
 
 namespace mxgpt {
 
-/// Owns the mapped files and what had to be repacked; immutable once opened. Runners keep the weights'
-/// addresses, so a model outlives its runners.
+/// Owns the mapped files and what had to be repacked; immutable once opened. Runners keep the
+/// weights' addresses, so a model outlives its runners.
 class Model {
  public:
   /// Opens without loading: the configuration is read and checked, weights stay in the file.
@@ -28,16 +29,18 @@ class Model {
   /// The file as a GGUF, or null if it is a checkpoint.
   const GgufFile* gguf() const { return gguf_.get(); }
 
-  /// Tokens that end an answer, as generation_config.json, config.json or the GGUF's tokenizer name them.
+  /// Tokens that end an answer, as generation_config.json, config.json or the GGUF's tokenizer name
+  /// them.
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
 
-  /// One tensor, its shape checked against the configuration. From a GGUF file, a view of the map; from a
-  /// checkpoint, a view where the layout is the same and a repacked copy where it is not.
+  /// One tensor, its shape checked against the configuration. From a GGUF file, a view of the map;
+  /// from a checkpoint, a view where the layout is the same and a repacked copy where it is not.
   HostTensor read(const TensorSpec& spec, int64_t layer) const;
   /// The format that read() gives. Throws what read() would, but touches no weights.
   Format stored_format(const TensorSpec& spec, int64_t layer) const;
 
-  /// All tensors in host memory, as the CPU backend uses them; vectors as f32. Loaded at the first call.
+  /// All tensors in host memory, as the CPU backend uses them; vectors as f32. Loaded at the first
+  /// call.
   const Weights& weights() const;
 
  private:

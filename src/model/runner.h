@@ -13,9 +13,10 @@ class Model;
 
 struct RunnerOptions {
   Precision precision = Precision::standard;
-  int64_t max_rows = 512;         ///< of a batch
-  int64_t max_logit_rows = 1;     ///< of a batch
-  int64_t pages[kKvGroups] = {};  ///< of the KV cache, by group; memory is committed as pages are first used
+  int64_t max_rows = 512;      ///< of a batch
+  int64_t max_logit_rows = 1;  ///< of a batch
+  int64_t pages[kKvGroups] =
+      {};  ///< of the KV cache, by group; memory is committed as pages are first used
 };
 
 class Runner {

@@ -6,24 +6,35 @@ namespace mxgpt {
 
 int64_t dim(const Config& config, Dim d) {
   switch (d) {
-    case Dim::one: return 1;
-    case Dim::vocabulary: return config.vocabulary;
-    case Dim::hidden: return config.hidden;
-    case Dim::heads: return config.heads;
-    case Dim::q: return config.heads * config.head_dim;
-    case Dim::kv: return config.kv_heads * config.head_dim;
-    case Dim::intermediate: return config.intermediate;
-    case Dim::experts: return config.experts;
+    case Dim::one:
+      return 1;
+    case Dim::vocabulary:
+      return config.vocabulary;
+    case Dim::hidden:
+      return config.hidden;
+    case Dim::heads:
+      return config.heads;
+    case Dim::q:
+      return config.heads * config.head_dim;
+    case Dim::kv:
+      return config.kv_heads * config.head_dim;
+    case Dim::intermediate:
+      return config.intermediate;
+    case Dim::experts:
+      return config.experts;
   }
   return 0;
 }
 
 Tensor& TensorSpec::in(Weights& weights, int64_t layer) const {
-  if (const auto* of_layer = std::get_if<Tensor Layer::*>(&member)) return weights.layers[layer].**of_layer;
+  if (const auto* of_layer = std::get_if<Tensor Layer::*>(&member))
+    return weights.layers[layer].**of_layer;
   return weights.*std::get<Tensor Weights::*>(member);
 }
 
-std::string TensorSpec::gguf_name(int64_t layer) const { return fmt::format(fmt::runtime(gguf), layer); }
+std::string TensorSpec::gguf_name(int64_t layer) const {
+  return fmt::format(fmt::runtime(gguf), layer);
+}
 
 std::string TensorSpec::checkpoint_name(int64_t layer) const {
   return fmt::format(fmt::runtime(checkpoint), layer);

@@ -1,5 +1,5 @@
-// Which tensors a model is made of: names, shapes and places, said once and used by the loader, the converter
-// and every tool that walks over weights.
+// Which tensors a model is made of: names, shapes and places, said once and used by the loader, the
+// converter and every tool that walks over weights.
 #pragma once
 
 #include <memory>
@@ -16,15 +16,15 @@ namespace mxgpt {
 
 /// One transformer block. What an architecture lacks stays an empty Tensor.
 struct Layer {
-  Tensor attn_norm;                       ///< [hidden]
-  Tensor q, q_bias;                       ///< [heads * head_dim, hidden]
-  Tensor k, k_bias, v, v_bias;            ///< [kv_heads * head_dim, hidden]
-  Tensor sinks;                           ///< [heads]
-  Tensor o, o_bias;                       ///< [hidden, heads * head_dim]
-  Tensor mlp_norm;                        ///< [hidden]
-  Tensor router, router_bias;             ///< [experts, hidden]
-  Tensor gate, gate_bias, up, up_bias;    ///< [experts][intermediate, hidden]
-  Tensor down, down_bias;                 ///< [experts][hidden, intermediate]
+  Tensor attn_norm;                     ///< [hidden]
+  Tensor q, q_bias;                     ///< [heads * head_dim, hidden]
+  Tensor k, k_bias, v, v_bias;          ///< [kv_heads * head_dim, hidden]
+  Tensor sinks;                         ///< [heads]
+  Tensor o, o_bias;                     ///< [hidden, heads * head_dim]
+  Tensor mlp_norm;                      ///< [hidden]
+  Tensor router, router_bias;           ///< [experts, hidden]
+  Tensor gate, gate_bias, up, up_bias;  ///< [experts][intermediate, hidden]
+  Tensor down, down_bias;               ///< [experts][hidden, intermediate]
 };
 
 struct Weights {
@@ -49,7 +49,8 @@ enum class Role {
 
 /// How a checkpoint holds a tensor, where it is not simply the same.
 struct CheckpointLayout {
-  /// gpt-oss experts: `name_blocks` and `name_scales` in MXFP4, or else `name` in [slices][k][rows], transposed.
+  /// gpt-oss experts: `name_blocks` and `name_scales` in MXFP4, or else `name` in
+  /// [slices][k][rows], transposed.
   bool experts = false;
   /// Rows start, start + stride, … of the checkpoint's are this tensor's: gate and up alternate.
   int row_start = 0, row_stride = 1;
@@ -71,7 +72,8 @@ struct TensorSpec {
   std::vector<int64_t> shape(const Config& config) const;
 };
 
-/// A tensor in host memory in mxgpt's own orientation (that of GGUF files). `owner` keeps the bytes alive.
+/// A tensor in host memory in mxgpt's own orientation (that of GGUF files). `owner` keeps the bytes
+/// alive.
 struct HostTensor {
   Format format = Format::f32;
   std::vector<int64_t> shape;  ///< as TensorSpec::shape gives it

@@ -22,9 +22,11 @@ std::string StopStrings::push(std::string_view piece) {
   }
   // Held back: the earliest suffix that begins a stop string.
   size_t keep = held_.size();
-  for (size_t at = held_.size() - std::min(held_.size(), longest_ ? longest_ - 1 : 0); at < held_.size(); ++at) {
+  for (size_t at = held_.size() - std::min(held_.size(), longest_ ? longest_ - 1 : 0);
+       at < held_.size(); ++at) {
     const std::string_view suffix = std::string_view(held_).substr(at);
-    if (std::any_of(stops_.begin(), stops_.end(), [&](const std::string& s) { return s.starts_with(suffix); })) {
+    if (std::any_of(stops_.begin(), stops_.end(),
+                    [&](const std::string& s) { return s.starts_with(suffix); })) {
       keep = at;
       break;
     }
@@ -34,6 +36,8 @@ std::string StopStrings::push(std::string_view piece) {
   return certain;
 }
 
-std::string StopStrings::finish() { return stopped_ ? std::string() : std::exchange(held_, {}); }
+std::string StopStrings::finish() {
+  return stopped_ ? std::string() : std::exchange(held_, {});
+}
 
 }  // namespace mxgpt

@@ -12,8 +12,8 @@ class StopStrings {
   /// Empty strings are ignored.
   explicit StopStrings(std::vector<std::string> stops);
 
-  /// The text that is certain not to be part of a stop string. After a stop string is complete, the text
-  /// before it comes back, stopped() is true, and everything later is swallowed.
+  /// The text that is certain not to be part of a stop string. After a stop string is complete, the
+  /// text before it comes back, stopped() is true, and everything later is swallowed.
   std::string push(std::string_view piece);
   /// What was held back because a stop string could have begun there.
   std::string finish();

@@ -23,7 +23,8 @@ std::vector<float> randoms(int64_t n, uint32_t seed, float scale = 1) {
 class CpuKernelsTest : public testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
-    if (!isa_supported(GetParam())) GTEST_SKIP() << "this processor has no " << isa_name(GetParam());
+    if (!isa_supported(GetParam()))
+      GTEST_SKIP() << "this processor has no " << isa_name(GetParam());
   }
   const CpuKernels& kernels() const { return *cpu_kernels(GetParam()); }
 };
@@ -114,9 +115,11 @@ TEST_P(CpuKernelsTest, ClampedSwiGlu) {
     for (int64_t i = 0; i < n; ++i) {
       const double g = std::min(before[i], 7.0f), u = std::clamp(up[i], -7.0f, 7.0f);
       const double expected = (u + 1) * g / (1 + std::exp(-1.702f * g));
-      // Rounding the exponent αg to f32 alone moves the result by |αg| ulps; e^88 is the largest power taken.
+      // Rounding the exponent αg to f32 alone moves the result by |αg| ulps; e^88 is the largest
+      // power taken.
       const double relative = 5e-7 + std::abs(1.702 * g) * 0x1p-23;
-      EXPECT_NEAR(gate[i], expected, std::abs(expected) * relative + 1e-35) << before[i] << " " << up[i];
+      EXPECT_NEAR(gate[i], expected, std::abs(expected) * relative + 1e-35)
+          << before[i] << " " << up[i];
     }
   }
 }
@@ -131,11 +134,16 @@ struct AttendCase {
 class AttendTest : public testing::TestWithParam<std::tuple<Isa, Format, AttendCase>> {};
 
 constexpr AttendCase kAttendCases[] = {
-    {"first_token", 4, 64, 0, 0, true},          {"first_token_no_sink", 4, 64, 0, 0, false},
-    {"page_but_one", 8, 64, 0, 30, true},        {"whole_page", 8, 64, 0, 31, true},
-    {"page_and_one", 8, 64, 0, 32, true},        {"window_inside_page", 2, 64, 35, 40, true},
-    {"window_over_edge", 2, 64, 23, 150, true},  {"odd_head", 3, 20, 5, 77, true},
-    {"head_of_two", 1, 2, 0, 40, false},         {"wide_head", 1, 256, 3, 99, true},
+    {"first_token", 4, 64, 0, 0, true},
+    {"first_token_no_sink", 4, 64, 0, 0, false},
+    {"page_but_one", 8, 64, 0, 30, true},
+    {"whole_page", 8, 64, 0, 31, true},
+    {"page_and_one", 8, 64, 0, 32, true},
+    {"window_inside_page", 2, 64, 35, 40, true},
+    {"window_over_edge", 2, 64, 23, 150, true},
+    {"odd_head", 3, 20, 5, 77, true},
+    {"head_of_two", 1, 2, 0, 40, false},
+    {"wide_head", 1, 256, 3, 99, true},
     {"far", 1, 64, 0, 1000, true},
 };
 
@@ -153,15 +161,18 @@ TEST_P(AttendTest, EqualsDenseSoftmaxInDouble) {
   const auto& [isa_wanted, format, c] = GetParam();
   if (!isa_supported(isa_wanted)) GTEST_SKIP() << "this processor has no " << isa_name(isa_wanted);
   // Two KV heads, of which the second is used; pages in reverse order, one of them unused.
-  const int64_t head_bytes = traits(format).row_bytes(c.head_dim), kv_head_bytes = head_bytes * kPageTokens;
+  const int64_t head_bytes = traits(format).row_bytes(c.head_dim),
+                kv_head_bytes = head_bytes * kPageTokens;
   const int64_t count = c.last / kPageTokens + 1;
   std::vector<int32_t> pages(count);
   for (int64_t i = 0; i < count; ++i) pages[i] = static_cast<int32_t>(count - i);
   std::vector<std::byte> keys(2 * kv_head_bytes * (count + 1)), values(keys.size());
   std::vector<float> key_of((c.last + 1) * c.head_dim), value_of(key_of.size());
   for (int64_t at = 0; at <= c.last; ++at) {
-    const auto key = randoms(c.head_dim, 100 + static_cast<uint32_t>(at), 2), value = randoms(c.head_dim, 5000 + static_cast<uint32_t>(at));
-    const int64_t to = (2 * pages[at / kPageTokens] + 1) * kv_head_bytes + at % kPageTokens * head_bytes;
+    const auto key = randoms(c.head_dim, 100 + static_cast<uint32_t>(at), 2),
+               value = randoms(c.head_dim, 5000 + static_cast<uint32_t>(at));
+    const int64_t to =
+        (2 * pages[at / kPageTokens] + 1) * kv_head_bytes + at % kPageTokens * head_bytes;
     traits(format).quantize(key.data(), c.head_dim, nullptr, &keys[to]);
     traits(format).quantize(value.data(), c.head_dim, nullptr, &values[to]);
     traits(format).dequantize(&keys[to], c.head_dim, &key_of[at * c.head_dim]);
@@ -170,25 +181,38 @@ TEST_P(AttendTest, EqualsDenseSoftmaxInDouble) {
   const auto q = randoms(c.group * c.head_dim, 7), sinks = randoms(c.group, 8, 3);
   std::vector<float> out(q.size());
   const float scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
-  cpu_kernels(isa_wanted)->attend({.q = q.data(), .group = c.group, .head_dim = c.head_dim, .scale = scale, .format = format,
-                                   .keys = keys.data() + kv_head_bytes, .values = values.data() + kv_head_bytes,
-                                   .page_bytes = 2 * kv_head_bytes, .pages = pages.data(), .first = c.first, .last = c.last,
-                                   .sinks = c.sinks ? sinks.data() : nullptr, .out = out.data()});
+  cpu_kernels(isa_wanted)
+      ->attend({.q = q.data(),
+                .group = c.group,
+                .head_dim = c.head_dim,
+                .scale = scale,
+                .format = format,
+                .keys = keys.data() + kv_head_bytes,
+                .values = values.data() + kv_head_bytes,
+                .page_bytes = 2 * kv_head_bytes,
+                .pages = pages.data(),
+                .first = c.first,
+                .last = c.last,
+                .sinks = c.sinks ? sinks.data() : nullptr,
+                .out = out.data()});
   for (int h = 0; h < c.group; ++h) {
     std::vector<double> weights, expected(c.head_dim);
     double most = c.sinks ? sinks[h] : -INFINITY;
     for (int64_t at = c.first; at <= c.last; ++at) {
       double score = 0;
-      for (int d = 0; d < c.head_dim; ++d) score += double{q[h * c.head_dim + d]} * key_of[at * c.head_dim + d];
+      for (int d = 0; d < c.head_dim; ++d)
+        score += double{q[h * c.head_dim + d]} * key_of[at * c.head_dim + d];
       weights.push_back(score * scale);
       most = std::max(most, weights.back());
     }
     double total = c.sinks ? std::exp(sinks[h] - most) : 0;
     for (double& w : weights) total += w = std::exp(w - most);
     for (int64_t at = c.first; at <= c.last; ++at) {
-      for (int d = 0; d < c.head_dim; ++d) expected[d] += weights[at - c.first] / total * value_of[at * c.head_dim + d];
+      for (int d = 0; d < c.head_dim; ++d)
+        expected[d] += weights[at - c.first] / total * value_of[at * c.head_dim + d];
     }
-    for (int d = 0; d < c.head_dim; ++d) EXPECT_NEAR(out[h * c.head_dim + d], expected[d], 3e-6) << h << " " << d;
+    for (int d = 0; d < c.head_dim; ++d)
+      EXPECT_NEAR(out[h * c.head_dim + d], expected[d], 3e-6) << h << " " << d;
   }
 }
 

@@ -1,7 +1,5 @@
-// The CPU backend's ops against double precision, for batches that mix prefill and decode; and each row's
-// independence of the rows beside it, bit for bit.
-#include "backend/cpu/backend.h"
-
+// The CPU backend's ops against double precision, for batches that mix prefill and decode; and each
+// row's independence of the rows beside it, bit for bit.
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -9,6 +7,8 @@
 #include <numeric>
 #include <random>
 #include <vector>
+
+#include "backend/cpu/backend.h"
 
 namespace mxgpt::cpu {
 namespace {
@@ -35,13 +35,23 @@ struct Weight {
     traits(format).dequantize(bytes.data(), slices * rows * k, values.data());
     tensor = {format, bytes.data(), slices, rows, k};
   }
-  double at(int64_t slice, int64_t row, int64_t i) const { return values[(slice * tensor.rows + row) * tensor.k + i]; }
+  double at(int64_t slice, int64_t row, int64_t i) const {
+    return values[(slice * tensor.rows + row) * tensor.k + i];
+  }
 };
 
-Weight vector_weight(int64_t slices, int64_t n, uint32_t seed) { return Weight(Format::f32, slices, 1, n, seed); }
+Weight vector_weight(int64_t slices, int64_t n, uint32_t seed) {
+  return Weight(Format::f32, slices, 1, n, seed);
+}
 
-constexpr int64_t kHidden = 96, kHeads = 6, kKvHeads = 2, kHeadDim = 20, kExperts = 5, kTopK = 3, kInter = 64;
-constexpr Limits kLimits{.rows = 64, .hidden = kHidden, .widest = kHeads * kHeadDim, .experts = kExperts, .top_k = kTopK, .intermediate = kInter};
+constexpr int64_t kHidden = 96, kHeads = 6, kKvHeads = 2, kHeadDim = 20, kExperts = 5, kTopK = 3,
+                  kInter = 64;
+constexpr Limits kLimits{.rows = 64,
+                         .hidden = kHidden,
+                         .widest = kHeads * kHeadDim,
+                         .experts = kExperts,
+                         .top_k = kTopK,
+                         .intermediate = kInter};
 
 std::vector<double> normed(const float* x, const Weight& weight) {
   double squares = 0;
@@ -52,7 +62,8 @@ std::vector<double> normed(const float* x, const Weight& weight) {
   return h;
 }
 
-std::vector<double> linear(const std::vector<double>& x, const Weight& w, const Weight* bias, int64_t slice = 0) {
+std::vector<double> linear(const std::vector<double>& x, const Weight& w, const Weight* bias,
+                           int64_t slice = 0) {
   std::vector<double> y(w.tensor.rows);
   for (int64_t r = 0; r < w.tensor.rows; ++r) {
     for (int64_t i = 0; i < w.tensor.k; ++i) y[r] += x[i] * w.at(slice, r, i);
@@ -65,7 +76,8 @@ std::vector<double> linear(const std::vector<double>& x, const Weight& w, const 
 struct SimpleBatch {
   std::vector<int32_t> tokens, positions, sequences, pages;
   Batch batch;
-  SimpleBatch(int64_t rows, int64_t first = 0) : tokens(rows), positions(rows), sequences(rows), pages(64) {
+  SimpleBatch(int64_t rows, int64_t first = 0)
+      : tokens(rows), positions(rows), sequences(rows), pages(64) {
     std::iota(tokens.begin(), tokens.end(), 3);
     std::iota(positions.begin(), positions.end(), static_cast<int32_t>(first));
     std::iota(pages.begin(), pages.end(), 0);
@@ -75,29 +87,38 @@ struct SimpleBatch {
 };
 
 class ExpertFormats : public testing::TestWithParam<Format> {};
-INSTANTIATE_TEST_SUITE_P(Formats, ExpertFormats, testing::Values(Format::f32, Format::bf16, Format::mxfp4, Format::q8_0),
+INSTANTIATE_TEST_SUITE_P(Formats, ExpertFormats,
+                         testing::Values(Format::f32, Format::bf16, Format::mxfp4, Format::q8_0),
                          [](const auto& info) { return std::string(traits(info.param).name); });
 
 struct ExpertsLayer {
   Weight norm = vector_weight(1, kHidden, 1), router{Format::f32, 1, kExperts, kHidden, 2};
   Weight router_bias = vector_weight(1, kExperts, 3);
   Weight gate, up, down;
-  Weight gate_bias = vector_weight(kExperts, kInter, 4), up_bias = vector_weight(kExperts, kInter, 5);
+  Weight gate_bias = vector_weight(kExperts, kInter, 4),
+         up_bias = vector_weight(kExperts, kInter, 5);
   Weight down_bias = vector_weight(kExperts, kHidden, 6);
   explicit ExpertsLayer(Format format)
-      : gate(format, kExperts, kInter, kHidden, 7), up(format, kExperts, kInter, kHidden, 8), down(format, kExperts, kHidden, kInter, 9) {}
+      : gate(format, kExperts, kInter, kHidden, 7),
+        up(format, kExperts, kInter, kHidden, 8),
+        down(format, kExperts, kHidden, kInter, 9) {}
 
   void run(Backend& backend, float* x) const {
-    backend.norm_route_experts_residual({.norm = {norm.tensor}, .router = {router.tensor, router_bias.tensor},
-                                         .gate = {gate.tensor, gate_bias.tensor}, .up = {up.tensor, up_bias.tensor},
-                                         .down = {down.tensor, down_bias.tensor}, .top_k = kTopK, .x = x});
+    backend.norm_route_experts_residual({.norm = {norm.tensor},
+                                         .router = {router.tensor, router_bias.tensor},
+                                         .gate = {gate.tensor, gate_bias.tensor},
+                                         .up = {up.tensor, up_bias.tensor},
+                                         .down = {down.tensor, down_bias.tensor},
+                                         .top_k = kTopK,
+                                         .x = x});
   }
   std::vector<double> expected(const float* x) const {
     const auto h = normed(x, norm);
     const auto logits = linear(h, router, &router_bias);
     std::vector<int> order(kExperts);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return logits[a] > logits[b]; });
     double total = 0;
     for (int s = 0; s < kTopK; ++s) total += std::exp(logits[order[s]]);
     std::vector<double> y(x, x + kHidden);
@@ -127,7 +148,8 @@ TEST_P(ExpertFormats, EqualDoubleInExactPrecision) {
     layer.run(backend, x.data());
     for (int64_t row = 0; row < rows; ++row) {
       const auto expected = layer.expected(&before[row * kHidden]);
-      for (int64_t i = 0; i < kHidden; ++i) EXPECT_NEAR(x[row * kHidden + i], expected[i], 2e-5) << rows << " " << row;
+      for (int64_t i = 0; i < kHidden; ++i)
+        EXPECT_NEAR(x[row * kHidden + i], expected[i], 2e-5) << rows << " " << row;
     }
   }
 }
@@ -149,7 +171,8 @@ TEST_P(ExpertFormats, StayNearInDefaultPrecision) {
       size += change * change;
     }
   }
-  EXPECT_LE(error / size, 5e-4);  // NUMERICS.md: normalized mean squared error of a reduced-precision path
+  EXPECT_LE(error / size,
+            5e-4);  // NUMERICS.md: normalized mean squared error of a reduced-precision path
 }
 
 TEST_P(ExpertFormats, ARowDoesNotDependOnItsNeighbours) {
@@ -187,32 +210,57 @@ TEST(Experts, EqualLogitsChooseTheLowerExpert) {
 
 struct AttentionLayer {
   Weight norm = vector_weight(1, kHidden, 1);
-  Weight q{Format::bf16, 1, kHeads * kHeadDim, kHidden, 2}, k{Format::bf16, 1, kKvHeads * kHeadDim, kHidden, 3};
-  Weight v{Format::bf16, 1, kKvHeads * kHeadDim, kHidden, 4}, o{Format::f16, 1, kHidden, kHeads * kHeadDim, 5};
-  Weight q_bias = vector_weight(1, kHeads * kHeadDim, 6), k_bias = vector_weight(1, kKvHeads * kHeadDim, 7);
-  Weight v_bias = vector_weight(1, kKvHeads * kHeadDim, 8), o_bias = vector_weight(1, kHidden, 9);
+  Weight q{Format::bf16, 1, kHeads*kHeadDim, kHidden, 2},
+      k{Format::bf16, 1, kKvHeads*kHeadDim, kHidden, 3};
+  Weight v{Format::bf16, 1, kKvHeads*kHeadDim, kHidden, 4},
+      o{Format::f16, 1, kHidden, kHeads*kHeadDim, 5};
+  Weight q_bias = vector_weight(1, kHeads*kHeadDim, 6),
+         k_bias = vector_weight(1, kKvHeads*kHeadDim, 7);
+  Weight v_bias = vector_weight(1, kKvHeads*kHeadDim, 8), o_bias = vector_weight(1, kHidden, 9);
   Weight sinks = vector_weight(1, kHeads, 10);
   std::vector<float> frequencies;
   std::vector<std::byte> keys, values;
   KvLayer kv;
 
   AttentionLayer() : keys(64 * kKvHeads * kPageTokens * kHeadDim * 4), values(keys.size()) {
-    for (int64_t i = 0; i < kHeadDim / 2; ++i) frequencies.push_back(static_cast<float>(std::pow(100.0, -2.0 * static_cast<double>(i) / kHeadDim)));
+    for (int64_t i = 0; i < kHeadDim / 2; ++i)
+      frequencies.push_back(
+          static_cast<float>(std::pow(100.0, -2.0 * static_cast<double>(i) / kHeadDim)));
     kv = {KvGroup::window, Format::f32, keys.data(), values.data()};
   }
 
   /// x += attention; x is [rows, hidden].
   void run(Backend& backend, const Batch& batch, int64_t window, std::vector<float>& x) {
     const int64_t rows = batch.rows();
-    std::vector<float> cos(rows * kHeadDim / 2), sin(cos.size()), queries(rows * kHeads * kHeadDim), attended(queries.size());
+    std::vector<float> cos(rows * kHeadDim / 2), sin(cos.size()), queries(rows * kHeads * kHeadDim),
+        attended(queries.size());
     backend.begin(batch);
-    backend.rotations({.rope = {frequencies.data(), 1.25f}, .head_dim = kHeadDim, .cos = cos.data(), .sin = sin.data()});
-    backend.norm_qkv_rope_store({.x = x.data(), .norm = {norm.tensor}, .q = {q.tensor, q_bias.tensor}, .k = {k.tensor, k_bias.tensor},
-                                 .v = {v.tensor, v_bias.tensor}, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = kHeadDim,
-                                 .cos = cos.data(), .sin = sin.data(), .kv = kv, .q_out = queries.data()});
-    backend.attend({.q = queries.data(), .heads = kHeads, .kv_heads = kKvHeads, .head_dim = kHeadDim, .kv = kv, .window = window,
-                    .sinks = sinks.tensor, .out = attended.data()});
-    backend.project_residual({.in = attended.data(), .linear = {o.tensor, o_bias.tensor}, .x = x.data()});
+    backend.rotations({.rope = {frequencies.data(), 1.25f},
+                       .head_dim = kHeadDim,
+                       .cos = cos.data(),
+                       .sin = sin.data()});
+    backend.norm_qkv_rope_store({.x = x.data(),
+                                 .norm = {norm.tensor},
+                                 .q = {q.tensor, q_bias.tensor},
+                                 .k = {k.tensor, k_bias.tensor},
+                                 .v = {v.tensor, v_bias.tensor},
+                                 .heads = kHeads,
+                                 .kv_heads = kKvHeads,
+                                 .head_dim = kHeadDim,
+                                 .cos = cos.data(),
+                                 .sin = sin.data(),
+                                 .kv = kv,
+                                 .q_out = queries.data()});
+    backend.attend({.q = queries.data(),
+                    .heads = kHeads,
+                    .kv_heads = kKvHeads,
+                    .head_dim = kHeadDim,
+                    .kv = kv,
+                    .window = window,
+                    .sinks = sinks.tensor,
+                    .out = attended.data()});
+    backend.project_residual(
+        {.in = attended.data(), .linear = {o.tensor, o_bias.tensor}, .x = x.data()});
   }
 
   /// One sequence, all at once, in double with a dense mask.
@@ -222,7 +270,8 @@ struct AttentionLayer {
     const auto rotate = [&](std::vector<double>& heads, int64_t position) {
       for (size_t h = 0; h < heads.size(); h += kHeadDim) {
         for (int64_t i = 0; i < kHeadDim / 2; ++i) {
-          const double angle = static_cast<double>(position) * frequencies[i], c = 1.25 * std::cos(angle), s = 1.25 * std::sin(angle);
+          const double angle = static_cast<double>(position) * frequencies[i],
+                       c = 1.25 * std::cos(angle), s = 1.25 * std::sin(angle);
           double& a = heads[h + i];
           double& b = heads[h + i + kHeadDim / 2];
           std::tie(a, b) = std::make_pair(a * c - b * s, b * c + a * s);
@@ -247,11 +296,13 @@ struct AttentionLayer {
         for (int64_t at = 0; at < rows; ++at) {
           if (at > row || (window && row - at >= window)) continue;
           double score = 0;
-          for (int64_t d = 0; d < kHeadDim; ++d) score += qs[row][head * kHeadDim + d] * ks[at][kv_head * kHeadDim + d];
+          for (int64_t d = 0; d < kHeadDim; ++d)
+            score += qs[row][head * kHeadDim + d] * ks[at][kv_head * kHeadDim + d];
           total += weights[at] = std::exp(score / std::sqrt(static_cast<double>(kHeadDim)));
         }
         for (int64_t at = 0; at < rows; ++at) {
-          for (int64_t d = 0; d < kHeadDim; ++d) attended[head * kHeadDim + d] += weights[at] / total * vs[at][kv_head * kHeadDim + d];
+          for (int64_t d = 0; d < kHeadDim; ++d)
+            attended[head * kHeadDim + d] += weights[at] / total * vs[at][kv_head * kHeadDim + d];
         }
       }
       const auto projected = linear(attended, o, &o_bias);
@@ -298,7 +349,8 @@ TEST_P(Windows, TwoSequencesInMixedStepsGiveTheSameBits) {
         sequences.push_back(s);
       }
       const auto& source = s == 0 ? a : b;
-      x.insert(x.end(), source.begin() + at[s] * kHidden, source.begin() + (at[s] + step[s]) * kHidden);
+      x.insert(x.end(), source.begin() + at[s] * kHidden,
+               source.begin() + (at[s] + step[s]) * kHidden);
     }
     Batch batch{.tokens = tokens, .positions = positions, .sequences = sequences};
     batch.tables[1] = {pages.data(), 3};
@@ -324,7 +376,8 @@ TEST(Embed, LooksUpRowsOfEveryFormat) {
     backend.begin(batch.batch);
     std::vector<float> x(4 * k);
     backend.embed({.table = table.tensor, .x = x.data()});
-    for (int64_t i = 0; i < 4 * k; ++i) EXPECT_EQ(x[i], static_cast<float>(table.at(0, 3 + i / k, i % k)));
+    for (int64_t i = 0; i < 4 * k; ++i)
+      EXPECT_EQ(x[i], static_cast<float>(table.at(0, 3 + i / k, i % k)));
   }
 }
 
@@ -337,7 +390,8 @@ TEST(NormLogits, OnlyForTheRowsThatWantThem) {
   backend.begin(batch.batch);
   const auto x = randoms(9 * kHidden, 52);
   std::vector<float> logits(2 * 77);
-  backend.norm_logits({.x = x.data(), .norm = {norm.tensor}, .head = {head.tensor, {}}, .logits = logits.data()});
+  backend.norm_logits(
+      {.x = x.data(), .norm = {norm.tensor}, .head = {head.tensor, {}}, .logits = logits.data()});
   for (int i = 0; i < 2; ++i) {
     const auto expected = linear(normed(&x[wanted[i] * kHidden], norm), head, nullptr);
     for (int r = 0; r < 77; ++r) EXPECT_NEAR(logits[i * 77 + r], expected[r], 1e-5);

@@ -1,5 +1,5 @@
-// Sessions on the shipped model: every way of cutting a sequence gives the same bits; and the greedy answers of
-// the reference.
+// Sessions on the shipped model: every way of cutting a sequence gives the same bits; and the
+// greedy answers of the reference.
 #include <gmock/gmock.h>
 
 #include <cstring>
@@ -29,13 +29,16 @@ std::vector<int32_t> tokens(int64_t count, uint32_t seed) {
 
 class Precisions : public testing::TestWithParam<Precision> {};
 INSTANTIATE_TEST_SUITE_P(Both, Precisions, testing::Values(Precision::exact, Precision::standard),
-                         [](const auto& info) { return info.param == Precision::exact ? "exact" : "standard"; });
+                         [](const auto& info) {
+                           return info.param == Precision::exact ? "exact" : "standard";
+                         });
 
 TEST_P(Precisions, AnyCutOfASequenceGivesTheSameBits) {
   // 300 tokens pass the window of 128 twice, and nine edges of pages.
   const auto ids = tokens(300, 1);
   std::vector<std::vector<float>> whole;
-  Session all(nano(), {.precision = GetParam(), .context = 512, .max_rows = 300, .all_logits = true});
+  Session all(nano(),
+              {.precision = GetParam(), .context = 512, .max_rows = 300, .all_logits = true});
   all.feed(ids, [&](int64_t, std::span<const float> l) { whole.emplace_back(l.begin(), l.end()); });
   ASSERT_EQ(whole.size(), ids.size());
 
@@ -45,7 +48,8 @@ TEST_P(Precisions, AnyCutOfASequenceGivesTheSameBits) {
   Session steps(nano(), {.precision = GetParam(), .context = 512, .max_rows = 37});
   Session single(nano(), {.precision = GetParam(), .context = 300, .max_rows = 8});
   EXPECT_TRUE(same(299, steps.feed(ids)));
-  for (int64_t i = 0; i < 300; ++i) EXPECT_TRUE(same(i, single.feed(std::span(ids).subspan(i, 1)))) << i;
+  for (int64_t i = 0; i < 300; ++i)
+    EXPECT_TRUE(same(i, single.feed(std::span(ids).subspan(i, 1)))) << i;
 }
 
 TEST_P(Precisions, AReusedPrefixGivesTheSameBitsAsAFreshOne) {
@@ -121,7 +125,8 @@ TEST(Reference, GreedyAnswersAreEqual) {
     const auto prompt = ids("prompt_ids");
     const auto expected = ids("output_ids");
     std::vector<int32_t> got;
-    GenerateOptions options{.sampling = {.temperature = 0}, .max_tokens = static_cast<int64_t>(expected.size())};
+    GenerateOptions options{.sampling = {.temperature = 0},
+                            .max_tokens = static_cast<int64_t>(expected.size())};
     generate(session, prompt, options, [&](int32_t token) {
       got.push_back(token);
       return true;

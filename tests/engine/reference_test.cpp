@@ -23,10 +23,10 @@ std::vector<T> values(const FileTensor& tensor) {
 }
 
 struct Agreement {
-  double worst_top8 = 0;     // largest |Δ logprob| over the reference's top 8
-  double kld = 0;            // mean over positions, of the distribution over top 8 and the rest
+  double worst_top8 = 0;  // largest |Δ logprob| over the reference's top 8
+  double kld = 0;         // mean over positions, of the distribution over top 8 and the rest
   double top1 = 0;
-  double last_logits = 0;    // largest |Δ logprob| over the whole vocabulary at the last positions
+  double last_logits = 0;  // largest |Δ logprob| over the whole vocabulary at the last positions
   int64_t positions = 0;
 };
 
@@ -51,7 +51,8 @@ Agreement agreement(const std::filesystem::path& directory, Precision precision,
     const auto top_ids = values<int32_t>(of("top_ids"));
     const auto top_logprobs = values<float>(of("top_logprobs"));
     const auto last_logits = values<float>(of("last_logits"));
-    Session session(*model, {.precision = precision, .context = 4096, .max_rows = rows, .all_logits = true});
+    Session session(
+        *model, {.precision = precision, .context = 4096, .max_rows = rows, .all_logits = true});
     session.feed(ids, [&](int64_t position, std::span<const float> logits) {
       const std::vector<double> ours = log_softmax(logits);
       double kld = 0, rest_theirs = 1, rest_ours = 1;
@@ -62,7 +63,8 @@ Agreement agreement(const std::filesystem::path& directory, Precision precision,
         rest_theirs -= std::exp(theirs);
         rest_ours -= std::exp(mine);
       }
-      if (rest_theirs > 1e-9 && rest_ours > 1e-9) kld += rest_theirs * std::log(rest_theirs / rest_ours);
+      if (rest_theirs > 1e-9 && rest_ours > 1e-9)
+        kld += rest_theirs * std::log(rest_theirs / rest_ours);
       a.kld += kld;
       a.top1 += std::max_element(ours.begin(), ours.end()) - ours.begin() == top_ids[position * 8];
       ++a.positions;
@@ -76,8 +78,9 @@ Agreement agreement(const std::filesystem::path& directory, Precision precision,
   }
   a.kld /= static_cast<double>(a.positions);
   a.top1 /= static_cast<double>(a.positions);
-  fmt::print("{} positions: max |d logprob| {:.2e} (last, all: {:.2e}), mean KLD {:.2e}, top-1 {:.4f}\n", a.positions,
-             a.worst_top8, a.last_logits, a.kld, a.top1);
+  fmt::print(
+      "{} positions: max |d logprob| {:.2e} (last, all: {:.2e}), mean KLD {:.2e}, top-1 {:.4f}\n",
+      a.positions, a.worst_top8, a.last_logits, a.kld, a.top1);
   return a;
 }
 
@@ -89,7 +92,8 @@ TEST(Reference, ExactPrecisionInPrefill) {
 }
 
 TEST(Reference, AnUnquantizedFineTuneInExactPrecision) {
-  const Agreement a = agreement(std::filesystem::path(MXGPT_FIXTURES) / "gpt-oss-bf16-layout", Precision::exact, 16);
+  const Agreement a = agreement(std::filesystem::path(MXGPT_FIXTURES) / "gpt-oss-bf16-layout",
+                                Precision::exact, 16);
   EXPECT_EQ(a.positions, 112 + 19 + 84 + 101);
   EXPECT_LE(a.worst_top8, 2e-3);
   EXPECT_LE(a.kld, 1e-6);

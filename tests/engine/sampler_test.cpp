@@ -12,7 +12,8 @@ namespace mxgpt {
 namespace {
 
 /// Shares of tokens among many draws of one answer each.
-std::map<int32_t, double> shares(SamplingParams params, const std::vector<float>& logits, int draws = 20000) {
+std::map<int32_t, double> shares(SamplingParams params, const std::vector<float>& logits,
+                                 int draws = 20000) {
   std::map<int32_t, double> counts;
   for (int i = 0; i < draws; ++i) {
     params.seed = static_cast<uint64_t>(i);
@@ -34,7 +35,8 @@ TEST(Sampler, FollowsTheSoftmax) {
 TEST(Sampler, TemperatureSharpensAndFlattens) {
   const auto cold = shares({.temperature = 0.5}, kLogits);
   EXPECT_NEAR(cold.at(0), 0.25 / (0.25 + 0.0625 + 0.0225 + 0.01), kNear);
-  EXPECT_EQ(shares({.temperature = 0}, kLogits, 100), (std::map<int32_t, double>{{0, shares({.temperature = 0}, kLogits, 100)[0]}}));
+  EXPECT_EQ(shares({.temperature = 0}, kLogits, 100),
+            (std::map<int32_t, double>{{0, shares({.temperature = 0}, kLogits, 100)[0]}}));
 }
 
 TEST(Sampler, TopKTopPMinPKeepTheLikeliest) {
@@ -86,10 +88,18 @@ TEST(Sampler, CollapsedLogitsAreAnError) {
 
 TEST(Sampler, ParametersOutOfRangeAreNamed) {
   const double nan = std::nan("");
-  for (const SamplingParams& bad : std::vector<SamplingParams>{
-           {.temperature = -0.1}, {.temperature = 2.1}, {.temperature = nan}, {.top_k = -1}, {.top_p = 1.1}, {.min_p = -1},
-           {.repetition_penalty = 0}, {.presence_penalty = 3}, {.frequency_penalty = -3}, {.logit_bias = {{0, 101}}},
-           {.logit_bias = {{10, 1}}}, {.logit_bias = {{-1, 1}}}}) {
+  for (const SamplingParams& bad : std::vector<SamplingParams>{{.temperature = -0.1},
+                                                               {.temperature = 2.1},
+                                                               {.temperature = nan},
+                                                               {.top_k = -1},
+                                                               {.top_p = 1.1},
+                                                               {.min_p = -1},
+                                                               {.repetition_penalty = 0},
+                                                               {.presence_penalty = 3},
+                                                               {.frequency_penalty = -3},
+                                                               {.logit_bias = {{0, 101}}},
+                                                               {.logit_bias = {{10, 1}}},
+                                                               {.logit_bias = {{-1, 1}}}}) {
     EXPECT_THROW(bad.check(10), Error);
   }
   EXPECT_NO_THROW(SamplingParams{}.check(10));

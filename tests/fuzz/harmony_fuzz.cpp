@@ -1,7 +1,8 @@
 // The Harmony parser in both modes on any tokens, and the renderer on any conversation.
 //
-// An input that begins with '{' is a conversation as JSON. In any other, a byte is a token of the small tokenizer:
-// 0x10 to 0x1F are its control tokens and ids beyond its vocabulary, the rest stands for itself.
+// An input that begins with '{' is a conversation as JSON. In any other, a byte is a token of the
+// small tokenizer: 0x10 to 0x1F are its control tokens and ids beyond its vocabulary, the rest
+// stands for itself.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -1,4 +1,5 @@
-// Opening models: what a description may say, what weights must look like, and the scalings of RoPE.
+// Opening models: what a description may say, what weights must look like, and the scalings of
+// RoPE.
 #include "model/model.h"
 
 #include <fmt/format.h>
@@ -46,13 +47,15 @@ TEST(Model, GateAndUpAreTheAlternatingRowsOfTheCheckpoint) {
     for (const int64_t expert : {0, 11}) {
       for (const int64_t row : {0, 7, 287}) {
         std::vector<float> values(288);
-        traits(tensor.format).dequantize(tensor.slice(expert) + row * tensor.row_bytes(), 288, values.data());
+        traits(tensor.format)
+            .dequantize(tensor.slice(expert) + row * tensor.row_bytes(), 288, values.data());
         const int64_t at = (expert * 576 + 2 * row + odd) * 9;
         for (int64_t i = 0; i < 288; ++i) {
           constexpr double kE2m1[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
           const int code = static_cast<int>(blocks[at * 16 + i / 2]) >> (i % 2 * 4) & 0xf;
           const double scale = std::ldexp(1.0, static_cast<int>(scales[at + i / 32]) - 127);
-          ASSERT_EQ(values[i], kE2m1[code & 7] * (code & 8 ? -1 : 1) * scale) << expert << " " << row << " " << i;
+          ASSERT_EQ(values[i], kE2m1[code & 7] * (code & 8 ? -1 : 1) * scale)
+              << expert << " " << row << " " << i;
         }
       }
     }
@@ -65,15 +68,25 @@ class GgufModels : public testing::Test {
   using Numbers = std::map<std::string, uint32_t>;
   using Shapes = std::map<std::string, std::pair<Format, std::vector<int64_t>>>;
 
-  Numbers numbers{{"block_count", 1}, {"context_length", 64}, {"embedding_length", 32}, {"attention.head_count", 2},
-                  {"attention.head_count_kv", 1}, {"attention.key_length", 16}, {"attention.value_length", 16},
-                  {"expert_count", 2}, {"expert_used_count", 1}, {"expert_feed_forward_length", 32},
-                  {"attention.sliding_window", 8}, {"vocab_size", 10}};
+  Numbers numbers{{"block_count", 1},
+                  {"context_length", 64},
+                  {"embedding_length", 32},
+                  {"attention.head_count", 2},
+                  {"attention.head_count_kv", 1},
+                  {"attention.key_length", 16},
+                  {"attention.value_length", 16},
+                  {"expert_count", 2},
+                  {"expert_used_count", 1},
+                  {"expert_feed_forward_length", 32},
+                  {"attention.sliding_window", 8},
+                  {"vocab_size", 10}};
   Shapes shapes;
   std::string architecture = "gpt-oss";
 
   GgufModels() {
-    const auto f32 = [&](const char* name, std::vector<int64_t> shape) { shapes[name] = {Format::f32, std::move(shape)}; };
+    const auto f32 = [&](const char* name, std::vector<int64_t> shape) {
+      shapes[name] = {Format::f32, std::move(shape)};
+    };
     f32("token_embd.weight", {10, 32});
     f32("output.weight", {10, 32});
     f32("output_norm.weight", {32});
@@ -97,7 +110,8 @@ class GgufModels : public testing::Test {
 
   /// What goes wrong when the model is opened and its weights are loaded; empty if nothing.
   std::string complaint() {
-    const std::filesystem::path path = testing::TempDir() + fmt::format("mxgpt-model-test-{}.gguf", ::getpid());
+    const std::filesystem::path path =
+        testing::TempDir() + fmt::format("mxgpt-model-test-{}.gguf", ::getpid());
     GgufWriter writer(path);
     writer.add<std::string_view>("general.architecture", architecture);
     for (const auto& [key, value] : numbers) writer.add<uint32_t>("gpt-oss." + key, value);
@@ -126,7 +140,9 @@ class GgufModels : public testing::Test {
   float epsilon = 1e-5f;
 };
 
-TEST_F(GgufModels, TheUnchangedOneLoads) { EXPECT_EQ(complaint(), ""); }
+TEST_F(GgufModels, TheUnchangedOneLoads) {
+  EXPECT_EQ(complaint(), "");
+}
 
 TEST_F(GgufModels, UnknownArchitecture) {
   architecture = "mamba";
@@ -151,7 +167,8 @@ TEST_F(GgufModels, NumbersThatNoModelHas) {
   numbers["attention.value_length"] = 16;
   EXPECT_THAT(with("expert_used_count", 3), HasSubstr("chosen experts"));
   EXPECT_THAT(with("attention.sliding_window", 0), HasSubstr("sliding_window"));
-  EXPECT_THAT(with("vocab_size", 11), HasSubstr("shape [10, 32], but the configuration asks for [11, 32]"));
+  EXPECT_THAT(with("vocab_size", 11),
+              HasSubstr("shape [10, 32], but the configuration asks for [11, 32]"));
   EXPECT_THAT(with("embedding_length", 64), HasSubstr("shape"));
   epsilon = std::nanf("");
   EXPECT_NE(complaint(), "");
@@ -196,7 +213,8 @@ TEST(Model, WrongPathsAreNamed) {
 
 TEST(Rope, YarnKeepsFastDimensionsAndSlowsTheOthers) {
   const auto plain = rope_frequencies(150000, 64, {});
-  const auto yarn = rope_frequencies(150000, 64, {.factor = 32, .original_context = 4096, .truncate = false});
+  const auto yarn =
+      rope_frequencies(150000, 64, {.factor = 32, .original_context = 4096, .truncate = false});
   EXPECT_EQ(plain.magnitude, 1);
   EXPECT_FLOAT_EQ(yarn.magnitude, static_cast<float>(0.1 * std::log(32.0) + 1));
   EXPECT_EQ(yarn.inverse[0], 1);

@@ -14,7 +14,8 @@ Backend::Backend(const Limits& limits, Precision precision)
     : limits_(limits),
       activations_(limits.rows, limits.widest, precision),
       normed_(limits.rows * limits.hidden),
-      wide_{std::vector<float>(limits.rows * limits.widest), std::vector<float>(limits.rows * limits.widest)},
+      wide_{std::vector<float>(limits.rows * limits.widest),
+            std::vector<float>(limits.rows * limits.widest)},
       router_logits_(limits.rows * limits.experts),
       choices_(limits.rows * limits.top_k),
       expert_begin_(limits.experts + 1),
@@ -39,7 +40,8 @@ void Backend::embed(const Embed& op) {
   for (int64_t row = 0; row < batch_->rows(); ++row) {
     const int32_t token = batch_->tokens[row];
     MXGPT_CHECK(token >= 0 && token < op.table.rows, "token {} of {}", token, op.table.rows);
-    format.dequantize(op.table.data + token * op.table.row_bytes(), op.table.k, op.x + row * op.table.k);
+    format.dequantize(op.table.data + token * op.table.row_bytes(), op.table.k,
+                      op.x + row * op.table.k);
   }
 }
 
@@ -86,7 +88,8 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
   for (int64_t row = 0; row < rows; ++row) {
     const float* cos = op.cos + row * d / 2;
     const float* sin = op.sin + row * d / 2;
-    for (int h = 0; h < op.heads; ++h) kernel.rotate(op.q_out + (row * op.heads + h) * d, cos, sin, d);
+    for (int h = 0; h < op.heads; ++h)
+      kernel.rotate(op.q_out + (row * op.heads + h) * d, cos, sin, d);
     const int64_t position = batch_->positions[row];
     const int64_t page = table.page(batch_->sequences[row], position);
     for (int h = 0; h < op.kv_heads; ++h) {
@@ -104,7 +107,8 @@ void Backend::attend(const Attend& op) {
   const CpuKernels& kernel = cpu_kernels();
   const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
   const int group = op.heads / op.kv_heads;
-  MXGPT_CHECK(group <= kMaxGroup && op.head_dim <= kMaxHeadDim, "group {} head_dim {}", group, op.head_dim);
+  MXGPT_CHECK(group <= kMaxGroup && op.head_dim <= kMaxHeadDim, "group {} head_dim {}", group,
+              op.head_dim);
   const int64_t kv_head_bytes = kPageTokens * traits(op.kv.format).row_bytes(op.head_dim);
   const int64_t tasks = batch_->rows() * op.kv_heads;
 #pragma omp parallel for schedule(dynamic)
@@ -131,7 +135,8 @@ void Backend::attend(const Attend& op) {
 void Backend::project_residual(const ProjectResidual& op) {
   const Tensor weights[] = {op.linear.weight};
   activations_.set(op.in, batch_->rows(), op.linear.weight.k, weights);
-  const LinearJob job{.linear = op.linear, .tokens = batch_->rows(), .out = wide_[0].data(), .residual = op.x};
+  const LinearJob job{
+      .linear = op.linear, .tokens = batch_->rows(), .out = wide_[0].data(), .residual = op.x};
   run({&job, 1}, activations_);
 }
 
@@ -141,7 +146,8 @@ void Backend::norm_logits(const NormLogits& op) {
   if (wanted == 0) return;
   // Gathered first: most prefill rows want no logits.
   for (int64_t i = 0; i < wanted; ++i) {
-    std::memcpy(&wide_[0][i * hidden], op.x + batch_->logit_rows[i] * hidden, hidden * sizeof(float));
+    std::memcpy(&wide_[0][i * hidden], op.x + batch_->logit_rows[i] * hidden,
+                hidden * sizeof(float));
   }
   norm(op.norm, wide_[0].data(), wanted, normed_.data());
   const Tensor weights[] = {op.head.weight};

@@ -10,7 +10,7 @@ namespace mxgpt::cpu {
 
 /// The most a step of one model asks for. The backend allocates for it once.
 struct Limits {
-  int64_t rows = 0;    ///< of a batch
+  int64_t rows = 0;  ///< of a batch
   int64_t hidden = 0;
   int64_t widest = 0;  ///< longest row that a linear reads or, but for the head, writes
   int64_t experts = 0, top_k = 0, intermediate = 0;  ///< 0 for dense models
@@ -45,20 +45,21 @@ class Backend {
   const Batch* batch_ = nullptr;
   Limits limits_;
   Activations activations_;
-  /// What SwiGLU gives is dominated by few large values, beside which 8 bits lose the others: f32 always.
-  /// On gpt-oss-nano 8 bits here cost more than at all other places together (docs/numerics.md).
+  /// What SwiGLU gives is dominated by few large values, beside which 8 bits lose the others: f32
+  /// always. On gpt-oss-nano 8 bits here cost more than at all other places together
+  /// (docs/numerics.md).
   Activations activated_{0, 0, Precision::exact};
-  std::vector<float> normed_;           ///< [rows, hidden]
-  std::vector<float> wide_[2];          ///< [rows, widest]: k and v; projections
-  std::vector<float> router_logits_;    ///< [rows, experts]
-  std::vector<Choice> choices_;         ///< [rows, top_k], best first
-  std::vector<int32_t> expert_begin_;   ///< [experts + 1]: where an expert's pairs start below
-  std::vector<int32_t> expert_next_;    ///< [experts]: filling positions while sorting
-  std::vector<int32_t> pair_row_;       ///< [rows * top_k] by expert: the row of x
-  std::vector<int32_t> pair_index_;     ///< 0, 1, 2…: pairs read their own row of gate_
-  std::vector<int32_t> pair_of_choice_; ///< [rows, top_k]: where a choice's pair lies
-  std::vector<float> gate_, up_;        ///< [pairs, intermediate]
-  std::vector<float> down_;             ///< [pairs, hidden]
+  std::vector<float> normed_;            ///< [rows, hidden]
+  std::vector<float> wide_[2];           ///< [rows, widest]: k and v; projections
+  std::vector<float> router_logits_;     ///< [rows, experts]
+  std::vector<Choice> choices_;          ///< [rows, top_k], best first
+  std::vector<int32_t> expert_begin_;    ///< [experts + 1]: where an expert's pairs start below
+  std::vector<int32_t> expert_next_;     ///< [experts]: filling positions while sorting
+  std::vector<int32_t> pair_row_;        ///< [rows * top_k] by expert: the row of x
+  std::vector<int32_t> pair_index_;      ///< 0, 1, 2…: pairs read their own row of gate_
+  std::vector<int32_t> pair_of_choice_;  ///< [rows, top_k]: where a choice's pair lies
+  std::vector<float> gate_, up_;         ///< [pairs, intermediate]
+  std::vector<float> down_;              ///< [pairs, hidden]
   std::vector<LinearJob> jobs_;
 };
 

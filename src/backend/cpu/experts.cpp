@@ -1,5 +1,5 @@
-// Mixture of experts on the CPU: tokens are grouped by the expert they chose, so that each expert's weights
-// are read once a step.
+// Mixture of experts on the CPU: tokens are grouped by the expert they chose, so that each expert's
+// weights are read once a step.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -19,7 +19,8 @@ void Backend::route(const float* router_logits, int64_t experts, int top_k) {
     for (int32_t e = 0; e < experts; ++e) {
       if (count == top_k && !(logits[e] > chosen[count - 1].weight)) continue;
       int place = count < top_k ? count++ : count - 1;
-      for (; place > 0 && logits[e] > chosen[place - 1].weight; --place) chosen[place] = chosen[place - 1];
+      for (; place > 0 && logits[e] > chosen[place - 1].weight; --place)
+        chosen[place] = chosen[place - 1];
       chosen[place] = {e, logits[e]};
     }
     const float best = chosen[0].weight;

@@ -8,7 +8,8 @@ extern const CpuKernels kernels_avx2;
 
 const CpuKernels* cpu_kernels(Isa isa) {
   switch (isa) {
-    case Isa::scalar: return &kKernels;
+    case Isa::scalar:
+      return &kKernels;
     case Isa::avx2:
 #if defined(__x86_64__)
       return &kernels_avx2;

@@ -1,5 +1,5 @@
-// The CPU backend's kernels besides the matrix tiles of formats/: written once with compiler vectors in
-// kernels_impl.h and built for each instruction set.
+// The CPU backend's kernels besides the matrix tiles of formats/: written once with compiler
+// vectors in kernels_impl.h and built for each instruction set.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace mxgpt::cpu {
 struct AttendHeads {
   const float* q;  ///< [group, head_dim], not yet scaled
   int group, head_dim;
-  float scale;           ///< 1 / sqrt(head_dim)
-  Format format;         ///< of keys and values: f32, f16 or bf16
+  float scale;            ///< 1 / sqrt(head_dim)
+  Format format;          ///< of keys and values: f32, f16 or bf16
   const std::byte* keys;  ///< of the layer, at this KV head: page p starts at keys + p * page_bytes
   const std::byte* values;
   int64_t page_bytes;    ///< from a page to the next, all KV heads included
@@ -25,7 +25,8 @@ struct AttendHeads {
 };
 
 struct CpuKernels {
-  /// scale = max|x| / 127 of each group of 32, q = round(x / scale); sum[i] = scale · Σ q of 16. k % 32 == 0.
+  /// scale = max|x| / 127 of each group of 32, q = round(x / scale); sum[i] = scale · Σ q of 16. k
+  /// % 32 == 0.
   void (*quantize_q8)(const float* x, int64_t k, int8_t* q, float* scale, float* sum);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
   /// In place on one head: halves rotated. cos and sin: [head_dim / 2].
@@ -37,10 +38,13 @@ struct CpuKernels {
   void (*attend)(const AttendHeads&);
 };
 
-/// Null where the build lacks the instruction set; whether the processor has it is the caller's to know.
+/// Null where the build lacks the instruction set; whether the processor has it is the caller's to
+/// know.
 const CpuKernels* cpu_kernels(Isa isa);
 /// Those of the instruction set that isa() chose.
-inline const CpuKernels& cpu_kernels() { return *cpu_kernels(isa()); }
+inline const CpuKernels& cpu_kernels() {
+  return *cpu_kernels(isa());
+}
 
 /// Most query heads that can share a KV head, and the largest head: stack buffers have these sizes.
 inline constexpr int kMaxGroup = 64;

@@ -1,5 +1,6 @@
-// The kernels of kernels.h over vectors of eight floats, which the compiler maps to what the including file's
-// flags allow. Everything is in an unnamed namespace: each instruction set has its own copy.
+// The kernels of kernels.h over vectors of eight floats, which the compiler maps to what the
+// including file's flags allow. Everything is in an unnamed namespace: each instruction set has its
+// own copy.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,9 @@ namespace {
 using F8 = float __attribute__((vector_size(32)));
 using I8 = int32_t __attribute__((vector_size(32)));
 
-inline F8 splat(float x) { return F8{} + x; }
+inline F8 splat(float x) {
+  return F8{} + x;
+}
 
 inline F8 load(const float* p) {
   F8 v;
@@ -28,10 +31,16 @@ inline F8 load(const float* p) {
   return v;
 }
 
-inline void store(float* p, F8 v) { std::memcpy(p, &v, sizeof v); }
+inline void store(float* p, F8 v) {
+  std::memcpy(p, &v, sizeof v);
+}
 
-inline F8 max(F8 a, F8 b) { return a > b ? a : b; }
-inline F8 min(F8 a, F8 b) { return a < b ? a : b; }
+inline F8 max(F8 a, F8 b) {
+  return a > b ? a : b;
+}
+inline F8 min(F8 a, F8 b) {
+  return a < b ? a : b;
+}
 
 inline float sum(F8 v) {
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
@@ -58,15 +67,17 @@ inline F8 load_as(const std::byte* p) {
   }
 }
 
-/// e^x to about 2 units in the last place: 2^n · p(r) with r in [-ln 2 / 2, ln 2 / 2] and the Taylor
-/// polynomial of degree 7. Below -87 the result is 0, above 88 it is e^88; NaN stays NaN.
+/// e^x to about 2 units in the last place: 2^n · p(r) with r in [-ln 2 / 2, ln 2 / 2] and the
+/// Taylor polynomial of degree 7. Below -87 the result is 0, above 88 it is e^88; NaN stays NaN.
 inline F8 exp(F8 x) {
   const F8 clamped = min(max(x, splat(-87.0f)), splat(88.0f));
-  const F8 shifted = clamped * splat(1.44269504f) + splat(12582912.0f);  // 1.5 · 2^23: rounds to integer
+  const F8 shifted =
+      clamped * splat(1.44269504f) + splat(12582912.0f);  // 1.5 · 2^23: rounds to integer
   const F8 n = shifted - splat(12582912.0f);
   const F8 r = clamped - n * splat(0.693359375f) - n * splat(-2.12194440e-4f);
   F8 p = splat(1.0f / 5040);
-  for (float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = p * r + splat(c);
+  for (float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
+    p = p * r + splat(c);
   I8 exponent;
   std::memcpy(&exponent, &shifted, sizeof exponent);
   F8 power;
@@ -143,9 +154,9 @@ void add_scaled(const float* x, float weight, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] += weight * x[i];
 }
 
-/// Attention as a mergeable state (Milakov & Gimelshein 2018): running maximum m, weights' sum, weighted
-/// values, corrected page by page. A page is a block at fixed positions, so the order of operations is the
-/// same for every way of cutting a prompt into steps.
+/// Attention as a mergeable state (Milakov & Gimelshein 2018): running maximum m, weights' sum,
+/// weighted values, corrected page by page. A page is a block at fixed positions, so the order of
+/// operations is the same for every way of cutting a prompt into steps.
 template <Format kFormat>
 void attend_as(const AttendHeads& p) {
   constexpr int64_t kBytes = kFormat == Format::f32 ? 4 : 2;
@@ -169,7 +180,8 @@ void attend_as(const AttendHeads& p) {
         const std::byte* key = p.keys + page + j * head_bytes;
         F8 dot{};
         int d = 0;
-        for (; d + 8 <= p.head_dim; d += 8) dot += load(scaled_q + d) * load_as<kFormat>(key + d * kBytes);
+        for (; d + 8 <= p.head_dim; d += 8)
+          dot += load(scaled_q + d) * load_as<kFormat>(key + d * kBytes);
         float score = sum(dot);
         for (; d < p.head_dim; ++d) {
           std::byte padded[8 * kBytes] = {};
@@ -213,9 +225,12 @@ void attend_as(const AttendHeads& p) {
 
 void attend(const AttendHeads& p) {
   switch (p.format) {
-    case Format::f16: return attend_as<Format::f16>(p);
-    case Format::bf16: return attend_as<Format::bf16>(p);
-    default: return attend_as<Format::f32>(p);
+    case Format::f16:
+      return attend_as<Format::f16>(p);
+    case Format::bf16:
+      return attend_as<Format::bf16>(p);
+    default:
+      return attend_as<Format::f32>(p);
   }
 }
 

@@ -9,7 +9,8 @@
 
 namespace mxgpt::cpu {
 
-Activations::Activations(int64_t max_rows, int64_t max_k, Precision precision) : precision_(precision) {
+Activations::Activations(int64_t max_rows, int64_t max_k, Precision precision)
+    : precision_(precision) {
   if (precision_ == Precision::exact) return;
   q_.resize(max_rows * max_k);
   scale_.resize(max_rows * (max_k / kGroup + 1));
@@ -23,12 +24,15 @@ bool Activations::uses_q8(const Tensor& weight) const {
 void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights) {
   x_ = x;
   rows_ = rows;
-  if (std::none_of(weights.begin(), weights.end(), [&](const Tensor& w) { return uses_q8(w); })) return;
-  MXGPT_CHECK(k % kGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()), "rows {} k {}", rows, k);
+  if (std::none_of(weights.begin(), weights.end(), [&](const Tensor& w) { return uses_q8(w); }))
+    return;
+  MXGPT_CHECK(k % kGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()), "rows {} k {}", rows,
+              k);
   const CpuKernels& kernel = cpu_kernels();
 #pragma omp parallel for if (rows > 1)
   for (int64_t row = 0; row < rows; ++row) {
-    kernel.quantize_q8(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup], &sum_[row * k / 16]);
+    kernel.quantize_q8(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup],
+                       &sum_[row * k / 16]);
   }
 }
 

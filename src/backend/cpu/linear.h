@@ -15,8 +15,8 @@ class Activations {
   /// Owns room for the 8-bit copy of `max_rows` rows of `max_k`.
   Activations(int64_t max_rows, int64_t max_k, Precision precision);
 
-  /// Refers to x [rows][k], which must live until the jobs have run. Makes the 8-bit copy if `weight` uses
-  /// one; all weights that read one set of activations have the same kind of format.
+  /// Refers to x [rows][k], which must live until the jobs have run. Makes the 8-bit copy if
+  /// `weight` uses one; all weights that read one set of activations have the same kind of format.
   void set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights);
 
   bool uses_q8(const Tensor& weight) const;
@@ -39,8 +39,8 @@ struct LinearJob {
   int64_t slice = 0;
   const int32_t* x_rows = nullptr;  ///< [tokens], or null for all rows of the activations
   int64_t tokens = 0;
-  float* out = nullptr;             ///< [tokens][linear.weight.rows]
-  float* residual = nullptr;        ///< [tokens][linear.weight.rows], or null
+  float* out = nullptr;       ///< [tokens][linear.weight.rows]
+  float* residual = nullptr;  ///< [tokens][linear.weight.rows], or null
 };
 
 /// Runs the jobs, all on the same activations, and returns when they are done.

@@ -8,7 +8,8 @@ namespace {
 using enum Dim;
 
 constexpr TensorSpec kTensors[] = {
-    {"token_embd.weight", "embed.weight", &Weights::embedding, one, vocabulary, hidden, Role::embedding},
+    {"token_embd.weight", "embed.weight", &Weights::embedding, one, vocabulary, hidden,
+     Role::embedding},
     {"output_norm.weight", "norm.weight", &Weights::norm, one, one, hidden, Role::vector},
     {"output.weight", "head.weight", &Weights::head, one, vocabulary, hidden, Role::dense},
 };
@@ -44,7 +45,8 @@ extern const Architecture toy{
     .tensors = kTensors,
     .config_from_gguf =
         [](const GgufMetadata& m) {
-          return config(m.integer("toy.vocab_size", 1, 1000), m.integer("toy.embedding_length", 1, 1000));
+          return config(m.integer("toy.vocab_size", 1, 1000),
+                        m.integer("toy.embedding_length", 1, 1000));
         },
     .config_from_checkpoint =
         [](const json::Node& j) {

@@ -12,12 +12,14 @@ namespace {
 
 TEST(ToyArchitecture, RunsFromAFileThatNamesIt) {
   constexpr int64_t kVocabulary = 5, kHidden = 3;
-  std::vector<float> embedding(kVocabulary * kHidden), norm{1, 2, 0.5f}, head(kVocabulary * kHidden);
+  std::vector<float> embedding(kVocabulary * kHidden), norm{1, 2, 0.5f},
+      head(kVocabulary * kHidden);
   for (size_t i = 0; i < embedding.size(); ++i) {
     embedding[i] = std::sin(static_cast<float>(i));
     head[i] = std::cos(static_cast<float>(3 * i));
   }
-  const std::filesystem::path path = testing::TempDir() + fmt::format("mxgpt-toy-{}.gguf", ::getpid());
+  const std::filesystem::path path =
+      testing::TempDir() + fmt::format("mxgpt-toy-{}.gguf", ::getpid());
   GgufWriter writer(path);
   writer.add<std::string_view>("general.architecture", "toy");
   writer.add<uint32_t>("toy.vocab_size", kVocabulary);
@@ -26,7 +28,8 @@ TEST(ToyArchitecture, RunsFromAFileThatNamesIt) {
   writer.add_tensor("token_embd.weight", Format::f32, matrix);
   writer.add_tensor("output_norm.weight", Format::f32, row);
   writer.add_tensor("output.weight", Format::f32, matrix);
-  for (const auto* values : {&embedding, &norm, &head}) writer.write(std::as_bytes(std::span(*values)));
+  for (const auto* values : {&embedding, &norm, &head})
+    writer.write(std::as_bytes(std::span(*values)));
   writer.finish();
 
   const auto model = Model::open(path);
@@ -40,7 +43,8 @@ TEST(ToyArchitecture, RunsFromAFileThatNamesIt) {
   for (int64_t v = 0; v < kVocabulary; ++v) {
     double expected = 0;
     for (int64_t i = 0; i < kHidden; ++i) {
-      expected += embedding[2 * kHidden + i] / std::sqrt(squares / kHidden + 1e-5) * norm[i] * head[v * kHidden + i];
+      expected += embedding[2 * kHidden + i] / std::sqrt(squares / kHidden + 1e-5) * norm[i] *
+                  head[v * kHidden + i];
     }
     EXPECT_NEAR(logits[v], expected, 1e-6);
   }

@@ -22,9 +22,9 @@ namespace {
 // Items of sets. Alphabetic and Lowercase by Unicode 16: these characters are younger members.
 // Outside of brackets the superscripts and fractions of Latin-1 count as word characters, inside
 // they do not.
-#define ALPHABETIC                                                                            \
-  "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}\\x{1DD3}-\\x{1DE6}\\x{11080}\\x{" \
-  "11081}"
+#define ALPHABETIC                                           \
+  "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}" \
+  "\\x{1DD3}-\\x{1DE6}\\x{11080}\\x{11081}"
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 constexpr std::string_view kAlphabetic = ALPHABETIC;
 constexpr std::string_view kAlphanumeric = ALPHABETIC "\\p{Nd}";

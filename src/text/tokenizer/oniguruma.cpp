@@ -516,7 +516,7 @@ class Translator {
     const bool one_property =
         inner.items.starts_with("\\p{") && inner.items.find('}') + 1 == inner.items.size();
     if (negated && inner.others.empty() && one_property) {
-      set.items += "\\P" + inner.items.substr(2);
+      set.items += fmt::format("\\P{}", inner.items.substr(2));
     } else if (negated) {
       set.others.push_back(inner.pattern(true));
     } else {

@@ -55,7 +55,7 @@ int render(const Options& options) {
     return json::serialize(json::object{
         {"completion_tokens", json::array(completion.begin(), completion.end())},
         {"training_tokens", json::array(training.begin(), training.end())},
-        {"keep_analysis tokens", json::array(kept.begin(), kept.end())},
+        {"keep_analysis_tokens", json::array(kept.begin(), kept.end())},
     });
   });
 }
@@ -94,8 +94,8 @@ std::function<int()> harmony(CLI::App& command) {
     return sub;
   };
   declare("render",
-          "Turn conversations, {\"messages\": […]} a line, into completion, training and "
-          "keep_analysis tokens",
+          "Turn conversations, {\"messages\": […]} a line, into completion_tokens, training_tokens and "
+          "keep_analysis_tokens",
           render)
       ->add_flag("--text", options->text, "Print the text of the completion tokens instead");
   declare("parse",

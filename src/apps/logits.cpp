@@ -83,6 +83,11 @@ int run_logits(const Options& options) {
     std::vector<int32_t> top_ids;
     std::vector<float> top_logprobs, last;
     session.feed(sequence, [&](int64_t position, std::span<const float> logits) {
+      if (!std::all_of(logits.begin(), logits.end(), [](float l) { return std::isfinite(l); })) {
+        throw Error(options.model.location().string(),
+                    fmt::format("the logits at position {} are not finite", position),
+                    "check the file with `mxgpt verify`");
+      }
       if (options.full) out.write(std::as_bytes(logits));
       append_top(logits, top_ids, top_logprobs);
       if (position + 1 == static_cast<int64_t>(sequence.size()))

@@ -36,9 +36,14 @@ std::string_view dim_off() {
 
 void print_text(std::string_view text) {
   if (stdout_is_terminal()) {
-    for (const char c : text) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte >= 0x20 ? byte != 0x7f : c == '\n' || c == '\t') std::fputc(c, stdout);
+    for (size_t i = 0; i < text.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(text[i]);
+      const bool c0 = byte < 0x20 ? byte != '\n' && byte != '\t' : byte == 0x7f;
+      // U+0080 to U+009F: control characters in two bytes.
+      const bool c1 =
+          byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+      if (c1) ++i;
+      if (!c0 && !c1) std::fputc(text[i], stdout);
     }
   } else {
     std::fwrite(text.data(), 1, text.size(), stdout);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import numpy as np
@@ -15,7 +16,9 @@ NANO = os.path.join(os.environ["MXGPT_ROOT"], "models", "gpt-oss-nano")
 def logits(tmp_path, ids, *arguments):
     source, out = tmp_path / "ids.json", tmp_path / "out.safetensors"
     source.write_text(ids if isinstance(ids, str) else json.dumps(ids))
-    command = [MXGPT, "logits", "--model", NANO, "--ids", str(source), "--out", str(out), *arguments]
+    if "--model" not in arguments:
+        arguments = ["--model", NANO, *arguments]
+    command = [MXGPT, "logits", "--ids", str(source), "--out", str(out), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     return result, load_file(out) if out.exists() else None
 
@@ -65,3 +68,18 @@ def test_bad_ids_get_one_sentence_and_no_file(tmp_path, ids, complaint):
     assert result.returncode == 1
     assert complaint in result.stderr
     assert ours is None
+
+
+def test_a_nan_in_the_weights_is_an_error(tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(NANO, folder)
+    path = folder / "model.safetensors"
+    header = int.from_bytes(path.read_bytes()[:8], "little")
+    where = json.loads(path.read_bytes()[8 : 8 + header])["model.layers.0.mlp.experts.down_proj_scales"]["data_offsets"]
+    with open(path, "r+b") as file:
+        file.seek(8 + header + where[0])
+        file.write(b"\xff" * (where[1] - where[0]))  # the NaN scale
+    result, ours = logits(tmp_path, [[1, 2, 3]], "--model", str(folder))
+    assert result.returncode == 1 and "not finite" in result.stderr and ours is None
+    answer = subprocess.run([MXGPT, "run", "-m", str(folder), "hi"], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 1 and "not finite" in answer.stderr and answer.stdout == ""

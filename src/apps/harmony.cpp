@@ -93,10 +93,11 @@ std::function<int()> harmony(CLI::App& command) {
     sub->callback([=] { *run = [=] { return action(*options); }; });
     return sub;
   };
-  declare("render",
-          "Turn conversations, {\"messages\": […]} a line, into completion_tokens, training_tokens and "
-          "keep_analysis_tokens",
-          render)
+  declare(
+      "render",
+      "Turn conversations, {\"messages\": […]} a line, into completion_tokens, training_tokens and "
+      "keep_analysis_tokens",
+      render)
       ->add_flag("--text", options->text, "Print the text of the completion tokens instead");
   declare("parse",
           "Turn tokens that follow `<|start|>assistant`, {\"tokens\": […]} a line, into messages",

@@ -172,7 +172,7 @@ TEST_P(ExpertFormats, StayNearInDefaultPrecision) {
     }
   }
   EXPECT_LE(error / size,
-            5e-4);  // NUMERICS.md: normalized mean squared error of a reduced-precision path
+            5e-4);  // HACKING.md: of paths that reduce precision
 }
 
 TEST_P(ExpertFormats, ARowDoesNotDependOnItsNeighbours) {

@@ -1,4 +1,4 @@
-// Claim A of NUMERICS.md: the shipped model against transformers in float32, teacher-forced.
+// The bounds of HACKING.md, "What correct means": the shipped model against transformers in float32, teacher-forced.
 #include <gmock/gmock.h>
 
 #include <cmath>

@@ -1,4 +1,5 @@
-// The bounds of HACKING.md, "What correct means": the shipped model against transformers in float32, teacher-forced.
+// The bounds of HACKING.md, "What correct means": the shipped model against transformers in
+// float32, teacher-forced.
 #include <gmock/gmock.h>
 
 #include <cmath>

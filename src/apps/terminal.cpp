@@ -1,9 +1,9 @@
 #include "apps/terminal.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -55,7 +55,6 @@ CtrlC::CtrlC() {
   interrupted = 0;
   struct sigaction action {};
   action.sa_handler = [](int) { interrupted = 1; };
-  // No SA_RESTART: a blocked read returns, so that the prompt can be shown anew.
   ::sigaction(SIGINT, &action, &previous);
 }
 
@@ -71,23 +70,29 @@ void CtrlC::clear() {
 }
 
 bool read_line(std::string_view prompt, std::string& line) {
+  CtrlC::clear();
   if (stdin_is_terminal()) {
     fmt::print("{}", prompt);
     std::fflush(stdout);
   }
   line.clear();
-  while (true) {
+  bool more = true, whole = false;
+  while (more && !whole && !CtrlC::pressed()) {
+    // A signal may arrive between the look at the flag and the wait, or on another thread: so the
+    // wait is short, and the flag is looked at again.
+    pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    if (::poll(&input, 1, 100) <= 0) continue;
     char c;
-    const ssize_t got = ::read(STDIN_FILENO, &c, 1);
-    if (got < 0 && errno == EINTR) {
-      fmt::print("\n");
-      line.clear();
-      return true;
-    }
-    if (got <= 0) return !line.empty();
-    if (c == '\n') return true;
-    line += c;
+    more = ::read(STDIN_FILENO, &c, 1) == 1;
+    whole = more && c == '\n';
+    if (more && !whole) line += c;
   }
+  if (CtrlC::pressed()) {
+    fmt::print("\n");
+    line.clear();
+    return true;
+  }
+  return whole || !line.empty();
 }
 
 }  // namespace mxgpt::apps

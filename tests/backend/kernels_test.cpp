@@ -6,19 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
+
+#include "backend/support.h"
 
 namespace mxgpt::cpu {
 namespace {
-
-std::vector<float> randoms(int64_t n, uint32_t seed, float scale = 1) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0, scale);
-  std::vector<float> result(n);
-  for (float& x : result) x = normal(generator);
-  return result;
-}
 
 class CpuKernelsTest : public testing::TestWithParam<Isa> {
  protected:

@@ -7,6 +7,7 @@
 #include "base/temporary_directory.h"
 #include "io/gguf_bytes.h"
 #include "io/gguf_writer.h"
+#include "message_of.h"
 
 namespace mxgpt {
 namespace {
@@ -16,16 +17,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 const std::filesystem::path kData = MXGPT_ROOT "/tests/io/data";
-
-template <class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text));

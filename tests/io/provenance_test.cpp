@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/temporary_directory.h"
+#include "message_of.h"
 
 namespace mxgpt {
 namespace {
@@ -14,16 +15,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr const char* kAbc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-
-template <class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 std::string hash(std::string_view text) {
   Sha256 sha;

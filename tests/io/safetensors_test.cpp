@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/temporary_directory.h"
+#include "message_of.h"
 
 namespace mxgpt {
 namespace {
@@ -20,16 +21,6 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 const std::filesystem::path kToy = MXGPT_ROOT "/tests/io/data/toy.safetensors";
-
-template <class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 std::string file_of(std::string_view header, std::string_view data = {}) {
   const uint64_t size = header.size();

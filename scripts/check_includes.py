@@ -18,8 +18,8 @@ ROOMS = {
     "text": ("io", "formats", "base"),
     "backend": ("formats", "base"),
     "model": ("backend", "io", "formats", "base"),
-    "numerics": ("model", "backend", "io", "formats", "base"),
     "engine": ("model", "backend", "io", "formats", "base"),
+    "numerics": ("engine", "model", "backend", "io", "formats", "base"),
     "server": ("engine", "model", "backend", "text", "io", "formats", "base"),
     "apps": ("server", "engine", "numerics", "model", "backend", "text", "io", "formats", "base"),
 }

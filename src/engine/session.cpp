@@ -11,8 +11,8 @@
 namespace mxgpt {
 
 namespace {
-int64_t context_of(const Model& model, const SessionOptions& options) {
-  const int64_t most = model.config().context;
+int64_t context_of(const Config& config, const SessionOptions& options) {
+  const int64_t most = config.context;
   if (options.context > most) {
     throw Error("--ctx",
                 fmt::format("{} is more than the model's {} tokens", options.context, most));
@@ -22,8 +22,12 @@ int64_t context_of(const Model& model, const SessionOptions& options) {
 }  // namespace
 
 Session::Session(const Model& model, const SessionOptions& options)
-    : config_(model.config()),
-      context_(context_of(model, options)),
+    : Session(model.architecture(), model.config(), model.weights(), options) {}
+
+Session::Session(const Architecture& architecture, const Config& config, const Weights& weights,
+                 const SessionOptions& options)
+    : config_(config),
+      context_(context_of(config, options)),
       max_rows_(std::min(options.max_rows, context_)),
       all_logits_(options.all_logits),
       pools_{PagePool(pages_needed(context_, 0, max_rows_)),
@@ -31,12 +35,13 @@ Session::Session(const Model& model, const SessionOptions& options)
   const int64_t windows[kKvGroups] = {0, config_.window};
   RunnerOptions runner{.precision = options.precision,
                        .max_rows = max_rows_,
-                       .max_logit_rows = all_logits_ ? max_rows_ : 1};
+                       .max_logit_rows = all_logits_ ? max_rows_ : 1,
+                       .observer = options.observer};
   for (int g = 0; g < kKvGroups; ++g) {
     groups_.emplace_back(pools_[g], windows[g], context_);
     runner.pages[g] = pools_[g].free();
   }
-  runner_ = model.architecture().runner(model, runner);
+  runner_ = architecture.runner(config, weights, runner);
 }
 
 std::span<const float> Session::feed(std::span<const int32_t> tokens, const OnLogits& each,

@@ -19,14 +19,18 @@ struct SessionOptions {
   int64_t context = 0;      ///< longest sequence; 0 means the model's own, at most kDefaultContext
   int64_t max_rows = 256;   ///< prompt tokens a step
   bool all_logits = false;  ///< whether feed() may ask for the logits of every token
+  Observer* observer = nullptr;  ///< shown every step; may be null
 };
 
 inline constexpr int64_t kDefaultContext = 32768;
 
-/// Not thread-safe. The model must outlive it.
+/// Not thread-safe. The model outlives it.
 class Session {
  public:
   Session(const Model& model, const SessionOptions& options);
+  /// Of weights that are not a model's own: a changed copy, for instance. All three outlive it.
+  Session(const Architecture& architecture, const Config& config, const Weights& weights,
+          const SessionOptions& options);
 
   /// Called with a position and its logits [vocabulary], valid during the call.
   using OnLogits = std::function<void(int64_t position, std::span<const float> logits)>;

@@ -22,7 +22,9 @@ struct Architecture {
   Config (*config_from_checkpoint)(const json::Node& config);
   /// The metadata, apart from the tokenizer's, that describes `config` in a GGUF file.
   void (*describe)(const Config& config, GgufWriter& out);
-  std::unique_ptr<Runner> (*runner)(const Model& model, const RunnerOptions& options);
+  /// The runner refers to both; they outlive it.
+  std::unique_ptr<Runner> (*runner)(const Config& config, const Weights& weights,
+                                    const RunnerOptions& options);
 };
 
 namespace architectures {

@@ -131,6 +131,7 @@ FormatRule dense_rule(Format dense) {
         return is_quantized(from) ? from : dense;
       case Role::embedding:
       case Role::dense:
+      case Role::head:
         return dense;
     }
     return dense;

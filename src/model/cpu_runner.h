@@ -3,12 +3,13 @@
 
 #include <memory>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/backend.h"
 #include "base/check.h"
-#include "model/model.h"
 #include "model/runner.h"
+#include "model/weights.h"
 
 namespace mxgpt {
 
@@ -55,9 +56,10 @@ class CpuMemory {
 template <class Forward>
 class CpuRunner final : public Runner {
  public:
-  CpuRunner(const Model& model, const RunnerOptions& options, Forward forward)
-      : config_(model.config()),
-        weights_(model.weights()),
+  CpuRunner(const Config& config, const Weights& weights, const RunnerOptions& options,
+            Forward forward)
+      : config_(config),
+        weights_(weights),
         max_logit_rows_(options.max_logit_rows),
         memory_(config_, options),
         forward_(forward) {}
@@ -78,9 +80,9 @@ class CpuRunner final : public Runner {
 };
 
 template <class Forward>
-std::unique_ptr<Runner> make_cpu_runner(const Model& model, const RunnerOptions& options,
-                                        Forward forward) {
-  return std::make_unique<CpuRunner<Forward>>(model, options, forward);
+std::unique_ptr<Runner> make_cpu_runner(const Config& config, const Weights& weights,
+                                        const RunnerOptions& options, Forward forward) {
+  return std::make_unique<CpuRunner<Forward>>(config, weights, options, forward);
 }
 
 }  // namespace mxgpt

@@ -35,7 +35,7 @@ constexpr TensorSpec kTensors[] = {
     {"blk.{}.ffn_down_exps.weight", "model.layers.{}.mlp.experts.down_proj", &Layer::down, experts, hidden, intermediate, Role::expert, {.experts = true}},
     {"blk.{}.ffn_down_exps.bias", "model.layers.{}.mlp.experts.down_proj_bias", &Layer::down_bias, experts, one, hidden, Role::vector},
     {"output_norm.weight", "model.norm.weight", &Weights::norm, one, one, hidden, Role::vector},
-    {"output.weight", "lm_head.weight", &Weights::head, one, vocabulary, hidden, Role::dense},
+    {"output.weight", "lm_head.weight", &Weights::head, one, vocabulary, hidden, Role::head},
 };
 // clang-format on
 
@@ -210,8 +210,8 @@ void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Bat
   b.norm_logits({.x = s.x, .norm = norm(w.norm), .head = {w.head, {}}, .logits = s.logits});
 }
 
-std::unique_ptr<Runner> runner(const Model& model, const RunnerOptions& options) {
-  return make_cpu_runner(model, options, [](auto&... args) { forward(args...); });
+std::unique_ptr<Runner> runner(const Config& c, const Weights& w, const RunnerOptions& options) {
+  return make_cpu_runner(c, w, options, [](auto&... args) { forward(args...); });
 }
 
 }  // namespace

@@ -5,11 +5,10 @@
 #include <span>
 
 #include "backend/batch.h"
+#include "backend/observer.h"
 #include "backend/ops.h"
 
 namespace mxgpt {
-
-class Model;
 
 struct RunnerOptions {
   Precision precision = Precision::standard;
@@ -17,6 +16,7 @@ struct RunnerOptions {
   int64_t max_logit_rows = 1;  ///< of a batch
   int64_t pages[kKvGroups] =
       {};  ///< of the KV cache, by group; memory is committed as pages are first used
+  Observer* observer = nullptr;  ///< shown every step; may be null
 };
 
 class Runner {

@@ -43,7 +43,8 @@ enum class Role {
   vector,     ///< norms, biases, sinks: f32 wherever mxgpt holds or writes them
   router,     ///< small and decisive: f32 in GGUF files
   embedding,  ///< rows are looked up
-  dense,      ///< attention's projections and the head
+  dense,      ///< attention's projections, and dense MLPs
+  head,       ///< logits
   expert,     ///< MXFP4 in the released checkpoints
 };
 

@@ -10,8 +10,9 @@
 
 namespace mxgpt::cpu {
 
-Backend::Backend(const Limits& limits, Precision precision)
+Backend::Backend(const Limits& limits, Precision precision, Observer* observer)
     : limits_(limits),
+      observer_(observer),
       activations_(limits.rows, limits.widest, precision),
       normed_(limits.rows * limits.hidden),
       wide_{std::vector<float>(limits.rows * limits.widest),
@@ -30,6 +31,16 @@ Backend::Backend(const Limits& limits, Precision precision)
   jobs_.reserve(2 * limits.experts);
 }
 
+void Backend::run(std::span<const LinearJob> jobs, const Activations& activations) {
+  if (observer_) {
+    for (const LinearJob& job : jobs) {
+      observer_->linear_input(job.linear.weight, job.slice, activations.x(), job.x_rows,
+                              job.tokens);
+    }
+  }
+  cpu::run(jobs, activations);
+}
+
 void Backend::begin(const Batch& batch) {
   MXGPT_CHECK(batch.rows() <= limits_.rows, "{} rows, planned {}", batch.rows(), limits_.rows);
   batch_ = &batch;
@@ -43,6 +54,7 @@ void Backend::embed(const Embed& op) {
     format.dequantize(op.table.data + token * op.table.row_bytes(), op.table.k,
                       op.x + row * op.table.k);
   }
+  if (observer_) observer_->residual(op.x, batch_->rows(), op.table.k);
 }
 
 void Backend::rotations(const Rotations& op) {
@@ -138,6 +150,7 @@ void Backend::project_residual(const ProjectResidual& op) {
   const LinearJob job{
       .linear = op.linear, .tokens = batch_->rows(), .out = wide_[0].data(), .residual = op.x};
   run({&job, 1}, activations_);
+  if (observer_) observer_->residual(op.x, batch_->rows(), op.linear.weight.rows);
 }
 
 void Backend::norm_logits(const NormLogits& op) {

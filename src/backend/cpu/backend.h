@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "backend/cpu/linear.h"
+#include "backend/observer.h"
 #include "backend/ops.h"
 
 namespace mxgpt::cpu {
@@ -19,7 +20,8 @@ struct Limits {
 /// One per runner; a step at a time.
 class Backend {
  public:
-  Backend(const Limits& limits, Precision precision);
+  /// `observer` may be null; else it outlives the backend.
+  Backend(const Limits& limits, Precision precision, Observer* observer = nullptr);
 
   /// The batch that the ops refer to until the next call. It must outlive them.
   void begin(const Batch& batch);
@@ -39,11 +41,13 @@ class Backend {
     float weight;
   };
 
+  void run(std::span<const LinearJob> jobs, const Activations& activations);
   void norm(const RmsNorm& norm, const float* x, int64_t rows, float* out);
   void route(const float* router_logits, int64_t experts, int top_k);
 
   const Batch* batch_ = nullptr;
   Limits limits_;
+  Observer* observer_;
   Activations activations_;
   /// What SwiGLU gives is dominated by few large values, beside which 8 bits lose the others: f32
   /// always. On gpt-oss-nano 8 bits here cost more than at all other places together
@@ -60,6 +64,7 @@ class Backend {
   std::vector<int32_t> pair_of_choice_;  ///< [rows, top_k]: where a choice's pair lies
   std::vector<float> gate_, up_;         ///< [pairs, intermediate]
   std::vector<float> down_;              ///< [pairs, hidden]
+  std::vector<int32_t> chosen_;  ///< [rows, top_k], for the observer
   std::vector<LinearJob> jobs_;
 };
 

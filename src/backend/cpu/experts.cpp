@@ -54,6 +54,11 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   const LinearJob router{.linear = op.router, .tokens = rows, .out = router_logits_.data()};
   run({&router, 1}, activations_);
   route(router_logits_.data(), experts, op.top_k);
+  if (observer_) {
+    chosen_.resize(pairs);
+    for (int64_t i = 0; i < pairs; ++i) chosen_[i] = choices_[i].expert;
+    observer_->routed(chosen_.data(), rows, op.top_k);
+  }
 
   jobs_.clear();
   for (int64_t e = 0; e < experts; ++e) {
@@ -88,6 +93,7 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
                         op.x + row * hidden);
     }
   }
+  if (observer_) observer_->residual(op.x, rows, hidden);
 }
 
 }  // namespace mxgpt::cpu

@@ -54,8 +54,8 @@ extern const Architecture toy{
         },
     .describe = [](const Config&, GgufWriter&) {},
     .runner =
-        [](const Model& model, const RunnerOptions& options) {
-          return make_cpu_runner(model, options, [](auto&... args) { forward(args...); });
+        [](const Config& c, const Weights& w, const RunnerOptions& options) {
+          return make_cpu_runner(c, w, options, [](auto&... args) { forward(args...); });
         }};
 }  // namespace architectures
 }  // namespace mxgpt

@@ -5,8 +5,8 @@
 // and a floating-point format
 //   static __m256 load(const Block*);   eight elements
 //
-// Each (row, token) is summed in one accumulator in the order of k whatever the tile's size, so
-// that a token's result does not depend on the tokens beside it.
+// Each (row, token) is summed in one register of eight sums in the order of k whatever the tile's
+// size, so that a token's result does not depend on the tokens beside it.
 #pragma once
 
 #include <immintrin.h>
@@ -46,6 +46,23 @@ inline float horizontal_sum(__m256 v) {
   sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
   sum = _mm_add_ss(sum, _mm_movehdup_ps(sum));
   return _mm_cvtss_f32(sum);
+}
+
+/// Sums as the accumulator keeps them.
+template <Accumulate kAccumulate>
+__m256 kept(__m256 sums) {
+  if constexpr (kAccumulate == Accumulate::f16)
+    return _mm256_cvtph_ps(_mm256_cvtps_ph(sums, _MM_FROUND_TO_NEAREST_INT));
+  else
+    return sums;
+}
+
+/// One number from the eight sums of a result and that of its tail.
+template <Accumulate kAccumulate>
+float result(__m256 sums, float tail = 0) {
+  const auto keep = [](__m256 v) { return kept<kAccumulate>(v); };
+  const float sum = horizontal_sum(keep(sums)) + _mm256_cvtss_f32(keep(_mm256_set1_ps(tail)));
+  return _mm256_cvtss_f32(keep(_mm256_set1_ps(sum)));
 }
 
 inline __m256i load32(const void* bytes) {
@@ -107,7 +124,7 @@ struct RowPointers {
 
 /// kRows × kTokens results, 8-bit activations. Flattened: whether `load` is inlined must not hang
 /// on the compiler.
-template <class G, int kRows, int kTokens>
+template <class G, Accumulate kAccumulate, int kRows, int kTokens>
 [[gnu::flatten]] void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
   const RowPointers<Block, kRows> rows(p, row0);
@@ -140,13 +157,14 @@ template <class G, int kRows, int kTokens>
             const __m256 x_sum = _mm256_mul_ps(halves(sum[0], sum[1]), _mm256_set1_ps(0.25f));
             sums[r][t] = _mm256_fmadd_ps(w.offset, x_sum, sums[r][t]);
           }
+          sums[r][t] = kept<kAccumulate>(sums[r][t]);
         }
       }
     }
   }
   for (int t = 0; t < kTokens; ++t) {
     for (int r = 0; r < kRows; ++r) {
-      p.out[(token0 + t) * p.out_stride + row0 + r] = horizontal_sum(sums[r][t]);
+      p.out[(token0 + t) * p.out_stride + row0 + r] = result<kAccumulate>(sums[r][t]);
     }
   }
 }
@@ -168,7 +186,7 @@ inline __m256 eight_values(const Avx2Group& w, int i) {
 }
 
 /// kRows × kTokens results, f32 activations.
-template <class G, int kRows, int kTokens>
+template <class G, Accumulate kAccumulate, int kRows, int kTokens>
 [[gnu::flatten]] void tile_f32(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
   const RowPointers<Block, kRows> rows(p, row0);
@@ -192,6 +210,7 @@ template <class G, int kRows, int kTokens>
             sums[r][t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at + i * 8), sums[r][t]);
           }
         }
+        for (int t = 0; t < kTokens; ++t) sums[r][t] = kept<kAccumulate>(sums[r][t]);
       }
     }
   } else {
@@ -202,6 +221,7 @@ template <class G, int kRows, int kTokens>
         const __m256 value = G::load(rows[r] + at);
         for (int t = 0; t < kTokens; ++t) {
           sums[r][t] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x[t] + at), sums[r][t]);
+          if (at % kGroup == kGroup - 8) sums[r][t] = kept<kAccumulate>(sums[r][t]);
         }
       }
     }
@@ -213,51 +233,58 @@ template <class G, int kRows, int kTokens>
   }
   for (int t = 0; t < kTokens; ++t) {
     for (int r = 0; r < kRows; ++r) {
-      p.out[(token0 + t) * p.out_stride + row0 + r] = horizontal_sum(sums[r][t]) + tails[r][t];
+      p.out[(token0 + t) * p.out_stride + row0 + r] = result<kAccumulate>(sums[r][t], tails[r][t]);
     }
   }
 }
 
 /// As many tokens from `token` on as kTokens divides, and the first after them.
-template <class Tile, int kRows, int kTokens>
+template <class Tile, Accumulate kAccumulate, int kRows, int kTokens>
 int64_t tiles(const MatmulTile& p, int64_t token) {
   for (; token + kTokens <= p.tokens; token += kTokens) {
     int64_t row = 0;
-    for (; row + kRows <= p.rows; row += kRows) Tile::template run<kRows, kTokens>(p, row, token);
-    for (; row < p.rows; ++row) Tile::template run<1, kTokens>(p, row, token);
+    for (; row + kRows <= p.rows; row += kRows)
+      Tile::template run<kAccumulate, kRows, kTokens>(p, row, token);
+    for (; row < p.rows; ++row) Tile::template run<kAccumulate, 1, kTokens>(p, row, token);
   }
   return token;
 }
 
 /// To unpack a row costs as much as its products with some tokens, so up to eight share it. A row
 /// of floats is only loaded: there, twelve sums and what they are made of fill the sixteen
-/// registers best.
+/// registers best. Sums in f16 save no time on this instruction set, so few tiles do.
 template <class Tile, bool unpacks>
 void matmul(const MatmulTile& p) {
+  using enum Accumulate;
   int64_t token = 0;
-  if constexpr (unpacks) {
-    token = tiles<Tile, 1, 8>(p, token);
-    token = tiles<Tile, 1, 4>(p, token);
-  } else {
-    token = tiles<Tile, 4, 3>(p, token);
+  if (p.accumulate == f16) {
+    token = tiles<Tile, f16, 1, 4>(p, token);
+    tiles<Tile, f16, 1, 1>(p, token);
+    return;
   }
-  token = tiles<Tile, 4, 2>(p, token);
-  tiles<Tile, 4, 1>(p, token);
+  if constexpr (unpacks) {
+    token = tiles<Tile, f32, 1, 8>(p, token);
+    token = tiles<Tile, f32, 1, 4>(p, token);
+  } else {
+    token = tiles<Tile, f32, 4, 3>(p, token);
+  }
+  token = tiles<Tile, f32, 4, 2>(p, token);
+  tiles<Tile, f32, 4, 1>(p, token);
 }
 
 template <class G>
 struct TileF32 {
-  template <int kRows, int kTokens>
+  template <Accumulate kAccumulate, int kRows, int kTokens>
   static void run(const MatmulTile& p, int64_t row0, int64_t token0) {
-    tile_f32<G, kRows, kTokens>(p, row0, token0);
+    tile_f32<G, kAccumulate, kRows, kTokens>(p, row0, token0);
   }
 };
 
 template <class G>
 struct TileQ8 {
-  template <int kRows, int kTokens>
+  template <Accumulate kAccumulate, int kRows, int kTokens>
   static void run(const MatmulTile& p, int64_t row0, int64_t token0) {
-    tile_q8<G, kRows, kTokens>(p, row0, token0);
+    tile_q8<G, kAccumulate, kRows, kTokens>(p, row0, token0);
   }
 };
 

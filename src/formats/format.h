@@ -36,6 +36,14 @@ struct Q8Activations {
   const float* sum;  ///< [rows][k / 16]: scale · Σ q over half a group, for formats with an offset
 };
 
+/// What holds a running sum of products. With f16, as tensor cores with f16 accumulators do it:
+/// after each group of 32 elements in the order of k (a row's last group may be shorter) the sum is
+/// rounded to f16, to nearest even; inside a group, products and sums are f32. Beyond 65504 it
+/// becomes infinity, and stays so or becomes NaN. A kernel that keeps several sums of one result
+/// treats each so, adds them up in f32 and rounds once more; the result is a number of f16.
+enum class Accumulate : uint8_t { f32, f16 };
+inline constexpr int kAccumulateCount = 2;
+
 /// A tile of out = x · Wᵀ: all `tokens` against `rows` rows of one weight.
 struct MatmulTile {
   const std::byte* weights;  ///< first row of the tile, aligned as the format's block
@@ -48,13 +56,14 @@ struct MatmulTile {
   int64_t tokens;
   float* out;  ///< out[token * out_stride + row] is overwritten
   int64_t out_stride;
+  Accumulate accumulate = Accumulate::f32;
 };
 
 struct Kernels {
-  /// Activations and accumulation in f32: the exact path, and the only one of floating-point
+  /// Activations in f32: with accumulation in f32 the exact path; the only one of floating-point
   /// formats.
   void (*matmul_f32)(const MatmulTile&);
-  /// Activations in 8 bits, integer products, f32 accumulation. Null for floating-point formats.
+  /// Activations in 8 bits, integer products of up to a group. Null for floating-point formats.
   void (*matmul_q8)(const MatmulTile&);
 };
 

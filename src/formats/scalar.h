@@ -7,6 +7,7 @@
 //   static float value(Block);
 #pragma once
 
+#include "formats/float_bits.h"
 #include "formats/format.h"
 
 namespace mxgpt {
@@ -62,7 +63,13 @@ MXGPT_ALWAYS_INLINE int64_t x_row(const MatmulTile& p, int64_t token) {
   return p.x_rows ? p.x_rows[token] : token;
 }
 
-template <class F>
+/// A sum as the accumulator keeps it.
+template <Accumulate kAccumulate>
+float kept(float sum) {
+  return kAccumulate == Accumulate::f16 ? f16_to_f32(f32_to_f16(sum)) : sum;
+}
+
+template <class F, Accumulate kAccumulate>
 void matmul_f32_scalar(const MatmulTile& p) {
   for (int64_t r = 0; r < p.rows; ++r) {
     const auto* row = reinterpret_cast<const typename F::Block*>(p.weights + r * p.row_bytes);
@@ -74,16 +81,20 @@ void matmul_f32_scalar(const MatmulTile& p) {
           Group group;
           F::unpack(row[at / F::kElements], static_cast<int>(at % F::kElements) / kGroup, group);
           for (int i = 0; i < kGroup; ++i) sum += element<F>(group, i) * x[at + i];
+          sum = kept<kAccumulate>(sum);
         }
       } else {
-        for (int64_t i = 0; i < p.k; ++i) sum += F::value(row[i]) * x[i];
+        for (int64_t i = 0; i < p.k; ++i) {
+          sum += F::value(row[i]) * x[i];
+          if (i % kGroup == kGroup - 1 || i == p.k - 1) sum = kept<kAccumulate>(sum);
+        }
       }
       p.out[t * p.out_stride + r] = sum;
     }
   }
 }
 
-template <QuantizedFormat F>
+template <QuantizedFormat F, Accumulate kAccumulate>
 void matmul_q8_scalar(const MatmulTile& p) {
   for (int64_t r = 0; r < p.rows; ++r) {
     const auto* row = reinterpret_cast<const typename F::Block*>(p.weights + r * p.row_bytes);
@@ -102,10 +113,23 @@ void matmul_q8_scalar(const MatmulTile& p) {
           if constexpr (F::kOffset)
             sum += group.offset[half] * p.x8.sum[(xr * p.k + at) / 16 + half];
         }
+        sum = kept<kAccumulate>(sum);
       }
       p.out[t * p.out_stride + r] = sum;
     }
   }
+}
+
+template <class F>
+void matmul_f32_scalar(const MatmulTile& p) {
+  p.accumulate == Accumulate::f16 ? matmul_f32_scalar<F, Accumulate::f16>(p)
+                                  : matmul_f32_scalar<F, Accumulate::f32>(p);
+}
+
+template <QuantizedFormat F>
+void matmul_q8_scalar(const MatmulTile& p) {
+  p.accumulate == Accumulate::f16 ? matmul_q8_scalar<F, Accumulate::f16>(p)
+                                  : matmul_q8_scalar<F, Accumulate::f32>(p);
 }
 
 template <class F>

@@ -6,6 +6,7 @@
 // 2^-149 each is added.
 #include <numeric>
 
+#include "formats/float_bits.h"
 #include "formats/support.h"
 
 namespace mxgpt {
@@ -74,6 +75,21 @@ void add_activations(Problem& p, float size, Random& random) {
   }
 }
 
+/// No sum of it is beyond f16, in either kind of activations.
+Problem f16_problem(Format format, int64_t k) {
+  Random random(static_cast<unsigned>(k));
+  Problem p{.format = format, .k = k};
+  for (int64_t i = 0; i < kMaxRows * k / traits(format).block_elements; ++i) {
+    const auto block = random_block(format, random, [](const std::vector<float>& values) {
+      return magnitude(values) > 0x1p-6f && magnitude(values) < 0x1p6f;
+    });
+    p.weights.insert(p.weights.end(), block.begin(), block.end());
+  }
+  p.w = dequantized(format, p.weights);
+  add_activations(p, 0x1p-4f, random);
+  return p;
+}
+
 Problem moderate_problem(Format format, int64_t k) {
   Random random(static_cast<unsigned>(k));
   Problem p{.format = format, .k = k};
@@ -116,14 +132,23 @@ std::vector<int64_t> ks_of(Format format) {
   return {block, 3 * block};
 }
 
-using Matmul = void (*)(const MatmulTile&);
+/// A kernel with what it sums in.
+struct Kernel {
+  void (*matmul)(const MatmulTile&);
+  Accumulate accumulate = Accumulate::f32;
 
-std::vector<float> run(Matmul matmul, const Problem& p, int64_t rows = kMaxRows,
+  void operator()(MatmulTile tile) const {
+    tile.accumulate = accumulate;
+    matmul(tile);
+  }
+};
+
+std::vector<float> run(Kernel kernel, const Problem& p, int64_t rows = kMaxRows,
                        int64_t tokens = kMaxTokens, const int32_t* x_rows = nullptr) {
   std::vector<float> out(tokens * rows, kUntouched);
   MatmulTile tile = p.tile(rows, tokens, out.data(), rows);
   tile.x_rows = x_rows;
-  matmul(tile);
+  kernel(tile);
   return out;
 }
 
@@ -229,10 +254,14 @@ class MatmulTest : public testing::TestWithParam<std::tuple<Format, Isa>> {
   Format format() const { return std::get<0>(GetParam()); }
   const FormatTraits& t() const { return traits(format()); }
   const Kernels& kernels() const { return *t().kernels[static_cast<int>(std::get<1>(GetParam()))]; }
-  /// f32, and q8 where the format has it.
-  std::vector<Matmul> both() const {
-    if (!kernels().matmul_q8) return {kernels().matmul_f32};
-    return {kernels().matmul_f32, kernels().matmul_q8};
+  /// Over f32, and q8 where the format has it; with either accumulator.
+  std::vector<Kernel> all() const {
+    std::vector<Kernel> all;
+    for (const Accumulate accumulate : {Accumulate::f32, Accumulate::f16}) {
+      all.push_back({kernels().matmul_f32, accumulate});
+      if (kernels().matmul_q8) all.push_back({kernels().matmul_q8, accumulate});
+    }
+    return all;
   }
 };
 
@@ -245,7 +274,7 @@ TEST_P(MatmulTest, F32WithinRounding) {
   for (int64_t k : ks_of(format())) {
     SCOPED_TRACE(k);
     const Problem p = moderate_problem(format(), k);
-    expect_within(expect_f32(p), run(kernels().matmul_f32, p), kMaxRows);
+    expect_within(expect_f32(p), run({kernels().matmul_f32}, p), kMaxRows);
   }
 }
 
@@ -254,26 +283,55 @@ TEST_P(MatmulTest, Q8WithinRounding) {
   for (int64_t k : ks_of(format())) {
     SCOPED_TRACE(k);
     const Problem p = moderate_problem(format(), k);
-    expect_within(expect_q8(p), run(kernels().matmul_q8, p), kMaxRows);
+    expect_within(expect_q8(p), run({kernels().matmul_q8}, p), kMaxRows);
   }
 }
 
 TEST_P(MatmulTest, ExtremeScales) {
   const Problem p =
       extreme_problem(format(), 288 % t().block_elements ? 3 * t().block_elements : 288);
-  expect_within(expect_f32(p), run(kernels().matmul_f32, p), kMaxRows);
-  if (kernels().matmul_q8) expect_within(expect_q8(p), run(kernels().matmul_q8, p), kMaxRows);
+  expect_within(expect_f32(p), run({kernels().matmul_f32}, p), kMaxRows);
+  if (kernels().matmul_q8) expect_within(expect_q8(p), run({kernels().matmul_q8}, p), kMaxRows);
+}
+
+double squared(const std::vector<double>& values) {
+  return std::inner_product(values.begin(), values.end(), values.begin(), 0.0);
+}
+
+/// HACKING.md: of paths that reduce precision, normalized mean squared error of at most 5e-4.
+TEST_P(MatmulTest, F16AccumulationStaysNearDouble) {
+  for (const int64_t k : ks_of(format())) {
+    SCOPED_TRACE(k);
+    const Problem p = f16_problem(format(), k);
+    for (const bool q8 : {false, true}) {
+      if (q8 && !kernels().matmul_q8) continue;
+      const auto matmul = q8 ? kernels().matmul_q8 : kernels().matmul_f32;
+      const Expected expected = q8 ? expect_q8(p) : expect_f32(p);
+      const std::vector<float> out = run({matmul, Accumulate::f16}, p), f32 = run({matmul}, p);
+      std::vector<double> errors;
+      int kept_less = 0;  // than one rounding of the whole sum to f16 would have
+      for (size_t i = 0; i < out.size(); ++i) {
+        errors.push_back(out[i] - expected.value[i]);
+        ASSERT_EQ(out[i], f16_to_f32(f32_to_f16(out[i])));
+        kept_less += out[i] != f16_to_f32(f32_to_f16(f32[i]));
+      }
+      EXPECT_LE(squared(errors), 5e-4 * squared(expected.value));
+      if (k >= 3 * kGroup) {
+        EXPECT_GT(kept_less, kMaxRows) << "only the result is rounded";
+      }
+    }
+  }
 }
 
 /// The promise of format.h: a result depends on its row and its token, not on the tile.
 TEST_P(MatmulTest, SameBitsInEveryTile) {
-  for (Matmul matmul : both()) {
+  for (const Kernel& kernel : all()) {
     for (int64_t k : ks_of(format())) {
       const Problem p = moderate_problem(format(), k);
-      const std::vector<float> whole = run(matmul, p);
+      const std::vector<float> whole = run(kernel, p);
       for (int rows : kRows) {
         for (int tokens : kTokens) {
-          const std::vector<float> part = run(matmul, p, rows, tokens);
+          const std::vector<float> part = run(kernel, p, rows, tokens);
           for (int i = 0; i < rows * tokens; ++i) {
             ASSERT_EQ(bits(part[i]), bits(whole[i / rows * kMaxRows + i % rows]))
                 << "k " << k << " rows " << rows << " tokens " << tokens << " at " << i;
@@ -287,9 +345,9 @@ TEST_P(MatmulTest, SameBitsInEveryTile) {
 TEST_P(MatmulTest, GathersRowsOfX) {
   const Problem p = moderate_problem(format(), ks_of(format()).back());
   const std::vector<int32_t> x_rows = {3, 0, 0, 16, 5, 5, 12, 1, 9, 2, 16};
-  for (Matmul matmul : both()) {
-    const std::vector<float> whole = run(matmul, p);
-    const std::vector<float> gathered = run(matmul, p, kMaxRows, x_rows.size(), x_rows.data());
+  for (const Kernel& kernel : all()) {
+    const std::vector<float> whole = run(kernel, p);
+    const std::vector<float> gathered = run(kernel, p, kMaxRows, x_rows.size(), x_rows.data());
     for (size_t i = 0; i < gathered.size(); ++i) {
       ASSERT_EQ(bits(gathered[i]), bits(whole[x_rows[i / kMaxRows] * kMaxRows + i % kMaxRows]));
     }
@@ -298,12 +356,12 @@ TEST_P(MatmulTest, GathersRowsOfX) {
 
 TEST_P(MatmulTest, WritesNothingBeside) {
   const Problem p = moderate_problem(format(), ks_of(format()).front());
-  for (Matmul matmul : both()) {
+  for (const Kernel& kernel : all()) {
     for (int rows : kRows) {
       for (int tokens : kTokens) {
         const int stride = rows + 3;
         std::vector<float> out(tokens * stride, kUntouched);
-        matmul(p.tile(rows, tokens, out.data(), stride));
+        kernel(p.tile(rows, tokens, out.data(), stride));
         for (size_t i = 0; i < out.size(); ++i) {
           ASSERT_EQ(out[i] == kUntouched, static_cast<int>(i) % stride >= rows);
         }
@@ -319,7 +377,7 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeights) {
   Problem p = moderate_problem(format(), k);
   p.x.assign(k * k, 0.0f);
   for (int64_t i = 0; i < k; ++i) p.x[i * k + i] = 1;
-  const std::vector<float> out = run(kernels().matmul_f32, p, kMaxRows, k);
+  const std::vector<float> out = run({kernels().matmul_f32}, p, kMaxRows, k);
   for (int64_t i = 0; i < k; ++i) {
     for (int r = 0; r < kMaxRows; ++r)
       ASSERT_EQ(out[i * kMaxRows + r], p.w[r * k + i]) << "element " << i;
@@ -340,13 +398,13 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeightsQ8) {
   p.q.assign(k * k, 0);
   p.sum.assign(k * k / 16, 0.0f);
   for (int64_t i = 0; i < k; ++i) p.q[i * k + i] = 1;
-  std::vector<float> out = run(kernels().matmul_q8, p, kMaxRows, k);
+  std::vector<float> out = run({kernels().matmul_q8}, p, kMaxRows, k);
   for (int64_t i = 0; i < k; ++i) {
     for (int r = 0; r < kMaxRows; ++r) ASSERT_EQ(out[i * kMaxRows + r], parts.product[r * k + i]);
   }
   p.q.assign(k * k, 0);
   for (int64_t i = 0; i < k / 16; ++i) p.sum[i * k / 16 + i] = 1;
-  out = run(kernels().matmul_q8, p, kMaxRows, k / 16);
+  out = run({kernels().matmul_q8}, p, kMaxRows, k / 16);
   for (int64_t i = 0; i < k / 16; ++i) {
     for (int r = 0; r < kMaxRows; ++r)
       ASSERT_EQ(out[i * kMaxRows + r], parts.offset[r * k / 16 + i]);
@@ -363,8 +421,8 @@ TEST_P(MatmulTest, NanStaysInItsRow) {
   // In the second block of row 5, and the last of row 32.
   std::copy(nan.begin(), nan.end(), p.weights.begin() + 5 * t().row_bytes(k) + nan.size());
   std::copy(nan.begin(), nan.end(), p.weights.end() - nan.size());
-  for (Matmul matmul : both()) {
-    const std::vector<float> before = run(matmul, clean), after = run(matmul, p);
+  for (const Kernel& kernel : all()) {
+    const std::vector<float> before = run(kernel, clean), after = run(kernel, p);
     for (size_t i = 0; i < after.size(); ++i) {
       const size_t row = i % kMaxRows;
       if (row == 5 || row == 32)
@@ -372,6 +430,37 @@ TEST_P(MatmulTest, NanStaysInItsRow) {
       else
         ASSERT_EQ(bits(after[i]), bits(before[i]));
     }
+  }
+}
+
+/// 2048 and more has steps of two in f16, so that halves added one by one are lost; 2^15 twice is
+/// too much.
+TEST(F16Accumulation, IsThatOfTheDefinition) {
+  constexpr int64_t k = 8 * kGroup;
+  for (const Isa isa : present_isas()) {
+    const auto matmul = traits(Format::f32).kernels[static_cast<int>(isa)]->matmul_f32;
+    const std::vector<float> w(k, 1.0f);
+    const auto sum = [&](float first, float others, int64_t step, Accumulate accumulate) {
+      std::vector<float> x(k);
+      for (int64_t i = 0; i < k; i += step) x[i] = i ? others : first;
+      float out;
+      matmul({.weights = reinterpret_cast<const std::byte*>(w.data()),
+              .row_bytes = k * 4,
+              .rows = 1,
+              .k = k,
+              .x = x.data(),
+              .tokens = 1,
+              .out = &out,
+              .out_stride = 1,
+              .accumulate = accumulate});
+      return out;
+    };
+    EXPECT_EQ(sum(2048, 0.5f, kGroup, Accumulate::f32), 2048 + 3.5f);
+    EXPECT_EQ(sum(2048, 0.5f, kGroup, Accumulate::f16), 2048);
+    // Four of a group are added up before the sum is rounded: 2049.5, and from then on 2 a group.
+    EXPECT_EQ(sum(2048, 0.5f, 8, Accumulate::f16), 2050 + 7 * 2);
+    EXPECT_EQ(sum(0x1p15f, 0x1p15f, 4 * kGroup, Accumulate::f16), INFINITY);
+    EXPECT_EQ(sum(-0x1p15f, -0x1p15f, 4 * kGroup, Accumulate::f16), -INFINITY);
   }
 }
 

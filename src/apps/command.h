@@ -25,6 +25,7 @@ std::function<int()> detokenize(CLI::App& command);
 std::function<int()> harmony(CLI::App& command);
 std::function<int()> inspect(CLI::App& command);
 std::function<int()> logits(CLI::App& command);
+std::function<int()> perplexity(CLI::App& command);
 std::function<int()> run(CLI::App& command);
 std::function<int()> tokenize(CLI::App& command);
 std::function<int()> verify(CLI::App& command);
@@ -32,6 +33,7 @@ std::function<int()> verify(CLI::App& command);
 inline constexpr Command kCommands[] = {
     {"run", "Answer a prompt, chat, or complete text", run},
     {"convert", "Turn a checkpoint into a GGUF file", convert},
+    {"perplexity", "Score a text: negative log-likelihood and perplexity", perplexity},
     {"logits", "Write log-probabilities for given token ids", logits},
     {"inspect", "Show what a model file says of itself", inspect},
     {"verify", "Check a model's files by SHA-256", verify},

@@ -8,8 +8,8 @@
 
 #include "apps/command.h"
 #include "apps/model_option.h"
+#include "apps/text_option.h"
 #include "base/error.h"
-#include "base/json.h"
 #include "engine/session.h"
 #include "io/safetensors.h"
 
@@ -18,22 +18,6 @@ namespace mxgpt::apps {
 namespace {
 
 constexpr int64_t kTop = 8;
-
-std::vector<std::vector<int32_t>> read_ids(const std::string& path) {
-  const json::value document = json::parse_file(path);
-  std::vector<std::vector<int32_t>> sequences;
-  const json::Node root(document, path + ":");
-  for (size_t i = 0; i < root.array().size(); ++i) {
-    const json::Node sequence = root.at(i);
-    if (sequence.array().empty()) sequence.fail("is empty; a sequence needs at least one token");
-    auto& ids = sequences.emplace_back();
-    for (size_t j = 0; j < sequence.array().size(); ++j) {
-      ids.push_back(static_cast<int32_t>(sequence.at(j).integer(0, INT32_MAX)));
-    }
-  }
-  if (sequences.empty()) root.fail("holds no sequence");
-  return sequences;
-}
 
 /// The kTop largest log-probabilities of one position, best first.
 void append_top(std::span<const float> logits, std::vector<int32_t>& ids,
@@ -56,7 +40,6 @@ struct Options {
   ModelOption model;
   std::string ids, out;
   Precision precision = Precision::standard;
-  Accumulate accumulate = Accumulate::f32;
   bool full = false;
 };
 
@@ -78,10 +61,7 @@ int run_logits(const Options& options) {
     declare("top_ids", "I32", {length, top});
     declare("top_logprobs", "F32", {length, top});
   }
-  Session session(*model, {.precision = options.precision,
-                           .accumulate = options.accumulate,
-                           .context = longest,
-                           .all_logits = true});
+  Session session(*model, {.precision = options.precision, .context = longest, .all_logits = true});
   for (const auto& sequence : sequences) {
     session.reset();
     std::vector<int32_t> top_ids;
@@ -119,7 +99,6 @@ std::function<int()> logits(CLI::App& command) {
       ->required();
   command.add_flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");
   declare_precision(command, options->precision);
-  declare_accumulate(command, options->accumulate);
   return [options] { return run_logits(*options); };
 }
 

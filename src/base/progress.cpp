@@ -32,11 +32,13 @@ std::string time_text(double seconds) {
 }  // namespace
 
 std::string progress_line(const std::string& label, uint64_t done, uint64_t total, double seconds,
-                          int width) {
+                          int width, const std::string& unit) {
   const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
   std::string text =
-      fmt::format("{:.2f} of {:.2f} GB, {:.2f} GB/s", static_cast<double>(done) / 1e9,
-                  static_cast<double>(total) / 1e9, rate / 1e9);
+      unit.empty()
+          ? fmt::format("{:.2f} of {:.2f} GB, {:.2f} GB/s", static_cast<double>(done) / 1e9,
+                        static_cast<double>(total) / 1e9, rate / 1e9)
+          : fmt::format("{} of {} {}, {:.0f} {}/s", done, total, unit, rate, unit);
   if (rate > 0 && done < total) {
     text += fmt::format(", {} left", time_text(static_cast<double>(total - done) / rate));
   }
@@ -53,8 +55,11 @@ std::string progress_line(const std::string& label, uint64_t done, uint64_t tota
   return fmt::format("{} {} {}", label, cells, text);
 }
 
-Progress::Progress(std::string label, uint64_t total_bytes)
-    : label_(std::move(label)), total_(total_bytes), terminal_(::isatty(STDERR_FILENO) == 1) {
+Progress::Progress(std::string label, uint64_t total, std::string unit)
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      total_(total),
+      terminal_(::isatty(STDERR_FILENO) == 1) {
   next_ = start_;
   next_ += terminal_ ? Clock::duration(kFirstBar) : Clock::duration(kLine);
 }
@@ -63,8 +68,8 @@ Progress::~Progress() {
   if (drawn_ && terminal_) fmt::print(stderr, "\r\x1b[K");
 }
 
-void Progress::advance(uint64_t bytes) {
-  done_ += bytes;
+void Progress::advance(uint64_t amount) {
+  done_ += amount;
   const auto now = Clock::now();
   if (now < next_) return;
   next_ = now;
@@ -74,9 +79,9 @@ void Progress::advance(uint64_t bytes) {
   if (terminal_) {
     // One column short of the edge: a full line would wrap.
     fmt::print(stderr, "\r{}\x1b[K",
-               progress_line(label_, done_, total_, seconds, terminal_columns() - 1));
+               progress_line(label_, done_, total_, seconds, terminal_columns() - 1, unit_));
   } else {
-    fmt::print(stderr, "{}\n", progress_line(label_, done_, total_, seconds, 0));
+    fmt::print(stderr, "{}\n", progress_line(label_, done_, total_, seconds, 0, unit_));
   }
   std::fflush(stderr);
 }

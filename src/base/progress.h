@@ -10,19 +10,20 @@ namespace mxgpt {
 
 class Progress {
  public:
-  /// `label` says what is being done: "Hashing", "Converting".
-  Progress(std::string label, uint64_t total_bytes);
+  /// `label` says what is being done: "Hashing", "Converting"; `unit` what is counted, bytes if
+  /// empty.
+  Progress(std::string label, uint64_t total, std::string unit = {});
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   /// Removes the bar.
   ~Progress();
 
-  void advance(uint64_t bytes);
+  void advance(uint64_t amount);
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  std::string label_;
+  std::string label_, unit_;
   uint64_t total_;
   uint64_t done_ = 0;
   bool terminal_;
@@ -32,8 +33,8 @@ class Progress {
 };
 
 /// "Hashing  4.20 of 12.80 GB, 1.35 GB/s, 6 s left", with a bar if `width` columns leave room for
-/// one.
+/// one. With a unit: "Scoring  4200 of 12800 tokens, 2100 tokens/s, 4 s left".
 std::string progress_line(const std::string& label, uint64_t done, uint64_t total, double seconds,
-                          int width);
+                          int width, const std::string& unit = {});
 
 }  // namespace mxgpt

@@ -16,7 +16,6 @@ namespace mxgpt {
 
 struct SessionOptions {
   Precision precision = Precision::standard;
-  Accumulate accumulate = Accumulate::f32;  ///< of linear layers
   int64_t context = 0;      ///< longest sequence; 0 means the model's own, at most kDefaultContext
   int64_t max_rows = 256;   ///< prompt tokens a step
   bool all_logits = false;  ///< whether feed() may ask for the logits of every token
@@ -33,7 +32,7 @@ class Session {
   Session(const Architecture& architecture, const Config& config, const Weights& weights,
           const SessionOptions& options);
 
-  /// Called with a position and its logits [vocabulary], valid during the call.
+  /// Called with a position and its logits [vocabulary], valid until the next step.
   using OnLogits = std::function<void(int64_t position, std::span<const float> logits)>;
 
   /// Extends the sequence by `tokens`, in steps. Logits of the last token come back, valid until

@@ -17,6 +17,11 @@ TEST(ProgressLine, SaysHowFarHowFastHowLong) {
   EXPECT_THAT(progress_line("Hashing", kGB, 7324 * kGB, 1.0, 0), HasSubstr("2:02 h left"));
 }
 
+TEST(ProgressLine, CountsOtherThingsThanBytes) {
+  EXPECT_EQ(progress_line("Scoring", 300, 900, 1.0, 0, "tokens"),
+            "Scoring 300 of 900 tokens, 300 tokens/s, 2 s left");
+}
+
 TEST(ProgressLine, SurvivesTheEdges) {
   EXPECT_THAT(progress_line("x", 0, 0, 0.0, 80), Not(HasSubstr("left")));
   EXPECT_THAT(progress_line("x", 0, kGB, 0.0, 80), Not(HasSubstr("left")));

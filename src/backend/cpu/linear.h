@@ -44,7 +44,6 @@ struct LinearJob {
 };
 
 /// Runs the jobs, all on the same activations, and returns when they are done.
-void run(std::span<const LinearJob> jobs, const Activations& activations,
-         Accumulate accumulate = Accumulate::f32);
+void run(std::span<const LinearJob> jobs, const Activations& activations);
 
 }  // namespace mxgpt::cpu

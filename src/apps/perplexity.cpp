@@ -1,0 +1,121 @@
+// `mxgpt perplexity`: how well a model predicts a text.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <csignal>
+
+#include "apps/command.h"
+#include "apps/model_option.h"
+#include "apps/terminal.h"
+#include "apps/text_option.h"
+#include "base/error.h"
+#include "base/file_writer.h"
+#include "base/json.h"
+#include "base/printable.h"
+#include "base/progress.h"
+#include "numerics/score.h"
+
+namespace mxgpt::apps {
+
+namespace {
+
+struct Options {
+  ModelOption model;
+  TextOption text;
+  Precision precision = Precision::standard;
+  int64_t chunk = 512, max_tokens = 0;
+  std::filesystem::path json;
+};
+
+struct Interrupted {};
+
+int run_perplexity(const Options& options) {
+  const auto model = options.model.open();
+  const Config& config = model->config();
+  const Text text = options.text.read(options.model.location());
+  const int64_t length = std::min(options.chunk, config.context);
+  std::vector<Piece> pieces = cut_into_pieces(text.documents, length, text.bos);
+  if (options.max_tokens) pieces = spread(std::move(pieces), options.max_tokens);
+  const int64_t scored = scored_tokens(pieces);
+  if (scored == 0) {
+    throw Error(options.text.path().string(),
+                "has no document of two tokens; there is nothing to score");
+  }
+
+  const CtrlC ctrl_c;
+  const auto start = std::chrono::steady_clock::now();
+  const Perplexity result = [&] {
+    Progress progress("Scoring", scored + pieces.size(), "tokens");
+    return perplexity(*model, options.precision, pieces, [&](int64_t tokens) {
+      if (CtrlC::pressed()) throw Interrupted();
+      progress.advance(tokens);
+    });
+  }();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double rate = static_cast<double>(scored) / seconds;
+  const Clusters clusters = clusters_of(pieces);
+
+  const std::string_view precision = options.precision == Precision::exact ? "exact" : "default";
+  const std::string_view samples = clusters.documents ? "documents" : "pieces";
+  fmt::print("{}: {}, {} precision\n", printable(options.model.location().string()),
+             config.architecture, precision);
+  fmt::print("{}: {} documents in {} pieces of at most {} tokens\n",
+             printable(options.text.path().string()), text.documents.size(), pieces.size(), length);
+  fmt::print("perplexity  {:.4f} ± {:.4f}\n", result.value(), result.standard_error());
+  fmt::print("NLL         {:.5f} ± {:.5f} nats a token\n", result.nll.value,
+             result.nll.standard_error);
+  fmt::print(
+      "{} tokens scored, {:.0f} tokens/s; ± is the standard error, {} {} being independent\n",
+      scored, rate, clusters.count, samples);
+  if (!options.json.empty()) {
+    FileWriter out(options.json);
+    out.write(json::serialize(json::object{
+        {"model", options.model.location().string()},
+        {"text", options.text.path().string()},
+        {"precision", precision},
+        {"documents", text.documents.size()},
+        {"pieces", pieces.size()},
+        {"chunk", length},
+        {"scored_tokens", scored},
+        {"clusters", json::object{{"kind", samples}, {"count", clusters.count}}},
+        {"nll", result.nll.value},
+        {"nll_standard_error",
+         result.nll.has_interval() ? json::value(result.nll.standard_error) : json::value(nullptr)},
+        {"perplexity", result.value()},
+        {"perplexity_standard_error",
+         result.nll.has_interval() ? json::value(result.standard_error()) : json::value(nullptr)},
+        {"tokens_per_second", rate}}));
+    out.write("\n");
+    out.commit();
+  }
+  return kOk;
+}
+
+}  // namespace
+
+std::function<int()> perplexity(CLI::App& command) {
+  auto options = std::make_shared<Options>();
+  options->model.declare(command);
+  options->text.declare(command);
+  declare_precision(command, options->precision);
+  declare_pieces(command, options->chunk, options->max_tokens);
+  command.add_option("--json", options->json, "Also write the figures to a file")
+      ->type_name("FILE");
+  command.footer(
+      "A text is cut into pieces that the model sees one by one, without what came before; all but "
+      "the first\n"
+      "token of a piece are scored. The standard error takes the tokens of a document as one "
+      "sample, or those\n"
+      "of a piece where there are fewer than 30 documents.");
+  return [options]() -> int {
+    try {
+      return run_perplexity(*options);
+    } catch (const Interrupted&) {
+      fmt::print(stderr, "mxgpt: interrupted\n");
+      return 128 + SIGINT;
+    }
+  };
+}
+
+}  // namespace mxgpt::apps

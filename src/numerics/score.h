@@ -1,0 +1,82 @@
+// Teacher-forced scoring: given tokens go through a model, and every one is judged by the
+// distribution that the tokens before it led to.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/session.h"
+#include "numerics/statistics.h"
+
+namespace mxgpt {
+
+using Documents = std::vector<std::vector<int32_t>>;
+
+/// Tokens that a model sees together, and nothing before them. All but the first are scored.
+struct Piece {
+  int64_t document;
+  std::vector<int32_t> tokens;
+};
+
+/// Cuts each document into pieces of `length` tokens; the last may be shorter, and a piece of one
+/// token is left out. With `bos`, every piece begins with it (and is no longer for it).
+std::vector<Piece> cut_into_pieces(const Documents& documents, int64_t length,
+                                   std::optional<int32_t> bos = {});
+
+/// As many pieces as score at most `tokens`, but at least one, spread evenly over all of them.
+std::vector<Piece> spread(std::vector<Piece> pieces, int64_t tokens);
+
+/// Tokens that are scored: all but the first of each piece.
+int64_t scored_tokens(std::span<const Piece> pieces);
+
+/// What counts as one independent sample of text: a document, or, where there are too few of them
+/// for an interval, a piece.
+struct Clusters {
+  bool documents;
+  int64_t count;
+  std::vector<int32_t> of_piece;  ///< [pieces], ascending from 0
+};
+inline constexpr int64_t kFewestDocuments = 30;
+Clusters clusters_of(std::span<const Piece> pieces);
+
+/// Rows a step for which logits, and a residual stream of each layer, stay below 64 MB.
+int64_t rows_a_step(const Config& config);
+
+/// A model that is fed pieces. The model must outlive it.
+class Teacher {
+ public:
+  /// `length` is that of the longest piece, `rows` the most tokens given to step().
+  Teacher(const Model& model, Precision precision, int64_t length, int64_t rows,
+          Observer* observer = nullptr);
+
+  /// Forgets what it was fed.
+  void begin_piece() { session_.reset(); }
+  /// Feeds the next tokens; the logits of each, valid until the next step. Throws Error, naming the
+  /// model, if one is not finite.
+  std::span<const std::span<const float>> step(std::span<const int32_t> tokens);
+
+ private:
+  const Model& model_;
+  Session session_;
+  std::vector<std::span<const float>> logits_;
+};
+
+/// ln Σ exp(logits), accurate to double; NaN if a logit is NaN or +infinity.
+double log_sum_exp(std::span<const float> logits);
+
+struct Perplexity {
+  Estimate nll;  ///< mean over scored tokens of -ln p(token), in nats
+  double value() const;
+  /// exp has the slope exp: the error of nll times the value (delta method).
+  double standard_error() const;
+};
+
+/// Scores all pieces; `progress` hears of tokens done.
+Perplexity perplexity(const Model& model, Precision precision, std::span<const Piece> pieces,
+                      const std::function<void(int64_t)>& progress);
+
+}  // namespace mxgpt

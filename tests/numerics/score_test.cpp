@@ -1,0 +1,82 @@
+#include "numerics/score.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "model/model.h"
+
+namespace mxgpt {
+namespace {
+
+using testing::ElementsAre;
+
+std::vector<int32_t> counting(int n) {
+  std::vector<int32_t> ids(n);
+  std::iota(ids.begin(), ids.end(), 0);
+  return ids;
+}
+
+TEST(Pieces, AreCutAndScoreAllButTheirFirstToken) {
+  const Documents documents{counting(5), {}, counting(1), counting(4)};
+  const auto pieces = cut_into_pieces(documents, 2);
+  ASSERT_EQ(pieces.size(), 4u);  // the fifth token and the single one have nothing before them
+  EXPECT_THAT(pieces[1].tokens, ElementsAre(2, 3));
+  EXPECT_EQ(pieces[2].document, 3);
+  EXPECT_EQ(scored_tokens(pieces), 4);
+}
+
+TEST(Pieces, BeginWithWhatTheModelWants) {
+  const auto pieces = cut_into_pieces({counting(5), counting(1)}, 3, 77);
+  ASSERT_EQ(pieces.size(), 4u);
+  EXPECT_THAT(pieces[0].tokens, ElementsAre(77, 0, 1));
+  EXPECT_THAT(pieces[2].tokens, ElementsAre(77, 4));
+  EXPECT_EQ(scored_tokens(pieces), 6);
+}
+
+TEST(Pieces, AreSpreadOverTheText) {
+  const auto all = cut_into_pieces({counting(1000)}, 10);
+  const auto some = spread(all, 95);
+  EXPECT_EQ(scored_tokens(some), 90);
+  EXPECT_EQ(some.front().tokens.front(), 0);
+  EXPECT_GT(some.back().tokens.front(), 850);
+  EXPECT_EQ(scored_tokens(spread(all, 1)), 9);  // at least one piece
+  EXPECT_EQ(spread(all, 900).size(), 100u);
+}
+
+TEST(ClustersOfPieces, AreDocumentsWhereThereAreEnough) {
+  const auto few = clusters_of(cut_into_pieces(Documents(29, counting(20)), 10));
+  EXPECT_FALSE(few.documents);
+  EXPECT_EQ(few.count, 58);
+  const auto many = clusters_of(cut_into_pieces(Documents(30, counting(20)), 10));
+  EXPECT_TRUE(many.documents);
+  EXPECT_EQ(many.count, 30);
+  EXPECT_EQ(many.of_piece.back(), 29);
+  EXPECT_EQ(many.of_piece[1], 0);
+}
+
+TEST(Perplexity, IsThatOfTheLogitsWhateverTheSteps) {
+  const auto model = Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto pieces = cut_into_pieces({counting(40), counting(300)}, 280);
+  int64_t heard = 0;
+  const Perplexity p =
+      perplexity(*model, Precision::exact, pieces, [&](int64_t tokens) { heard += tokens; });
+  EXPECT_EQ(heard, 340);
+  double total = 0;
+  for (const Piece& piece : pieces) {
+    Session session(*model, {.precision = Precision::exact, .context = 280, .all_logits = true});
+    session.feed(piece.tokens, [&](int64_t position, std::span<const float> logits) {
+      if (position + 1 == static_cast<int64_t>(piece.tokens.size())) return;
+      double sum = 0;
+      for (const float logit : logits) sum += std::exp(static_cast<double>(logit));
+      total += std::log(sum) - logits[piece.tokens[position + 1]];
+    });
+  }
+  EXPECT_NEAR(p.nll.value, total / 337, 1e-9);
+  EXPECT_NEAR(p.value(), std::exp(total / 337), 1e-6 * p.value());
+  EXPECT_EQ(p.nll.samples, 337);
+}
+
+}  // namespace
+}  // namespace mxgpt

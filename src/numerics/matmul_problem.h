@@ -1,0 +1,205 @@
+// A matrix tile to compute, and what it is in double: the reference of every kernel, in the tests
+// and in `mxgpt validate --kernels`.
+//
+// The bounds are those of floating-point summation: a result that takes n roundings of unit u =
+// 2^-24 is within n u / (1 - n u) of the exact one, relative to the sum of the terms' magnitudes
+// (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1); where terms underflow,
+// 2^-149 each is added.
+#pragma once
+
+#include <algorithm>
+#include <numeric>
+
+#include "numerics/random_weights.h"
+
+namespace mxgpt {
+
+struct MatmulProblem {
+  Format format;
+  int64_t rows, tokens, k;
+  std::vector<std::byte> weights = {};  ///< [rows][k]
+  std::vector<float> w = {};            ///< the weights' values
+  std::vector<float> x = {};            ///< [tokens][k]
+  /// 8-bit activations, which are not those of x; empty where k is not a multiple of kGroup.
+  std::vector<int8_t> q = {};
+  std::vector<float> scale = {}, sum = {};
+
+  /// The first `some_rows` and `some_tokens`; out[token * stride + row].
+  MatmulTile tile(int64_t some_rows, int64_t some_tokens, float* out, int64_t stride) const {
+    return {.weights = weights.data(),
+            .row_bytes = traits(format).row_bytes(k),
+            .rows = some_rows,
+            .k = k,
+            .x = x.data(),
+            .x8 = {.q = q.data(), .scale = scale.data(), .sum = sum.data()},
+            .x_rows = nullptr,
+            .tokens = some_tokens,
+            .out = out,
+            .out_stride = stride};
+  }
+
+  /// x, normal with this standard deviation, and 8-bit activations of about that size. The first
+  /// four tokens of those are the largest sums of products that there are, and zeros.
+  void add_activations(float size, Random& random) {
+    std::normal_distribution<float> normal(0, size);
+    x.resize(tokens * k);
+    for (auto& v : x) v = normal(random);
+    if (k % kGroup) return;
+    q.resize(tokens * k);
+    scale.resize(q.size() / kGroup);
+    sum.resize(q.size() / 16);
+    for (auto& v : q) v = static_cast<int8_t>(static_cast<int>(random() % 255) - 127);
+    for (int64_t t = 0; t < std::min<int64_t>(tokens, 4); ++t) {
+      for (int64_t i = 0; i < k; ++i) {
+        const int8_t extremes[] = {127, -127, static_cast<int8_t>(i % 2 ? 127 : -127), 0};
+        q[t * k + i] = extremes[t];
+      }
+    }
+    for (auto& v : scale) v = std::abs(normal(random)) / 64;
+    for (size_t i = 0; i < sum.size(); ++i) {
+      sum[i] = scale[i / 2] * static_cast<float>(std::accumulate(&q[i * 16], &q[i * 16] + 16, 0));
+    }
+  }
+};
+
+/// Weights of one order of magnitude, so that no product overflows or vanishes.
+inline MatmulProblem moderate_problem(Format format, int64_t rows, int64_t tokens, int64_t k) {
+  Random random(static_cast<unsigned>(k));
+  const FormatTraits& t = traits(format);
+  MatmulProblem p{.format = format, .rows = rows, .tokens = tokens, .k = k};
+  p.weights = random_blocks(format, rows * k, 0x1p-10f, 0x1p20f, random);
+  // Rows of one byte throughout, where that makes sense: the extremes of q, among them -128 of
+  // Q8_0.
+  int64_t row = 0;
+  for (int byte : {0x80, 0x7b, 0x08, 0x77, 0xf8}) {
+    if (row == rows) break;
+    const float largest = magnitude(
+        dequantized(format, std::vector<std::byte>(t.block_bytes, static_cast<std::byte>(byte))));
+    if (!(largest > 0x1p-20f && largest < 0x1p20f)) continue;
+    std::fill_n(p.weights.begin() + row++ * t.row_bytes(k), t.row_bytes(k),
+                static_cast<std::byte>(byte));
+  }
+  p.w = dequantized(format, p.weights);
+  p.add_activations(1, random);
+  return p;
+}
+
+/// No sum of it is beyond f16, in either kind of activations.
+inline MatmulProblem f16_problem(Format format, int64_t rows, int64_t tokens, int64_t k) {
+  Random random(static_cast<unsigned>(k));
+  MatmulProblem p{.format = format, .rows = rows, .tokens = tokens, .k = k};
+  p.weights = random_blocks(format, rows * k, 0x1p-6f, 0x1p6f, random);
+  p.w = dequantized(format, p.weights);
+  p.add_activations(0x1p-4f, random);
+  return p;
+}
+
+/// Values of any finite size, sub-normal and maximal ones among them, with activations so small
+/// that no sum overflows.
+inline MatmulProblem extreme_problem(Format format, int64_t rows, int64_t tokens, int64_t k) {
+  Random random(7);
+  MatmulProblem p{.format = format, .rows = rows, .tokens = tokens, .k = k};
+  p.weights = random_blocks(format, rows * k, 0, INFINITY, random);
+  p.w = dequantized(format, p.weights);
+  p.add_activations(0x1p-16f, random);
+  return p;
+}
+
+/// Exact results of each token and row, [tokens][rows]; the sums of the terms' magnitudes; and how
+/// far from the exact result a kernel that sums in f32 may be.
+struct ExactMatmul {
+  std::vector<double> value, magnitude, bound;
+
+  void add(double sum, double magnitudes, double roundings, double underflow) {
+    const double e = roundings * 0x1p-24;
+    value.push_back(sum);
+    magnitude.push_back(magnitudes);
+    bound.push_back(e / (1 - e) * magnitudes + underflow);
+  }
+};
+
+inline ExactMatmul exact_f32(const MatmulProblem& p) {
+  ExactMatmul e;
+  for (int64_t t = 0; t < p.tokens; ++t) {
+    for (int64_t r = 0; r < p.rows; ++r) {
+      double sum = 0, magnitudes = 0;
+      for (int64_t i = 0; i < p.k; ++i) {
+        const double term = double{p.w[r * p.k + i]} * double{p.x[t * p.k + i]};
+        sum += term;
+        magnitudes += std::abs(term);
+      }
+      // A product, at most k sums, and the three that add up the lanes.
+      const auto k = static_cast<double>(p.k);
+      e.add(sum, magnitudes, k + 4, k * 0x1p-149);
+    }
+  }
+  return e;
+}
+
+/// scale · q of each weight and the offset of each half of a group, by the scalar kernel on
+/// activations that pick one of them.
+struct WeightParts {
+  std::vector<float> product;  ///< [rows][k]
+  std::vector<float> offset;   ///< [rows][k / 16]
+};
+
+inline WeightParts parts_of(Format format, const std::vector<std::byte>& weights) {
+  const FormatTraits& t = traits(format);
+  const int64_t n = t.block_elements;
+  std::vector<int8_t> q(n * n, 0), no_q(n * n, 0);
+  for (int64_t i = 0; i < n; ++i) q[i * n + i] = 1;
+  const std::vector<float> ones(n * n / kGroup, 1.0f), no_sum(n * n / 16, 0.0f);
+  std::vector<float> sum((n / 16) * (n / 16), 0.0f);
+  for (int64_t i = 0; i < n / 16; ++i) sum[i * (n / 16) + i] = 1;
+
+  const size_t blocks = weights.size() / t.block_bytes;
+  WeightParts parts{std::vector<float>(blocks * n), std::vector<float>(blocks * n / 16)};
+  for (size_t block = 0; block < blocks; ++block) {
+    MatmulTile tile{.weights = weights.data() + block * t.block_bytes,
+                    .row_bytes = t.block_bytes,
+                    .rows = 1,
+                    .k = n,
+                    .x = nullptr,
+                    .x8 = {.q = q.data(), .scale = ones.data(), .sum = no_sum.data()},
+                    .x_rows = nullptr,
+                    .tokens = n,
+                    .out = &parts.product[block * n],
+                    .out_stride = 1};
+    const auto& kernels = *t.kernels[static_cast<int>(Isa::scalar)];
+    kernels.matmul_q8(tile);
+    tile.x8 = {.q = no_q.data(), .scale = ones.data(), .sum = sum.data()};
+    tile.tokens = n / 16;
+    tile.out = &parts.offset[block * n / 16];
+    kernels.matmul_q8(tile);
+  }
+  return parts;
+}
+
+inline ExactMatmul exact_q8(const MatmulProblem& p) {
+  const WeightParts w = parts_of(p.format, p.weights);
+  ExactMatmul e;
+  for (int64_t t = 0; t < p.tokens; ++t) {
+    for (int64_t r = 0; r < p.rows; ++r) {
+      double sum = 0, magnitudes = 0;
+      for (int64_t i = 0; i < p.k; ++i) {
+        const int64_t x = t * p.k + i;
+        const double term = double{w.product[r * p.k + i]} * double{p.scale[x / kGroup]} * p.q[x];
+        sum += term;
+        magnitudes += std::abs(term);
+      }
+      for (int64_t i = 0; i < p.k / 16; ++i) {
+        const double term = double{w.offset[r * p.k / 16 + i]} * double{p.sum[t * p.k / 16 + i]};
+        sum += term;
+        magnitudes += std::abs(term);
+      }
+      // Sums: at most two for each half of a group, and three for the lanes. Products: three, of
+      // which one is the rounding of w.product here. A product of scales that underflows is
+      // multiplied by up to 127².
+      const auto k = static_cast<double>(p.k);
+      e.add(sum, magnitudes, k / 8 + 6, k * 128 * 128 * 0x1p-149);
+    }
+  }
+  return e;
+}
+
+}  // namespace mxgpt

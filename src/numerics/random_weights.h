@@ -1,0 +1,73 @@
+// Random weights of any format, and what they stand for: what the checks of kernels and the tests
+// of formats work on.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <random>
+#include <vector>
+
+#include "formats/format.h"
+
+namespace mxgpt {
+
+using Random = std::mt19937;
+
+inline std::vector<Format> all_formats() {
+  std::vector<Format> formats;
+  for (int i = 0; i < kFormatCount; ++i) formats.push_back(static_cast<Format>(i));
+  return formats;
+}
+
+/// Instruction sets of this build that this processor has.
+inline std::vector<Isa> present_isas() {
+  std::vector<Isa> isas;
+  for (int i = 0; i < kIsaCount; ++i) {
+    if (isa_supported(static_cast<Isa>(i))) isas.push_back(static_cast<Isa>(i));
+  }
+  return isas;
+}
+
+inline std::vector<float> dequantized(Format format, const std::vector<std::byte>& blocks) {
+  const FormatTraits& t = traits(format);
+  std::vector<float> values(blocks.size() / t.block_bytes * t.block_elements);
+  t.dequantize(blocks.data(), static_cast<int64_t>(values.size()), values.data());
+  return values;
+}
+
+/// One block of random bytes whose values satisfy `accept`. Needs no quantizer and reaches every
+/// bit pattern.
+template <class Accept>
+std::vector<std::byte> random_block(Format format, Random& random, Accept accept) {
+  std::vector<std::byte> block(traits(format).block_bytes);
+  for (;;) {
+    for (auto& byte : block) byte = static_cast<std::byte>(random() & 0xff);
+    if (accept(dequantized(format, block))) return block;
+  }
+}
+
+/// Largest magnitude, NaN if a value is not finite.
+inline float magnitude(const std::vector<float>& values) {
+  float largest = 0;
+  for (float v : values) {
+    if (!std::isfinite(v)) return NAN;
+    largest = std::max(largest, std::abs(v));
+  }
+  return largest;
+}
+
+/// Random blocks, each with a largest magnitude between the two.
+inline std::vector<std::byte> random_blocks(Format format, int64_t elements, float least,
+                                            float most, Random& random) {
+  std::vector<std::byte> blocks;
+  for (int64_t i = 0; i < elements / traits(format).block_elements; ++i) {
+    const auto block = random_block(format, random, [&](const std::vector<float>& values) {
+      const float largest = magnitude(values);
+      return largest >= least && largest <= most;
+    });
+    blocks.insert(blocks.end(), block.begin(), block.end());
+  }
+  return blocks;
+}
+
+}  // namespace mxgpt

@@ -26,6 +26,7 @@ std::function<int()> harmony(CLI::App& command);
 std::function<int()> inspect(CLI::App& command);
 std::function<int()> logits(CLI::App& command);
 std::function<int()> perplexity(CLI::App& command);
+std::function<int()> quantize(CLI::App& command);
 std::function<int()> run(CLI::App& command);
 std::function<int()> tokenize(CLI::App& command);
 std::function<int()> verify(CLI::App& command);
@@ -33,6 +34,7 @@ std::function<int()> verify(CLI::App& command);
 inline constexpr Command kCommands[] = {
     {"run", "Answer a prompt, chat, or complete text", run},
     {"convert", "Turn a checkpoint into a GGUF file", convert},
+    {"quantize", "Write a model in another format, by a recipe", quantize},
     {"perplexity", "Score a text: negative log-likelihood and perplexity", perplexity},
     {"logits", "Write log-probabilities for given token ids", logits},
     {"inspect", "Show what a model file says of itself", inspect},

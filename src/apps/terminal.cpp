@@ -12,8 +12,7 @@
 namespace mxgpt::apps {
 
 namespace {
-volatile std::sig_atomic_t interrupted = 0;
-struct sigaction previous;
+volatile std::sig_atomic_t interrupted = 0;  // by this signal
 
 bool styled() {
   return stdout_is_terminal() && std::getenv("NO_COLOR") == nullptr;
@@ -51,18 +50,24 @@ void print_text(std::string_view text) {
   std::fflush(stdout);
 }
 
-CtrlC::CtrlC() {
+CtrlC::CtrlC(std::initializer_list<int> signals) {
   interrupted = 0;
   struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  ::sigaction(SIGINT, &action, &previous);
+  action.sa_handler = [](int signal) { interrupted = signal; };
+  for (const int signal : signals) {
+    struct sigaction previous {};
+    ::sigaction(signal, nullptr, &previous);
+    if (previous.sa_handler == SIG_IGN) continue;  // as under nohup
+    ::sigaction(signal, &action, nullptr);
+    previous_.emplace_back(signal, previous);
+  }
 }
 
 CtrlC::~CtrlC() {
-  ::sigaction(SIGINT, &previous, nullptr);
+  for (const auto& [signal, previous] : previous_) ::sigaction(signal, &previous, nullptr);
 }
 
-bool CtrlC::pressed() {
+int CtrlC::signal() {
   return interrupted;
 }
 void CtrlC::clear() {

@@ -1,8 +1,12 @@
 // What a command needs to know about the person in front of it.
 #pragma once
 
+#include <csignal>
+#include <initializer_list>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace mxgpt::apps {
 
@@ -18,13 +22,20 @@ std::string_view dim_off();
 /// than newline and tab are left out, so that a model cannot drive the terminal.
 void print_text(std::string_view text);
 
-/// While it lives, Ctrl-C sets a flag instead of ending the program. One at a time.
+/// While it lives, Ctrl-C, or any of the signals given, sets a flag instead of ending the program.
+/// One at a time.
 class CtrlC {
  public:
-  CtrlC();
+  explicit CtrlC(std::initializer_list<int> signals = {SIGINT});
+  CtrlC(const CtrlC&) = delete;
+  CtrlC& operator=(const CtrlC&) = delete;
   ~CtrlC();
-  static bool pressed();
+  static bool pressed() { return signal() != 0; }
+  static int signal();  ///< that came; 0 if none did
   static void clear();
+
+ private:
+  std::vector<std::pair<int, struct sigaction>> previous_;
 };
 
 /// Reads a line from standard input, shown after `prompt` if that is a terminal. False at the end

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -43,6 +45,18 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(bytes_, other.bytes_);
   return *this;
+}
+
+void MappedFile::release(std::span<const std::byte> bytes) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = [](const std::byte* at) { return reinterpret_cast<uintptr_t>(at); };
+  const uintptr_t first = std::max(address(bytes.data()), address(bytes_.data()));
+  const uintptr_t end =
+      std::min(address(bytes.data() + bytes.size()), address(bytes_.data() + bytes_.size()));
+  // Whole pages only: the others are shared with neighbours that may be in use.
+  const uintptr_t begin = (first + page - 1) / page * page;
+  if (begin + page > end) return;
+  ::madvise(reinterpret_cast<void*>(begin), (end - begin) / page * page, MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() {

@@ -19,6 +19,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Gives back the memory that holds these bytes, as far as they are of this file: a pass over a
+  /// large file then needs little. They stay readable, and are fetched again when they are read.
+  void release(std::span<const std::byte> bytes) const;
   const std::filesystem::path& path() const { return path_; }
 
  private:

@@ -33,6 +33,10 @@ class GgufFile {
   const GgufMetadata& metadata() const { return metadata_; }
   /// Of all shards.
   const FileTensors& tensors() const { return tensors_; }
+  /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
+  void release(std::span<const std::byte> bytes) const {
+    for (const MappedFile& shard : shards_) shard.release(bytes);
+  }
 
  private:
   GgufFile() = default;

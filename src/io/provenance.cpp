@@ -109,6 +109,7 @@ std::vector<FileHash> hash_files(const fs::path& folder, std::span<const std::st
     for (auto left = file.bytes(); !left.empty();) {
       const auto piece = left.first(std::min<size_t>(left.size(), 4 << 20));
       sha.update(piece);
+      file.release(piece);
       progress.advance(piece.size());
       left = left.subspan(piece.size());
     }

@@ -28,6 +28,10 @@ class SafetensorsFile {
   static SafetensorsFile from_bytes(std::span<const std::byte> bytes, const std::string& where);
 
   const FileTensors& tensors() const { return tensors_; }
+  /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
+  void release(std::span<const std::byte> bytes) const {
+    for (const MappedFile& file : file_) file.release(bytes);
+  }
   /// The "__metadata__" of the header.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
@@ -54,6 +58,10 @@ class Checkpoint {
   }
   /// Of all shards.
   const FileTensors& tensors() const { return tensors_; }
+  /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
+  void release(std::span<const std::byte> bytes) const {
+    for (const SafetensorsFile& shard : shards_) shard.release(bytes);
+  }
   /// Whether there is such a file is for the reader to see.
   std::filesystem::path tokenizer_path() const { return directory_ / "tokenizer.json"; }
   const std::filesystem::path& directory() const { return directory_; }

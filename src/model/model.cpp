@@ -231,6 +231,15 @@ HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
   return aligned({source.format, std::move(shape), bytes, nullptr});
 }
 
+void Model::release(const TensorSpec& spec, int64_t layer) const {
+  const Source source = find(spec, layer);
+  for (const FileTensor* tensor : {source.data, source.scales}) {
+    if (!tensor) continue;
+    if (gguf_) gguf_->release(tensor->bytes);
+    if (checkpoint_) checkpoint_->release(tensor->bytes);
+  }
+}
+
 const Weights& Model::weights() const {
   std::call_once(load_once_, [this] {
     weights_.layers.resize(config_.layers);

@@ -39,6 +39,9 @@ class Model {
   /// The format that read() gives. Throws what read() would, but touches no weights.
   Format stored_format(const TensorSpec& spec, int64_t layer) const;
 
+  /// Gives back the memory of the file's pages that read() touched; what it returned stays valid.
+  void release(const TensorSpec& spec, int64_t layer) const;
+
   /// All tensors in host memory, as the CPU backend uses them; vectors as f32. Loaded at the first
   /// call.
   const Weights& weights() const;

@@ -1,6 +1,7 @@
 #include "formats/mxfp4/mxfp4.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "formats/quantize.h"
@@ -31,84 +32,70 @@ namespace {
 
 /// |x| to the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6: the code is also the rank, and a tie goes to
 /// the even code, whose mantissa bit is 0.
-uint8_t e2m1_code(float magnitude) {
-  constexpr float kMidpoints[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
-  uint8_t code = 0;
-  for (float midpoint : kMidpoints) {
-    const bool above = code % 2 ? magnitude >= midpoint : magnitude > midpoint;
-    if (!above) break;
-    ++code;
-  }
-  return code;
-}
-
-float value(uint8_t code, int exponent) {
-  return std::ldexp(static_cast<float>(Mxfp4::kDoubled[code]), exponent - 1);
+int e2m1_code(float m) {
+  return (m > 0.25f) + (m >= 0.75f) + (m > 1.25f) + (m >= 1.75f) + (m > 2.5f) + (m >= 3.5f) +
+         (m > 5.0f);
 }
 
 Mxfp4::Block encode(const float* x, int exponent) {
   Mxfp4::Block block{};
   block.scale = static_cast<uint8_t>(exponent + 127);
+  const float inverse = std::ldexp(1.0f, -exponent);
+  uint8_t codes[Mxfp4::kElements];
   for (int i = 0; i < Mxfp4::kElements; ++i) {
-    const uint8_t sign = std::signbit(x[i]) ? 8 : 0;
-    const uint8_t code = sign | e2m1_code(std::abs(std::ldexp(x[i], -exponent)));
-    block.nibbles[i % 16] |= static_cast<uint8_t>(code << (i / 16 * 4));
+    const int sign = static_cast<int>(std::bit_cast<uint32_t>(x[i]) >> 28 & 8);
+    codes[i] = static_cast<uint8_t>(sign | e2m1_code(std::abs(x[i] * inverse)));
   }
+  for (int i = 0; i < 16; ++i)
+    block.nibbles[i] = static_cast<uint8_t>(codes[i] | codes[i + 16] << 4);
   return block;
 }
 
 double squared_error(const float* x, const float* importance, const Mxfp4::Block& block) {
   double error = 0;
+  const double half_scale = Mxfp4::kHalfScale[block.scale];
   for (int i = 0; i < Mxfp4::kElements; ++i) {
     const uint8_t code = block.nibbles[i % 16] >> (i / 16 * 4) & 0xf;
-    const double difference = double{x[i]} - value(code, block.scale - 127);
-    error += (importance ? importance[i] : 1) * difference * difference;
+    const double difference = x[i] - half_scale * Mxfp4::kDoubled[code];
+    error += importance[i] * difference * difference;
   }
   return error;
 }
 
-/// `encode_with(x, at, exponent)` makes the block from the exponent that OCP prescribes.
-template <class EncodeWith>
-void quantize_blocks(const float* in, int64_t elements, std::byte* blocks, EncodeWith encode_with) {
+/// The block of the exponent around `exponent` that gives the least error.
+Mxfp4::Block search(const float* x, const float* importance, int exponent) {
+  Mxfp4::Block best = encode(x, exponent);
+  double least = squared_error(x, importance, best);
+  for (int other : {exponent - 1, exponent + 1}) {
+    if (other < -127) continue;
+    const Mxfp4::Block block = encode(x, other);
+    const double error = squared_error(x, importance, block);
+    if (error < least) {
+      least = error;
+      best = block;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+void mxfp4_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks) {
   auto* block = reinterpret_cast<Mxfp4::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Mxfp4::kElements, ++block) {
     const float* x = in + at;
     const float largest = std::abs(signed_extreme(x, Mxfp4::kElements));
     const bool finite =
         std::all_of(x, x + Mxfp4::kElements, [](float v) { return std::isfinite(v); });
-    if (!finite)
+    if (!finite) {
       *block = {.scale = 0xff, .nibbles = {}};
-    else if (largest == 0)
+    } else if (largest == 0) {
       *block = {};
-    else
-      *block = encode_with(x, at, std::clamp(std::ilogb(largest) - 2, -127, 127));
-  }
-}
-
-}  // namespace
-
-void mxfp4_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
-  quantize_blocks(in, elements, blocks,
-                  [](const float* x, int64_t, int exponent) { return encode(x, exponent); });
-}
-
-void mxfp4_quantize_least_error(const float* in, int64_t elements, const float* importance,
-                                std::byte* blocks) {
-  quantize_blocks(in, elements, blocks, [&](const float* x, int64_t at, int exponent) {
-    const float* weights = importance ? importance + at : nullptr;
-    Mxfp4::Block best = encode(x, exponent);
-    double least = squared_error(x, weights, best);
-    for (int other : {exponent - 1, exponent + 1}) {
-      if (other < -127) continue;
-      const Mxfp4::Block block = encode(x, other);
-      const double error = squared_error(x, weights, block);
-      if (error < least) {
-        least = error;
-        best = block;
-      }
+    } else {
+      const int exponent = std::clamp(std::ilogb(largest) - 2, -127, 127);
+      *block = importance ? search(x, importance + at, exponent) : encode(x, exponent);
     }
-    return best;
-  });
+  }
 }
 
 }  // namespace mxgpt

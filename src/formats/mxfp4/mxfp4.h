@@ -50,12 +50,8 @@ void mxfp4_to_checkpoint(const Mxfp4::Block& block, uint8_t nibbles[16], uint8_t
 
 /// Rounding of OCP Microscaling v1.0, section 6.3: shared exponent floor(log2(max|x|)) - 2,
 /// elements to nearest with ties to even, saturating at ±6. A block with a NaN or an infinity gets
-/// the NaN scale.
+/// the NaN scale. With an importance, the exponent is that of OCP, one less or one more, whichever
+/// gives the least weighted squared error.
 void mxfp4_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks);
-
-/// The shared exponent of those around the OCP's, one less and one more, that gives the least
-/// squared error; weighted if `importance` is not null. Otherwise as mxfp4_quantize.
-void mxfp4_quantize_least_error(const float* in, int64_t elements, const float* importance,
-                                std::byte* blocks);
 
 }  // namespace mxgpt

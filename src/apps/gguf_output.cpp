@@ -1,0 +1,196 @@
+#include "apps/gguf_output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "apps/command.h"
+#include "base/error.h"
+#include "base/printable.h"
+#include "io/provenance.h"
+#include "text/tokenizer/gguf_export.h"
+
+namespace mxgpt::apps {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Interrupted {
+  int signal;
+};
+
+/// "token_embd.weight, blk.*.attn_v.weight (3 of 24 layers)".
+std::string names_of(const std::vector<const PlannedTensor*>& tensors, int64_t layers) {
+  std::vector<std::pair<const TensorSpec*, int64_t>> counts;  // in order of appearance
+  for (const PlannedTensor* tensor : tensors) {
+    auto found = std::find_if(counts.begin(), counts.end(),
+                              [&](const auto& count) { return count.first == tensor->spec; });
+    if (found == counts.end()) found = counts.insert(found, {tensor->spec, 0});
+    ++found->second;
+  }
+  std::string text;
+  for (const auto& [spec, count] : counts) {
+    if (!text.empty()) text += ", ";
+    if (!spec->per_layer()) {
+      text += spec->gguf;
+      continue;
+    }
+    text += fmt::format(fmt::runtime(spec->gguf), '*');
+    if (count < layers) text += fmt::format(" ({} of {} layers)", count, layers);
+  }
+  return text;
+}
+
+}  // namespace
+
+void GgufOutput::declare(CLI::App& command) {
+  command.add_option("destination", path, "The GGUF file to write")
+      ->required()
+      ->type_name("DST.gguf");
+  command.add_flag("--force", force, "Replace DST.gguf if it exists");
+}
+
+void GgufOutput::check() const {
+  if (fs::exists(path) && !force) {
+    throw Error(path.string(), "exists already", "take another name, or replace it with --force");
+  }
+}
+
+void GgufOutput::check_space(uint64_t bytes) const {
+  std::error_code unknown;
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const fs::space_info space = fs::space(folder, unknown);
+  if (!unknown && space.available < bytes) {
+    throw Error(path.string(),
+                fmt::format("needs {} but its disk has only {} left", size_text(bytes),
+                            size_text(space.available)),
+                "free some space or write it to another disk");
+  }
+}
+
+int interruptible(const std::function<int()>& write) {
+  try {
+    return write();
+  } catch (const Interrupted& interrupted) {
+    fmt::print(stderr, "mxgpt: interrupted, nothing was written\n");
+    return 128 + interrupted.signal;
+  }
+}
+
+void WriteProgress::advance(uint64_t bytes) {
+  if (CtrlC::pressed()) throw Interrupted{CtrlC::signal()};
+  progress_.advance(bytes);
+}
+
+uint64_t total_bytes(const std::vector<PlannedTensor>& plan) {
+  uint64_t bytes = 0;
+  for (const PlannedTensor& tensor : plan) bytes += tensor.bytes;
+  return bytes;
+}
+
+void print_plan(const std::vector<PlannedTensor>& plan, int64_t layers) {
+  struct Total {
+    size_t tensors = 0;
+    uint64_t bytes = 0;
+  };
+  std::map<Format, Total> totals;
+  std::map<std::pair<Format, Format>, std::vector<const PlannedTensor*>> fallbacks;
+  std::vector<const PlannedTensor*> twice;
+  for (const PlannedTensor& tensor : plan) {
+    Total& total = totals[tensor.to];
+    ++total.tensors;
+    total.bytes += tensor.bytes;
+    if (tensor.to != tensor.wanted) fallbacks[{tensor.to, tensor.wanted}].push_back(&tensor);
+    if (tensor.to != tensor.from && is_quantized(tensor.to) && is_quantized(tensor.from))
+      twice.push_back(&tensor);
+  }
+  fmt::print("  {:<8}{:>8}{:>12}\n", "type", "tensors", "size");
+  const auto row = [](std::string_view type, size_t tensors, uint64_t bytes) {
+    fmt::print("  {:<8}{:>8}{:>12}\n", type, tensors, size_text(bytes));
+  };
+  for (const auto& [format, total] : totals) row(traits(format).name, total.tensors, total.bytes);
+  row("total", plan.size(), total_bytes(plan));
+  for (const auto& [formats, tensors] : fallbacks) {
+    const FormatTraits& wanted = traits(formats.second);
+    fmt::print("{}, not {}, whose rows are multiples of {}: {}\n", traits(formats.first).name,
+               wanted.name, wanted.block_elements, names_of(tensors, layers));
+  }
+  if (!twice.empty()) {
+    fmt::print("Quantized a second time, which loses more than once from the original: {}\n",
+               names_of(twice, layers));
+  }
+}
+
+void ModelRewrite::declare(CLI::App& command) {
+  command
+      .add_option("source", source, "A checkpoint directory, or a GGUF file (any shard of a set)")
+      ->required()
+      ->type_name("SRC");
+  out.declare(command);
+}
+
+void ModelRewrite::check_paths() const {
+  if (!fs::exists(source)) throw Error(source.string(), "does not exist", "check the path");
+  const std::string destination = out.path.string();
+  // Whatever the name is that it has: a link, another spelling, or a name that is new.
+  const fs::path folder = fs::weakly_canonical(fs::absolute(out.path)).parent_path();
+  if (fs::is_directory(source)) {
+    const fs::path from = fs::canonical(source);
+    if (std::mismatch(from.begin(), from.end(), folder.begin(), folder.end()).first == from.end()) {
+      throw Error(destination, "lies inside the checkpoint, whose hash it would change",
+                  "write it to another folder");
+    }
+  } else if (fs::exists(out.path)) {
+    for (const fs::path& shard : gguf_shard_paths(source)) {
+      if (fs::exists(shard) && fs::equivalent(shard, out.path)) {
+        throw Error(destination, "is the source itself", "take another name");
+      }
+    }
+  }
+  out.check();
+}
+
+int ModelRewrite::write(const std::function<Plan(const Model&)>& make_plan) const {
+  const auto start = std::chrono::steady_clock::now();
+  check_paths();
+  const auto model = Model::open(source);
+  const Plan plan = make_plan(*model);
+  const uint64_t bytes = total_bytes(plan.tensors);
+  out.check_space(bytes);
+  const Config& config = model->config();
+  fmt::print("{}: {}, {} layers, vocabulary {}\n", printable(source.string()), config.architecture,
+             config.layers, config.vocabulary);
+  std::fflush(stdout);
+  const std::string sha256 = model_sha256(source);
+
+  WriteProgress progress(bytes);
+  GgufWriter writer(out.path);
+  describe_model(*model, plan.file_type, sha256, writer);
+  if (!model->gguf()) {
+    const TokenizerExport tokenizer =
+        export_tokenizer(source, config.vocabulary, model->stop_tokens(), writer);
+    for (const TokenId id : tokenizer.left_out_stop_tokens) {
+      fmt::print(stderr, "mxgpt: GGUF has no place for token {}, which also ends an answer\n", id);
+    }
+  }
+  const auto lost = write_tensors(*model, plan.tensors, plan.importance, writer,
+                                  [&](uint64_t written) { progress.advance(written); });
+  writer.finish();
+  for (const OutOfRange& tensor : lost) {
+    fmt::print(stderr, "mxgpt: {}: {} numbers are too large for {} and are lost; bf16 keeps them\n",
+               tensor.name, tensor.elements, traits(tensor.format).name);
+  }
+  print_plan(plan.tensors, config.layers);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  fmt::print("Wrote {} in {:.1f} s.\n", printable(out.path.string()), seconds.count());
+  return kOk;
+}
+
+int ModelRewrite::run(const std::function<Plan(const Model&)>& make_plan) const {
+  return interruptible([&] { return write(make_plan); });
+}
+
+}  // namespace mxgpt::apps

@@ -1,6 +1,6 @@
 """How far a model file in the default precision is from the checkpoint in exact precision.
 
-    build/python/bin/python bench/fidelity.py CANDIDATE.gguf [--reference models/gpt-oss-nano] [--tokens 4096]
+    build/python/bin/python bench/fidelity.py CANDIDATE.gguf [--reference models/gpt-oss-nano] [--tokens 4096] [--accumulate f16]
 
 Teacher-forced on tests/data/eval-text.jsonl in pieces of 512 tokens. Prints the mean, 99th percentile and largest
 KL divergence, top-1 agreement and the ln perplexity ratio. Exact precision is held to transformers in float32 by the
@@ -33,22 +33,23 @@ def pieces(tokenizer, tokens):
     return whole[:: max(1, len(whole) // count)][:count]
 
 
-def logprobs(model, ids, precision, folder):
+def logprobs(model, ids, precision, folder, accumulate="f32"):
     (folder / "ids.json").write_text(json.dumps(ids))
     command = [MXGPT, "logits", "--model", model, "--ids", folder / "ids.json", "--out", folder / "out", "--full"]
-    subprocess.run([*command, "--precision", precision], check=True)
+    subprocess.run([*command, "--precision", precision, "--accumulate", accumulate], check=True)
     logits = load_file(folder / "out")
     result = np.concatenate([logits[f"{i}.logits"] for i in range(len(ids))]).astype(np.float64)
     result -= result.max(1, keepdims=True)
     return result - np.log(np.exp(result).sum(1, keepdims=True))
 
 
-def measure(candidate, reference, tokens):
-    """Of the candidate in default precision against the reference in exact precision, over `tokens` positions."""
+def measure(candidate, reference, tokens, accumulate="f32"):
+    """Of the candidate in default precision against the reference in exact precision, over `tokens` positions.
+    `accumulate` is the candidate's."""
     ids = pieces(reference, tokens)
     with tempfile.TemporaryDirectory() as folder:
         p = logprobs(reference, ids, "exact", pathlib.Path(folder))
-        q = logprobs(candidate, ids, "default", pathlib.Path(folder))
+        q = logprobs(candidate, ids, "default", pathlib.Path(folder), accumulate)
     kld = (np.exp(p) * (p - q)).sum(1)
     targets = np.concatenate([piece[1:] for piece in ids])
     rows = np.concatenate([np.arange(len(piece) - 1) + i * PIECE for i, piece in enumerate(ids)])
@@ -67,8 +68,9 @@ def main():
     parser.add_argument("candidate")
     parser.add_argument("--reference", default=str(ROOT / "models/gpt-oss-nano"))
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--accumulate", choices=["f16", "f32"], default="f32", help="what the candidate sums in")
     options = parser.parse_args()
-    m = measure(options.candidate, options.reference, options.tokens)
+    m = measure(options.candidate, options.reference, options.tokens, options.accumulate)
     print(
         f"{m['positions']} positions: mean KLD {m['mean_kld']:.2e}, p99 {m['p99_kld']:.2e}, max {m['max_kld']:.2e}, "
         f"top-1 {100 * m['top1']:.2f}%, ln PPL ratio {m['ln_ppl_ratio']:+.5f}"

@@ -40,6 +40,7 @@ struct Options {
   ModelOption model;
   std::string ids, out;
   Precision precision = Precision::standard;
+  Accumulate accumulate = Accumulate::f32;
   bool full = false;
 };
 
@@ -61,7 +62,10 @@ int run_logits(const Options& options) {
     declare("top_ids", "I32", {length, top});
     declare("top_logprobs", "F32", {length, top});
   }
-  Session session(*model, {.precision = options.precision, .context = longest, .all_logits = true});
+  Session session(*model, {.precision = options.precision,
+                           .accumulate = options.accumulate,
+                           .context = longest,
+                           .all_logits = true});
   for (const auto& sequence : sequences) {
     session.reset();
     std::vector<int32_t> top_ids;
@@ -99,6 +103,7 @@ std::function<int()> logits(CLI::App& command) {
       ->required();
   command.add_flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");
   declare_precision(command, options->precision);
+  declare_accumulate(command, options->accumulate);
   return [options] { return run_logits(*options); };
 }
 

@@ -46,4 +46,16 @@ void declare_precision(CLI::App& command, Precision& precision) {
       ->default_str("default");
 }
 
+void declare_accumulate(CLI::App& command, Accumulate& accumulate) {
+  static const std::map<std::string, Accumulate> kNames{{"f16", Accumulate::f16},
+                                                        {"f32", Accumulate::f32}};
+  command
+      .add_option(
+          "--accumulate", accumulate,
+          "What linear layers sum in; f16 shows what tensor cores with such accumulators do")
+      ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
+      ->type_name("f16|f32")
+      ->default_str("f32");
+}
+
 }  // namespace mxgpt::apps

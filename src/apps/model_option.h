@@ -25,4 +25,7 @@ struct ModelOption {
 /// `--precision exact|default`.
 void declare_precision(CLI::App& command, Precision& precision);
 
+/// `--accumulate f16|f32`.
+void declare_accumulate(CLI::App& command, Accumulate& accumulate);
+
 }  // namespace mxgpt::apps

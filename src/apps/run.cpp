@@ -27,6 +27,7 @@ struct Options {
   bool raw = false;
   bool stats = false;
   Precision precision = Precision::standard;
+  Accumulate accumulate = Accumulate::f32;
   int64_t context = 0;
   std::string tools, effort = "medium";
   std::vector<std::string> biases;  // ID=BIAS
@@ -151,7 +152,9 @@ int run_model(Options& options) {
                             tokenizer->vocab_size(), model->config().vocabulary));
   }
   sampling.check(model->config().vocabulary);
-  Session session(*model, {.precision = options.precision, .context = options.context});
+  Session session(*model, {.precision = options.precision,
+                           .accumulate = options.accumulate,
+                           .context = options.context});
 
   const CtrlC ctrl_c;
   options.chat.generate.cancelled = CtrlC::pressed;
@@ -197,6 +200,7 @@ std::function<int()> run(CLI::App& command) {
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))
       ->type_name("N");
   declare_precision(command, o.precision);
+  declare_accumulate(command, o.accumulate);
   command.add_flag("--stats", o.stats, "Print tokens per second at the end");
 
   command.add_option("--system", o.chat.setup.instructions, "Instructions for the model")

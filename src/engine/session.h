@@ -16,6 +16,7 @@ namespace mxgpt {
 
 struct SessionOptions {
   Precision precision = Precision::standard;
+  Accumulate accumulate = Accumulate::f32;  ///< of linear layers
   int64_t context = 0;      ///< longest sequence; 0 means the model's own, at most kDefaultContext
   int64_t max_rows = 256;   ///< prompt tokens a step
   bool all_logits = false;  ///< whether feed() may ask for the logits of every token

@@ -39,7 +39,7 @@ cpu::Limits limits_of(const Config& c, const RunnerOptions& options) {
 }  // namespace
 
 CpuMemory::CpuMemory(const Config& c, const RunnerOptions& options)
-    : backend(limits_of(c, options), options.precision, options.observer),
+    : backend(limits_of(c, options), options.precision, options.observer, options.accumulate),
       frequencies_(rope_frequencies(c.rope_base, c.head_dim, c.yarn)),
       x_(options.max_rows * c.hidden),
       q_(options.max_rows * c.heads * c.head_dim),

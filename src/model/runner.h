@@ -12,8 +12,9 @@ namespace mxgpt {
 
 struct RunnerOptions {
   Precision precision = Precision::standard;
-  int64_t max_rows = 512;      ///< of a batch
-  int64_t max_logit_rows = 1;  ///< of a batch
+  Accumulate accumulate = Accumulate::f32;  ///< of linear layers
+  int64_t max_rows = 512;                   ///< of a batch
+  int64_t max_logit_rows = 1;               ///< of a batch
   int64_t pages[kKvGroups] =
       {};  ///< of the KV cache, by group; memory is committed as pages are first used
   Observer* observer = nullptr;  ///< shown every step; may be null

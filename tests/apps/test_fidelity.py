@@ -35,6 +35,10 @@ def test_a_q8_0_file_stays_within_bounds_of_its_own_weights(q8_0):
     holds(fidelity.measure(q8_0, q8_0, 4096))
 
 
+def test_sums_in_f16_stay_within_the_same_bounds(q8_0):
+    holds(fidelity.measure(q8_0, q8_0, 4096, accumulate="f16"))
+
+
 def test_a_q8_0_file_is_nearer_to_the_source_than_llama_cpp(q8_0):
     measured = fidelity.measure(q8_0, NANO, 4096)
     assert measured["mean_kld"] < 3.0e-3

@@ -49,6 +49,18 @@ def test_full_logits_agree_with_the_top_ones(tmp_path):
         np.testing.assert_array_equal(ours[f"{i}.logits"][-1], ours[f"{i}.last_logits"])
 
 
+def test_sums_in_f16_are_others_but_near(tmp_path):
+    def last(*arguments):
+        result, ours = logits(tmp_path, [list(range(500, 600))], "--precision", "exact", *arguments)
+        assert result.returncode == 0, result.stderr
+        return ours["0.last_logits"]
+
+    f32, f16 = last("--accumulate", "f32"), last("--accumulate", "f16")
+    np.testing.assert_array_equal(f32, last())
+    # A normalized mean squared error of 5e-4 is the most that a kernel may have.
+    assert 0 < ((f16 - f32) ** 2).sum() < 5e-4 * (f32**2).sum()
+
+
 @pytest.mark.parametrize(
     "ids, complaint",
     [

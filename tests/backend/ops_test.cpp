@@ -146,9 +146,7 @@ TEST_P(ExpertFormats, EqualDoubleInExactPrecision) {
   }
 }
 
-TEST_P(ExpertFormats, StayNearInDefaultPrecision) {
-  const ExpertsLayer layer(GetParam());
-  Backend backend(kLimits, Precision::standard);
+void expect_near(const ExpertsLayer& layer, Backend& backend) {
   const SimpleBatch batch(33);
   backend.begin(batch.batch);
   auto x = randoms(33 * kHidden, 21);
@@ -167,10 +165,25 @@ TEST_P(ExpertFormats, StayNearInDefaultPrecision) {
             5e-4);  // HACKING.md: of paths that reduce precision
 }
 
+TEST_P(ExpertFormats, StayNearInDefaultPrecision) {
+  Backend backend(kLimits, Precision::standard);
+  expect_near(ExpertsLayer(GetParam()), backend);
+}
+
+TEST_P(ExpertFormats, StayNearWithSumsInF16) {
+  for (const Precision precision : {Precision::exact, Precision::standard}) {
+    Backend backend(kLimits, precision, nullptr, Accumulate::f16);
+    expect_near(ExpertsLayer(GetParam()), backend);
+  }
+}
+
 TEST_P(ExpertFormats, ARowDoesNotDependOnItsNeighbours) {
   const ExpertsLayer layer(GetParam());
-  for (const Precision precision : {Precision::exact, Precision::standard}) {
-    Backend backend(kLimits, precision);
+  for (const auto& [precision, accumulate] : {std::pair{Precision::exact, Accumulate::f32},
+                                              {Precision::standard, Accumulate::f32},
+                                              {Precision::exact, Accumulate::f16},
+                                              {Precision::standard, Accumulate::f16}}) {
+    Backend backend(kLimits, precision, nullptr, accumulate);
     const SimpleBatch together(29), alone(1);
     const auto before = randoms(29 * kHidden, 22);
     auto x = before;

@@ -40,7 +40,8 @@ std::vector<double> log_softmax(std::span<const float> logits) {
   return result;
 }
 
-Agreement agreement(const std::filesystem::path& directory, Precision precision, int64_t rows) {
+Agreement agreement(const std::filesystem::path& directory, Precision precision, int64_t rows,
+                    Accumulate accumulate = Accumulate::f32) {
   const auto model = Model::open(directory);
   const auto reference = SafetensorsFile::open(directory / "reference-logits.safetensors");
   Agreement a;
@@ -52,8 +53,11 @@ Agreement agreement(const std::filesystem::path& directory, Precision precision,
     const auto top_ids = values<int32_t>(of("top_ids"));
     const auto top_logprobs = values<float>(of("top_logprobs"));
     const auto last_logits = values<float>(of("last_logits"));
-    Session session(
-        *model, {.precision = precision, .context = 4096, .max_rows = rows, .all_logits = true});
+    Session session(*model, {.precision = precision,
+                             .accumulate = accumulate,
+                             .context = 4096,
+                             .max_rows = rows,
+                             .all_logits = true});
     session.feed(ids, [&](int64_t position, std::span<const float> logits) {
       const std::vector<double> ours = log_softmax(logits);
       double kld = 0, rest_theirs = 1, rest_ours = 1;
@@ -102,6 +106,14 @@ TEST(Reference, AnUnquantizedFineTuneInExactPrecision) {
 
 TEST(Reference, DefaultPrecision) {
   const Agreement a = agreement(kNano, Precision::standard, 256);
+  EXPECT_LE(a.kld, 2e-3);
+  EXPECT_GE(a.top1, 0.985);
+}
+
+/// Sums in f16 alone, with activations in f32, keep the bounds of the default path.
+TEST(Reference, F16Accumulation) {
+  const Agreement a = agreement(kNano, Precision::exact, 256, Accumulate::f16);
+  EXPECT_GT(a.worst_top8, 2e-3) << "they are not f16";
   EXPECT_LE(a.kld, 2e-3);
   EXPECT_GE(a.top1, 0.985);
 }

@@ -10,9 +10,11 @@
 
 namespace mxgpt::cpu {
 
-Backend::Backend(const Limits& limits, Precision precision, Observer* observer)
+Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
+                 Accumulate accumulate)
     : limits_(limits),
       observer_(observer),
+      accumulate_(accumulate),
       activations_(limits.rows, limits.widest, precision),
       normed_(limits.rows * limits.hidden),
       wide_{std::vector<float>(limits.rows * limits.widest),
@@ -38,7 +40,7 @@ void Backend::run(std::span<const LinearJob> jobs, const Activations& activation
                               job.tokens);
     }
   }
-  cpu::run(jobs, activations);
+  cpu::run(jobs, activations, accumulate_);
 }
 
 void Backend::begin(const Batch& batch) {

@@ -20,8 +20,10 @@ struct Limits {
 /// One per runner; a step at a time.
 class Backend {
  public:
-  /// `observer` may be null; else it outlives the backend.
-  Backend(const Limits& limits, Precision precision, Observer* observer = nullptr);
+  /// `observer` may be null; else it outlives the backend. `accumulate` is what linear layers sum
+  /// in; all other sums are f32.
+  Backend(const Limits& limits, Precision precision, Observer* observer = nullptr,
+          Accumulate accumulate = Accumulate::f32);
 
   /// The batch that the ops refer to until the next call. It must outlive them.
   void begin(const Batch& batch);
@@ -48,6 +50,7 @@ class Backend {
   const Batch* batch_ = nullptr;
   Limits limits_;
   Observer* observer_;
+  Accumulate accumulate_;
   Activations activations_;
   /// What SwiGLU gives is dominated by few large values, beside which 8 bits lose the others: f32
   /// always. On gpt-oss-nano 8 bits here cost more than at all other places together
@@ -64,7 +67,7 @@ class Backend {
   std::vector<int32_t> pair_of_choice_;  ///< [rows, top_k]: where a choice's pair lies
   std::vector<float> gate_, up_;         ///< [pairs, intermediate]
   std::vector<float> down_;              ///< [pairs, hidden]
-  std::vector<int32_t> chosen_;  ///< [rows, top_k], for the observer
+  std::vector<int32_t> chosen_;          ///< [rows, top_k], for the observer
   std::vector<LinearJob> jobs_;
 };
 

@@ -39,7 +39,8 @@ void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const T
 namespace {
 
 /// Rows [row0, row0 + rows) of one job.
-void run_chunk(const LinearJob& job, const Activations& activations, int64_t row0, int64_t rows) {
+void run_chunk(const LinearJob& job, const Activations& activations, Accumulate accumulate,
+               int64_t row0, int64_t rows) {
   const Tensor& w = job.linear.weight;
   MatmulTile tile{.weights = w.slice(job.slice) + row0 * w.row_bytes(),
                   .row_bytes = w.row_bytes(),
@@ -50,7 +51,8 @@ void run_chunk(const LinearJob& job, const Activations& activations, int64_t row
                   .x_rows = job.x_rows,
                   .tokens = job.tokens,
                   .out = job.out + row0,
-                  .out_stride = w.rows};
+                  .out_stride = w.rows,
+                  .accumulate = accumulate};
   const Kernels& kernel = kernels(w.format);
   (activations.uses_q8(w) ? kernel.matmul_q8 : kernel.matmul_f32)(tile);
   const float* bias = job.linear.bias ? job.linear.bias.f32(job.slice) + row0 : nullptr;
@@ -78,7 +80,7 @@ int64_t chunk_rows(const LinearJob& job, int threads) {
 
 }  // namespace
 
-void run(std::span<const LinearJob> jobs, const Activations& activations) {
+void run(std::span<const LinearJob> jobs, const Activations& activations, Accumulate accumulate) {
   const int threads = omp_get_max_threads();
 #pragma omp parallel
   for (const LinearJob& job : jobs) {
@@ -86,7 +88,7 @@ void run(std::span<const LinearJob> jobs, const Activations& activations) {
     const int64_t chunk = chunk_rows(job, threads);
 #pragma omp for schedule(dynamic) nowait
     for (int64_t row = 0; row < rows; row += chunk) {
-      run_chunk(job, activations, row, std::min(chunk, rows - row));
+      run_chunk(job, activations, accumulate, row, std::min(chunk, rows - row));
     }
   }
 }

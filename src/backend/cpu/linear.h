@@ -44,6 +44,7 @@ struct LinearJob {
 };
 
 /// Runs the jobs, all on the same activations, and returns when they are done.
-void run(std::span<const LinearJob> jobs, const Activations& activations);
+void run(std::span<const LinearJob> jobs, const Activations& activations,
+         Accumulate accumulate = Accumulate::f32);
 
 }  // namespace mxgpt::cpu

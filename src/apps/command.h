@@ -28,6 +28,7 @@ std::function<int()> logits(CLI::App& command);
 std::function<int()> perplexity(CLI::App& command);
 std::function<int()> quantize(CLI::App& command);
 std::function<int()> run(CLI::App& command);
+std::function<int()> synth(CLI::App& command);
 std::function<int()> tokenize(CLI::App& command);
 std::function<int()> verify(CLI::App& command);
 
@@ -36,6 +37,7 @@ inline constexpr Command kCommands[] = {
     {"convert", "Turn a checkpoint into a GGUF file", convert},
     {"quantize", "Write a model in another format, by a recipe", quantize},
     {"perplexity", "Score a text: negative log-likelihood and perplexity", perplexity},
+    {"synth", "Write a model of a real shape with random weights", synth},
     {"logits", "Write log-probabilities for given token ids", logits},
     {"inspect", "Show what a model file says of itself", inspect},
     {"verify", "Check a model's files by SHA-256", verify},

@@ -119,7 +119,7 @@ void print_plan(const std::vector<PlannedTensor>& plan, int64_t layers) {
                wanted.name, wanted.block_elements, names_of(tensors, layers));
   }
   if (!twice.empty()) {
-    fmt::print("Quantized a second time, which loses more than once from the original: {}\n",
+    fmt::print("Quantized before, and again now, which loses more than from the original: {}\n",
                names_of(twice, layers));
   }
 }

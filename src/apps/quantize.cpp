@@ -7,8 +7,6 @@
 
 #include "apps/command.h"
 #include "apps/gguf_output.h"
-#include "base/error.h"
-#include "base/printable.h"
 #include "numerics/recipe.h"
 
 namespace mxgpt::apps {
@@ -30,18 +28,14 @@ std::string recipe_list() {
 }
 
 int quantize(const Options& options) {
-  const Recipe* recipe = recipe_of_name(options.recipe);
-  if (!recipe) {
-    throw Error("--to", fmt::format("there is no recipe '{}'", printable(options.recipe, 100)),
-                "`mxgpt quantize --help` lists them");
-  }
+  const Recipe& recipe = recipe_named(options.recipe);
   std::vector<FormatOverride> overrides;
   for (const std::string& text : options.overrides)
     overrides.push_back(FormatOverride::parse(text));
   std::vector<float> ones;
   return options.files.run([&](const Model& model) {
-    ModelRewrite::Plan plan{.tensors = plan_recipe(model, *recipe, overrides),
-                            .file_type = recipe->file_type};
+    ModelRewrite::Plan plan{.tensors = plan_recipe(model, recipe, overrides),
+                            .file_type = recipe.file_type};
     if (options.scale_search) {
       for (const PlannedTensor& tensor : plan.tensors)
         ones.resize(std::max<size_t>(ones.size(), tensor.k()), 1.0f);

@@ -129,13 +129,20 @@ FormatRule dense_rule(Format dense) {
 }
 
 std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& rule) {
-  const Config& config = model.config();
+  const auto stored = [&](const TensorSpec& spec, int64_t layer) {
+    return model.stored_format(spec, layer);
+  };
+  return plan_tensors(model.architecture(), model.config(), stored, rule);
+}
+
+std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const Config& config,
+                                        const StoredFormat& stored, const FormatRule& rule) {
   std::vector<PlannedTensor> plan;
   const auto add = [&](const TensorSpec& spec, int64_t layer) {
     PlannedTensor tensor{.spec = &spec,
                          .layer = layer,
                          .name = spec.gguf_name(layer),
-                         .from = model.stored_format(spec, layer),
+                         .from = stored(spec, layer),
                          .shape = spec.shape(config)};
     tensor.wanted = rule(spec, layer, tensor.from);
     tensor.to = fitting_format(tensor.wanted, tensor.k());
@@ -143,11 +150,11 @@ std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& ru
     plan.push_back(std::move(tensor));
   };
   // As files of the field have it: what belongs to no layer, then layer by layer.
-  for (const TensorSpec& spec : model.architecture().tensors) {
+  for (const TensorSpec& spec : architecture.tensors) {
     if (!spec.per_layer()) add(spec, 0);
   }
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    for (const TensorSpec& spec : model.architecture().tensors) {
+    for (const TensorSpec& spec : architecture.tensors) {
       if (spec.per_layer()) add(spec, layer);
     }
   }

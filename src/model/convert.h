@@ -43,9 +43,15 @@ using FormatRule = std::function<Format(const TensorSpec& spec, int64_t layer, F
 /// Vectors and the router in f32, quantized experts as they are, everything else in `dense`.
 FormatRule dense_rule(Format dense);
 
+/// The format in which a model has a tensor.
+using StoredFormat = std::function<Format(const TensorSpec& spec, int64_t layer)>;
+
 /// All tensors of the model: those of no layer, then layer by layer, in the format that fits best.
 /// Touches no weights; throws Error if a tensor is missing or is not as it must be.
 std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& rule);
+/// Likewise for a model that is only described.
+std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const Config& config,
+                                        const StoredFormat& stored, const FormatRule& rule);
 
 /// general.file_type of a file whose weights are all, or mostly, in this format.
 uint32_t file_type_of(Format format);

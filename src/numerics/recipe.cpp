@@ -23,10 +23,10 @@ constexpr Recipe kRecipes[] = {
     {"q6_k", "Q6_K", 18, q6_k, q6_k, q6_k},
     {"q5_k_m", "Q5_K, more bits where they count: Q6_K", 17, q5_k, q6_k, q5_k, q6_k},
     {"q4_k_m", "Q4_K, more bits where they count: Q6_K", 15, q4_k, q6_k, q4_k, q6_k},
-    {"q5_k_s", "Q5_K, head Q6_K", 16, q5_k, q6_k, q5_k},
-    {"q4_k_s", "Q4_K, head Q6_K", 14, q4_k, q6_k, q4_k},
-    {"q3_k_s", "Q3_K, head Q6_K", 11, q3_k, q6_k, q3_k},
-    {"q2_k_s", "Q2_K, head Q6_K", 21, q2_k, q6_k, q2_k},
+    {"q5_k", "Q5_K, head Q6_K", 16, q5_k, q6_k, q5_k},
+    {"q4_k", "Q4_K, head Q6_K", 14, q4_k, q6_k, q4_k},
+    {"q3_k", "Q3_K, head Q6_K", 11, q3_k, q6_k, q3_k},
+    {"q2_k", "Q2_K, head Q6_K", 21, q2_k, q6_k, q2_k},
     {"q5_1", "Q5_1, head Q6_K", 9, q5_1, q6_k, q5_1},
     {"q5_0", "Q5_0, head Q6_K", 8, q5_0, q6_k, q5_0},
     {"q4_1", "Q4_1, head Q6_K", 3, q4_1, q6_k, q4_1},
@@ -78,12 +78,15 @@ std::span<const Recipe> recipes() {
   return kRecipes;
 }
 
-const Recipe* recipe_of_name(std::string_view name) {
+const Recipe& recipe_named(std::string_view name) {
   const auto found = std::find_if(std::begin(kRecipes), std::end(kRecipes), [&](const Recipe& r) {
     return r.name.size() == name.size() &&
            ::strncasecmp(r.name.data(), name.data(), name.size()) == 0;
   });
-  return found == std::end(kRecipes) ? nullptr : found;
+  if (found == std::end(kRecipes)) {
+    throw Error(printable(name, 100), "is no recipe", "`mxgpt quantize --help` lists them");
+  }
+  return *found;
 }
 
 FormatOverride FormatOverride::parse(std::string_view text) {

@@ -26,8 +26,8 @@ struct Recipe {
 
 /// All there are, the usual ones first.
 std::span<const Recipe> recipes();
-/// Null if there is none of that name; case is ignored.
-const Recipe* recipe_of_name(std::string_view name);
+/// Case is ignored. Throws Error if there is none of that name.
+const Recipe& recipe_named(std::string_view name);
 
 /// "blk.*.attn_v.weight=q6_k": a format for all tensors whose name in the GGUF file fits the
 /// pattern, in which * stands for any characters and ? for one.

@@ -1,0 +1,193 @@
+#include "numerics/synth.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <compare>
+#include <cstring>
+#include <map>
+#include <numbers>
+#include <tuple>
+
+#include "base/error.h"
+
+namespace mxgpt {
+
+namespace {
+
+constexpr SynthShape kShapes[] = {
+    {"gpt-oss-20b", R"({"model_type": "gpt_oss", "vocab_size": 201088, "num_hidden_layers": 24,
+        "hidden_size": 2880, "intermediate_size": 2880, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 32,
+        "num_experts_per_tok": 4, "max_position_embeddings": 131072, "sliding_window": 128,
+        "rope_theta": 150000, "rope_scaling": {"rope_type": "yarn", "factor": 32,
+        "original_max_position_embeddings": 4096, "truncate": false}})"},
+    {"gpt-oss-120b", R"({"model_type": "gpt_oss", "vocab_size": 201088, "num_hidden_layers": 36,
+        "hidden_size": 2880, "intermediate_size": 2880, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 128,
+        "num_experts_per_tok": 4, "max_position_embeddings": 131072, "sliding_window": 128,
+        "rope_theta": 150000, "rope_scaling": {"rope_type": "yarn", "factor": 32,
+        "original_max_position_embeddings": 4096, "truncate": false}})"},
+    {"gpt-oss-nano", R"({"model_type": "gpt_oss", "vocab_size": 8064, "num_hidden_layers": 6,
+        "hidden_size": 288, "intermediate_size": 288, "num_attention_heads": 8,
+        "num_key_value_heads": 2, "head_dim": 64, "num_local_experts": 12,
+        "num_experts_per_tok": 4, "max_position_embeddings": 131072, "sliding_window": 128,
+        "rope_theta": 150000, "rope_scaling": {"rope_type": "yarn", "factor": 32,
+        "original_max_position_embeddings": 4096, "truncate": false}})"},
+};
+
+/// Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators": SplitMix64's
+/// output function. Random numbers are hashes of what they are for, so any core can make any.
+uint64_t hash(uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+  x = (x ^ x >> 27) * 0x94d049bb133111eb;
+  return x ^ x >> 31;
+}
+
+/// Normally distributed, number `index` of a stream (Box and Muller 1958).
+float normal(uint64_t stream, uint64_t index) {
+  const uint64_t a = hash(stream + 2 * index), b = hash(stream + 2 * index + 1);
+  const double radius = std::sqrt(-2 * std::log((static_cast<double>(a >> 11) + 1) * 0x1p-53));
+  const double angle = 2 * std::numbers::pi * static_cast<double>(b >> 11) * 0x1p-53;
+  return static_cast<float>(radius * std::cos(angle));
+}
+
+struct Distribution {
+  float mean, deviation;
+  auto operator<=>(const Distribution&) const = default;
+};
+
+/// With inputs of size 1, as norms make them, what a matrix gives has size 1 again, and logits have
+/// size 2. An embedding is as large as what layers add to it.
+Distribution distribution_of(const SynthModel& model, const PlannedTensor& tensor) {
+  const TensorSpec& spec = *tensor.spec;
+  const float unit = 1 / std::sqrt(static_cast<float>(tensor.k()));
+  const bool tied =
+      std::none_of(model.tensors.begin(), model.tensors.end(),
+                   [](const PlannedTensor& other) { return other.spec->role == Role::head; });
+  switch (spec.role) {
+    case Role::vector:
+      if (spec.gguf.ends_with("norm.weight")) return {1, 0.1f};
+      if (spec.gguf.ends_with(".bias")) return {0, 0.1f};
+      return {0, 1};  // sinks: logits
+    case Role::embedding:
+      return {0, tied ? 2 * unit : 1};
+    case Role::head:
+      return {0, 2 * unit};
+    case Role::router:
+    case Role::dense:
+    case Role::expert:
+      return {0, unit};
+  }
+  return {0, unit};
+}
+
+/// Pieces of rows to draw from.
+class Pool {
+ public:
+  Pool(Format format, int64_t k, Distribution distribution, uint64_t seed)
+      : traits_(traits(format)) {
+    while (k % piece_) piece_ /= 2;
+    piece_ = std::max<int64_t>(piece_, traits_.block_elements);
+    bytes_ = traits_.row_bytes(piece_);
+    data_.resize(kPieces * bytes_);
+#pragma omp parallel
+    {
+      std::vector<float> values(piece_);
+#pragma omp for
+      for (int64_t p = 0; p < kPieces; ++p) {
+        for (int64_t i = 0; i < piece_; ++i) {
+          values[i] =
+              distribution.mean + distribution.deviation * normal(hash(~seed), p * piece_ + i);
+        }
+        traits_.quantize(values.data(), piece_, nullptr, &data_[p * bytes_]);
+      }
+    }
+  }
+
+  /// `rows` rows of k, the first of which is the tensor's row `first`.
+  void draw(uint64_t stream, int64_t first, int64_t rows, int64_t k, std::byte* out) const {
+    const int64_t pieces = k / piece_;
+#pragma omp parallel for
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t p = 0; p < pieces; ++p) {
+        const uint64_t chosen = hash(stream + (first + r) * pieces + p) % kPieces;
+        std::memcpy(out + (r * pieces + p) * bytes_, &data_[chosen * bytes_], bytes_);
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kPieces = 4096;
+
+  const FormatTraits& traits_;
+  int64_t piece_ = 256;  ///< elements
+  int64_t bytes_;        ///< of a piece
+  std::vector<std::byte> data_;
+};
+
+}  // namespace
+
+std::span<const SynthShape> synth_shapes() {
+  return kShapes;
+}
+
+const SynthShape* synth_shape_of_name(std::string_view name) {
+  const auto found = std::find_if(std::begin(kShapes), std::end(kShapes),
+                                  [&](const SynthShape& shape) { return shape.name == name; });
+  return found == std::end(kShapes) ? nullptr : found;
+}
+
+SynthModel plan_synth(json::value config, const std::string& where, const Recipe* recipe,
+                      int64_t layers) {
+  if (layers > 0 && config.is_object()) {
+    json::object& fields = config.as_object();
+    for (const char* key : {"num_hidden_layers", "n_layer"}) {
+      if (fields.contains(key)) fields[key] = layers;
+    }
+    fields.erase("layer_types");
+  }
+  const json::Node node(config, where);
+  SynthModel model;
+  const std::string_view type = node["model_type"].string();
+  model.architecture = architecture_of_model_type(type);
+  if (!model.architecture)
+    node["model_type"].fail(fmt::format("is '{}'; mxgpt runs {}", type, known_architectures()));
+  model.config = model.architecture->config_from_checkpoint(node);
+  model.config.check(where);
+  model.tensors = plan_tensors(
+      *model.architecture, model.config, [](const TensorSpec&, int64_t) { return Format::bf16; },
+      recipe_rule(recipe ? *recipe : recipe_named("mxfp4-moe"), model.config, false));
+  return model;
+}
+
+void write_synth(const SynthModel& model, uint64_t seed, GgufWriter& out,
+                 const std::function<void(uint64_t)>& progress) {
+  constexpr int64_t kWriteBytes = 16 << 20;
+  for (const PlannedTensor& tensor : model.tensors)
+    out.add_tensor(tensor.name, tensor.to, tensor.shape);
+  std::map<std::tuple<Format, int64_t, Distribution>, Pool> pools;
+  std::vector<std::byte> piece;
+  uint64_t stream = hash(seed);
+  for (const PlannedTensor& tensor : model.tensors) {
+    stream = hash(stream);
+    const int64_t row_bytes = traits(tensor.to).row_bytes(tensor.k());
+    const int64_t at_a_time = std::max<int64_t>(1, kWriteBytes / row_bytes);
+    const Distribution distribution = distribution_of(model, tensor);
+    const Pool& pool = pools
+                           .try_emplace({tensor.to, tensor.k(), distribution}, tensor.to,
+                                        tensor.k(), distribution, seed)
+                           .first->second;
+    for (int64_t row = 0; row < tensor.rows(); row += at_a_time) {
+      const int64_t rows = std::min(at_a_time, tensor.rows() - row);
+      piece.resize(rows * row_bytes);
+      pool.draw(stream, row, rows, tensor.k(), piece.data());
+      out.write(piece);
+      progress(piece.size());
+    }
+  }
+}
+
+}  // namespace mxgpt

@@ -1,7 +1,8 @@
-// A conversation at the terminal, in Harmony.
+// A conversation at the terminal, in the chat format of the model.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,40 +10,39 @@
 #include "engine/generate.h"
 #include "engine/session.h"
 #include "text/harmony/chat.h"
-#include "text/harmony/parser.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace mxgpt::apps {
 
+/// What the person asked for; make_chat refuses what the format has no place for.
 struct ChatOptions {
-  harmony::ChatSetup setup;
-  GenerateOptions generate;
-  std::vector<std::string> stops;
+  std::string format;                 ///< of chat_format_names(); empty: the model's own
+  std::string date;                   ///< today, "2026-11-23"
+  std::optional<std::string> system;  ///< instructions for the model
+  std::optional<harmony::ReasoningEffort> effort;
+  std::vector<harmony::ToolDescription> functions;
+  bool no_thinking = false;
   bool show_reasoning = false;
+  std::vector<std::string> stops;
+  GenerateOptions generate;
 };
 
-/// Keeps the conversation; the session keeps its tokens between turns.
+/// Keeps what was said; the session keeps its tokens between turns.
 class Chat {
  public:
-  Chat(Session& session, std::shared_ptr<const Tokenizer> tokenizer,
-       std::vector<int32_t> stop_tokens, ChatOptions options);
+  virtual ~Chat() = default;
 
   /// One turn: the user's text goes in, the answer is printed as it comes. Calls of tools are
   /// printed, and their results read from standard input, until the answer is final. Counts of the
   /// whole turn come back.
-  Generation ask(std::string_view text);
+  virtual Generation ask(Session& session, std::string_view text) = 0;
 
   /// Forgets everything said.
-  void restart();
-
- private:
-  /// One run of the model, up to a final answer or a call.
-  Generation answer();
-
-  Session& session_;
-  std::shared_ptr<const harmony::HarmonyEncoding> encoding_;
-  std::vector<int32_t> stop_tokens_;
-  ChatOptions options_;
-  harmony::Conversation conversation_;
+  virtual void restart() = 0;
 };
+
+/// Throws Error if the model's format cannot be told, or lacks what the options ask for.
+std::unique_ptr<Chat> make_chat(const Model& model, std::shared_ptr<const Tokenizer> tokenizer,
+                                ChatOptions options);
 
 }  // namespace mxgpt::apps

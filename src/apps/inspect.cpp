@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "base/printable.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
+#include "text/chat_format.h"
 #include "text/tokenizer/tokenizer.h"
 #include "text/unicode.h"
 
@@ -55,6 +57,8 @@ struct Report {
   std::optional<TokenizerFacts> tokenizer;
   std::string tokenizer_problem;  // why there are no facts
   std::optional<int64_t> context;
+  std::string chat_format;                          // by its name; empty if it is not known
+  std::optional<std::string> chat_template_tokens;  // of a template that is not known
   std::vector<Entry> metadata;
   json::object metadata_json;
   const FileTensors* tensors;
@@ -173,14 +177,13 @@ TokenizerFacts gguf_tokenizer(const GgufMetadata& metadata) {
   return facts;
 }
 
-TokenizerFacts checkpoint_tokenizer(const Checkpoint& checkpoint) {
-  const auto tokenizer = Tokenizer::load(checkpoint.tokenizer_path());
+TokenizerFacts checkpoint_tokenizer(const Checkpoint& checkpoint, const Tokenizer& tokenizer) {
   TokenizerFacts facts;
-  facts.kind = tokenizer->kind();
-  facts.vocabulary = static_cast<size_t>(tokenizer->vocab_size());
+  facts.kind = tokenizer.kind();
+  facts.vocabulary = static_cast<size_t>(tokenizer.vocab_size());
   const auto special = [&](const json::Node& id) {
     const int64_t number = id.integer(0, INT32_MAX);
-    const std::string_view token = tokenizer->id_to_token(static_cast<TokenId>(number));
+    const std::string_view token = tokenizer.id_to_token(static_cast<TokenId>(number));
     return SpecialToken{number, token.empty() ? "not in the vocabulary" : std::string(token)};
   };
   // generation_config.json, where there is one, knows more ends than config.json.
@@ -207,6 +210,15 @@ void read_tokenizer(Report& report, const Read& read) {
   }
 }
 
+/// The chat format that a template stands for; a model that says nothing about chats has no row.
+void read_chat_format(Report& report, const ChatTemplate& chat_template,
+                      const std::function<bool(std::string_view)>& has_token) {
+  const auto name = chat_format_of(chat_template, has_token);
+  if (name) report.chat_format = *name;
+  if (!name && !chat_template.text.empty())
+    report.chat_template_tokens = control_tokens_in(chat_template.text);
+}
+
 Report report_gguf(const GgufFile& file) {
   const GgufMetadata& metadata = file.metadata();
   Report report;
@@ -216,7 +228,14 @@ Report report_gguf(const GgufFile& file) {
   const std::string context_key = report.architecture + ".context_length";
   if (metadata.contains(context_key)) report.context = metadata.integer(context_key, 0, INT64_MAX);
   if (metadata.contains("tokenizer.ggml.model")) {
-    read_tokenizer(report, [&] { return gguf_tokenizer(metadata); });
+    read_tokenizer(report, [&] {
+      TokenizerFacts facts = gguf_tokenizer(metadata);
+      const GgufStrings tokens = metadata.strings("tokenizer.ggml.tokens");
+      read_chat_format(report, ChatTemplate::of_gguf(metadata), [&](std::string_view token) {
+        return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+      });
+      return facts;
+    });
   }
   for (const auto& [key, value] : metadata.entries()) {
     report.metadata.push_back({printable(key), value.type_text(), value_text(value)});
@@ -235,7 +254,15 @@ Report report_checkpoint(const Checkpoint& checkpoint) {
     report.context = config["max_position_embeddings"].integer(0, INT64_MAX);
   }
   if (fs::exists(checkpoint.tokenizer_path())) {
-    read_tokenizer(report, [&] { return checkpoint_tokenizer(checkpoint); });
+    read_tokenizer(report, [&] {
+      const auto tokenizer = Tokenizer::load(checkpoint.tokenizer_path());
+      const auto has = [&](std::string_view token) {
+        return tokenizer->token_to_id(token).has_value();
+      };
+      read_chat_format(report,
+                       ChatTemplate::of_checkpoint(checkpoint.tokenizer_path().parent_path()), has);
+      return checkpoint_tokenizer(checkpoint, *tokenizer);
+    });
   }
   flatten(config.object(), "", report.metadata);
   report.metadata_json = config.object();
@@ -279,6 +306,8 @@ void print_json(const Report& report) {
                    {"architecture", valid_utf8(report.architecture)}};
   if (!report.name.empty()) out["name"] = valid_utf8(report.name);
   if (report.context) out["context"] = *report.context;
+  if (!report.chat_format.empty()) out["chat_format"] = report.chat_format;
+  if (report.chat_template_tokens) out["chat_format"] = nullptr;
   if (const auto& t = report.tokenizer) {
     json::object tokenizer{{"kind", valid_utf8(t->kind)}, {"vocabulary", t->vocabulary}};
     if (!t->pre_tokenizer.empty()) tokenizer["pre_tokenizer"] = valid_utf8(t->pre_tokenizer);
@@ -347,6 +376,9 @@ void print_facts(const Report& report) {
   } else if (!report.tokenizer_problem.empty()) {
     rows.push_back({"tokenizer", printable(report.tokenizer_problem)});
   }
+  if (!report.chat_format.empty()) rows.push_back({"chat format", report.chat_format});
+  if (const auto& tokens = report.chat_template_tokens)
+    rows.push_back({"chat format", "none of the known ones; its template has " + *tokens});
   print_table(rows, "<<");
 }
 

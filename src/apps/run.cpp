@@ -1,6 +1,7 @@
 // `mxgpt run`: one answer, a chat, or a completion of raw text.
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <csignal>
@@ -15,6 +16,7 @@
 #include "apps/model_option.h"
 #include "apps/terminal.h"
 #include "base/error.h"
+#include "text/chat_format.h"
 #include "text/stop_strings.h"
 
 namespace mxgpt::apps {
@@ -29,7 +31,7 @@ struct Options {
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;
   int64_t context = 0;
-  std::string tools, effort = "medium";
+  std::string tools, effort, system;
   std::vector<std::string> biases;  // ID=BIAS
   ChatOptions chat;
   bool has_seed = false;
@@ -102,7 +104,7 @@ Generation complete_raw(const Options& options, const std::shared_ptr<const Toke
 }
 
 /// Reads the user's lines until the end of input.
-void converse(Chat& chat, const Options& options) {
+void converse(Chat& chat, Session& session, const Options& options) {
   fmt::print("{}Ask something. /new starts over, Ctrl-C stops an answer, Ctrl-D leaves.{}\n",
              dim_on(), dim_off());
   std::string line;
@@ -114,7 +116,7 @@ void converse(Chat& chat, const Options& options) {
       continue;
     }
     try {
-      const Generation result = chat.ask(line);
+      const Generation result = chat.ask(session, line);
       if (result.ended != Ended::stopped)
         fmt::print("{}{}{}\n", dim_on(), note(result.ended), dim_off());
       if (options.stats) print_stats(result, options.chat.generate.sampling);
@@ -130,11 +132,11 @@ int run_model(Options& options) {
   sampling.logit_bias = parse_biases(options.biases);
   if (!options.has_seed) sampling.seed = std::random_device()();
   sampling.check(INT32_MAX);  // all but the vocabulary, before anything large is opened
-  options.chat.setup.date = today();
-  options.chat.setup.effort = *harmony::effort_from_name(options.effort);
+  options.chat.date = today();
+  if (!options.effort.empty()) options.chat.effort = harmony::effort_from_name(options.effort);
   if (!options.tools.empty()) {
     const json::value tools = json::parse_file(options.tools);
-    options.chat.setup.functions = harmony::functions_from_json({tools, options.tools + ":"});
+    options.chat.functions = harmony::functions_from_json({tools, options.tools + ":"});
   }
   const bool interactive = options.prompt.empty() && stdin_is_terminal() && !options.raw;
   if (options.prompt.empty() && !interactive) {
@@ -152,23 +154,22 @@ int run_model(Options& options) {
                             tokenizer->vocab_size(), model->config().vocabulary));
   }
   sampling.check(model->config().vocabulary);
+  const auto chat = options.raw ? nullptr : make_chat(*model, tokenizer, options.chat);
   Session session(*model, {.precision = options.precision,
                            .accumulate = options.accumulate,
                            .context = options.context});
 
   const CtrlC ctrl_c;
-  options.chat.generate.cancelled = CtrlC::pressed;
   if (options.raw) {
     const Generation result = complete_raw(options, tokenizer, *model, session);
     if (options.stats) print_stats(result, sampling);
     return kOk;
   }
-  Chat chat(session, tokenizer, model->stop_tokens(), options.chat);
   if (interactive) {
-    converse(chat, options);
+    converse(*chat, session, options);
     return kOk;
   }
-  const Generation result = chat.ask(options.prompt);
+  const Generation result = chat->ask(session, options.prompt);
   if (result.ended != Ended::stopped) fmt::print(stderr, "{}\n", note(result.ended));
   if (options.stats) print_stats(result, sampling);
   return result.ended == Ended::cancelled ? 128 + SIGINT : kOk;
@@ -181,6 +182,7 @@ std::function<int()> run(CLI::App& command) {
   Options& o = *options;
   SamplingParams& sampling = o.chat.generate.sampling;
   o.chat.generate.max_tokens = 4096;
+  o.chat.generate.cancelled = CtrlC::pressed;
 
   command.footer(
       "Examples:\n"
@@ -203,13 +205,26 @@ std::function<int()> run(CLI::App& command) {
   declare_accumulate(command, o.accumulate);
   command.add_flag("--stats", o.stats, "Print tokens per second at the end");
 
-  command.add_option("--system", o.chat.setup.instructions, "Instructions for the model")
+  command.add_option("--system", o.system, "Instructions for the model")
       ->type_name("TEXT")
+      ->group("Chat")
+      ->each([options](const std::string& text) { options->chat.system = text; });
+  command
+      .add_option("--chat-format", o.chat.format,
+                  fmt::format("{} (default: by the model's chat template)",
+                              fmt::join(chat_format_names(), ", ")))
+      ->check(CLI::IsMember(chat_format_names()).description(""))
+      ->type_name("NAME")
       ->group("Chat");
-  command.add_option("--effort", o.effort, "How much it reasons: low, medium or high")
+  command
+      .add_option("--effort", o.effort,
+                  "How much gpt-oss reasons: low, medium or high (default: medium)")
       ->check(CLI::IsMember({"low", "medium", "high"}).description(""))
       ->type_name("LEVEL")
-      ->capture_default_str()
+      ->group("Chat");
+  command
+      .add_flag("--no-thinking", o.chat.no_thinking,
+                "Have a Qwen3 model answer without reasoning first")
       ->group("Chat");
   command
       .add_flag("--show-reasoning", o.chat.show_reasoning,
@@ -260,7 +275,13 @@ std::function<int()> run(CLI::App& command) {
       ->type_name("ID=BIAS")
       ->allow_extra_args(false)
       ->group("Sampling");
-  return [options] { return run_model(*options); };
+  return [options, &command] {
+    for (const CLI::Option* option : command.get_options()) {
+      if (options->raw && option->get_group() == "Chat" && option->count() > 0)
+        throw Error(option->get_name(), "is for chats, and --raw is none", "leave one of them out");
+    }
+    return run_model(*options);
+  };
 }
 
 }  // namespace mxgpt::apps

@@ -109,7 +109,8 @@ const AddedToken& AddedTokens::by_id(TokenId id) const {
   return tokens_[index_of_id_[id]];
 }
 
-void AddedTokens::split(std::string_view text, Stage stage, bool special,
+void AddedTokens::split(std::string_view text, Stage stage,
+                        FunctionRef<bool(size_t, size_t)> control,
                         FunctionRef<void(size_t, size_t, TokenId)> part) const {
   const ByteTrie& trie = stage == Stage::kRaw ? raw_ : normalized_;
   size_t done = 0, blanks_end = 0;
@@ -131,7 +132,7 @@ void AddedTokens::split(std::string_view text, Stage stage, bool special,
     const AddedToken& token = by_id(id);
     size_t begin = at, end = at + length;
     at = end;
-    if (!special && is_special(token.content)) continue;
+    if (is_special(token.content) && !control(begin, end)) continue;
     if (token.single_word && (word_ends_at(text, begin) || word_starts_at(text, end))) continue;
     if (token.left_strip) begin = std::max(blanks_before(text, begin, done), done);
     if (token.right_strip && blanks_end <= end) blanks_end = blanks_behind(text, end);

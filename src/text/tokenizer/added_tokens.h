@@ -37,9 +37,9 @@ class AddedTokens {
   enum class Stage { kRaw, kNormalized };
 
   /// Cuts `text` at the added tokens of a stage: calls part(begin, end, id) for the whole of it in
-  /// order, with kNoToken for what is no added token. Parts may be empty. Without `special`,
-  /// control tokens stay text.
-  void split(std::string_view text, Stage stage, bool special,
+  /// order, with kNoToken for what is no added token. Parts may be empty. A control token stays
+  /// text unless control(begin, end) allows it there.
+  void split(std::string_view text, Stage stage, FunctionRef<bool(size_t, size_t)> control,
              FunctionRef<void(size_t, size_t, TokenId)> part) const;
 
   /// Ids and spellings, the latter normalized where the token is.

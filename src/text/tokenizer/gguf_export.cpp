@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
+#include "text/chat_template.h"
 #include "text/tokenizer/gguf_pre_tokenizers.h"
 #include "text/tokenizer/gguf_vocabulary.h"
 #include "text/unicode.h"
@@ -21,8 +22,6 @@ namespace mxgpt {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr size_t kMaxTemplateBytes = 16 << 20;
 
 using Type = tokenizer::GgufVocabulary::TokenType;
 
@@ -132,27 +131,6 @@ std::optional<TokenId> named_token(const OptionalJson& config, const std::string
   return id;
 }
 
-/// chat_template.jinja, or the template that tokenizer_config.json holds.
-std::string chat_template(const fs::path& checkpoint, const OptionalJson& config) {
-  if (const fs::path path = checkpoint / "chat_template.jinja"; fs::exists(path)) {
-    const MappedFile file(path);
-    if (file.bytes().size() > kMaxTemplateBytes || !unicode::is_valid(text_of(file))) {
-      throw Error(path.string(),
-                  fmt::format("is no UTF-8 text of up to {}", size_text(kMaxTemplateBytes)),
-                  "remove it or fetch the checkpoint again");
-    }
-    return std::string(text_of(file));
-  }
-  const auto field = config.find("chat_template");
-  if (!field) return {};
-  if (!field->raw().is_array()) return std::string(field->string());
-  for (size_t i = 0; i < field->array().size(); ++i) {
-    const json::Node entry = field->at(i);
-    if (entry["name"].string() == "default") return std::string(entry["template"].string());
-  }
-  return {};
-}
-
 /// Tokens in the order of their ids, with their types, and the merges.
 void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t vocabulary,
                     GgufWriter& out) {
@@ -248,7 +226,7 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   if (const auto id = special("pad_token")) add_id("tokenizer.ggml.padding_token_id", *id);
   out.add<bool>("tokenizer.ggml.add_bos_token", false);
 
-  const std::string chat = chat_template(checkpoint, config);
+  const std::string chat = ChatTemplate::of_checkpoint(checkpoint).text;
   if (!chat.empty()) out.add<std::string_view>("tokenizer.chat_template", chat);
   result.has_chat_template = !chat.empty();
   return result;

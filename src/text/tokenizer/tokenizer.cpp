@@ -83,34 +83,61 @@ void encode_plain(const tokenizer::Pipeline& parts, const Piece& text,
 
 }  // namespace
 
+/// Bytes of a text.
+struct Tokenizer::Range {
+  size_t begin, end;
+};
+
 std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  if (unicode::is_valid(text)) return encode_valid(text, options, {});
   std::string repaired;
-  if (!unicode::is_valid(text)) {
-    unicode::append_replacing_invalid(repaired, text);
-    text = repaired;
+  unicode::append_replacing_invalid(repaired, text);
+  return encode_valid(repaired, options, {});
+}
+
+std::vector<TokenId> Tokenizer::encode(std::span<const TextPart> parts) const {
+  std::string text;
+  std::vector<Range> plain;
+  for (const TextPart& part : parts) {
+    const size_t begin = text.size();
+    unicode::append_replacing_invalid(text, part.text);
+    if (part.plain && begin < text.size()) plain.push_back({begin, text.size()});
   }
+  return encode_valid(text, {}, plain);
+}
+
+std::vector<TokenId> Tokenizer::encode_valid(std::string_view text, const EncodeOptions& options,
+                                             std::span<const Range> plain) const {
   ScratchPool::Lease scratch(impl_->scratch);
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 4 + 8);
 
-  const auto encode_normalized = [&](std::string_view section, bool at_start) {
-    impl_->added->split(section, AddedTokens::Stage::kNormalized, options.parse_special,
-                        [&](size_t begin, size_t end, TokenId id) {
-                          if (id != kNoToken) return ids.push_back(id);
-                          encode_plain(*impl_,
-                                       {section.substr(begin, end - begin), at_start && begin == 0},
-                                       *scratch, ids);
-                        });
+  const auto control = [&](size_t begin, size_t end) {
+    if (!options.parse_special) return false;
+    const auto next = std::partition_point(plain.begin(), plain.end(),
+                                           [&](const Range& range) { return range.end <= begin; });
+    return next == plain.end() || end <= next->begin;
   };
-  impl_->added->split(text, AddedTokens::Stage::kRaw, options.parse_special,
-                      [&](size_t begin, size_t end, TokenId id) {
-                        if (id != kNoToken) return ids.push_back(id);
-                        const std::string_view section = text.substr(begin, end - begin);
-                        if (!impl_->normalizer) return encode_normalized(section, begin == 0);
-                        NormalizedText normalized{std::string(section), begin == 0};
-                        impl_->normalizer->normalize(normalized);
-                        encode_normalized(normalized.text, normalized.at_start);
-                      });
+  impl_->added->split(
+      text, AddedTokens::Stage::kRaw, control, [&](size_t begin, size_t end, TokenId id) {
+        if (id != kNoToken) return ids.push_back(id);
+        NormalizedText section{std::string(text.substr(begin, end - begin)), begin == 0};
+        const auto& normalizer = impl_->normalizer;
+        if (normalizer) normalizer->normalize(section);
+        // Where a normalizer has moved a character to cannot be said: then all of the section
+        // counts.
+        const auto control_in_section = [&](size_t from, size_t to) {
+          return normalizer ? control(begin, end) : control(begin + from, begin + to);
+        };
+        impl_->added->split(section.text, AddedTokens::Stage::kNormalized, control_in_section,
+                            [&](size_t from, size_t to, TokenId added) {
+                              if (added != kNoToken) return ids.push_back(added);
+                              encode_plain(*impl_,
+                                           {std::string_view(section.text).substr(from, to - from),
+                                            section.at_start && from == 0},
+                                           *scratch, ids);
+                            });
+      });
   for (const auto& processor : impl_->post_processors) {
     ids = processor.apply(std::move(ids), options.add_special_tokens);
   }

@@ -24,6 +24,12 @@ struct EncodeOptions {
   bool parse_special = true;
 };
 
+/// A piece of a text that is put together from a frame and from what people wrote.
+struct TextPart {
+  std::string text;
+  bool plain = false;  ///< control tokens spelled out here stay text
+};
+
 /// Immutable after construction and safe to share between threads.
 class Tokenizer {
  public:
@@ -37,6 +43,9 @@ class Tokenizer {
 
   /// Invalid UTF-8 is replaced by U+FFFD (one for each maximal subpart) before anything else.
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const;
+  /// The ids of all parts as one text, without the post-processor: tokens may span parts, but no
+  /// control token is found where a character of it is in a plain part.
+  std::vector<TokenId> encode(std::span<const TextPart> parts) const;
 
   /// Unknown ids are skipped. `skip_special` drops control tokens. The result is valid UTF-8: bytes
   /// that form no character become U+FFFD.
@@ -55,7 +64,11 @@ class Tokenizer {
  private:
   friend class StreamDecoder;
   struct Impl;
+  struct Range;
   explicit Tokenizer(std::unique_ptr<const Impl> impl);
+  /// `text` is valid UTF-8; in the ranges `plain`, which are in order, control tokens stay text.
+  std::vector<TokenId> encode_valid(std::string_view text, const EncodeOptions& options,
+                                    std::span<const Range> plain) const;
   std::unique_ptr<const Impl> impl_;
 };
 

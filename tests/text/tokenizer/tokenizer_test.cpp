@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <string>
@@ -59,6 +60,33 @@ TEST(Tokenizer, ControlTokensAreParsedOnlyWhenAsked) {
   for (const TokenId id : plain) EXPECT_FALSE(t->is_special(id));
   EXPECT_EQ(t->decode(plain), "<|start|>");
   EXPECT_EQ(t->decode(t->encode("a<|end|>b"), true), "ab");
+}
+
+TEST(Tokenizer, PartsAreOneTextButPlainOnesHaveNoControlTokens) {
+  const auto t = gpt_oss();
+  const auto encode = [&](std::vector<TextPart> parts) { return t->encode(parts); };
+  EXPECT_EQ(encode({{"Hel"}, {"lo wo", true}, {"rld"}}), t->encode("Hello world"));
+  EXPECT_EQ(encode({{"<|start|>"}, {"<|end|>", true}, {"<|end|>"}}).front(), 200006);
+  const auto ids = encode({{"<|start|>"}, {"<|end|>", true}, {"<|end|>"}});
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 200007), 1);
+  EXPECT_EQ(t->decode(ids), "<|start|><|end|><|end|>");
+  // Not even where only a part of it is plain.
+  for (const auto& parts : std::vector<std::vector<TextPart>>{{{"<|start"}, {"|>", true}},
+                                                              {{"<|", true}, {"start|>"}},
+                                                              {{"<|"}, {"start", true}, {"|>"}}})
+    for (const TokenId id : encode(parts)) EXPECT_FALSE(t->is_special(id));
+  EXPECT_THAT(encode({{"<|sta"}, {"", true}, {"rt|>"}}), ElementsAre(200006));
+  EXPECT_EQ(encode({{"\xff", true}, {"<|end|>"}}), t->encode("\uFFFD<|end|>"));
+  EXPECT_TRUE(encode({}).empty());
+}
+
+TEST(Tokenizer, PartsKeepTheStrippingOfBlanks) {
+  const auto t = Tokenizer::from_json(
+      small(R"("added_tokens":[{"id":7,"content":"<u>","special":true,"normalized":false,)"
+            R"("lstrip":false,"rstrip":true,"single_word":false}])"),
+      "t.json");
+  EXPECT_EQ(t->encode(std::vector<TextPart>{{"<u>\n"}, {" \nab", true}, {"<u>"}}),
+            t->encode("<u>\n \nab<u>"));
 }
 
 TEST(Tokenizer, InvalidUtf8IsReplacedByMaximalSubparts) {

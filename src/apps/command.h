@@ -9,7 +9,8 @@ namespace mxgpt::apps {
 
 /// Exit codes of the program; a command returns one of them or throws Error, which main prints as
 /// one line.
-enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2 };
+/// `validate` alone has a third outcome, that its data cannot decide.
+enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2, kUndecided = 2 };
 
 /// Declares the options of a command on `command` and returns what runs if it was chosen.
 using Declare = std::function<int()> (*)(CLI::App& command);
@@ -30,6 +31,7 @@ std::function<int()> quantize(CLI::App& command);
 std::function<int()> run(CLI::App& command);
 std::function<int()> synth(CLI::App& command);
 std::function<int()> tokenize(CLI::App& command);
+std::function<int()> validate(CLI::App& command);
 std::function<int()> verify(CLI::App& command);
 
 inline constexpr Command kCommands[] = {
@@ -37,6 +39,7 @@ inline constexpr Command kCommands[] = {
     {"convert", "Turn a checkpoint into a GGUF file", convert},
     {"quantize", "Write a model in another format, by a recipe", quantize},
     {"perplexity", "Score a text: negative log-likelihood and perplexity", perplexity},
+    {"validate", "Compare a model with its reference and hold it to bounds", validate},
     {"synth", "Write a model of a real shape with random weights", synth},
     {"logits", "Write log-probabilities for given token ids", logits},
     {"inspect", "Show what a model file says of itself", inspect},

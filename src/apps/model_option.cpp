@@ -37,13 +37,14 @@ std::unique_ptr<Model> ModelOption::open() const {
   return Model::open(model);
 }
 
-void declare_precision(CLI::App& command, Precision& precision) {
+void declare_precision(CLI::App& command, Precision& precision, const char* name,
+                       const char* default_name) {
   static const std::map<std::string, Precision> kNames{{"default", Precision::standard},
                                                        {"exact", Precision::exact}};
-  command.add_option("--precision", precision, "exact keeps activations and the KV cache in f32")
+  command.add_option(name, precision, "exact keeps activations and the KV cache in f32")
       ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
       ->type_name("exact|default")
-      ->default_str("default");
+      ->default_str(default_name);
 }
 
 void declare_accumulate(CLI::App& command, Accumulate& accumulate) {

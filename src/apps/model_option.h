@@ -22,8 +22,9 @@ struct ModelOption {
   std::filesystem::path location() const;
 };
 
-/// `--precision exact|default`.
-void declare_precision(CLI::App& command, Precision& precision);
+/// `--precision exact|default`, or under another name and with another default.
+void declare_precision(CLI::App& command, Precision& precision, const char* name = "--precision",
+                       const char* default_name = "default");
 
 /// `--accumulate f16|f32`.
 void declare_accumulate(CLI::App& command, Accumulate& accumulate);

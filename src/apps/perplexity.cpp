@@ -46,7 +46,7 @@ int run_perplexity(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   const Perplexity result = [&] {
     Progress progress("Scoring", scored + pieces.size(), "tokens");
-    return perplexity(*model, options.precision, pieces, [&](int64_t tokens) {
+    return perplexity(*model, {.precision = options.precision}, pieces, [&](int64_t tokens) {
       if (CtrlC::pressed()) throw Interrupted();
       progress.advance(tokens);
     });

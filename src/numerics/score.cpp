@@ -53,6 +53,12 @@ int64_t scored_tokens(std::span<const Piece> pieces) {
   return tokens;
 }
 
+int64_t longest(std::span<const Piece> pieces) {
+  size_t most = 0;
+  for (const Piece& piece : pieces) most = std::max(most, piece.tokens.size());
+  return static_cast<int64_t>(most);
+}
+
 Clusters clusters_of(std::span<const Piece> pieces) {
   int64_t documents = 0, last = -1;
   for (const Piece& piece : pieces) {
@@ -77,14 +83,11 @@ int64_t rows_a_step(const Config& config) {
   return std::clamp<int64_t>(kMostFloats / row, 1, kMostRows);
 }
 
-Teacher::Teacher(const Model& model, Precision precision, int64_t length, int64_t rows,
-                 Observer* observer)
-    : model_(model),
-      session_(model, {.precision = precision,
-                       .context = std::max<int64_t>(length, 2),
-                       .max_rows = rows,
-                       .all_logits = true,
-                       .observer = observer}) {}
+Teacher::Teacher(const Model& model, SessionOptions options)
+    : model_(model), session_(model, [&] {
+        options.all_logits = true;
+        return options;
+      }()) {}
 
 std::span<const std::span<const float>> Teacher::step(std::span<const int32_t> tokens) {
   logits_.clear();
@@ -116,12 +119,12 @@ double Perplexity::standard_error() const {
   return value() * nll.standard_error;
 }
 
-Perplexity perplexity(const Model& model, Precision precision, std::span<const Piece> pieces,
+Perplexity perplexity(const Model& model, SessionOptions options, std::span<const Piece> pieces,
                       const std::function<void(int64_t)>& progress) {
-  size_t longest = 0;
-  for (const Piece& piece : pieces) longest = std::max(longest, piece.tokens.size());
-  const auto rows = static_cast<size_t>(rows_a_step(model.config()));
-  Teacher teacher(model, precision, static_cast<int64_t>(longest), static_cast<int64_t>(rows));
+  options.context = longest(pieces);
+  options.max_rows = rows_a_step(model.config());
+  Teacher teacher(model, options);
+  const auto rows = static_cast<size_t>(options.max_rows);
   const Clusters clusters = clusters_of(pieces);
   std::vector<double> nll;
   std::vector<int32_t> cluster;

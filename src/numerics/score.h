@@ -43,15 +43,17 @@ struct Clusters {
 inline constexpr int64_t kFewestDocuments = 30;
 Clusters clusters_of(std::span<const Piece> pieces);
 
+int64_t longest(std::span<const Piece> pieces);
+
 /// Rows a step for which logits, and a residual stream of each layer, stay below 64 MB.
 int64_t rows_a_step(const Config& config);
 
 /// A model that is fed pieces. The model must outlive it.
 class Teacher {
  public:
-  /// `length` is that of the longest piece, `rows` the most tokens given to step().
-  Teacher(const Model& model, Precision precision, int64_t length, int64_t rows,
-          Observer* observer = nullptr);
+  /// `options.context` is the length of the longest piece, `options.max_rows` the most tokens that
+  /// are given to step().
+  Teacher(const Model& model, SessionOptions options);
 
   /// Forgets what it was fed.
   void begin_piece() { session_.reset(); }
@@ -75,8 +77,8 @@ struct Perplexity {
   double standard_error() const;
 };
 
-/// Scores all pieces; `progress` hears of tokens done.
-Perplexity perplexity(const Model& model, Precision precision, std::span<const Piece> pieces,
+/// Scores all pieces; `progress` hears of tokens done. `options` says how the model computes.
+Perplexity perplexity(const Model& model, SessionOptions options, std::span<const Piece> pieces,
                       const std::function<void(int64_t)>& progress);
 
 }  // namespace mxgpt

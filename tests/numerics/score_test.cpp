@@ -60,8 +60,8 @@ TEST(Perplexity, IsThatOfTheLogitsWhateverTheSteps) {
   const auto model = Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const auto pieces = cut_into_pieces({counting(40), counting(300)}, 280);
   int64_t heard = 0;
-  const Perplexity p =
-      perplexity(*model, Precision::exact, pieces, [&](int64_t tokens) { heard += tokens; });
+  const Perplexity p = perplexity(*model, {.precision = Precision::exact}, pieces,
+                                  [&](int64_t tokens) { heard += tokens; });
   EXPECT_EQ(heard, 340);
   double total = 0;
   for (const Piece& piece : pieces) {

@@ -1,0 +1,78 @@
+// `mxgpt validate`: its options, and which mode they ask for.
+#include "apps/validate.h"
+
+#include <fmt/format.h>
+
+#include <csignal>
+
+#include "apps/command.h"
+#include "apps/model_option.h"
+#include "apps/terminal.h"
+
+namespace mxgpt::apps {
+
+namespace {
+
+constexpr const char* kFooter =
+    "A and B are GGUF files or checkpoint directories, and may be the same at two precisions; A "
+    "may be a\n"
+    "safetensors file of log-probabilities as `mxgpt logits` writes it. With --source, both are "
+    "also compared\n"
+    "with the model that they were made from.\n"
+    "\n"
+    "Exit code: 0 if all bounds hold (or none is given), 1 if one fails or on an error, 2 if the "
+    "data cannot\n"
+    "decide: an interval reaches across its bound, or there are too few tokens (also for wrong "
+    "usage, and then\n"
+    "nothing is compared).\n"
+    "\n"
+    "Examples:\n"
+    "  mxgpt validate --reference nano --candidate nano.gguf --text eval.jsonl --max-kld 2e-3 "
+    "--min-top1 0.985\n"
+    "  mxgpt validate --reference q4_k_m.gguf --candidate mxfp4.gguf --source nano --precision "
+    "exact \\\n"
+    "      --text eval.jsonl --equivalence 0.01 --html report.html";
+
+void declare_gate(CLI::App& command, const char* name, std::optional<double>& gate,
+                  const char* help, double most) {
+  command.add_option(name, gate, help)
+      ->check(CLI::Range(0.0, most).description(""))
+      ->type_name("X")
+      ->group("Bounds");
+}
+
+}  // namespace
+
+std::function<int()> validate(CLI::App& command) {
+  auto options = std::make_shared<ValidateOptions>();
+  ValidateOptions& o = *options;
+  command.add_option("--reference", o.reference, "What is right: a model, or stored logprobs")
+      ->type_name("A");
+  command.add_option("--candidate", o.candidate, "The model that is judged")->type_name("B");
+  command.add_option("--source", o.source, "The model that A and B were quantized from")
+      ->type_name("S");
+  o.text.declare(command);
+  declare_pieces(command, o.chunk, o.max_tokens);
+  declare_precision(command, o.precision);
+  declare_precision(command, o.reference_precision, "--reference-precision", "exact");
+  declare_accumulate(command, o.accumulate);
+  command.add_option("--json", o.json, "Write all figures")->type_name("FILE")->group("Report");
+  command
+      .add_option("--html", o.html, "Write a report with plots, in one page that needs no other")
+      ->type_name("FILE")
+      ->group("Report");
+  constexpr double kAny = 1e9;
+  declare_gate(command, "--max-kld", o.gates.max_kld, "Mean KL divergence from A, in nats", kAny);
+  declare_gate(command, "--max-kld-p99", o.gates.max_kld_p99, "Its 99th percentile", kAny);
+  declare_gate(command, "--min-top1", o.gates.min_top1,
+               "Share of positions with the same most likely token, 0 to 1", 1);
+  declare_gate(command, "--max-ln-ppl", o.gates.max_ln_ppl, "|ln(PPL of B / PPL of A)|", kAny);
+  declare_gate(command, "--equivalence", o.gates.equivalence,
+               "The same, and 50,000 scored tokens are needed; 0.01 is 'within 1%'", kAny);
+  declare_gate(command, "--max-logprob-error", o.gates.max_logprob_error,
+               "Largest |difference of a log-probability| over A's 8 best tokens", kAny);
+  command.footer(kFooter);
+  return [options]() -> int { return validate_models(*options); };
+}
+
+}  // namespace mxgpt::apps

@@ -1,0 +1,27 @@
+// The modes of `mxgpt validate`, one function each; validate.cpp declares the options and chooses.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "apps/text_option.h"
+#include "backend/ops.h"
+#include "numerics/gates.h"
+
+namespace mxgpt::apps {
+
+struct ValidateOptions {
+  std::filesystem::path reference, candidate, source;
+  Precision reference_precision = Precision::exact;  ///< also the source's
+  Precision precision = Precision::standard;         ///< the candidate's
+  Accumulate accumulate = Accumulate::f32;           ///< the candidate's
+  TextOption text;
+  int64_t chunk = 512, max_tokens = 0;
+  Gates gates;
+  std::filesystem::path json, html;
+};
+
+/// Candidate against reference, token by token, layer by layer, tensor by tensor.
+int validate_models(const ValidateOptions& options);
+
+}  // namespace mxgpt::apps

@@ -22,6 +22,16 @@ struct Tensor {
   const std::byte* slice(int64_t i) const { return data + i * rows * row_bytes(); }
   /// Norm weights, biases, sinks: always f32 after loading. [slices][k]
   const float* f32(int64_t i = 0) const { return reinterpret_cast<const float*>(data) + i * k; }
+
+  /// Rows [first, first + count) of a matrix without slices: of a fused projection, one of its
+  /// parts.
+  Tensor part(int64_t first, int64_t count) const {
+    return {format, data ? data + first * row_bytes() : nullptr, 1, count, k};
+  }
+  /// Elements [first, first + count) of an f32 vector.
+  Tensor elements(int64_t first, int64_t count) const {
+    return {format, data ? data + first * sizeof(float) : nullptr, 1, 1, count};
+  }
 };
 
 /// y = x · weightᵀ + bias. The bias may be absent.

@@ -1,5 +1,7 @@
 #include "model/architecture.h"
 
+#include <algorithm>
+
 namespace mxgpt {
 
 namespace {
@@ -19,7 +21,8 @@ const Architecture* architecture_of_gguf(std::string_view name) {
 
 const Architecture* architecture_of_model_type(std::string_view name) {
   for (const Architecture* a : kArchitectures) {
-    if (a->model_type == name) return a;
+    if (std::find(a->model_types.begin(), a->model_types.end(), name) != a->model_types.end())
+      return a;
   }
   return nullptr;
 }

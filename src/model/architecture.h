@@ -15,9 +15,11 @@
 namespace mxgpt {
 
 struct Architecture {
-  std::string_view gguf;        ///< general.architecture: "gpt-oss"
-  std::string_view model_type;  ///< config.json's: "gpt_oss"
+  std::string_view gguf;                          ///< general.architecture: "gpt-oss"
+  std::span<const std::string_view> model_types;  ///< config.json's: "gpt_oss"
   std::span<const TensorSpec> tensors;
+  /// Checkpoints may leave this out at the beginning of their tensors' names: "transformer."
+  std::string_view checkpoint_prefix = {};
   Config (*config_from_gguf)(const GgufMetadata& metadata);
   Config (*config_from_checkpoint)(const json::Node& config);
   /// The metadata, apart from the tokenizer's, that describes `config` in a GGUF file.

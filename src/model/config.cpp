@@ -41,30 +41,43 @@ void Config::check(const std::string& where) const {
     if (!(value > 0 && value < 1e12)) throw Error(where, fmt::format("{} is {}", field, value));
   };
   positive("the norm's epsilon", norm_eps);
-  positive("the RoPE base", rope_base);
-  positive("the RoPE scaling factor", yarn.factor);
-  if (yarn.factor != 1) {
-    positive("YaRN's original context length", yarn.original_context);
-    positive("YaRN's beta_fast", yarn.beta_fast);
-    positive("YaRN's beta_slow", yarn.beta_slow);
-    if (rope_base <= 1) throw Error(where, fmt::format("the RoPE base is {}", rope_base));
+  positive("the scale of attention", attention_scale ? attention_scale : 1);
+  positive("the scale of the embedding", embedding_scale);
+  for (const RopeConfig& r : rope) {
+    positive("the RoPE base", r.base);
+    positive("the RoPE scaling factor", r.yarn.factor);
+    positive("the linear RoPE scaling factor", r.linear);
+    if (r.yarn.factor != 1) {
+      positive("YaRN's original context length", r.yarn.original_context);
+      positive("YaRN's beta_fast", r.yarn.beta_fast);
+      positive("YaRN's beta_slow", r.yarn.beta_slow);
+      if (r.base <= 1) throw Error(where, fmt::format("the RoPE base is {}", r.base));
+    }
+    if (!r.divisors.empty() && static_cast<int64_t>(r.divisors.size()) != head_dim / 2) {
+      throw Error(where, fmt::format("{} RoPE factors do not belong to heads of {}",
+                                     r.divisors.size(), head_dim));
+    }
+    for (const float divisor : r.divisors) positive("a RoPE factor", divisor);
   }
-  positive("the SwiGLU alpha", swiglu_alpha);
-  positive("the SwiGLU limit", swiglu_limit);
+  if (activation.kind == ActivationKind::clamped_swiglu) {
+    positive("the SwiGLU alpha", activation.alpha);
+    positive("the SwiGLU limit", activation.limit);
+  }
 }
 
 // YaRN, section 3.2: dimensions that turn more than beta_fast times within the original context
 // keep their frequency, those below beta_slow turns are slowed by the factor, and a linear ramp
 // lies between. The magnitude is its equation 22. Reference for the details: transformers,
 // modeling_rope_utils.py.
-RopeFrequencies rope_frequencies(double base, int64_t head_dim, const YarnScaling& yarn) {
+RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t head_dim) {
   const auto dim = static_cast<double>(head_dim);
+  const YarnScaling& yarn = rope.yarn;
   RopeFrequencies result;
   double low = 0, high = 0;
   if (yarn.factor != 1) {
     const auto dimension_of_turns = [&](double turns) {
       return dim * std::log(yarn.original_context / (turns * 2 * std::numbers::pi)) /
-             (2 * std::log(base));
+             (2 * std::log(rope.base));
     };
     low = dimension_of_turns(yarn.beta_fast);
     high = dimension_of_turns(yarn.beta_slow);
@@ -78,11 +91,12 @@ RopeFrequencies rope_frequencies(double base, int64_t head_dim, const YarnScalin
     result.magnitude = yarn.factor > 1 ? static_cast<float>(0.1 * std::log(yarn.factor) + 1) : 1.0f;
   }
   for (int64_t i = 0; i < head_dim / 2; ++i) {
-    const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / dim);
+    const double frequency = std::pow(rope.base, -2.0 * static_cast<double>(i) / dim);
     const double ramp =
         yarn.factor == 1 ? 0 : std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    const double divisor = rope.linear * (rope.divisors.empty() ? 1.0 : rope.divisors[i]);
     result.inverse.push_back(
-        static_cast<float>(frequency * (1 - ramp) + frequency / yarn.factor * ramp));
+        static_cast<float>((frequency * (1 - ramp) + frequency / yarn.factor * ramp) / divisor));
   }
   return result;
 }

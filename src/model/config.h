@@ -2,9 +2,12 @@
 // metadata.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "backend/ops.h"
 
 namespace mxgpt {
 
@@ -14,6 +17,19 @@ struct YarnScaling {
   double original_context = 0;
   double beta_fast = 32, beta_slow = 1;
   bool truncate = true;  ///< whether the ramp's ends are rounded to whole dimensions
+
+  bool operator==(const YarnScaling&) const = default;
+};
+
+/// Rotary embedding of one kind of layers. At most one of the three scalings is used.
+struct RopeConfig {
+  double base = 10000;
+  YarnScaling yarn;
+  double linear = 1;            ///< positions are divided by it (Chen et al. 2023)
+  std::vector<float> divisors;  ///< [head_dim / 2]: of each pair's frequency, as Llama 3 scales; or
+                                ///< empty
+
+  bool operator==(const RopeConfig&) const = default;
 };
 
 struct Config {
@@ -29,9 +45,14 @@ struct Config {
   int64_t window = 0;              ///< keys that a sliding layer sees, itself included
   std::vector<bool> sliding;       ///< [layers]
   double norm_eps = 1e-5;
-  double rope_base = 10000;
-  YarnScaling yarn;
-  double swiglu_alpha = 1.702, swiglu_limit = 7;
+  double embedding_scale = 1;  ///< on what the embedding gives
+  double attention_scale = 0;  ///< on scores; 0 means 1 / sqrt(head_dim)
+  Activation activation;
+  RopePairs rope_pairs = RopePairs::halves;
+  std::array<RopeConfig, kKvGroups> rope;  ///< by KvGroup: of full and of sliding layers
+
+  const RopeConfig& rope_of(KvGroup group) const { return rope[static_cast<int>(group)]; }
+  KvGroup group(int64_t layer) const { return sliding[layer] ? KvGroup::window : KvGroup::full; }
 
   /// Throws Error naming `where` and the first value that no model can have: sizes out of range,
   /// heads that do not divide, more chosen experts than there are. Everything read from a file
@@ -44,6 +65,6 @@ struct RopeFrequencies {
   std::vector<float> inverse;
   float magnitude = 1;
 };
-RopeFrequencies rope_frequencies(double base, int64_t head_dim, const YarnScaling& yarn);
+RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t head_dim);
 
 }  // namespace mxgpt

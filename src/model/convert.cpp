@@ -139,6 +139,7 @@ std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const 
                                         const StoredFormat& stored, const FormatRule& rule) {
   std::vector<PlannedTensor> plan;
   const auto add = [&](const TensorSpec& spec, int64_t layer) {
+    if (!model.has(spec, layer)) return;
     PlannedTensor tensor{.spec = &spec,
                          .layer = layer,
                          .name = spec.gguf_name(layer),

@@ -30,34 +30,36 @@ namespace {
 cpu::Limits limits_of(const Config& c, const RunnerOptions& options) {
   return {.rows = std::max(options.max_rows, options.max_logit_rows),
           .hidden = c.hidden,
-          .widest = std::max({c.hidden, c.heads * c.head_dim, c.experts ? 0 : c.intermediate}),
+          .widest = std::max(c.hidden, c.heads * c.head_dim),
+          .intermediate = c.intermediate,
           .experts = c.experts,
-          .top_k = c.top_k,
-          .intermediate = c.experts ? c.intermediate : 0};
+          .top_k = c.top_k};
 }
 
 }  // namespace
 
 CpuMemory::CpuMemory(const Config& c, const RunnerOptions& options)
     : backend(limits_of(c, options), options.precision, options.observer, options.accumulate),
-      frequencies_(rope_frequencies(c.rope_base, c.head_dim, c.yarn)),
       x_(options.max_rows * c.hidden),
       q_(options.max_rows * c.heads * c.head_dim),
       attended_(q_.size()),
-      cos_(options.max_rows * c.head_dim / 2),
-      sin_(cos_.size()),
       logits_(options.max_logit_rows * c.vocabulary) {
-  step = {.x = x_.data(),
-          .q = q_.data(),
-          .attended = attended_.data(),
-          .cos = cos_.data(),
-          .sin = sin_.data(),
-          .logits = logits_.data(),
-          .rope = {frequencies_.inverse.data(), frequencies_.magnitude}};
+  step = {.x = x_.data(), .q = q_.data(), .attended = attended_.data(), .logits = logits_.data()};
+  const size_t kinds = c.rope_of(KvGroup::full) == c.rope_of(KvGroup::window) ? 1 : kKvGroups;
+  const std::vector<float> angles(options.max_rows * c.head_dim / 2);
+  cos_.assign(kinds, angles);
+  sin_.assign(kinds, angles);
+  for (size_t i = 0; i < kinds; ++i)
+    frequencies_.push_back(rope_frequencies(c.rope[i], c.head_dim));
+  for (size_t i = 0; i < kinds; ++i) {
+    step.rotaries.push_back({.rope = {frequencies_[i].inverse.data(), frequencies_[i].magnitude},
+                             .cos = cos_[i].data(),
+                             .sin = sin_[i].data()});
+  }
   const Format format = options.precision == Precision::exact ? Format::f32 : Format::f16;
   const int64_t page_bytes = kPageTokens * c.kv_heads * traits(format).row_bytes(c.head_dim);
   for (int64_t i = 0; i < c.layers; ++i) {
-    const KvGroup group = c.sliding[i] ? KvGroup::window : KvGroup::full;
+    const KvGroup group = c.group(i);
     const int64_t bytes = options.pages[static_cast<int>(group)] * page_bytes;
     std::byte* keys = kv_.emplace_back(bytes).data();
     std::byte* values = kv_.emplace_back(bytes).data();

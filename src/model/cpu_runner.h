@@ -13,16 +13,26 @@
 
 namespace mxgpt {
 
+/// RoPE of a kind of layers, and its cos and sin for the rows of the step.
+struct Rotary {
+  Rope rope;
+  float* cos;  ///< [rows, head_dim / 2]
+  float* sin;
+};
+
 /// What a forward works in: activations of one step, and the KV cache.
 struct StepMemory {
-  float* x;         ///< [rows, hidden]
-  float* q;         ///< [rows, heads, head_dim]
-  float* attended;  ///< [rows, heads, head_dim]
-  float* cos;       ///< [rows, head_dim / 2]
-  float* sin;
-  float* logits;  ///< [logit_rows, vocabulary]
-  Rope rope;
+  float* x;                 ///< [rows, hidden]
+  float* q;                 ///< [rows, heads, head_dim]
+  float* attended;          ///< [rows, heads, head_dim]
+  float* logits;            ///< [logit_rows, vocabulary]
   std::vector<KvLayer> kv;  ///< [layers]
+
+  std::vector<Rotary> rotaries;  ///< one if all layers rotate alike, else by KvGroup
+
+  const Rotary& rotary(KvGroup group) const {
+    return rotaries[rotaries.size() == 1 ? 0 : static_cast<int>(group)];
+  }
 };
 
 /// Zeroed pages from the system, committed when first touched.
@@ -48,8 +58,9 @@ class CpuMemory {
   StepMemory step;
 
  private:
-  RopeFrequencies frequencies_;
-  std::vector<float> x_, q_, attended_, cos_, sin_, logits_;
+  std::vector<RopeFrequencies> frequencies_;   ///< of each Rotary
+  std::vector<std::vector<float>> cos_, sin_;  ///< of each Rotary
+  std::vector<float> x_, q_, attended_, logits_;
   std::vector<PageMemory> kv_;
 };
 

@@ -2,4 +2,11 @@
 // and a line here.
 #pragma once
 
-#define MXGPT_ARCHITECTURES(X) X(gpt_oss)
+#define MXGPT_ARCHITECTURES(X) \
+  X(gpt_oss)                   \
+  X(gpt2)                      \
+  X(llama)                     \
+  X(qwen2)                     \
+  X(qwen3)                     \
+  X(phi3)                      \
+  X(gemma3)

@@ -6,10 +6,10 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
-#include <type_traits>
 
 #include "base/error.h"
 #include "formats/mxfp4/mxfp4.h"
+#include "model/repack.h"
 
 namespace mxgpt {
 
@@ -44,31 +44,6 @@ HostTensor to_f32(const HostTensor& tensor) {
   traits(tensor.format)
       .dequantize(tensor.bytes.data(), elements, reinterpret_cast<float*>(copy.data.get()));
   return copy.tensor(Format::f32, tensor.shape);
-}
-
-/// From [experts][k][rows * stride] to [experts][rows][k], taking every stride-th row from `start`
-/// on.
-void transpose_experts(const std::byte* from, std::byte* to, size_t size, int64_t experts,
-                       int64_t rows, int64_t k, int64_t start, int64_t stride) {
-  constexpr int64_t kTile = 32;  // rows at a time: a cache line of `from` serves them all
-  const auto copy = [&]<size_t kSize>(std::integral_constant<size_t, kSize>) {
-#pragma omp parallel for collapse(2)
-    for (int64_t e = 0; e < experts; ++e) {
-      for (int64_t tile = 0; tile < rows; tile += kTile) {
-        const int64_t end = std::min(rows, tile + kTile);
-        for (int64_t i = 0; i < k; ++i) {
-          const std::byte* in = from + ((e * k + i) * rows * stride + start) * kSize;
-          for (int64_t r = tile; r < end; ++r) {
-            std::memcpy(to + ((e * rows + r) * k + i) * kSize, in + r * stride * kSize, kSize);
-          }
-        }
-      }
-    }
-  };
-  if (size == 2)
-    copy(std::integral_constant<size_t, 2>());
-  else
-    copy(std::integral_constant<size_t, 4>());
 }
 
 void require_shape(const FileTensor& tensor, const std::vector<int64_t>& shape,
@@ -115,10 +90,22 @@ std::unique_ptr<Model> Model::open(const std::filesystem::path& path) {
                     fmt::format("is '{}'; mxgpt runs {}", name, known_architectures()));
     }
     model->config_ = model->architecture_->config_from_gguf(metadata);
+    model->read_rope_divisors();
   }
   model->config_.check(where);
   model->read_stop_tokens();
   return model;
+}
+
+void Model::read_rope_divisors() {
+  for (const TensorSpec& spec : architecture_->tensors) {
+    const auto* member = std::get_if<Tensor Weights::*>(&spec.member);
+    if (!member || *member != &Weights::rope_divisors || !has(spec, 0)) continue;
+    const HostTensor tensor = to_f32(read(spec, 0));
+    const auto* values = reinterpret_cast<const float*>(tensor.bytes.data());
+    for (RopeConfig& rope : config_.rope)
+      rope.divisors.assign(values, values + product(tensor.shape));
+  }
 }
 
 void Model::read_stop_tokens() {
@@ -144,6 +131,24 @@ void Model::read_stop_tokens() {
   if (stop_tokens_.empty()) add_field(checkpoint_->config());
 }
 
+const FileTensor* Model::in_checkpoint(const std::string& name) const {
+  const FileTensors& tensors = checkpoint_->tensors();
+  if (const FileTensor* tensor = tensors.find(name)) return tensor;
+  const std::string_view prefix = architecture_->checkpoint_prefix;
+  return name.starts_with(prefix) ? tensors.find(name.substr(prefix.size())) : nullptr;
+}
+
+bool Model::has(const TensorSpec& spec, int64_t layer) const {
+  if (!spec.layout.optional) return true;
+  if (gguf_) return gguf_->tensors().find(spec.gguf_name(layer));
+  if (is_from_config(spec)) return !config_.rope_of(KvGroup::full).divisors.empty();
+  return in_checkpoint(spec.checkpoint_name(layer));
+}
+
+bool Model::is_from_config(const TensorSpec& spec) const {
+  return checkpoint_ && spec.checkpoint.empty();
+}
+
 Model::Source Model::find(const TensorSpec& spec, int64_t layer) const {
   const std::string where = path_.string();
   const std::vector<int64_t> shape = spec.shape(config_);
@@ -160,17 +165,19 @@ Model::Source Model::find(const TensorSpec& spec, int64_t layer) const {
 
   const std::string name = spec.checkpoint_name(layer);
   const FileTensors& tensors = checkpoint_->tensors();
+  const FileTensor* found = in_checkpoint(name);
   const int64_t stride = spec.layout.row_stride;
   if (!spec.layout.experts) {
     std::vector<int64_t> file_shape = shape;
+    if (spec.layout.transposed) std::swap(file_shape.front(), file_shape.back());
     file_shape.back() *= stride;
-    return whole(tensors.at(name), file_shape);
+    return whole(found ? *found : tensors.at(name), file_shape);
   }
 
   const int64_t experts = shape[0], file_rows = shape[1] * stride, k = shape[2];
   // Unquantized fine-tunes: [experts, k, rows], so that x · W needs no transposition in their
   // framework.
-  if (const FileTensor* dense = tensors.find(name)) return whole(*dense, {experts, k, file_rows});
+  if (found) return whole(*found, {experts, k, file_rows});
   const FileTensor& blocks = tensors.at(name + "_blocks");
   const FileTensor& scales = tensors.at(name + "_scales");
   if (k % Mxfp4::kElements) {
@@ -187,51 +194,66 @@ Model::Source Model::find(const TensorSpec& spec, int64_t layer) const {
 }
 
 Format Model::stored_format(const TensorSpec& spec, int64_t layer) const {
-  return find(spec, layer).format;
+  if (is_from_config(spec)) return Format::f32;
+  const Format format = find(spec, layer).format;
+  return checkpoint_ && spec.layout.plus_one ? Format::f32 : format;
 }
 
 HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
-  const Source source = find(spec, layer);
   std::vector<int64_t> shape = spec.shape(config_);
-  const int64_t start = spec.layout.row_start, stride = spec.layout.row_stride;
+  if (is_from_config(spec)) {
+    const std::vector<float>& divisors = config_.rope_of(KvGroup::full).divisors;
+    return {Format::f32, std::move(shape), std::as_bytes(std::span(divisors)), nullptr};
+  }
+  const Source source = find(spec, layer);
   const std::span<const std::byte> bytes = source.data->bytes;
-  const size_t size = traits(source.format).block_bytes;
+  if (!checkpoint_) return aligned({source.format, std::move(shape), bytes, nullptr});
 
-  if (checkpoint_ && spec.layout.experts) {
-    const int64_t experts = shape[0], rows = shape[1], k = shape[2], file_rows = rows * stride;
-    if (source.scales) {
-      const int64_t groups = k / Mxfp4::kElements;
-      const Owned copy(experts * rows * groups * sizeof(Mxfp4::Block));
-#pragma omp parallel for collapse(2)
-      for (int64_t e = 0; e < experts; ++e) {
-        for (int64_t r = 0; r < rows; ++r) {
-          const int64_t from = (e * file_rows + start + r * stride) * groups;
-          auto* out = reinterpret_cast<Mxfp4::Block*>(copy.data.get()) + (e * rows + r) * groups;
-          for (int64_t g = 0; g < groups; ++g) {
-            mxfp4_from_checkpoint(reinterpret_cast<const uint8_t*>(&bytes[(from + g) * 16]),
-                                  static_cast<uint8_t>(source.scales->bytes[from + g]), out[g]);
-          }
-        }
-      }
-      return copy.tensor(source.format, std::move(shape));
-    }
-    const Owned copy(experts * rows * k * size);
-    transpose_experts(bytes.data(), copy.data.get(), size, experts, rows, k, start, stride);
-    return copy.tensor(source.format, std::move(shape));
+  const FileLayout& layout = spec.layout;
+  const FormatTraits& format = traits(source.format);
+  const size_t size = format.block_bytes;
+  const int64_t rows = dim(config_, spec.rows), k = dim(config_, spec.k);
+  const auto copy = [&](const auto& fill) {
+    const Owned room(product(shape) / format.block_elements * format.block_bytes);
+    fill(room.data.get());
+    return room.tensor(source.format, shape);
+  };
+  repack::Rows of{.slices = dim(config_, spec.slices),
+                  .rows = rows,
+                  .k = k,
+                  .start = layout.row_start,
+                  .stride = layout.row_stride};
+  if (source.scales) {
+    return copy([&](std::byte* out) { repack::mxfp4(bytes, source.scales->bytes, of, out); });
   }
-
-  if (checkpoint_ && stride != 1) {
-    const int64_t elements = product(shape);
-    const Owned copy(elements * size);
-    for (int64_t i = 0; i < elements; ++i) {
-      std::memcpy(&copy.data[i * size], &bytes[(i * stride + start) * size], size);
-    }
-    return copy.tensor(source.format, std::move(shape));
+  if (layout.experts || layout.transposed)
+    return copy([&](std::byte* out) { repack::transpose(bytes, of, size, out); });
+  if (layout.row_stride != 1) {
+    // Biases of alternating rows: a vector's elements are the rows.
+    of.rows *= of.k;
+    of.k = 1;
+    return copy([&](std::byte* out) { repack::take_rows(bytes, of, size, out); });
   }
-  return aligned({source.format, std::move(shape), bytes, nullptr});
+  if (layout.rope_halves) {
+    const int64_t in_all = product(shape);
+    const size_t row_bytes = (rows == 1 ? 1 : k) * size;
+    const int64_t heads =
+        in_all * static_cast<int64_t>(size) / (config_.head_dim * static_cast<int64_t>(row_bytes));
+    return copy([&](std::byte* out) {
+      repack::pairs_together(bytes, heads, config_.head_dim, row_bytes, out);
+    });
+  }
+  HostTensor tensor = aligned({source.format, shape, bytes, nullptr});
+  if (!layout.plus_one) return tensor;
+  const Owned sums(product(shape) * sizeof(float));
+  auto* values = reinterpret_cast<float*>(sums.data.get());
+  format.dequantize(tensor.bytes.data(), product(shape), values);
+  for (int64_t i = 0; i < product(shape); ++i) values[i] += 1;
+  return sums.tensor(Format::f32, shape);
 }
 
 void Model::release(const TensorSpec& spec, int64_t layer) const {
+  if (is_from_config(spec)) return;
   const Source source = find(spec, layer);
   for (const FileTensor* tensor : {source.data, source.scales}) {
     if (!tensor) continue;
@@ -245,6 +267,7 @@ const Weights& Model::weights() const {
     weights_.layers.resize(config_.layers);
     for (const TensorSpec& spec : architecture_->tensors) {
       for (int64_t layer = 0; layer < (spec.per_layer() ? config_.layers : 1); ++layer) {
+        if (!has(spec, layer)) continue;
         HostTensor host = read(spec, layer);
         if (spec.role == Role::vector) host = to_f32(host);
         spec.in(weights_, layer) = {.format = host.format,

@@ -33,8 +33,11 @@ class Model {
   /// them.
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
 
-  /// One tensor, its shape checked against the configuration. From a GGUF file, a view of the map;
-  /// from a checkpoint, a view where the layout is the same and a repacked copy where it is not.
+  /// Whether the model has this tensor: false only for optional ones that its file is without.
+  bool has(const TensorSpec& spec, int64_t layer) const;
+  /// One tensor that the model has, its shape checked against the configuration. From a GGUF file,
+  /// a view of the map; from a checkpoint, a view where the layout is the same and a repacked copy
+  /// where it is not.
   HostTensor read(const TensorSpec& spec, int64_t layer) const;
   /// The format that read() gives. Throws what read() would, but touches no weights.
   Format stored_format(const TensorSpec& spec, int64_t layer) const;
@@ -49,6 +52,11 @@ class Model {
  private:
   Model() = default;
   void read_stop_tokens();
+  void read_rope_divisors();
+  /// Whether a checkpoint has the tensor as numbers of its configuration (rope divisors).
+  bool is_from_config(const TensorSpec& spec) const;
+  /// By its name or its name without the architecture's prefix; null when missing.
+  const FileTensor* in_checkpoint(const std::string& name) const;
 
   /// The tensors of the file that one of the model's is made of, their types and shapes checked.
   struct Source {

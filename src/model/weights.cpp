@@ -10,16 +10,26 @@ int64_t dim(const Config& config, Dim d) {
       return 1;
     case Dim::vocabulary:
       return config.vocabulary;
+    case Dim::context:
+      return config.context;
     case Dim::hidden:
       return config.hidden;
     case Dim::heads:
       return config.heads;
+    case Dim::head_dim:
+      return config.head_dim;
+    case Dim::half_head:
+      return config.head_dim / 2;
     case Dim::q:
       return config.heads * config.head_dim;
     case Dim::kv:
       return config.kv_heads * config.head_dim;
+    case Dim::qkv:
+      return (config.heads + 2 * config.kv_heads) * config.head_dim;
     case Dim::intermediate:
       return config.intermediate;
+    case Dim::gate_up:
+      return 2 * config.intermediate;
     case Dim::experts:
       return config.experts;
   }

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
+#include <span>
 #include <vector>
 
 #include "backend/support.h"
@@ -62,12 +64,17 @@ TEST_P(CpuKernelsTest, QuantizeQ8KeepsZerosAndDoesNotHideNan) {
   }
 }
 
+Tensor vector_of(const std::vector<float>& values) {
+  return {Format::f32, std::as_bytes(std::span(values)).data(), 1, 1,
+          static_cast<int64_t>(values.size())};
+}
+
 TEST_P(CpuKernelsTest, RmsNorm) {
   for (const int64_t n : {1, 7, 255, 256, 257, 288, 2880}) {
     for (const float magnitude : {1e-12f, 1.0f, 1e12f}) {
       const auto x = randoms(n, 2, magnitude), weight = randoms(n, 3);
       std::vector<float> out(n);
-      kernels().rms_norm(x.data(), weight.data(), 1e-5f, n, out.data());
+      kernels().norm({.weight = vector_of(weight)}, x.data(), n, out.data());
       double squares = 0;
       for (float v : x) squares += double{v} * v;
       const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-5f);
@@ -79,20 +86,91 @@ TEST_P(CpuKernelsTest, RmsNorm) {
   }
 }
 
-TEST_P(CpuKernelsTest, RotateTurnsHalves) {
-  for (const int64_t d : {2, 6, 64, 80, 128}) {
-    auto head = randoms(d, 4);
-    const auto before = head;
-    std::vector<float> cos(d / 2), sin(d / 2);
-    for (int64_t i = 0; i < d / 2; ++i) {
-      cos[i] = std::cos(0.3f * static_cast<float>(i));
-      sin[i] = std::sin(0.3f * static_cast<float>(i));
+TEST_P(CpuKernelsTest, LayerNorm) {
+  for (const int64_t n : {1, 7, 255, 256, 257, 288, 2880}) {
+    for (const float magnitude : {1e-12f, 1.0f, 1e6f}) {
+      for (const float mean : {0.0f, -3.0f}) {  // in standard deviations
+        auto x = randoms(n, 2, magnitude);
+        for (float& v : x) v += mean * magnitude;
+        const auto weight = randoms(n, 3), bias = randoms(n, 4);
+        std::vector<float> out(n);
+        kernels().norm({.weight = vector_of(weight),
+                        .bias = vector_of(bias),
+                        .eps = 1e-5f,
+                        .kind = NormKind::layer},
+                       x.data(), n, out.data());
+        const auto count = static_cast<double>(n);
+        double total = 0, squares = 0;
+        for (float v : x) total += v;
+        for (float v : x) squares += std::pow(v - total / count, 2);
+        const double scale = 1 / std::sqrt(squares / count + 1e-5f);
+        for (int64_t i = 0; i < n; ++i) {
+          // The mean is rounded to f32: an ulp of it, seen through the scale.
+          const double expected = (x[i] - total / count) * scale * weight[i] + bias[i];
+          const double ulp = std::abs(total / count) * 0x1p-23 * scale;
+          EXPECT_NEAR(
+              out[i], expected,
+              (ulp + 1e-6 * (std::abs((x[i] - total / count) * scale))) * std::abs(weight[i]) +
+                  1e-6 * std::abs(bias[i]))
+              << n << " " << magnitude << " " << mean;
+        }
+      }
     }
-    kernels().rotate(head.data(), cos.data(), sin.data(), d);
-    for (int64_t i = 0; i < d / 2; ++i) {
-      const double a = before[i], b = before[i + d / 2];
-      EXPECT_NEAR(head[i], a * cos[i] - b * sin[i], 1e-6);
-      EXPECT_NEAR(head[i + d / 2], b * cos[i] + a * sin[i], 1e-6);
+  }
+}
+
+TEST_P(CpuKernelsTest, RotateTurnsPairs) {
+  for (const RopePairs pairs : {RopePairs::halves, RopePairs::neighbours}) {
+    for (const int64_t d : {2, 6, 64, 80, 128}) {
+      auto head = randoms(d, 4);
+      const auto before = head;
+      std::vector<float> cos(d / 2), sin(d / 2);
+      for (int64_t i = 0; i < d / 2; ++i) {
+        cos[i] = std::cos(0.3f * static_cast<float>(i));
+        sin[i] = std::sin(0.3f * static_cast<float>(i));
+      }
+      kernels().rotate(pairs, head.data(), cos.data(), sin.data(), d);
+      for (int64_t i = 0; i < d / 2; ++i) {
+        const int64_t first = pairs == RopePairs::halves ? i : 2 * i;
+        const int64_t second = pairs == RopePairs::halves ? i + d / 2 : 2 * i + 1;
+        const double a = before[first], b = before[second];
+        EXPECT_NEAR(head[first], a * cos[i] - b * sin[i], 1e-6);
+        EXPECT_NEAR(head[second], b * cos[i] + a * sin[i], 1e-6);
+      }
+    }
+  }
+}
+
+TEST_P(CpuKernelsTest, Activations) {
+  const auto expected = [](ActivationKind kind, double x) {
+    switch (kind) {
+      case ActivationKind::silu:
+        return x / (1 + std::exp(-x));
+      case ActivationKind::gelu:
+        return x / 2 * std::erfc(-x / std::sqrt(2.0));
+      default:
+        return x / 2 *
+               (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+    }
+  };
+  for (const auto kind : {ActivationKind::silu, ActivationKind::gelu, ActivationKind::gelu_tanh}) {
+    for (const int64_t n : {1, 5, 8, 9, 288, 2880}) {
+      for (const bool gated : {false, true}) {
+        auto x = randoms(n, 5, 4);
+        x[0] = 100;
+        if (n > 5) x[5] = -100, x[4] = 0;
+        const auto up = randoms(n, 6, 4);
+        auto out = x;
+        kernels().activate({kind}, out.data(), gated ? up.data() : nullptr, n);
+        for (int64_t i = 0; i < n; ++i) {
+          const double factor = gated ? up[i] : 1;
+          // Where the curve goes to zero on the left, the f32 of 1 + erf and of the exponent lose
+          // relative accuracy; the error stays small beside |x|.
+          EXPECT_NEAR(out[i], expected(kind, x[i]) * factor,
+                      (1e-6 * std::abs(x[i]) + 1e-12) * std::abs(factor))
+              << static_cast<int>(kind) << " " << x[i];
+        }
+      }
     }
   }
 }
@@ -104,7 +182,7 @@ TEST_P(CpuKernelsTest, ClampedSwiGlu) {
     up[0] = -100;
     if (n > 5) gate[5] = -60, up[5] = 7.5f;  // the sigmoid vanishes; up above the limit
     const auto before = gate;
-    kernels().clamped_swiglu(gate.data(), up.data(), n, 1.702f, 7.0f);
+    kernels().activate({ActivationKind::clamped_swiglu, 1.702f, 7.0f}, gate.data(), up.data(), n);
     for (int64_t i = 0; i < n; ++i) {
       const double g = std::min(before[i], 7.0f), u = std::clamp(up[i], -7.0f, 7.0f);
       const double expected = (u + 1) * g / (1 + std::exp(-1.702f * g));

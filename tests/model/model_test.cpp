@@ -29,7 +29,7 @@ TEST(Model, OpensTheShippedCheckpoint) {
   EXPECT_EQ(c.window, 128);
   EXPECT_TRUE(c.sliding[0]);
   EXPECT_FALSE(c.sliding[1]);
-  EXPECT_FALSE(c.yarn.truncate);
+  EXPECT_FALSE(c.rope_of(KvGroup::full).yarn.truncate);
   EXPECT_THAT(model->stop_tokens(), testing::UnorderedElementsAre(8004, 8001, 8014));
   const Weights& w = model->weights();
   EXPECT_EQ(w.layers[0].gate.format, Format::mxfp4);
@@ -212,9 +212,9 @@ TEST(Model, WrongPathsAreNamed) {
 }
 
 TEST(Rope, YarnKeepsFastDimensionsAndSlowsTheOthers) {
-  const auto plain = rope_frequencies(150000, 64, {});
-  const auto yarn =
-      rope_frequencies(150000, 64, {.factor = 32, .original_context = 4096, .truncate = false});
+  const auto plain = rope_frequencies({.base = 150000}, 64);
+  const auto yarn = rope_frequencies(
+      {.base = 150000, .yarn = {.factor = 32, .original_context = 4096, .truncate = false}}, 64);
   EXPECT_EQ(plain.magnitude, 1);
   EXPECT_FLOAT_EQ(yarn.magnitude, static_cast<float>(0.1 * std::log(32.0) + 1));
   EXPECT_EQ(yarn.inverse[0], 1);

@@ -26,7 +26,7 @@ Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
       pair_row_(choices_.size()),
       pair_index_(choices_.size()),
       pair_of_choice_(choices_.size()),
-      gate_(choices_.size() * limits.intermediate),
+      gate_(limits.mlp_rows() * limits.intermediate),
       up_(gate_.size()),
       down_(choices_.size() * limits.hidden) {
   std::iota(pair_index_.begin(), pair_index_.end(), 0);
@@ -50,13 +50,25 @@ void Backend::begin(const Batch& batch) {
 
 void Backend::embed(const Embed& op) {
   const FormatTraits& format = traits(op.table.format);
+  const int64_t hidden = op.table.k;
   for (int64_t row = 0; row < batch_->rows(); ++row) {
     const int32_t token = batch_->tokens[row];
     MXGPT_CHECK(token >= 0 && token < op.table.rows, "token {} of {}", token, op.table.rows);
-    format.dequantize(op.table.data + token * op.table.row_bytes(), op.table.k,
-                      op.x + row * op.table.k);
+    float* x = op.x + row * hidden;
+    format.dequantize(op.table.data + token * op.table.row_bytes(), hidden, x);
+    if (op.scale != 1) {
+      for (int64_t i = 0; i < hidden; ++i) x[i] *= op.scale;
+    }
+    if (op.positions) {
+      const int64_t position = batch_->positions[row];
+      MXGPT_CHECK(position < op.positions.rows, "position {} of {}", position, op.positions.rows);
+      float* of_position = &normed_[row * hidden];
+      traits(op.positions.format)
+          .dequantize(op.positions.data + position * op.positions.row_bytes(), hidden, of_position);
+      for (int64_t i = 0; i < hidden; ++i) x[i] += of_position[i];
+    }
   }
-  if (observer_) observer_->residual(op.x, batch_->rows(), op.table.k);
+  if (observer_) observer_->residual(op.x, batch_->rows(), hidden);
 }
 
 void Backend::rotations(const Rotations& op) {
@@ -73,13 +85,11 @@ void Backend::rotations(const Rotations& op) {
   }
 }
 
-void Backend::norm(const RmsNorm& norm, const float* x, int64_t rows, float* out) {
+void Backend::norm(const Norm& norm, const float* x, int64_t rows, float* out) {
   const CpuKernels& kernel = cpu_kernels();
-  const int64_t hidden = norm.weight.k;
+  const int64_t n = norm.weight.k;
 #pragma omp parallel for if (rows > 1)
-  for (int64_t row = 0; row < rows; ++row) {
-    kernel.rms_norm(x + row * hidden, norm.weight.f32(), norm.eps, hidden, out + row * hidden);
-  }
+  for (int64_t row = 0; row < rows; ++row) kernel.norm(norm, x + row * n, n, out + row * n);
 }
 
 void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
@@ -98,19 +108,21 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
   const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
   const int64_t d = op.head_dim, head_bytes = traits(op.kv.format).row_bytes(d);
   const auto store = traits(op.kv.format).quantize;
+  const auto finish_head = [&](const Norm& of_head, float* head, int64_t row) {
+    if (of_head) kernel.norm(of_head, head, d, head);
+    if (op.cos) kernel.rotate(op.pairs, head, op.cos + row * d / 2, op.sin + row * d / 2, d);
+  };
 #pragma omp parallel for if (rows > 1)
   for (int64_t row = 0; row < rows; ++row) {
-    const float* cos = op.cos + row * d / 2;
-    const float* sin = op.sin + row * d / 2;
     for (int h = 0; h < op.heads; ++h)
-      kernel.rotate(op.q_out + (row * op.heads + h) * d, cos, sin, d);
+      finish_head(op.q_norm, op.q_out + (row * op.heads + h) * d, row);
     const int64_t position = batch_->positions[row];
     const int64_t page = table.page(batch_->sequences[row], position);
     for (int h = 0; h < op.kv_heads; ++h) {
       const int64_t from = (row * op.kv_heads + h) * d;
       const int64_t to =
           ((page * op.kv_heads + h) * kPageTokens + position % kPageTokens) * head_bytes;
-      kernel.rotate(k + from, cos, sin, d);
+      finish_head(op.k_norm, k + from, row);
       store(k + from, d, nullptr, op.kv.keys + to);
       store(v + from, d, nullptr, op.kv.values + to);
     }
@@ -133,7 +145,7 @@ void Backend::attend(const Attend& op) {
     kernel.attend({.q = op.q + at,
                    .group = group,
                    .head_dim = op.head_dim,
-                   .scale = 1 / std::sqrt(static_cast<float>(op.head_dim)),
+                   .scale = op.scale,
                    .format = op.kv.format,
                    .keys = op.kv.keys + kv_head * kv_head_bytes,
                    .values = op.kv.values + kv_head * kv_head_bytes,
@@ -146,13 +158,45 @@ void Backend::attend(const Attend& op) {
   }
 }
 
-void Backend::project_residual(const ProjectResidual& op) {
-  const Tensor weights[] = {op.linear.weight};
-  activations_.set(op.in, batch_->rows(), op.linear.weight.k, weights);
+void Backend::add_projected(const Linear& linear, const Norm& post_norm,
+                            const Activations& activations, float* x) {
+  const int64_t rows = batch_->rows(), hidden = linear.weight.rows;
+  float* projected = wide_[0].data();
   const LinearJob job{
-      .linear = op.linear, .tokens = batch_->rows(), .out = wide_[0].data(), .residual = op.x};
-  run({&job, 1}, activations_);
-  if (observer_) observer_->residual(op.x, batch_->rows(), op.linear.weight.rows);
+      .linear = linear, .tokens = rows, .out = projected, .residual = post_norm ? nullptr : x};
+  run({&job, 1}, activations);
+  if (post_norm) {
+    norm(post_norm, projected, rows, projected);
+    for (int64_t i = 0; i < rows * hidden; ++i) x[i] += projected[i];
+  }
+  if (observer_) observer_->residual(x, rows, hidden);
+}
+
+void Backend::project_residual(const ProjectResidual& op) {
+  activations_.set(op.in, batch_->rows(), op.linear.weight.k, {&op.linear.weight, 1});
+  add_projected(op.linear, op.post_norm, activations_, op.x);
+}
+
+void Backend::norm_mlp_residual(const NormMlpResidual& op) {
+  const int64_t rows = batch_->rows(), intermediate = op.up.weight.rows;
+  const CpuKernels& kernel = cpu_kernels();
+  norm(op.norm, op.x, rows, normed_.data());
+  const Tensor weights[] = {op.up.weight, op.gate.weight};
+  const std::span<const Tensor> read(weights, op.gate.weight ? 2 : 1);
+  activations_.set(normed_.data(), rows, op.norm.weight.k, read);
+  // Without a gate, what is activated is `up` itself.
+  const Linear& activated = op.gate.weight ? op.gate : op.up;
+  float* up = op.gate.weight ? up_.data() : nullptr;
+  const LinearJob jobs[] = {{.linear = activated, .tokens = rows, .out = gate_.data()},
+                            {.linear = op.up, .tokens = rows, .out = up}};
+  run({jobs, read.size()}, activations_);
+#pragma omp parallel for if (rows > 1)
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = row * intermediate;
+    kernel.activate(op.activation, &gate_[at], up ? up + at : nullptr, intermediate);
+  }
+  activated_.set(gate_.data(), rows, intermediate, {&op.down.weight, 1});
+  add_projected(op.down, op.post_norm, activated_, op.x);
 }
 
 void Backend::norm_logits(const NormLogits& op) {

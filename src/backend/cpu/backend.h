@@ -13,8 +13,13 @@ namespace mxgpt::cpu {
 struct Limits {
   int64_t rows = 0;  ///< of a batch
   int64_t hidden = 0;
-  int64_t widest = 0;  ///< longest row that a linear reads or, but for the head, writes
-  int64_t experts = 0, top_k = 0, intermediate = 0;  ///< 0 for dense models
+  int64_t widest = 0;  ///< longest row that a linear outside the MLP reads or, but for the head,
+                       ///< writes
+  int64_t intermediate = 0;
+  int64_t experts = 0, top_k = 0;  ///< 0 for dense models
+
+  /// Rows of an MLP's inner activations: a row of the batch has one for each expert it chose.
+  int64_t mlp_rows() const { return rows * (experts ? top_k : 1); }
 };
 
 /// One per runner; a step at a time.
@@ -33,6 +38,7 @@ class Backend {
   void norm_qkv_rope_store(const NormQkvRopeStore& op);
   void attend(const Attend& op);
   void project_residual(const ProjectResidual& op);
+  void norm_mlp_residual(const NormMlpResidual& op);
   void norm_route_experts_residual(const NormRouteExpertsResidual& op);
   void norm_logits(const NormLogits& op);
 
@@ -44,7 +50,10 @@ class Backend {
   };
 
   void run(std::span<const LinearJob> jobs, const Activations& activations);
-  void norm(const RmsNorm& norm, const float* x, int64_t rows, float* out);
+  void norm(const Norm& norm, const float* x, int64_t rows, float* out);
+  /// x += post_norm(linear(activations)), with room in `wide_`.
+  void add_projected(const Linear& linear, const Norm& post_norm, const Activations& activations,
+                     float* x);
   void route(const float* router_logits, int64_t experts, int top_k);
 
   const Batch* batch_ = nullptr;
@@ -52,8 +61,8 @@ class Backend {
   Observer* observer_;
   Accumulate accumulate_;
   Activations activations_;
-  /// What SwiGLU gives is dominated by few large values, beside which 8 bits lose the others: f32
-  /// always. On gpt-oss-nano 8 bits here cost more than at all other places together
+  /// What an activation gives is dominated by few large values, beside which 8 bits lose the
+  /// others: f32 always. On gpt-oss-nano 8 bits here cost more than at all other places together
   /// (docs/numerics.md).
   Activations activated_{0, 0, Precision::exact};
   std::vector<float> normed_;            ///< [rows, hidden]
@@ -65,7 +74,7 @@ class Backend {
   std::vector<int32_t> pair_row_;        ///< [rows * top_k] by expert: the row of x
   std::vector<int32_t> pair_index_;      ///< 0, 1, 2…: pairs read their own row of gate_
   std::vector<int32_t> pair_of_choice_;  ///< [rows, top_k]: where a choice's pair lies
-  std::vector<float> gate_, up_;         ///< [pairs, intermediate]
+  std::vector<float> gate_, up_;         ///< [mlp_rows, intermediate]
   std::vector<float> down_;              ///< [pairs, hidden]
   std::vector<int32_t> chosen_;          ///< [rows, top_k], for the observer
   std::vector<LinearJob> jobs_;

@@ -71,8 +71,8 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
 
 #pragma omp parallel for if (pairs > 8)
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    kernel.clamped_swiglu(&gate_[pair * intermediate], &up_[pair * intermediate], intermediate,
-                          op.activation.alpha, op.activation.limit);
+    kernel.activate(op.activation, &gate_[pair * intermediate], &up_[pair * intermediate],
+                    intermediate);
   }
 
   const Tensor second[] = {op.down.weight};

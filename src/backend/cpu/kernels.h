@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "backend/batch.h"
+#include "backend/ops.h"
 #include "formats/format.h"
 
 namespace mxgpt::cpu {
@@ -13,7 +14,7 @@ namespace mxgpt::cpu {
 struct AttendHeads {
   const float* q;  ///< [group, head_dim], not yet scaled
   int group, head_dim;
-  float scale;            ///< 1 / sqrt(head_dim)
+  float scale;            ///< on scores
   Format format;          ///< of keys and values: f32, f16 or bf16
   const std::byte* keys;  ///< of the layer, at this KV head: page p starts at keys + p * page_bytes
   const std::byte* values;
@@ -28,11 +29,13 @@ struct CpuKernels {
   /// scale = max|x| / 127 of each group of 32, q = round(x / scale); sum[i] = scale · Σ q of 16. k
   /// % 32 == 0.
   void (*quantize_q8)(const float* x, int64_t k, int8_t* q, float* scale, float* sum);
-  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
-  /// In place on one head: halves rotated. cos and sin: [head_dim / 2].
-  void (*rotate)(float* head, const float* cos, const float* sin, int64_t head_dim);
-  /// gate[i] = swiglu(gate[i], up[i])
-  void (*clamped_swiglu)(float* gate, const float* up, int64_t n, float alpha, float limit);
+  /// `out` may be `x`.
+  void (*norm)(const Norm& norm, const float* x, int64_t n, float* out);
+  /// In place on one head. cos and sin: [head_dim / 2].
+  void (*rotate)(RopePairs pairs, float* head, const float* cos, const float* sin,
+                 int64_t head_dim);
+  /// gate[i] = act(gate[i]) · up[i], or act(gate[i]) where `up` is null.
+  void (*activate)(const Activation& activation, float* gate, const float* up, int64_t n);
   /// y += weight · x
   void (*add_scaled)(const float* x, float weight, int64_t n, float* y);
   void (*attend)(const AttendHeads&);

@@ -114,39 +114,108 @@ void quantize_q8(const float* x, int64_t k, int8_t* q, float* scale, float* sums
   }
 }
 
-void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
+/// Σ (x - shift)²: f32 within 256 elements, double across them.
+double sum_of_squares(const float* x, float shift, int64_t n) {
   double squares = 0;
   int64_t i = 0;
   for (; i + 256 <= n; i += 256) {
     F8 part{};
-    for (int j = 0; j < 256; j += 8) part += load(x + i + j) * load(x + i + j);
+    for (int j = 0; j < 256; j += 8) {
+      const F8 v = load(x + i + j) - splat(shift);
+      part += v * v;
+    }
     squares += sum(part);
   }
-  for (; i < n; ++i) squares += x[i] * x[i];
-  const float scale = 1 / std::sqrt(static_cast<float>(squares / static_cast<double>(n)) + eps);
-  for (i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
+  for (; i < n; ++i) squares += (x[i] - shift) * (x[i] - shift);
+  return squares;
 }
 
-void rotate(float* head, const float* cos, const float* sin, int64_t head_dim) {
-  const int64_t half = head_dim / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = head[i], b = head[i + half];
-    head[i] = a * cos[i] - b * sin[i];
-    head[i + half] = b * cos[i] + a * sin[i];
+void norm(const Norm& norm, const float* x, int64_t n, float* out) {
+  const auto count = static_cast<double>(n);
+  float mean = 0;
+  if (norm.kind == NormKind::layer) {
+    double total = 0;
+    for (int64_t i = 0; i < n; ++i) total += x[i];
+    mean = static_cast<float>(total / count);
+  }
+  const auto variance = static_cast<float>(sum_of_squares(x, mean, n) / count);
+  const float scale = 1 / std::sqrt(variance + norm.eps);
+  const float* weight = norm.weight.f32();
+  if (norm.bias) {
+    const float* bias = norm.bias.f32();
+    for (int64_t i = 0; i < n; ++i) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+  } else {
+    for (int64_t i = 0; i < n; ++i) out[i] = (x[i] - mean) * scale * weight[i];
   }
 }
 
-void clamped_swiglu(float* gate, const float* up, int64_t n, float alpha, float limit) {
-  const F8 top = splat(limit);
+void rotate(RopePairs pairs, float* head, const float* cos, const float* sin, int64_t head_dim) {
+  const int64_t half = head_dim / 2;
+  const int64_t step = pairs == RopePairs::halves ? 1 : 2;
+  const int64_t apart = pairs == RopePairs::halves ? half : 1;
+  for (int64_t i = 0; i < half; ++i) {
+    float& x1 = head[i * step];
+    float& x2 = head[i * step + apart];
+    const float a = x1, b = x2;
+    x1 = a * cos[i] - b * sin[i];
+    x2 = b * cos[i] + a * sin[i];
+  }
+}
+
+inline F8 sigmoid(F8 x) {
+  return splat(1) / (splat(1) + exp(-x));
+}
+
+template <ActivationKind kKind>
+F8 act(F8 x) {
+  if constexpr (kKind == ActivationKind::silu) {
+    return x * sigmoid(x);
+  } else if constexpr (kKind == ActivationKind::gelu_tanh) {
+    // (1 + tanh u) / 2 = sigmoid(2 u)
+    return x * sigmoid(splat(1.59576912f) * (x + splat(0.044715f) * x * x * x));
+  } else {
+    F8 y;
+    for (int i = 0; i < 8; ++i) y[i] = 0.5f * x[i] * (1 + std::erf(x[i] * 0.70710678f));
+    return y;
+  }
+}
+
+/// gate = f(gate, up) by eights; the last may be partly padding. A null `up` gives zeros.
+template <class F>
+void by_eights(float* gate, const float* up, int64_t n, F f) {
   for (int64_t i = 0; i < n; i += 8) {
     float padded[2][8] = {};
-    const auto count = static_cast<size_t>(std::min<int64_t>(8, n - i)) * sizeof(float);
-    std::memcpy(padded[0], gate + i, count);
-    std::memcpy(padded[1], up + i, count);
-    const F8 g = min(load(padded[0]), top);
-    const F8 u = max(min(load(padded[1]), top), -top);
-    store(padded[0], (u + splat(1)) * g / (splat(1) + exp(g * splat(-alpha))));
-    std::memcpy(gate + i, padded[0], count);
+    const auto bytes = static_cast<size_t>(std::min<int64_t>(8, n - i)) * sizeof(float);
+    std::memcpy(padded[0], gate + i, bytes);
+    if (up) std::memcpy(padded[1], up + i, bytes);
+    store(padded[0], f(load(padded[0]), load(padded[1])));
+    std::memcpy(gate + i, padded[0], bytes);
+  }
+}
+
+template <ActivationKind kKind>
+void activate_as(float* gate, const float* up, int64_t n) {
+  if (up)
+    by_eights(gate, up, n, [](F8 g, F8 u) { return act<kKind>(g) * u; });
+  else
+    by_eights(gate, up, n, [](F8 g, F8) { return act<kKind>(g); });
+}
+
+void activate(const Activation& activation, float* gate, const float* up, int64_t n) {
+  switch (activation.kind) {
+    case ActivationKind::clamped_swiglu:
+      return by_eights(gate, up, n, [&](F8 g, F8 u) {
+        const F8 top = splat(activation.limit);
+        g = min(g, top);
+        u = max(min(u, top), -top);
+        return (u + splat(1)) * g / (splat(1) + exp(g * splat(-activation.alpha)));
+      });
+    case ActivationKind::silu:
+      return activate_as<ActivationKind::silu>(gate, up, n);
+    case ActivationKind::gelu:
+      return activate_as<ActivationKind::gelu>(gate, up, n);
+    case ActivationKind::gelu_tanh:
+      return activate_as<ActivationKind::gelu_tanh>(gate, up, n);
   }
 }
 
@@ -234,7 +303,7 @@ void attend(const AttendHeads& p) {
   }
 }
 
-constexpr CpuKernels kKernels{quantize_q8, rms_norm, rotate, clamped_swiglu, add_scaled, attend};
+constexpr CpuKernels kKernels{quantize_q8, norm, rotate, activate, add_scaled, attend};
 
 }  // namespace
 }  // namespace mxgpt::cpu

@@ -7,6 +7,8 @@ namespace {
 
 using enum Dim;
 
+constexpr std::string_view kModelTypes[] = {"toy"};
+
 constexpr TensorSpec kTensors[] = {
     {"token_embd.weight", "embed.weight", &Weights::embedding, one, vocabulary, hidden,
      Role::embedding},
@@ -31,7 +33,7 @@ void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Bat
   b.begin(batch);
   b.embed({.table = w.embedding, .x = s.x});
   b.norm_logits({.x = s.x,
-                 .norm = {w.norm, static_cast<float>(c.norm_eps)},
+                 .norm = {.weight = w.norm, .eps = static_cast<float>(c.norm_eps)},
                  .head = {w.head, {}},
                  .logits = s.logits});
 }
@@ -41,7 +43,7 @@ void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Bat
 namespace architectures {
 extern const Architecture toy{
     .gguf = "toy",
-    .model_type = "toy",
+    .model_types = kModelTypes,
     .tensors = kTensors,
     .config_from_gguf =
         [](const GgufMetadata& m) {

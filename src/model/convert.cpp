@@ -129,7 +129,8 @@ FormatRule dense_rule(Format dense) {
 }
 
 std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& rule) {
-  const auto stored = [&](const TensorSpec& spec, int64_t layer) {
+  const auto stored = [&](const TensorSpec& spec, int64_t layer) -> std::optional<Format> {
+    if (!model.has(spec, layer)) return {};
     return model.stored_format(spec, layer);
   };
   return plan_tensors(model.architecture(), model.config(), stored, rule);
@@ -139,11 +140,12 @@ std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const 
                                         const StoredFormat& stored, const FormatRule& rule) {
   std::vector<PlannedTensor> plan;
   const auto add = [&](const TensorSpec& spec, int64_t layer) {
-    if (!model.has(spec, layer)) return;
+    const std::optional<Format> from = stored(spec, layer);
+    if (!from) return;
     PlannedTensor tensor{.spec = &spec,
                          .layer = layer,
                          .name = spec.gguf_name(layer),
-                         .from = stored(spec, layer),
+                         .from = *from,
                          .shape = spec.shape(config)};
     tensor.wanted = rule(spec, layer, tensor.from);
     tensor.to = fitting_format(tensor.wanted, tensor.k());

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,8 +44,8 @@ using FormatRule = std::function<Format(const TensorSpec& spec, int64_t layer, F
 /// Vectors and the router in f32, quantized experts as they are, everything else in `dense`.
 FormatRule dense_rule(Format dense);
 
-/// The format in which a model has a tensor.
-using StoredFormat = std::function<Format(const TensorSpec& spec, int64_t layer)>;
+/// The format in which a model has a tensor; empty if it is without that (TensorSpec, optional).
+using StoredFormat = std::function<std::optional<Format>(const TensorSpec& spec, int64_t layer)>;
 
 /// All tensors of the model: those of no layer, then layer by layer, in the format that fits best.
 /// Touches no weights; throws Error if a tensor is missing or is not as it must be.

@@ -1,14 +1,18 @@
-// The bounds of HACKING.md, "What correct means": the shipped model against transformers in
-// float32, teacher-forced.
+// The bounds of HACKING.md, "What correct means": the shipped model, and one of each architecture,
+// against transformers in float32, teacher-forced.
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/session.h"
 #include "io/safetensors.h"
+#include "model/convert.h"
 #include "model/model.h"
 
 namespace mxgpt {
@@ -40,9 +44,9 @@ std::vector<double> log_softmax(std::span<const float> logits) {
   return result;
 }
 
-Agreement agreement(const std::filesystem::path& directory, Precision precision, int64_t rows,
-                    Accumulate accumulate = Accumulate::f32) {
-  const auto model = Model::open(directory);
+/// `directory` holds the reference; `model` is what it is the reference of.
+Agreement agreement(const std::filesystem::path& directory, const Model& model, Precision precision,
+                    int64_t rows, Accumulate accumulate = Accumulate::f32) {
   const auto reference = SafetensorsFile::open(directory / "reference-logits.safetensors");
   Agreement a;
   for (int i = 0; reference.tensors().find(fmt::format("{}.ids", i)); ++i) {
@@ -53,11 +57,11 @@ Agreement agreement(const std::filesystem::path& directory, Precision precision,
     const auto top_ids = values<int32_t>(of("top_ids"));
     const auto top_logprobs = values<float>(of("top_logprobs"));
     const auto last_logits = values<float>(of("last_logits"));
-    Session session(*model, {.precision = precision,
-                             .accumulate = accumulate,
-                             .context = 4096,
-                             .max_rows = rows,
-                             .all_logits = true});
+    Session session(model, {.precision = precision,
+                            .accumulate = accumulate,
+                            .context = std::min<int64_t>(4096, model.config().context),
+                            .max_rows = rows,
+                            .all_logits = true});
     session.feed(ids, [&](int64_t position, std::span<const float> logits) {
       const std::vector<double> ours = log_softmax(logits);
       double kld = 0, rest_theirs = 1, rest_ours = 1;
@@ -89,6 +93,11 @@ Agreement agreement(const std::filesystem::path& directory, Precision precision,
   return a;
 }
 
+Agreement agreement(const std::filesystem::path& directory, Precision precision, int64_t rows,
+                    Accumulate accumulate = Accumulate::f32) {
+  return agreement(directory, *Model::open(directory), precision, rows, accumulate);
+}
+
 TEST(Reference, ExactPrecisionInPrefill) {
   const Agreement a = agreement(kNano, Precision::exact, 256);
   EXPECT_GT(a.positions, 5000);
@@ -96,12 +105,61 @@ TEST(Reference, ExactPrecisionInPrefill) {
   EXPECT_LE(a.kld, 1e-6);
 }
 
-TEST(Reference, AnUnquantizedFineTuneInExactPrecision) {
-  const Agreement a = agreement(std::filesystem::path(MXGPT_FIXTURES) / "gpt-oss-bf16-layout",
-                                Precision::exact, 16);
-  EXPECT_EQ(a.positions, 112 + 19 + 84 + 101);
+const std::filesystem::path kFixtures = MXGPT_FIXTURES;
+
+/// Small checkpoints with random weights, as transformers writes them (tests/data/README.md).
+class Architectures : public testing::TestWithParam<const char*> {
+ protected:
+  std::filesystem::path checkpoint() const { return kFixtures / "architectures" / GetParam(); }
+};
+INSTANTIATE_TEST_SUITE_P(Checkpoints, Architectures,
+                         testing::Values("gpt2-gelu-exact", "llama3-rope", "mistral-window",
+                                         "qwen2", "qwen3", "phi3", "gemma3", "gpt-oss-bf16-layout"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST_P(Architectures, ExactPrecisionInPrefillAndTokenByToken) {
+  for (const int64_t rows : {16, 1}) {
+    const Agreement a = agreement(checkpoint(), Precision::exact, rows);
+    EXPECT_EQ(a.positions, 112 + 19 + 84 + 101);
+    EXPECT_LE(a.worst_top8, 2e-3);
+    EXPECT_LE(a.last_logits, 2e-3);
+    EXPECT_LE(a.kld, 1e-6);
+  }
+}
+
+TEST_P(Architectures, AGgufFileOfItGivesTheSame) {
+  const auto source = Model::open(checkpoint());
+  const std::filesystem::path path =
+      testing::TempDir() + fmt::format("mxgpt-architecture-{}.gguf", ::getpid());
+  const auto write = [&] {
+    const auto plan = plan_tensors(*source, dense_rule(Format::bf16));
+    GgufWriter writer(path);
+    describe_model(*source, file_type_of(plan), "", writer);
+    write_tensors(*source, plan, {}, writer, [](uint64_t) {});
+    writer.finish();
+  };
+  if (GetParam() == std::string_view("gpt2-gelu-exact")) {
+    EXPECT_THROW(write(), Error) << "GGUF files of GPT-2 imply the other GELU";
+    return;
+  }
+  write();
+  const Agreement a = agreement(checkpoint(), *Model::open(path), Precision::exact, 16);
+  std::filesystem::remove(path);
   EXPECT_LE(a.worst_top8, 2e-3);
-  EXPECT_LE(a.kld, 1e-6);
+  EXPECT_LE(a.last_logits, 2e-3);
+}
+
+TEST(Reference, Gpt2) {
+  const Agreement exact = agreement(kFixtures / "gpt2-nano", Precision::exact, 256);
+  EXPECT_LE(exact.worst_top8, 2e-3);
+  EXPECT_LE(exact.kld, 1e-6);
+  const Agreement standard = agreement(kFixtures / "gpt2-nano", Precision::standard, 256);
+  EXPECT_LE(standard.kld, 2e-3);
+  EXPECT_GE(standard.top1, 0.985);
 }
 
 TEST(Reference, DefaultPrecision) {

@@ -57,6 +57,7 @@ int run_logits(const Options& options) {
     const auto declare = [&](const char* field, const char* type, std::vector<int64_t> shape) {
       out.add_tensor(fmt::format("{}.{}", i, field), type, shape);
     };
+    declare("ids", "I32", {length});
     if (options.full) declare("logits", "F32", {length, vocabulary});
     declare("last_logits", "F32", {vocabulary});
     declare("top_ids", "I32", {length, top});
@@ -68,6 +69,7 @@ int run_logits(const Options& options) {
                            .all_logits = true});
   for (const auto& sequence : sequences) {
     session.reset();
+    out.write(std::as_bytes(std::span(sequence)));
     std::vector<int32_t> top_ids;
     std::vector<float> top_logprobs, last;
     session.feed(sequence, [&](int64_t position, std::span<const float> logits) {
@@ -98,7 +100,7 @@ std::function<int()> logits(CLI::App& command) {
       ->required();
   command
       .add_option("--out", options->out,
-                  "safetensors file to write: for sequence i, i.top_ids and i.top_logprobs "
+                  "safetensors file to write: for sequence i, i.ids, i.top_ids and i.top_logprobs "
                   "[tokens, 8] and i.last_logits [vocabulary]")
       ->required();
   command.add_flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");

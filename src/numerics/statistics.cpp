@@ -29,7 +29,8 @@ Mean mean_of(std::span<const double> samples, std::span<const int32_t> cluster) 
   Mean mean;
   if (samples.empty()) return mean;
   const auto n = static_cast<double>(samples.size());
-  for (const double sample : samples) mean.value += sample / n;
+  for (const double sample : samples) mean.value += sample;
+  mean.value /= n;
   double squares = 0;
   for (size_t begin = 0; begin < samples.size();) {
     double deviation = 0;

@@ -1,46 +1,53 @@
-"""Claim A of the default precision, on text the model was not trained on (docs/numerics.md has the figures)."""
+"""Claim A of the default precision, on text the model was not trained on. Over 4,096 tokens the figures are held to the
+bounds; the reports in docs/numerics/ hold whole intervals, over all of the text."""
 
+import json
 import os
 import subprocess
-import sys
 
 import pytest
 
+MXGPT = os.environ["MXGPT"]
 ROOT = os.environ["MXGPT_ROOT"]
 NANO = os.path.join(ROOT, "models", "gpt-oss-nano")
-sys.path.insert(0, os.path.join(ROOT, "bench"))
-
-import fidelity  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def q8_0(tmp_path_factory):
     path = tmp_path_factory.mktemp("fidelity") / "nano-q8_0.gguf"
-    subprocess.run([os.environ["MXGPT"], "convert", NANO, path, "--dense", "q8_0"], check=True, capture_output=True)
+    subprocess.run([MXGPT, "convert", NANO, path, "--dense", "q8_0"], check=True, capture_output=True)
     return str(path)
 
 
-def holds(measured):
-    assert measured["positions"] >= 4000
-    assert measured["mean_kld"] <= 2e-3
-    assert measured["top1"] >= 0.985
-    assert abs(measured["ln_ppl_ratio"]) <= 0.005
+def measure(tmp_path, reference, candidate, *arguments):
+    text = os.path.join(ROOT, "tests", "data", "eval-text.jsonl")
+    command = [MXGPT, "validate", "--reference", reference, "--candidate", candidate, "--text", text]
+    subprocess.run([*command, "--max-tokens", "4096", "--json", tmp_path / "out", *arguments], check=True)
+    summary = json.loads((tmp_path / "out").read_text())["summary"]
+    assert summary["positions"] >= 4000
+    return summary
 
 
-def test_the_checkpoint_stays_within_bounds():
-    holds(fidelity.measure(NANO, NANO, 4096))
+def holds(summary):
+    assert summary["kld"]["mean"]["value"] <= 2e-3
+    assert summary["top1"]["value"] >= 0.985
+    assert abs(summary["ln_ppl_ratio"]["value"]) <= 0.005
 
 
-def test_a_q8_0_file_stays_within_bounds_of_its_own_weights(q8_0):
-    holds(fidelity.measure(q8_0, q8_0, 4096))
+def test_the_checkpoint_stays_within_bounds(tmp_path):
+    holds(measure(tmp_path, NANO, NANO))
 
 
-def test_sums_in_f16_stay_within_the_same_bounds(q8_0):
-    holds(fidelity.measure(q8_0, q8_0, 4096, accumulate="f16"))
+def test_a_q8_0_file_stays_within_bounds_of_its_own_weights(tmp_path, q8_0):
+    holds(measure(tmp_path, q8_0, q8_0))
 
 
-def test_a_q8_0_file_is_nearer_to_the_source_than_llama_cpp(q8_0):
-    measured = fidelity.measure(q8_0, NANO, 4096)
-    assert measured["mean_kld"] < 3.0e-3
-    assert measured["p99_kld"] < 3.9e-2
-    assert measured["top1"] > 0.979
+def test_sums_in_f16_stay_within_the_same_bounds(tmp_path, q8_0):
+    holds(measure(tmp_path, q8_0, q8_0, "--accumulate", "f16"))
+
+
+def test_a_q8_0_file_is_nearer_to_the_source_than_llama_cpp(tmp_path, q8_0):
+    summary = measure(tmp_path, NANO, q8_0)
+    assert summary["kld"]["mean"]["value"] < 3.0e-3
+    assert summary["kld"]["p99"] < 3.9e-2
+    assert summary["top1"]["value"] > 0.979

@@ -1,0 +1,311 @@
+"""`mxgpt validate`: figures against numpy, what it says of damaged models and files, and its three exit codes."""
+
+import html.parser
+import json
+import os
+import shutil
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+from safetensors.numpy import load_file, save_file
+
+MXGPT = os.environ["MXGPT"]
+ROOT = os.environ["MXGPT_ROOT"]
+NANO = os.path.join(ROOT, "models", "gpt-oss-nano")
+TEXT = os.path.join(ROOT, "tests", "data", "eval-text.jsonl")
+STORED = os.path.join(NANO, "reference-logits.safetensors")
+HOLDS, FAILS, UNDECIDED = 0, 1, 2
+
+
+def mxgpt(*arguments):
+    return subprocess.run([MXGPT, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+def validate(tmp_path, reference, candidate, *arguments):
+    out = tmp_path / "out.json"
+    out.unlink(missing_ok=True)
+    result = mxgpt("validate", "--reference", reference, "--candidate", candidate, "--json", out, *arguments)
+    return result, json.loads(out.read_text()) if out.exists() else None
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory):
+    path = tmp_path_factory.mktemp("validate") / "nano.gguf"
+    assert mxgpt("convert", NANO, path, "--dense", "q8_0").returncode == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def few_ids(tmp_path_factory):
+    """Eight sequences of 24 to 80 tokens."""
+    path = tmp_path_factory.mktemp("ids") / "ids.json"
+    stored = load_file(STORED)
+    path.write_text(json.dumps([stored[f"{i}.ids"][: 24 + 8 * i].tolist() for i in range(8)]))
+    return path
+
+
+def tampered(gguf, path, name):
+    """A copy in which all weights of an MXFP4 tensor have the other sign."""
+    shutil.copy(gguf, path)
+    (tensor,) = (t for t in GGUFReader(gguf).tensors if t.name == name)
+    assert tensor.tensor_type.name == "MXFP4"
+    data = np.memmap(path, dtype=np.uint8, mode="r+", offset=int(tensor.data_offset), shape=int(tensor.n_bytes))
+    data.reshape(-1, 17)[:, 1:] ^= 0x88
+    data.flush()
+    return path
+
+
+def test_a_model_equals_itself(tmp_path, few_ids):
+    gates = ["--max-kld", 0, "--min-top1", 0.9, "--max-ln-ppl", 0, "--max-logprob-error", 0]
+    result, out = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--precision", "exact", *gates)
+    assert result.returncode == HOLDS, result.stderr
+    s = out["summary"]
+    assert s["kld"]["mean"]["value"] == 0 and s["kld"]["max"] == 0
+    assert s["ln_ppl_ratio"]["value"] == 0 and s["ln_ppl_ratio"]["interval"] == [0, 0]
+    assert s["top1"]["value"] == s["top5"]["value"] == 1 and s["probability_rms"] == 0
+    (insides,) = out["insides"]
+    assert all(place["relative_rms"] == 0 for place in insides["hidden_errors"])
+    assert all(layer == {"experts": 1, "first": 1} for layer in insides["routing"])
+    assert all(tensor["relative_rms"] == 0 for tensor in insides["weights"])
+    assert insides["first_jump"] is None and "the same, all tensors" in result.stdout
+
+
+def test_the_figures_are_numpys(tmp_path, gguf, few_ids):
+    sequences = json.loads(few_ids.read_text())
+    logprobs = []
+    for model, precision in (NANO, "exact"), (gguf, "default"):
+        out = tmp_path / f"{precision}.safetensors"
+        assert mxgpt("logits", "-m", model, "--ids", few_ids, "--out", out, "--full", "--precision", precision).returncode == 0
+        logits = load_file(out)
+        logits = np.concatenate([logits[f"{i}.logits"] for i in range(len(sequences))]).astype(np.float64)
+        logits -= logits.max(1, keepdims=True)
+        logprobs.append(logits - np.log(np.exp(logits).sum(1, keepdims=True)))
+    p, q = logprobs
+    kld = (np.exp(p) * (p - q)).sum(1)
+    targets = np.concatenate([np.array(ids[1:] + [-1]) for ids in sequences])
+    cluster = np.concatenate([np.full(len(ids), i) for i, ids in enumerate(sequences)])
+    rows = np.nonzero(targets >= 0)[0]
+    delta = (p - q)[rows, targets[rows]]
+    totals = np.array([(delta - delta.mean())[cluster[rows] == i].sum() for i in range(8)])
+    error = np.sqrt(8 / 7 * (totals**2).sum()) / len(delta)
+    top5 = [np.argsort(-x, axis=1, kind="stable")[:, :5] for x in (p, q)]
+
+    # Against the model, and against its logits on disk: the same figures.
+    for reference, extra in (NANO, ["--ids", few_ids]), (tmp_path / "exact.safetensors", []):
+        result, out = validate(tmp_path, reference, gguf, *extra)
+        assert result.returncode == HOLDS and "No bound was given" in result.stdout
+        s = out["summary"]
+        assert s["positions"] == len(kld) and s["scored_tokens"] == len(rows)
+        assert s["kld"]["mean"]["value"] == pytest.approx(kld.mean(), rel=1e-4)
+        for name, share in {"median": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999, "max": 1}.items():
+            assert s["kld"][name] == pytest.approx(np.quantile(kld, share), rel=1e-4)
+        assert s["kld"]["max_at"] == kld.argmax()
+        assert s["ln_ppl_ratio"]["value"] == pytest.approx(delta.mean(), abs=1e-6)
+        assert s["ln_ppl_ratio"]["standard_error"] == pytest.approx(error, rel=1e-4)
+        t = 2.364624251592785  # of 7 degrees of freedom
+        assert s["ln_ppl_ratio"]["interval"] == pytest.approx([delta.mean() - t * error, delta.mean() + t * error], abs=1e-6)
+        assert s["top1"]["value"] == pytest.approx((p.argmax(1) == q.argmax(1)).mean())
+        assert s["top5"]["value"] == pytest.approx(np.mean([len(set(a) & set(b)) / 5 for a, b in zip(*top5)]))
+        change = np.exp(q)[rows, targets[rows]] - np.exp(p)[rows, targets[rows]]
+        assert s["probability_rms"] == pytest.approx(np.sqrt((change**2).mean()), rel=1e-4)
+        top8 = np.argsort(-p, axis=1, kind="stable")[:, :8]
+        assert s["logprob_error"]["max"] == pytest.approx(np.abs(np.take_along_axis(p - q, top8, 1)).max(), rel=1e-4)
+        bins = s["calibration"]["candidate"]
+        assert sum(b["count"] for b in bins) == len(rows)
+        right = sum(b["count"] * b["accuracy"] for b in bins)
+        assert right == pytest.approx((q.argmax(1) == targets).sum())
+        assert sum(s["kld_histogram"]["counts"]) == len(kld)
+
+
+@pytest.mark.parametrize(
+    "tensor, place",
+    [("blk.3.ffn_down_exps.weight", "layer 3 MLP"), ("blk.0.ffn_up_exps.weight", "layer 0 MLP")],
+)
+def test_a_damaged_tensor_is_named_and_so_is_its_layer(tmp_path, gguf, few_ids, tensor, place):
+    bad = tampered(gguf, tmp_path / "bad.gguf", tensor)
+    result, out = validate(tmp_path, NANO, bad, "--ids", few_ids, "--max-kld", 0.02)
+    assert result.returncode == FAILS
+    (insides,) = out["insides"]
+    assert insides["first_jump"] == place and f"{place}: error jumps" in result.stdout
+    worst = max(insides["weights"], key=lambda w: w["relative_rms"])
+    assert worst["name"] == tensor and worst["relative_rms"] == pytest.approx(2)
+    assert out["outcome"] == "fails" and out["verdicts"][0]["gate"] == "mean KLD ≤ 0.02"
+
+
+def test_weight_errors_are_those_of_the_dequantized_tensors(tmp_path, gguf, few_ids):
+    from gguf.quants import dequantize
+
+    _, out = validate(tmp_path, NANO, gguf, "--ids", few_ids)
+    found = {w["name"]: w for w in out["insides"][0]["weights"]}
+    tensors = {t.name: t for t in GGUFReader(gguf).tensors}
+    assert set(found) == set(tensors)
+    bf16 = load_file_bf16(os.path.join(NANO, "model.safetensors"), "model.layers.2.self_attn.q_proj.weight")
+    ours = dequantize(tensors["blk.2.attn_q.weight"].data, tensors["blk.2.attn_q.weight"].tensor_type)
+    expected = np.sqrt(((ours - bf16) ** 2).sum() / (bf16**2).sum())
+    assert found["blk.2.attn_q.weight"]["relative_rms"] == pytest.approx(expected, rel=1e-4)
+    assert found["blk.2.attn_q.weight"]["format"] == "Q8_0"
+    assert found["blk.2.ffn_up_exps.weight"]["relative_rms"] == 0
+
+
+def load_file_bf16(path, name):
+    with open(path, "rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        entry = json.loads(file.read(size))[name]
+        file.seek(8 + size + entry["data_offsets"][0])
+        raw = np.frombuffer(file.read(entry["data_offsets"][1] - entry["data_offsets"][0]), np.uint16)
+    return (raw.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"]).astype(np.float64)
+
+
+def test_a_source_stands_beside_both(tmp_path, gguf, few_ids):
+    result, out = validate(tmp_path, gguf, NANO, "--source", NANO, "--ids", few_ids, "--precision", "exact")
+    assert result.returncode == HOLDS and "reference against source" in result.stdout
+    reference, candidate = out["against_source"]
+    assert reference["label"] == "reference" and reference["summary"]["kld"]["mean"]["value"] > 1e-6
+    assert candidate["label"] == "candidate" and candidate["summary"]["kld"]["mean"]["value"] == 0
+    assert out["baseline"] == "source" and [i["label"] for i in out["insides"]] == ["reference", "candidate"]
+
+
+def test_too_little_text_decides_nothing(tmp_path, few_ids):
+    result, out = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--equivalence", 0.01)
+    assert result.returncode == UNDECIDED and "equivalence needs 50000" in result.stdout
+    assert out["outcome"] == "cannot decide"
+    (tmp_path / "one.json").write_text("[[1, 2, 3, 4, 5]]")
+    result, _ = validate(tmp_path, NANO, NANO, "--ids", tmp_path / "one.json", "--max-kld", 1)
+    assert result.returncode == UNDECIDED and "too few tokens for an interval" in result.stdout
+    # Something that fails outweighs what cannot be decided.
+    result, _ = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--equivalence", 0.01, "--max-logprob-error", 1e-9)
+    assert result.returncode == FAILS
+
+
+def test_the_stored_reference_holds_claim_a(tmp_path):
+    gates = ["--max-logprob-error", 2e-3, "--max-kld", 1e-6]
+    result, out = validate(tmp_path, STORED, NANO, "--precision", "exact", *gates)
+    assert result.returncode == HOLDS, result.stdout + result.stderr
+    assert out["summary"]["positions"] > 5000 and "transformers" in out["subjects"][0]["about"]
+    assert out["summary"]["ln_ppl_ratio"]["value"] is None
+    result, _ = validate(tmp_path, STORED, NANO, *gates)
+    assert result.returncode == FAILS
+    result, _ = validate(tmp_path, STORED, NANO, "--precision", "exact", "--max-ln-ppl", 1)
+    assert result.returncode == UNDECIDED and "not known" in result.stdout
+
+
+def stored(**changes):
+    tensors = {
+        "0.ids": np.array([1, 2, 3], np.int32),
+        "0.top_ids": np.tile(np.arange(8, dtype=np.int32), (3, 1)),
+        "0.top_logprobs": np.tile(-np.arange(3, 11, dtype=np.float32), (3, 1)),
+    }
+    tensors.update({name.replace("_0_", "0."): value for name, value in changes.items()})
+    return {name: value for name, value in tensors.items() if value is not None}
+
+
+def with_value(array, value):
+    array = array.copy()
+    array[1, 2] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"_0_ids": None}, "has no '0.ids'"),
+        ({"_0_ids": np.array([], np.int32)}, "is empty"),
+        ({"_0_ids": np.array([1, 2, 8064], np.int32)}, "outside the vocabulary"),
+        ({"_0_ids": np.array([1, 2, -3], np.int32)}, "outside the vocabulary"),
+        ({"_0_ids": np.array([1, 2, 3], np.float32)}, "not I32"),
+        ({"_0_ids": np.array([[1], [2], [3]], np.int32)}, "not I32"),
+        ({"_0_ids": np.array([1, 2], np.int32)}, "'0.top_ids' is I32 [3, 8], not I32 [2, 8]"),
+        ({"_0_top_ids": None}, "neither logits nor top_ids"),
+        ({"_0_top_ids": np.zeros((3, 8), np.int32)}, "is there twice"),
+        ({"_0_top_ids": with_value(stored()["0.top_ids"], 9000)}, "position 1: token 9000"),
+        ({"_0_top_logprobs": with_value(stored()["0.top_logprobs"], np.nan)}, "not finite"),
+        ({"_0_top_logprobs": with_value(stored()["0.top_logprobs"], 5)}, "sum to"),
+        ({"_0_top_logprobs": with_value(stored()["0.top_logprobs"], -1)}, "not sorted"),
+        ({"_0_top_logprobs": np.zeros((3, 8), np.float16)}, "not F32 [3, 8]"),
+        ({"_0_last_logits": np.zeros(5, np.float32)}, "not F32 [8064]"),
+        ({"_0_last_logits": np.full(8064, np.inf, np.float32)}, "not finite"),
+        ({"_0_logits": np.full((3, 8064), np.nan, np.float32)}, "not finite"),
+        ({"_0_ids": None, "_0_top_ids": None, "_0_top_logprobs": None, "other": np.zeros(3)}, "is no stored reference"),
+    ],
+)
+def test_a_stored_reference_that_is_wrong_gets_one_sentence(tmp_path, changes, complaint):
+    save_file(stored(**changes), tmp_path / "r.safetensors")
+    result, out = validate(tmp_path, tmp_path / "r.safetensors", NANO, "--max-kld", 1)
+    assert result.returncode == FAILS and complaint in result.stderr and out is None
+    assert result.stderr.count("\n") == 1 and "r.safetensors" in result.stderr
+
+
+def test_a_stored_reference_may_take_its_ids_from_elsewhere(tmp_path):
+    save_file(stored(_0_ids=None), tmp_path / "r.safetensors")
+    (tmp_path / "ids.json").write_text("[[1, 2, 3]]")
+    result, out = validate(tmp_path, tmp_path / "r.safetensors", NANO, "--ids", tmp_path / "ids.json")
+    assert result.returncode == HOLDS and out["summary"]["positions"] == 3
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "r.safetensors").read_bytes()[:-7])
+    result, _ = validate(tmp_path, tmp_path / "cut.safetensors", NANO)
+    assert result.returncode == FAILS and "cut.safetensors" in result.stderr
+
+
+def test_wrong_options_get_one_sentence(tmp_path, few_ids):
+    assert "needs two models" in mxgpt("validate", "--candidate", NANO).stderr
+    assert "no such model" in mxgpt("validate", "--reference", NANO, "--candidate", tmp_path / "x").stderr
+    assert "--text" in mxgpt("validate", "--reference", NANO, "--candidate", NANO).stderr
+    result = mxgpt("validate", "--reference", STORED, "--candidate", NANO, "--source", NANO)
+    assert result.returncode == 1 and "--source" in result.stderr
+    result = mxgpt("validate", "--reference", STORED, "--candidate", NANO, "--text", TEXT)
+    assert result.returncode == 1 and "have their own tokens" in result.stderr
+    result = mxgpt("validate", "--reference", NANO, "--candidate", NANO, "--ids", few_ids, "--min-top1", "2")
+    assert result.returncode == 2 and "--min-top1" in result.stderr
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that elements close in order, and keeps what a browser would load or run."""
+
+    VOID = {"meta", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loads, self.tags, self.text = [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attributes if name in ("src", "href", "xlink:href", "style")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_stands_alone_and_escapes_names(tmp_path, gguf, few_ids):
+    name = tmp_path / "<script>alert('1')<b>&.gguf"
+    shutil.copy(gguf, name)
+    arguments = ["--source", NANO, "--ids", few_ids, "--html", tmp_path / "out.html", "--equivalence", 0.01]
+    result, _ = validate(tmp_path, NANO, name, *arguments)
+    assert result.returncode == UNDECIDED
+    text = (tmp_path / "out.html").read_text("utf-8")
+    page = Page(text)
+    assert page.loads == [] and not {"script", "link", "img", "iframe", "b>"} & set(page.tags)
+    assert "url(" not in text and "@import" not in text
+    assert page.tags.count("svg") == 6 and "<script>alert" in page.text
+    assert "Cannot decide" in page.text and "mxgpt validate --reference" in page.text
+    assert len(text) < 150_000
+    # A page of stored top-8 log-probabilities has neither a ratio nor insides.
+    result, _ = validate(tmp_path, STORED, NANO, "--precision", "exact", "--html", tmp_path / "out.html")
+    page = Page((tmp_path / "out.html").read_text("utf-8"))
+    assert "Not judged" in page.text and "Not compared" in page.text
+
+
+def test_output_that_cannot_be_written_is_an_error(tmp_path, few_ids):
+    result = mxgpt("validate", "--reference", NANO, "--candidate", NANO, "--ids", few_ids, "--html", tmp_path / "no" / "x.html")
+    assert result.returncode == 1 and "x.html" in result.stderr

@@ -24,6 +24,7 @@ struct Command {
 std::function<int()> convert(CLI::App& command);
 std::function<int()> detokenize(CLI::App& command);
 std::function<int()> harmony(CLI::App& command);
+std::function<int()> imatrix(CLI::App& command);
 std::function<int()> inspect(CLI::App& command);
 std::function<int()> logits(CLI::App& command);
 std::function<int()> perplexity(CLI::App& command);
@@ -40,6 +41,7 @@ inline constexpr Command kCommands[] = {
     {"quantize", "Write a model in another format, by a recipe", quantize},
     {"perplexity", "Score a text: negative log-likelihood and perplexity", perplexity},
     {"validate", "Compare a model with its reference and hold it to bounds", validate},
+    {"imatrix", "Observe what weights meet on a text, for quantize", imatrix},
     {"synth", "Write a model of a real shape with random weights", synth},
     {"logits", "Write log-probabilities for given token ids", logits},
     {"inspect", "Show what a model file says of itself", inspect},

@@ -80,9 +80,9 @@ int interruptible(const std::function<int()>& write) {
   }
 }
 
-void WriteProgress::advance(uint64_t bytes) {
+void WriteProgress::advance(uint64_t amount) {
   if (CtrlC::pressed()) throw Interrupted{CtrlC::signal()};
-  progress_.advance(bytes);
+  progress_.advance(amount);
 }
 
 uint64_t total_bytes(const std::vector<PlannedTensor>& plan) {
@@ -169,6 +169,7 @@ int ModelRewrite::write(const std::function<Plan(const Model&)>& make_plan) cons
   WriteProgress progress(bytes);
   GgufWriter writer(out.path);
   describe_model(*model, plan.file_type, sha256, writer);
+  if (plan.describe) plan.describe(writer);
   if (!model->gguf()) {
     const TokenizerExport tokenizer =
         export_tokenizer(source, config.vocabulary, model->stop_tokens(), writer);

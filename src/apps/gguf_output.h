@@ -33,8 +33,9 @@ int interruptible(const std::function<int()>& write);
 /// Shows how far a write has come, and unwinds it when it is interrupted.
 class WriteProgress {
  public:
-  explicit WriteProgress(uint64_t total_bytes) : progress_("Writing", total_bytes) {}
-  void advance(uint64_t bytes);
+  explicit WriteProgress(uint64_t total, std::string label = "Writing", std::string unit = {})
+      : progress_(std::move(label), total, std::move(unit)) {}
+  void advance(uint64_t amount);
 
  private:
   const CtrlC signals_{SIGINT, SIGTERM, SIGHUP};
@@ -55,6 +56,8 @@ struct ModelRewrite {
     std::vector<PlannedTensor> tensors;
     uint32_t file_type;
     ImportanceOf importance = {};
+    /// Adds metadata to the file; may be empty.
+    std::function<void(GgufWriter&)> describe = {};
   };
 
   void declare(CLI::App& command);  ///< SRC, and what GgufOutput has

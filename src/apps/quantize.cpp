@@ -1,12 +1,18 @@
 // `mxgpt quantize`: a model in another format, tensor by tensor as a recipe has it.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/command.h"
 #include "apps/gguf_output.h"
+#include "base/error.h"
+#include "base/printable.h"
+#include "numerics/importance.h"
 #include "numerics/recipe.h"
 
 namespace mxgpt::apps {
@@ -17,6 +23,7 @@ struct Options {
   ModelRewrite files;
   std::string recipe;
   std::vector<std::string> overrides;
+  std::filesystem::path imatrix;
   bool scale_search = false;
 };
 
@@ -27,11 +34,34 @@ std::string recipe_list() {
   return text;
 }
 
+/// An importance matrix that goes with none of the tensors is that of another model.
+void require_importance(const Importance& importance, const std::vector<PlannedTensor>& plan,
+                        const std::string& where) {
+  size_t found = 0;
+  for (const PlannedTensor& tensor : plan) {
+    if (!importance.contains(tensor.name)) continue;
+    importance.find(tensor, 0);  // the shape
+    ++found;
+  }
+  if (found == 0) throw Error(where, "names no tensor of the model", "take that of this model");
+}
+
+/// What was learned from an importance matrix goes into the file, under llama.cpp's keys.
+void describe_importance(const Options& options, const Importance& importance, GgufWriter& out) {
+  out.add<std::string_view>("quantize.imatrix.file",
+                            printable(options.imatrix.filename().string()));
+  out.add<std::string_view>("quantize.imatrix.dataset", printable(importance.dataset(), 1000));
+  out.add<uint32_t>("quantize.imatrix.entries_count", static_cast<uint32_t>(importance.size()));
+  out.add<uint32_t>("quantize.imatrix.chunks_count", static_cast<uint32_t>(importance.chunks()));
+}
+
 int quantize(const Options& options) {
   const Recipe& recipe = recipe_named(options.recipe);
   std::vector<FormatOverride> overrides;
   for (const std::string& text : options.overrides)
     overrides.push_back(FormatOverride::parse(text));
+  std::optional<Importance> importance;
+  if (!options.imatrix.empty()) importance = Importance::open(options.imatrix);
   std::vector<float> ones;
   return options.files.run([&](const Model& model) {
     ModelRewrite::Plan plan{.tensors = plan_recipe(model, recipe, overrides),
@@ -39,7 +69,14 @@ int quantize(const Options& options) {
     if (options.scale_search) {
       for (const PlannedTensor& tensor : plan.tensors)
         ones.resize(std::max<size_t>(ones.size(), tensor.k()), 1.0f);
-      plan.importance = [&](const PlannedTensor&, int64_t) { return ones.data(); };
+    }
+    plan.importance = [&](const PlannedTensor& tensor, int64_t slice) {
+      const float* found = importance ? importance->find(tensor, slice) : nullptr;
+      return found || ones.empty() ? found : ones.data();
+    };
+    if (importance) {
+      require_importance(*importance, plan.tensors, options.imatrix.string());
+      plan.describe = [&](GgufWriter& out) { describe_importance(options, *importance, out); };
     }
     return plan;
   });
@@ -61,6 +98,11 @@ std::function<int()> quantize(CLI::App& command) {
       ->type_name("PATTERN=FORMAT")
       ->expected(1)
       ->take_all();
+  command
+      .add_option("--imatrix", options->imatrix,
+                  "Weight errors by the importance matrix of `mxgpt imatrix`, or of llama.cpp in "
+                  "GGUF; scales are then searched for as with --scale-search")
+      ->type_name("FILE.gguf");
   command.add_flag("--scale-search", options->scale_search,
                    "Take the scales that give the least squared error, where a format prescribes "
                    "others (MXFP4, Q4_0 to Q5_1)");

@@ -24,7 +24,7 @@ constexpr uint32_t kQuantizationVersion = 2;
 bool is_about_the_file(std::string_view key) {
   return key == "general.alignment" || key == "general.file_type" ||
          key == "general.quantization_version" || key.starts_with("split.") ||
-         key.starts_with("mxgpt.source.");
+         key.starts_with("quantize.imatrix.") || key.starts_with("mxgpt.source.");
 }
 
 /// Converts a tensor's rows from one format to another.

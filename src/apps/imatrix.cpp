@@ -42,7 +42,8 @@ int collect(const Options& options) {
   ImportanceCollector collector(*model);
   GgufWriter writer(options.out.path);
   const auto rows = static_cast<size_t>(rows_a_step(model->config()));
-  Teacher teacher(*model, Precision::standard, length + 1, static_cast<int64_t>(rows), &collector);
+  Teacher teacher(
+      *model, {.context = length, .max_rows = static_cast<int64_t>(rows), .observer = &collector});
   WriteProgress progress(tokens, "Observing", "tokens");
   for (const Piece& piece : pieces) {
     teacher.begin_piece();

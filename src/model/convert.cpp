@@ -83,6 +83,12 @@ double bits_per_weight(Format format) {
   return 8.0 * traits(format).block_bytes / traits(format).block_elements;
 }
 
+bool is_always_f32(const TensorSpec& spec) {
+  const auto* member = std::get_if<Tensor Weights::*>(&spec.member);
+  return spec.role == Role::vector || spec.role == Role::router ||
+         (member && *member == &Weights::positions);
+}
+
 // llama.cpp, src/llama-quant.cpp: tensor_type_fallback.
 Format fitting_format(Format wanted, int64_t k) {
   const auto fits = [k](Format format) { return k % traits(format).block_elements == 0; };
@@ -113,18 +119,8 @@ Format fitting_format(Format wanted, int64_t k) {
 
 FormatRule dense_rule(Format dense) {
   return [dense](const TensorSpec& spec, int64_t, Format from) {
-    switch (spec.role) {
-      case Role::vector:
-      case Role::router:
-        return Format::f32;
-      case Role::expert:
-        return is_quantized(from) ? from : dense;
-      case Role::embedding:
-      case Role::dense:
-      case Role::head:
-        return dense;
-    }
-    return dense;
+    if (is_always_f32(spec)) return Format::f32;
+    return spec.role == Role::expert && is_quantized(from) ? from : dense;
   };
 }
 

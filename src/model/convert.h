@@ -34,6 +34,9 @@ struct PlannedTensor {
 bool is_quantized(Format format);
 double bits_per_weight(Format format);
 
+/// Vectors, the router and learned positions: small, and f32 in every file of this kind.
+bool is_always_f32(const TensorSpec& spec);
+
 /// `wanted`, or what takes its place where its blocks do not divide rows of k. The choice is
 /// llama.cpp's; where even blocks of 32 do not fit, it is bf16.
 Format fitting_format(Format wanted, int64_t k);
@@ -41,7 +44,7 @@ Format fitting_format(Format wanted, int64_t k);
 /// The format that a tensor, stored in `from`, is to have.
 using FormatRule = std::function<Format(const TensorSpec& spec, int64_t layer, Format from)>;
 
-/// Vectors and the router in f32, quantized experts as they are, everything else in `dense`.
+/// What is always f32 in f32, quantized experts as they are, everything else in `dense`.
 FormatRule dense_rule(Format dense);
 
 /// The format in which a model has a tensor; empty if it is without that (TensorSpec, optional).

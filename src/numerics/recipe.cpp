@@ -46,8 +46,7 @@ bool wants_more_bits(int64_t layer, int64_t layers) {
 Format recipe_format(const Recipe& recipe, const Config& config, bool tied, const TensorSpec& spec,
                      int64_t layer) {
   const auto is = [&](std::string_view name) { return spec.gguf == name; };
-  if (spec.role == Role::vector || spec.role == Role::router || is("position_embd.weight"))
-    return f32;
+  if (is_always_f32(spec)) return f32;
   if (spec.role == Role::head || (tied && spec.role == Role::embedding)) return recipe.head;
   const Format usual = spec.role == Role::expert ? recipe.experts : recipe.base;
   if (!recipe.more_bits) return usual;
@@ -142,8 +141,9 @@ FormatRule recipe_rule(const Recipe& recipe, const Config& config, bool tied,
 std::vector<PlannedTensor> plan_recipe(const Model& model, const Recipe& recipe,
                                        const std::vector<FormatOverride>& overrides) {
   const auto specs = model.architecture().tensors;
-  const bool tied = std::none_of(specs.begin(), specs.end(),
-                                 [&](const TensorSpec& spec) { return spec.role == Role::head; });
+  const bool tied = std::none_of(specs.begin(), specs.end(), [&](const TensorSpec& spec) {
+    return spec.role == Role::head && model.has(spec, 0);
+  });
   auto plan = plan_tensors(model, recipe_rule(recipe, model.config(), tied, overrides));
   for (const FormatOverride& o : overrides) {
     const bool changes = std::any_of(plan.begin(), plan.end(), [&](const PlannedTensor& tensor) {

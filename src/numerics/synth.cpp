@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <numbers>
+#include <optional>
 #include <tuple>
 
 #include "base/error.h"
@@ -35,6 +36,33 @@ constexpr SynthShape kShapes[] = {
         "num_experts_per_tok": 4, "max_position_embeddings": 131072, "sliding_window": 128,
         "rope_theta": 150000, "rope_scaling": {"rope_type": "yarn", "factor": 32,
         "original_max_position_embeddings": 4096, "truncate": false}})"},
+    {"gpt2", R"({"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_layer": 12,
+        "n_embd": 768, "n_head": 12, "activation_function": "gelu_new"})"},
+    {"smollm2-135m", R"({"model_type": "llama", "vocab_size": 49152, "num_hidden_layers": 30,
+        "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "max_position_embeddings": 8192, "rope_theta": 100000,
+        "hidden_act": "silu"})"},
+    {"llama-3.2-1b", R"({"model_type": "llama", "vocab_size": 128256, "num_hidden_layers": 16,
+        "hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "head_dim": 64, "max_position_embeddings": 131072,
+        "rope_theta": 500000, "hidden_act": "silu"})"},
+    {"llama-3.1-8b", R"({"model_type": "llama", "vocab_size": 128256, "num_hidden_layers": 32,
+        "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "max_position_embeddings": 131072, "rope_theta": 500000,
+        "hidden_act": "silu", "tie_word_embeddings": false})"},
+    {"qwen3-0.6b", R"({"model_type": "qwen3", "vocab_size": 151936, "num_hidden_layers": 28,
+        "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960,
+        "rope_theta": 1000000, "hidden_act": "silu"})"},
+    {"phi-3.5-mini", R"({"model_type": "phi3", "vocab_size": 32064, "num_hidden_layers": 32,
+        "hidden_size": 3072, "intermediate_size": 8192, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "max_position_embeddings": 4096, "rope_theta": 10000,
+        "hidden_act": "silu", "rms_norm_eps": 1e-5, "tie_word_embeddings": false})"},
+    {"gemma3-270m", R"({"model_type": "gemma3_text", "vocab_size": 262144,
+        "num_hidden_layers": 18, "hidden_size": 640, "intermediate_size": 2048,
+        "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+        "max_position_embeddings": 32768, "sliding_window": 512, "query_pre_attn_scalar": 256,
+        "hidden_activation": "gelu_pytorch_tanh"})"},
 };
 
 /// Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators": SplitMix64's
@@ -73,6 +101,7 @@ Distribution distribution_of(const SynthModel& model, const PlannedTensor& tenso
       if (spec.gguf.ends_with(".bias")) return {0, 0.1f};
       return {0, 1};  // sinks: logits
     case Role::embedding:
+      if (is_always_f32(spec)) return {0, 0.1f};  // positions
       return {0, tied ? 2 * unit : 1};
     case Role::head:
       return {0, 2 * unit};
@@ -157,9 +186,18 @@ SynthModel plan_synth(json::value config, const std::string& where, const Recipe
     node["model_type"].fail(fmt::format("is '{}'; mxgpt runs {}", type, known_architectures()));
   model.config = model.architecture->config_from_checkpoint(node);
   model.config.check(where);
-  model.tensors = plan_tensors(
-      *model.architecture, model.config, [](const TensorSpec&, int64_t) { return Format::bf16; },
-      recipe_rule(recipe ? *recipe : recipe_named("mxfp4-moe"), model.config, false));
+  // Without its optional head a model is tied, as transformers has it where nothing is said.
+  const bool tied = node.boolean_or("tie_word_embeddings", true);
+  const auto stored = [&](const TensorSpec& spec, int64_t) -> std::optional<Format> {
+    if (spec.layout.optional && (tied || spec.role != Role::head)) return {};
+    return Format::bf16;
+  };
+  const bool has_head = std::any_of(
+      model.architecture->tensors.begin(), model.architecture->tensors.end(),
+      [&](const TensorSpec& spec) { return spec.role == Role::head && stored(spec, 0); });
+  const Recipe& formats = recipe ? *recipe : recipe_named("mxfp4-moe");
+  model.tensors = plan_tensors(*model.architecture, model.config, stored,
+                               recipe_rule(formats, model.config, !has_head));
   return model;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "io/gguf.h"
@@ -26,6 +27,12 @@ void use(const std::shared_ptr<const mxgpt::Tokenizer>& tokenizer, std::string_v
     joined += stream.finish();
     if (joined != all) std::abort();
   }
+  // Parts are the text they make up; a plain one is text without control tokens.
+  const std::string first(text.substr(0, text.size() / 2)), second(text.substr(text.size() / 2));
+  const std::vector<mxgpt::TextPart> frame{{first}, {second}}, plain{{first, true}, {second, true}};
+  if (!mxgpt::unicode::is_valid(first) || !mxgpt::unicode::is_valid(second)) return;
+  if (tokenizer->encode(frame) != tokenizer->encode(text)) std::abort();
+  if (tokenizer->encode(plain) != tokenizer->encode(text, {.parse_special = false})) std::abort();
 }
 
 }  // namespace

@@ -1,0 +1,70 @@
+// A chat template from anywhere, and after the first zero byte messages from anywhere, separated by
+// zero bytes: rendered in the format of the template and in all others.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/chat_format.h"
+#include "text/thinking.h"
+#include "text/unicode.h"
+
+namespace {
+
+/// Parts that are no messages come from the template and must not depend on the messages.
+std::string frame_of(const mxgpt::TurnFormat& format,
+                     const std::vector<mxgpt::ChatMessage>& messages) {
+  std::string frame;
+  size_t plain = 0;
+  for (const mxgpt::TextPart& part : format.render(messages)) {
+    plain += part.plain;
+    if (!part.plain) frame += part.text;
+    if (part.plain && !mxgpt::unicode::is_valid(part.text)) std::abort();
+  }
+  if (plain != messages.size()) std::abort();
+  return frame;
+}
+
+void split_thinking(std::string_view text, bool open) {
+  mxgpt::ThinkingSplitter splitter(open);
+  size_t size = 0;
+  const auto add = [&](const mxgpt::ThinkingSplitter::Piece& piece) {
+    size += piece.thinking.size() + piece.answer.size();
+  };
+  for (size_t at = 0; at < text.size(); at += 3) add(splitter.push(text.substr(at, 3)));
+  add(splitter.finish());
+  if (size > text.size()) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  std::string_view input(reinterpret_cast<const char*>(data), size);
+  const auto next = [&] {
+    const size_t end = std::min(input.find('\0'), input.size());
+    const std::string_view part = input.substr(0, end);
+    input.remove_prefix(std::min(end + 1, input.size()));
+    return std::string(part);
+  };
+  using Role = mxgpt::ChatMessage::Role;
+  const mxgpt::ChatTemplate chat_template{next(), "<s>"};
+  const std::vector<mxgpt::ChatMessage> messages = {{Role::kSystem, next()},
+                                                    {Role::kUser, next()},
+                                                    {Role::kAssistant, next()},
+                                                    {Role::kUser, next()}};
+  auto blank = messages;
+  for (mxgpt::ChatMessage& message : blank) message.content.clear();
+  mxgpt::recognise_chat_template(chat_template.text);
+  mxgpt::control_tokens_in(chat_template.text);
+  for (const std::string& name : mxgpt::chat_format_names()) {
+    if (name == mxgpt::kHarmonyFormat) continue;
+    const auto format = mxgpt::turn_format(name, chat_template, "2026-11-23");
+    if (frame_of(format, messages) != frame_of(format, blank)) std::abort();
+  }
+  split_thinking(messages[2].content, false);
+  split_thinking(messages[2].content, true);
+  return 0;
+}

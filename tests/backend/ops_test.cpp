@@ -305,7 +305,9 @@ TEST_P(Mlps, EqualDouble) {
         const auto expected = layer.expected(&before[row * kHidden]);
         for (int64_t i = 0; i < kHidden; ++i) {
           const double got = x[row * kHidden + i];
-          if (precision == Precision::exact) EXPECT_NEAR(got, expected[i], 2e-5) << rows;
+          if (precision == Precision::exact) {
+            EXPECT_NEAR(got, expected[i], 2e-5) << rows;
+          }
           error += std::pow(got - expected[i], 2);
           size += std::pow(expected[i] - before[row * kHidden + i], 2);
         }
@@ -322,10 +324,7 @@ TEST_P(Mlps, EqualDouble) {
 
 struct AttentionLayer {
   Weight norm = vector_weight(1, kHidden, 1);
-  Weight q{Format::bf16, 1, kHeads*kHeadDim, kHidden, 2},
-      k{Format::bf16, 1, kKvHeads*kHeadDim, kHidden, 3};
-  Weight v{Format::bf16, 1, kKvHeads*kHeadDim, kHidden, 4},
-      o{Format::f16, 1, kHidden, kHeads*kHeadDim, 5};
+  Weight q, k, v, o;
   Weight q_bias = vector_weight(1, kHeads*kHeadDim, 6),
          k_bias = vector_weight(1, kKvHeads*kHeadDim, 7);
   Weight v_bias = vector_weight(1, kKvHeads*kHeadDim, 8), o_bias = vector_weight(1, kHidden, 9);
@@ -338,7 +337,13 @@ struct AttentionLayer {
   std::vector<std::byte> keys, values;
   KvLayer kv;
 
-  AttentionLayer() : keys(64 * kKvHeads * kPageTokens * kHeadDim * 4), values(keys.size()) {
+  explicit AttentionLayer(Format format = Format::bf16)
+      : q(format, 1, kHeads * kHeadDim, kHidden, 2),
+        k(format, 1, kKvHeads * kHeadDim, kHidden, 3),
+        v(format, 1, kKvHeads * kHeadDim, kHidden, 4),
+        o(Format::f16, 1, kHidden, kHeads * kHeadDim, 5),
+        keys(64 * kKvHeads * kPageTokens * kHeadDim * 4),
+        values(keys.size()) {
     for (int64_t i = 0; i < kHeadDim / 2; ++i)
       frequencies.push_back(
           static_cast<float>(std::pow(100.0, -2.0 * static_cast<double>(i) / kHeadDim)));
@@ -466,6 +471,34 @@ TEST_P(Windows, AttentionEqualsADenseMaskInDouble) {
   for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], expected[i], 2e-5) << i / kHidden;
 }
 
+/// All tokens at once, and token by token.
+TEST(Attention, ProjectionsInMxfp4EqualDouble) {
+  constexpr int64_t kTokens = 40;
+  const auto before = randoms(kTokens * kHidden, 34);
+  AttentionLayer layer(Format::mxfp4);
+  const auto expected = layer.expected(before, 0);
+  for (const int64_t rows : {kTokens, int64_t{1}}) {
+    for (const Precision precision : {Precision::exact, Precision::standard}) {
+      Backend backend(kLimits, precision);
+      double error = 0, size = 0;
+      for (int64_t first = 0; first < kTokens; first += rows) {
+        const SimpleBatch batch(rows, first);
+        std::vector<float> x(&before[first * kHidden], &before[(first + rows) * kHidden]);
+        layer.run(backend, batch.batch, 0, x);
+        for (size_t i = 0; i < x.size(); ++i) {
+          const double wanted = expected[first * kHidden + i];
+          if (precision == Precision::exact) {
+            EXPECT_NEAR(x[i], wanted, 2e-5) << first << " " << i;
+          }
+          error += std::pow(x[i] - wanted, 2);
+          size += std::pow(wanted - before[first * kHidden + i], 2);
+        }
+      }
+      EXPECT_LE(error / size, 5e-4) << rows;  // HACKING.md: of paths that reduce precision
+    }
+  }
+}
+
 TEST(Attention, NormsOfHeadsAndNeighbourPairsEqualDouble) {
   for (const RopePairs pairs : {RopePairs::halves, RopePairs::neighbours}) {
     AttentionLayer layer;
@@ -564,6 +597,60 @@ TEST(NormLogits, OnlyForTheRowsThatWantThem) {
   for (int i = 0; i < 2; ++i) {
     const auto expected = linear(normed(&x[wanted[i] * kHidden], norm), head, nullptr);
     for (int r = 0; r < 77; ++r) EXPECT_NEAR(logits[i * 77 + r], expected[r], 1e-5);
+  }
+}
+
+TEST(ProjectResidual, Mxfp4EqualsDouble) {
+  const Weight o(Format::mxfp4, 1, kHidden, kHidden, 56), bias = vector_weight(1, kHidden, 57);
+  for (const int64_t rows : {1, 33}) {
+    for (const Precision precision : {Precision::exact, Precision::standard}) {
+      Backend backend(kLimits, precision);
+      const SimpleBatch batch(rows);
+      backend.begin(batch.batch);
+      const auto in = randoms(rows * kHidden, 58), before = randoms(rows * kHidden, 59);
+      auto x = before;
+      backend.project_residual({.in = in.data(), .linear = {o.tensor, bias.tensor}, .x = x.data()});
+      double error = 0, size = 0;
+      for (int64_t row = 0; row < rows; ++row) {
+        const std::vector<double> from(&in[row * kHidden], &in[(row + 1) * kHidden]);
+        const auto change = linear(from, o, &bias);
+        for (int64_t i = 0; i < kHidden; ++i) {
+          const int64_t at = row * kHidden + i;
+          error += std::pow(x[at] - before[at] - change[i], 2);
+          size += std::pow(change[i], 2);
+        }
+      }
+      EXPECT_LE(error / size, precision == Precision::exact ? 1e-11 : 5e-4) << rows;
+    }
+  }
+}
+
+TEST(NormLogits, HeadInMxfp4EqualsDouble) {
+  const Weight norm = vector_weight(1, kHidden, 53), head(Format::mxfp4, 1, 77, kHidden, 54);
+  for (const int64_t rows : {1, 9}) {
+    for (const Precision precision : {Precision::exact, Precision::standard}) {
+      Backend backend(kLimits, precision);
+      SimpleBatch batch(rows);
+      std::vector<int32_t> wanted(rows);
+      std::iota(wanted.begin(), wanted.end(), 0);
+      batch.batch.logit_rows = wanted;
+      backend.begin(batch.batch);
+      const auto x = randoms(rows * kHidden, 55);
+      std::vector<float> logits(rows * 77);
+      backend.norm_logits({.x = x.data(),
+                           .norm = {norm.tensor},
+                           .head = {head.tensor, {}},
+                           .logits = logits.data()});
+      double error = 0, size = 0;
+      for (int64_t row = 0; row < rows; ++row) {
+        const auto expected = linear(normed(&x[row * kHidden], norm), head, nullptr);
+        for (int r = 0; r < 77; ++r) {
+          error += std::pow(logits[row * 77 + r] - expected[r], 2);
+          size += std::pow(expected[r], 2);
+        }
+      }
+      EXPECT_LE(error / size, precision == Precision::exact ? 1e-11 : 5e-4) << rows;
+    }
   }
 }
 

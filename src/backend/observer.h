@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "backend/batch.h"
+#include "backend/ops.h"
 #include "backend/tensor.h"
 
 namespace mxgpt {
@@ -17,6 +19,9 @@ class Observer {
   /// weight.k. `weight.data` tells which tensor of the model's Weights it is, `slice` which expert.
   virtual void linear_input(const Tensor& /*weight*/, int64_t /*slice*/, const float* /*x*/,
                             const int32_t* /*x_rows*/, int64_t /*tokens*/) {}
+
+  /// An attention that was computed: its output, and all that led to it, the cache included.
+  virtual void attended(const Attend& /*op*/, const Batch& /*batch*/) {}
 
   /// The residual stream [rows, hidden]: after the embedding, then after each layer's attention and
   /// after each layer's MLP.

@@ -156,6 +156,7 @@ void Backend::attend(const Attend& op) {
                    .sinks = op.sinks ? op.sinks.f32() + kv_head * group : nullptr,
                    .out = op.out + at});
   }
+  if (observer_) observer_->attended(op, *batch_);
 }
 
 void Backend::add_projected(const Linear& linear, const Norm& post_norm,

@@ -1,0 +1,121 @@
+// That sound kernels pass the check of kernels, and that each kind of fault is found and named.
+#include "numerics/kernel_check.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "numerics/random_weights.h"
+
+namespace mxgpt {
+namespace {
+
+std::string describe(const KernelResult& r) {
+  return fmt::format("{} on {}: {:.2e} of {:.2e} ({}) at {}", r.kernel, r.target, r.error, r.bound,
+                     r.measure, r.worst_shape);
+}
+
+std::vector<KernelResult> failures(const std::vector<KernelResult>& results) {
+  std::vector<KernelResult> failed;
+  for (const KernelResult& r : results) {
+    if (!r.holds()) failed.push_back(r);
+  }
+  return failed;
+}
+
+TEST(KernelCheck, EveryKernelHolds) {
+  const std::vector<KernelSet> sets = kernel_sets();
+  EXPECT_EQ(sets.size(), present_isas().size());
+  for (const KernelResult& r : check_kernels(sets)) {
+    EXPECT_TRUE(r.holds()) << describe(r);
+    EXPECT_GT(r.shapes, 0) << r.kernel;
+  }
+}
+
+using Matmul = void (*)(const MatmulTile&);
+
+/// Names of the matrix kernels that are found at fault when those of MXFP4 over f32 are replaced.
+std::vector<std::string> failures_with(Matmul matmul) {
+  static Kernels faulty;
+  faulty = *traits(Format::mxfp4).kernels[0];
+  faulty.matmul_f32 = matmul;
+  const KernelSet set{.target = "faulty",
+                      .formats = [](Format format) -> const Kernels& {
+                        return format == Format::mxfp4 ? faulty : *traits(format).kernels[0];
+                      },
+                      .ops = cpu::cpu_kernels(Isa::scalar)};
+  std::vector<std::string> failed;
+  for (const KernelResult& r : failures(check_kernels({set}))) {
+    EXPECT_EQ(r.target, "faulty");
+    failed.push_back(r.kernel + " at " + r.worst_shape);
+  }
+  return failed;
+}
+
+void sound(const MatmulTile& p) {
+  traits(Format::mxfp4).kernels[0]->matmul_f32(p);
+}
+
+TEST(KernelCheck, FindsTheLastBlockLeftOut) {
+  const auto failed = failures_with([](const MatmulTile& p) {
+    std::vector<std::byte> weights(p.weights, p.weights + p.rows * p.row_bytes);
+    const auto block = static_cast<int64_t>(traits(Format::mxfp4).block_bytes);
+    for (int64_t r = 1; r <= p.rows; ++r)
+      std::fill_n(weights.begin() + r * p.row_bytes - block, block, std::byte{0});
+    MatmulTile less = p;
+    less.weights = weights.data();
+    sound(less);
+  });
+  ASSERT_EQ(failed.size(), 2u);  // f32 and f16 sums
+  EXPECT_TRUE(failed[0].starts_with("MXFP4 matmul_f32 at ")) << failed[0];
+}
+
+TEST(KernelCheck, FindsRowsThatAreNotGathered) {
+  const auto failed = failures_with([](const MatmulTile& p) {
+    MatmulTile in_order = p;
+    in_order.x_rows = nullptr;
+    sound(in_order);
+  });
+  ASSERT_EQ(failed.size(), 2u);
+  for (const std::string& kernel : failed) EXPECT_TRUE(kernel.ends_with("gathered rows")) << kernel;
+}
+
+TEST(KernelCheck, FindsANanThatIsHidden) {
+  const auto failed = failures_with([](const MatmulTile& p) {
+    sound(p);
+    for (int64_t t = 0; t < p.tokens; ++t) {
+      for (int64_t r = 0; r < p.rows; ++r) {
+        float& out = p.out[t * p.out_stride + r];
+        if (std::isnan(out)) out = 0;
+      }
+    }
+  });
+  ASSERT_EQ(failed.size(), 2u);
+  for (const std::string& kernel : failed)
+    EXPECT_TRUE(kernel.ends_with("a NaN in one row")) << kernel;
+}
+
+/// Half a percent, in one row of many.
+TEST(KernelCheck, FindsASmallErrorInOneRow) {
+  const auto failed = failures_with([](const MatmulTile& p) {
+    sound(p);
+    if (p.rows > 32 && p.accumulate == Accumulate::f32)
+      for (int64_t t = 0; t < p.tokens; ++t) p.out[t * p.out_stride + 32] *= 1.005f;
+  });
+  EXPECT_EQ(failed, std::vector<std::string>{"MXFP4 matmul_f32 at 33 × 17 × 2880"});
+}
+
+TEST(KernelCheck, FindsASumThatIsNotAccumulatedInF16) {
+  // Three bits, far coarser than f16.
+  const auto failed = failures_with([](const MatmulTile& p) {
+    sound(p);
+    if (p.accumulate == Accumulate::f32) return;
+    for (int64_t i = 0; i < p.tokens * p.rows; ++i)
+      p.out[i] = std::ldexp(std::round(std::ldexp(p.out[i], 2 - std::ilogb(p.out[i]))),
+                            std::ilogb(p.out[i]) - 2);
+  });
+  ASSERT_EQ(failed.size(), 1u);
+  EXPECT_TRUE(failed[0].starts_with("MXFP4 matmul_f32, f16 sums")) << failed[0];
+}
+
+}  // namespace
+}  // namespace mxgpt

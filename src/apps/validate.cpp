@@ -26,12 +26,17 @@ constexpr const char* kFooter =
     "usage, and then\n"
     "nothing is compared).\n"
     "\n"
+    "With --kernels, --model M or --behaviour, another check is run instead: docs/validation.md.\n"
+    "\n"
     "Examples:\n"
     "  mxgpt validate --reference nano --candidate nano.gguf --text eval.jsonl --max-kld 2e-3 "
     "--min-top1 0.985\n"
     "  mxgpt validate --reference q4_k_m.gguf --candidate mxfp4.gguf --source nano --precision "
     "exact \\\n"
-    "      --text eval.jsonl --equivalence 0.01 --html report.html";
+    "      --text eval.jsonl --equivalence 0.01 --html report.html\n"
+    "  mxgpt validate --kernels\n"
+    "  mxgpt validate --model model.gguf\n"
+    "  mxgpt validate --behaviour prompts.jsonl --reference nano --candidate nano.gguf";
 
 void declare_gate(CLI::App& command, const char* name, std::optional<double>& gate,
                   const char* help, double most) {
@@ -72,7 +77,38 @@ std::function<int()> validate(CLI::App& command) {
   declare_gate(command, "--max-logprob-error", o.gates.max_logprob_error,
                "Largest |difference of a log-probability| over A's 8 best tokens", kAny);
   command.footer(kFooter);
-  return [options]() -> int { return validate_models(*options); };
+
+  const auto mode = [&](CLI::Option* option) {
+    return option->group("Without a text to compare on");
+  };
+  mode(command.add_flag("--kernels", o.kernels,
+                        "Every kernel of this machine against double precision, no model needed"));
+  mode(command.add_option("--model", o.model,
+                          "Self-checks, which need no reference: batch equals alone, cache reuse "
+                          "equals recompute, …"))
+      ->type_name("M");
+  CLI::Option* behaviour = mode(command.add_option(
+      "--behaviour", o.behaviour,
+      "Answers of A and B to these prompts, a JSON object with \"prompt\" a line; names those that "
+      "B answers otherwise"));
+  behaviour->type_name("PROMPTS.jsonl");
+  const auto of_behaviour = [&](const char* name, int64_t& value, int64_t least, const char* help) {
+    mode(command.add_option(name, value, help))
+        ->needs(behaviour)
+        ->check(CLI::Range(least, int64_t{1} << 20).description(""))
+        ->type_name("N")
+        ->capture_default_str();
+  };
+  of_behaviour("--seeds", o.seeds, 1, "Sampled answers to each prompt, beside the greedy one");
+  of_behaviour("--answer-tokens", o.answer_tokens, 1, "Most tokens of an answer");
+  of_behaviour("--max-prompts", o.max_prompts, 0, "Take so many, evenly spread; 0: all");
+  of_behaviour("--max-flagged", o.max_flagged, 0, "Prompts that may be answered otherwise");
+  return [options]() -> int {
+    if (options->kernels) return validate_kernels(*options);
+    if (!options->model.empty()) return validate_self(*options);
+    if (!options->behaviour.empty()) return validate_behaviour(*options);
+    return validate_models(*options);
+  };
 }
 
 }  // namespace mxgpt::apps

@@ -19,9 +19,23 @@ struct ValidateOptions {
   int64_t chunk = 512, max_tokens = 0;
   Gates gates;
   std::filesystem::path json, html;
+
+  bool kernels = false;
+  std::filesystem::path model;      ///< for self-checks
+  std::filesystem::path behaviour;  ///< prompts
+  int64_t seeds = 3, answer_tokens = 96, max_prompts = 0, max_flagged = 0;
 };
 
 /// Candidate against reference, token by token, layer by layer, tensor by tensor.
 int validate_models(const ValidateOptions& options);
+
+/// Every kernel of this machine against its double-precision reference.
+int validate_kernels(const ValidateOptions& options);
+
+/// What must hold of one model without any reference.
+int validate_self(const ValidateOptions& options);
+
+/// Whether a candidate answers prompts as its reference does.
+int validate_behaviour(const ValidateOptions& options);
 
 }  // namespace mxgpt::apps

@@ -1,0 +1,56 @@
+// `mxgpt validate --kernels`.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/command.h"
+#include "apps/validate.h"
+#include "base/file_writer.h"
+#include "base/json.h"
+#include "numerics/kernel_check.h"
+
+namespace mxgpt::apps {
+
+int validate_kernels(const ValidateOptions& options) {
+  const std::vector<KernelResult> results = check_kernels(kernel_sets());
+  size_t kernel_width = 6, shape_width = 5, measure_width = 7;
+  for (const KernelResult& r : results) {
+    kernel_width = std::max(kernel_width, r.kernel.size());
+    shape_width = std::max(shape_width, r.worst_shape.size());
+    measure_width = std::max(measure_width, r.measure.size());
+  }
+  // Widths count bytes of UTF-8 here and characters there, hence the generous columns.
+  fmt::print("{:<{}}  {:<10}  {:<{}}  {:>9}  {:>9}  {:<{}}\n", "kernel", kernel_width, "on",
+             "measure", measure_width, "error", "bound", "worst shape", shape_width);
+  json::array list;
+  int64_t failed = 0, shapes = 0;
+  for (const KernelResult& r : results) {
+    fmt::print("{:<{}}  {:<10}  {:<{}}  {:>9.2e}  {:>9.2e}  {:<{}}  {}\n", r.kernel, kernel_width,
+               r.target, r.measure, measure_width, r.error, r.bound, r.worst_shape, shape_width,
+               r.holds() ? "" : "FAILS");
+    failed += !r.holds();
+    shapes += r.shapes;
+    // JSON has no NaN.
+    const json::value error = std::isfinite(r.error) ? json::value(r.error) : json::value(nullptr);
+    list.push_back(json::object{{"kernel", r.kernel},
+                                {"on", r.target},
+                                {"measure", r.measure},
+                                {"error", error},
+                                {"bound", r.bound},
+                                {"worst_shape", r.worst_shape},
+                                {"shapes", r.shapes},
+                                {"holds", r.holds()}});
+  }
+  fmt::print("\n{}: {} kernels at {} shapes, {} beyond their bounds\n", failed ? "FAILS" : "holds",
+             results.size(), shapes, failed);
+  if (!options.json.empty()) {
+    FileWriter out(options.json);
+    out.write(json::serialize(json::object{{"holds", failed == 0}, {"kernels", std::move(list)}}));
+    out.write("\n");
+    out.commit();
+  }
+  return failed ? kFailed : kOk;
+}
+
+}  // namespace mxgpt::apps

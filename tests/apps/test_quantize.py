@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 MXGPT = os.environ["MXGPT"]
 ROOT = Path(os.environ["MXGPT_ROOT"])
 NANO = ROOT / "models" / "gpt-oss-nano"
+FIXTURES = Path(os.environ["MXGPT_FIXTURES"])
 LAYERS = 6
 
 
@@ -176,6 +177,28 @@ def test_mixtures_where_rows_divide(tmp_path, recipe, base, more, experts):
         assert found[f"blk.{i}.attn_output.weight"] == ("Q5_K" if experts == 8 else base)
 
 
+def test_tied_head_and_fused_attention(tmp_path):
+    """GPT-2: what llama.cpp makes of it, too."""
+    mxgpt("quantize", FIXTURES / "gpt2-nano", tmp_path / "out.gguf", "--to", "q4_k_m")
+    found = types(tmp_path / "out.gguf")
+    assert (found["token_embd.weight"], found["position_embd.weight"]) == ("Q6_K", "F32")
+    assert "output.weight" not in found
+    for i in range(6):
+        assert found[f"blk.{i}.attn_qkv.weight"] == ("Q6_K" if i in (2, 5) else "Q4_K")
+        assert found[f"blk.{i}.ffn_down.weight"] == ("Q6_K" if i in (2, 5) else "Q4_K")
+        assert {found[f"blk.{i}.{name}.weight"] for name in ("attn_output", "ffn_up")} == {"Q4_K"}
+
+
+@pytest.mark.parametrize("name", ["mistral-window", "qwen2", "qwen3", "phi3", "gemma3", "llama3-rope"])
+def test_mxfp4_all_in_other_architectures(tmp_path, name):
+    mxgpt("quantize", FIXTURES / "architectures" / name, tmp_path / "out.gguf", "--to", "mxfp4-all")
+    found = tensors(tmp_path / "out.gguf")
+    assert {n: t.tensor_type.name for n, t in found.items()} == {
+        n: "F32" if len(t.shape) == 1 else "MXFP4" for n, t in found.items()}
+    (tmp_path / "ids.json").write_text(json.dumps([list(range(5, 60))]))
+    mxgpt("logits", "-m", tmp_path / "out.gguf", "--ids", tmp_path / "ids.json", "--out", tmp_path / "l")
+
+
 def test_quantized_experts_stay_as_they_are(source, tmp_path):
     mxgpt("quantize", NANO, tmp_path / "a.gguf", "--to", "q4_k_m")
     mxgpt("quantize", tmp_path / "a.gguf", tmp_path / "b.gguf", "--to", "mxfp4-moe")
@@ -278,6 +301,15 @@ def test_synth(tmp_path):
     mxgpt("logits", "-m", tmp_path / "a.gguf", "--ids", tmp_path / "ids.json", "--out", tmp_path / "l", "--full")
     logits = load_file(tmp_path / "l")["0.logits"]
     assert np.isfinite(logits).all() and np.std(logits) == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "smollm2-135m", "qwen3-0.6b", "phi-3.5-mini", "gemma3-270m"])
+def test_synth_of_other_architectures(tmp_path, shape):
+    """Tied heads and untied ones."""
+    mxgpt("synth", "--like", shape, tmp_path / "out.gguf", "--layers", 2, "--recipe", "mxfp4-all")
+    (tmp_path / "ids.json").write_text(json.dumps([list(range(5, 30))]))
+    mxgpt("logits", "-m", tmp_path / "out.gguf", "--ids", tmp_path / "ids.json", "--out", tmp_path / "l")
+    assert np.std(load_file(tmp_path / "l")["0.last_logits"]) == pytest.approx(2, rel=0.15)
 
 
 def test_synth_has_the_real_tokenizer(tmp_path):

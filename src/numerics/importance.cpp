@@ -53,6 +53,8 @@ ImportanceCollector::ImportanceCollector(const Model& model) {
 
 void ImportanceCollector::linear_input(const Tensor& weight, int64_t slice, const float* x,
                                        const int32_t* x_rows, int64_t tokens) {
+  // Of a fused projection that runs part by part, the first part is found here, where the whole
+  // begins; the others read the same rows and are passed over.
   const auto found = by_data_.find(weight.data);
   if (found == by_data_.end()) return;
   Sums& sums = found->second;

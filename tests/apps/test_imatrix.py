@@ -71,6 +71,16 @@ def test_file(folder):
                                    TOP_K * found[f"blk.{i}.ffn_gate_inp.weight.in_sum2"].data.reshape(-1), rtol=1e-4)
 
 
+def test_fused_attention_and_tied_head(tmp_path):
+    (tmp_path / "ids.json").write_text("[[17, 18, 19, 20]]")
+    mxgpt("imatrix", "-m", Path(os.environ["MXGPT_FIXTURES"]) / "gpt2-nano", "--ids", tmp_path / "ids.json",
+          "-o", tmp_path / "imatrix.gguf")
+    counts = {n: t.data.tolist() for n, t in tensors(tmp_path / "imatrix.gguf").items() if n.endswith(".counts")}
+    weights = [f"blk.{i}.{n}" for i in range(6) for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")]
+    assert set(counts) == {f"{name}.weight.counts" for name in [*weights, "token_embd"]}
+    assert all(np.ravel(count) == [4] for count in counts.values())
+
+
 def test_first_norm(tmp_path):
     """One token: the squares of the first layer's normalized embedding, computed by hand."""
     (tmp_path / "ids.json").write_text("[[17, 18]]")

@@ -176,6 +176,11 @@ int ModelRewrite::write(const std::function<Plan(const Model&)>& make_plan) cons
     for (const TokenId id : tokenizer.left_out_stop_tokens) {
       fmt::print(stderr, "mxgpt: GGUF has no place for token {}, which also ends an answer\n", id);
     }
+    if (tokenizer.without_nfc) {
+      fmt::print(stderr,
+                 "mxgpt: GGUF has no place for the tokenizer's NFC: text with characters "
+                 "that are not composed gets other ids\n");
+    }
   }
   const auto lost = write_tensors(*model, plan.tensors, plan.importance, writer,
                                   [&](uint64_t written) { progress.advance(written); });

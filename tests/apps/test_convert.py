@@ -465,6 +465,31 @@ def test_tokenizer_of_the_fine_tune(tiny, tmp_path):
     assert contents(convert(tiny, tmp_path / "file.gguf"))["tokenizer.chat_template"] == "{{ messages }}"
 
 
+def frame(*parts):
+    """A post-processor that puts tokens around a text, A."""
+    ids = {token: {"id": token, "ids": [259], "tokens": [token]} for token in parts if token != "A"}
+    single = [{"Sequence" if part == "A" else "SpecialToken": {"id": part, "type_id": 0}} for part in parts]
+    return {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": ids}
+
+
+def test_a_tokenizer_that_begins_with_bos(tiny, tmp_path):
+    (tiny / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<tool>"}))
+    edit(tiny / "tokenizer.json", lambda t: t.update(post_processor=frame("<tool>", "A")))
+    edit(tiny / "tokenizer.json", lambda t: t["model"].update(merges=[["Ġ", "a"], ["h", "e"]]))
+    metadata = contents(convert(tiny, tmp_path / "tiny.gguf"))
+    assert (metadata["tokenizer.ggml.add_bos_token"], metadata["tokenizer.ggml.bos_token_id"]) == (True, 259)
+    texts = ["he a", ""]
+    reference = tokenizers.Tokenizer.from_file(str(tiny / "tokenizer.json"))
+    assert tokenize(tmp_path / "tiny.gguf", texts, "--add-special") == [reference.encode(t).ids for t in texts]
+
+
+def test_nfc_is_left_out_with_a_note(tiny, tmp_path):
+    edit(tiny / "tokenizer.json", lambda t: t.update(normalizer={"type": "NFC"}))
+    done = mxgpt("convert", tiny, tmp_path / "tiny.gguf")
+    assert "no place for the tokenizer's NFC" in done.stderr.decode()
+    assert tokenize(tmp_path / "tiny.gguf", ["he ä"]) == tokenize(tiny / "tokenizer.json", ["he ä"])
+
+
 def grow_vocabulary(directory, rows):
     tensors = read_checkpoint(directory)
     values = np.random.default_rng(2).normal(0, 1, (rows, HIDDEN))
@@ -525,7 +550,7 @@ def test_replaces_only_with_force(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("file, change, message", [
-    ("config.json", lambda c: c.update(model_type="llama"), "is 'llama'; mxgpt runs "),
+    ("config.json", lambda c: c.update(model_type="mamba"), "is 'mamba'; mxgpt runs "),
     ("config.json", lambda c: c.update(hidden_size=64), "the configuration asks for"),
     ("config.json", lambda c: c.update(num_hidden_layers=3, layer_types=["sliding_attention", "full_attention"] * 2),
      "layer"),
@@ -538,7 +563,8 @@ def test_replaces_only_with_force(tiny, tmp_path):
     ("tokenizer.json", lambda t: t.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer"),
     ("tokenizer.json", lambda t: t["pre_tokenizer"]["pretokenizers"].reverse(), "pre_tokenizer"),
     ("tokenizer.json", lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(use_regex=True), "pre_tokenizer"),
-    ("tokenizer.json", lambda t: t.update(normalizer={"type": "NFC"}), "normalizer"),
+    ("tokenizer.json", lambda t: t.update(normalizer={"type": "NFKC"}), "normalizer"),
+    ("tokenizer.json", lambda t: t.update(post_processor=frame("<tool>", "A", "<tool>")), "post_processor"),
     ("tokenizer.json", lambda t: t["model"].update(byte_fallback=True), "byte_fallback"),
     ("tokenizer.json", lambda t: t["model"].update(merges=[["a b", "c"]]), "merges"),
     ("tokenizer.json", lambda t: t["added_tokens"][0].update(lstrip=True), "lstrip"),

@@ -85,10 +85,25 @@ std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
   return name;
 }
 
+/// Whether the only thing done to a text beforehand is NFC, as Qwen's tokenizer does.
+bool composes_first(const json::Node& tokenizer) {
+  const auto normalizer = tokenizer.find("normalizer");
+  return normalizer && normalizer->raw() == json::value({{"type", "NFC"}});
+}
+
+/// Whether BOS is put in front of a text, which is all of a post-processor that can be expressed.
+bool adds_bos(const json::Node& root, const Tokenizer& tokenizer, std::optional<TokenId> bos) {
+  std::vector<TokenId> plain = tokenizer.encode("a");
+  const std::vector<TokenId> framed = tokenizer.encode("a", {.add_special_tokens = true});
+  if (framed == plain) return false;
+  if (bos) plain.insert(plain.begin(), *bos);
+  if (framed != plain)
+    root["post_processor"].fail("adds tokens that a GGUF file cannot express; only BOS can be");
+  return true;
+}
+
 void require_expressible(const json::Node& tokenizer) {
-  require(tokenizer, "normalizer", nullptr);
-  if (const auto processor = tokenizer.find("post_processor"))
-    require(*processor, "type", "ByteLevel");
+  if (!composes_first(tokenizer)) require(tokenizer, "normalizer", nullptr);
   const json::Node model = tokenizer["model"];
   require(model, "type", "BPE");
   for (const char* key : {"dropout", "unk_token"}) require(model, key, nullptr);
@@ -201,6 +216,7 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
 
   TokenizerExport result;
   result.tokens = tokenizer->vocab_size();
+  result.without_nfc = composes_first(root);
   const OptionalJson config(checkpoint / "tokenizer_config.json");
   const auto add_id = [&](const char* key, int64_t id) {
     out.add<uint32_t>(key, static_cast<uint32_t>(id));
@@ -208,7 +224,8 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   const auto special = [&](const char* name) {
     return special_id(checkpoint, config, name, *tokenizer, vocabulary);
   };
-  if (const auto id = special("bos_token")) add_id("tokenizer.ggml.bos_token_id", *id);
+  const auto bos = special("bos_token");
+  if (bos) add_id("tokenizer.ggml.bos_token_id", *bos);
   // The ends of an answer, of a text, and of a message that waits for a tool's result.
   constexpr const char* kStops[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                     "tokenizer.ggml.eom_token_id"};
@@ -224,7 +241,7 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
     }
   }
   if (const auto id = special("pad_token")) add_id("tokenizer.ggml.padding_token_id", *id);
-  out.add<bool>("tokenizer.ggml.add_bos_token", false);
+  out.add<bool>("tokenizer.ggml.add_bos_token", adds_bos(root, *tokenizer, bos));
 
   const std::string chat = ChatTemplate::of_checkpoint(checkpoint).text;
   if (!chat.empty()) out.add<std::string_view>("tokenizer.chat_template", chat);

@@ -189,6 +189,7 @@ std::function<int()> run(CLI::App& command) {
       "  mxgpt run \"What is the capital of Norway?\"\n"
       "  mxgpt run                                  chat with the shipped model\n"
       "  mxgpt run -m gpt-oss-20b.gguf --effort high --show-reasoning\n"
+      "  mxgpt run -m qwen3-4b.gguf --no-thinking   in the model's own chat format\n"
       "  echo \"Once upon a time\" | mxgpt run --raw --max-tokens 50");
   command
       .add_option("prompt", o.prompt,

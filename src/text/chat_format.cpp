@@ -54,10 +54,15 @@ class TemplateText {
                             : literal_at(text_.find_first_of("'\"", at + mark.size()));
   }
 
-  /// The whole of the first string literal that holds `part`; empty if there is none.
+  /// The whole of the first string literal that holds `part` (outside of literals, of the text
+  /// between two tags); empty if there is none.
   std::string literal_with(std::string_view part) const {
     const size_t at = text_.find(part);
-    return at == text_.npos ? std::string() : literal_at(text_.find_last_of("'\"", at));
+    if (at == text_.npos) return {};
+    const size_t before = text_.find_last_of("'\"}", at);
+    if (before != text_.npos && is_quote(text_[before])) return literal_at(before);
+    size_t begin = before == text_.npos ? 0 : before + 1;
+    return read_literal(begin, '\0');
   }
 
   /// Whether a newline follows the last `part`, in its literal or in one that is added to it.

@@ -316,6 +316,17 @@ TEST(TurnFormat, ReadsTheDefaultSystemMessageAsJinjaWould) {
   EXPECT_EQ(default_system(R"({{ '<|im_start|>system\n<|im_end|>\n' }})"), "");
 }
 
+TEST(TurnFormat, ReadsMarkersInLiteralsAndBetweenTags) {
+  const auto turn = [](std::string_view text) {
+    return turn_format("mistral", {std::string(text), ""}, kToday).user_turn;
+  };
+  for (const char* text : {"{% if user %}[INST] {{ content }} [/INST]{% endif %}",
+                           "[INST] {{ content }} [/INST]", R"({{ "[INST] " + c + ' [/INST]' }})"}) {
+    EXPECT_EQ(turn(text).open, "[INST] ") << text;
+    EXPECT_EQ(turn(text).close, " [/INST]") << text;
+  }
+}
+
 TEST(TurnFormat, RefusesMessagesOutOfTurn) {
   const TurnFormat f = turn_format("chatml", {}, kToday);
   const auto error_of = [&](const std::vector<ChatMessage>& messages) -> std::string {

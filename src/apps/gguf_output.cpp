@@ -87,7 +87,10 @@ void WriteProgress::advance(uint64_t amount) {
 
 uint64_t total_bytes(const std::vector<PlannedTensor>& plan) {
   uint64_t bytes = 0;
-  for (const PlannedTensor& tensor : plan) bytes += tensor.bytes;
+  for (const PlannedTensor& tensor : plan) {
+    // A shape that someone wrote down need not fit anywhere.
+    if (__builtin_add_overflow(bytes, tensor.bytes, &bytes)) return UINT64_MAX;
+  }
   return bytes;
 }
 

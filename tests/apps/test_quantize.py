@@ -1,4 +1,5 @@
 """mxgpt quantize and mxgpt synth: files as the `gguf` package reads them, the type of each tensor, refusals."""
+import ctypes
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import xllamacpp
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
 from safetensors.numpy import load_file
@@ -87,6 +89,24 @@ def test_each_format(source, tmp_path):
     back = tensors(tmp_path / "back.gguf")
     for name, tensor in found.items():
         np.testing.assert_array_equal(values(tensor), back[name].data.reshape(-1), name)
+
+
+def test_errors_are_not_above_those_of_ggml(source, tmp_path):
+    """ggml's own quantizers, as llama.cpp calls them, in the library that the xllamacpp package carries."""
+    library = ctypes.CDLL(next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so")))
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3,
+                                            ctypes.c_void_p]
+    ours = errors(quantize_each_format(source, tmp_path / "each.gguf"), source)
+    before = tensors(source)
+    for kind, (name, _) in EACH_FORMAT.items():
+        weights = np.ascontiguousarray(before[name].data)
+        per_block, block_bytes = gguf.GGML_QUANT_SIZES[Type[kind]]
+        blocks = np.zeros((len(weights), weights.shape[1] // per_block * block_bytes), np.uint8)
+        written = library.ggml_quantize_chunk(Type[kind], weights.ctypes.data, blocks.ctypes.data, 0, *weights.shape,
+                                              None) if kind != "F32" else 0
+        theirs = np.square(dequantize(blocks, Type[kind]) - weights).sum() / np.square(weights).sum() if written else 0
+        assert ours[kind] <= 1.01 * theirs, kind
 
 
 def test_scale_search_lowers_the_error(source, tmp_path):
@@ -329,6 +349,10 @@ def test_synth_refuses(tmp_path):
     assert "neither a known shape nor a checkpoint" in mxgpt("synth", "--like", "gpt-9", out, status=1)
     (tmp_path / "config.json").write_text(json.dumps({**SHAPE, "num_key_value_heads": 3}))
     assert "cannot share 3 key/value heads" in mxgpt("synth", "--like", tmp_path, out, status=1)
+    (tmp_path / "config.json").write_text(json.dumps(
+        {**SHAPE, "num_local_experts": 4096, "hidden_size": 1 << 20, "intermediate_size": 1 << 22,
+         "num_hidden_layers": 4096}))
+    assert "but its disk has only" in mxgpt("synth", "--like", tmp_path, out, status=1)
     (tmp_path / "config.json").write_text(json.dumps({**SHAPE, "vocab_size": 100}))
     assert "the embedding only 100" in mxgpt("synth", "--like", tmp_path, out, status=1)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]

@@ -42,7 +42,7 @@ h2 { font-size: 18px; margin: 0 0 4px; }
 p { margin: 0 0 10px; max-width: 78ch; }
 .sub, .note { color: var(--soft); }
 .note { font-size: 13.5px; max-width: 120ch; }
-section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 20px 22px; margin-top: 18px; }
+section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 20px 22px; margin-top: 18px; overflow-x: auto; }
 .verdict { display: flex; gap: 18px; align-items: center; flex-wrap: wrap; border-left: 6px solid; }
 .verdict strong { font-size: 24px; }
 .verdict.holds { border-left-color: var(--holds); } .verdict.fails { border-left-color: var(--fails); }
@@ -56,7 +56,8 @@ section { background: var(--card); border: 1px solid var(--rule); border-radius:
 .cards section { margin: 0; padding: 15px 20px; }
 .cards b { display: block; font-size: 25px; line-height: 1.3; font-weight: 650; font-variant-numeric: tabular-nums; letter-spacing: -0.01em; }
 .cards span { color: var(--soft); font-size: 13.5px; }
-.two { display: grid; grid-template-columns: 620fr 460fr; gap: 18px; align-items: start; }
+.two section { margin: 0; }
+.two { margin-top: 18px; display: grid; grid-template-columns: 620fr 460fr; gap: 18px; }
 @media (max-width: 900px) { .two { grid-template-columns: 1fr; } }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -69,7 +70,7 @@ code { font: 13px/1.45 ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", 
 pre { margin: 10px 0 0; padding: 12px 14px; background: var(--page); border: 1px solid var(--rule); border-radius: 7px; white-space: pre-wrap; }
 summary { cursor: pointer; color: var(--c0); margin-top: 8px; }
 dt { font-weight: 600; margin-top: 8px; } dd { margin: 0; color: var(--soft); max-width: 95ch; }
-svg { display: block; width: 100%; height: auto; margin-top: 8px; font: 12.5px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+svg { display: block; width: 100%; min-width: 440px; height: auto; margin-top: 8px; font: 12.5px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 svg text { fill: var(--soft); } svg .name { fill: var(--ink); } svg .bad { fill: var(--fails); font-weight: 600; }
 .grid { stroke: var(--grid); } .axis { stroke: var(--c2); } .zero { stroke: var(--c2); stroke-dasharray: 5 4; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "apps/command.h"
+#include "apps/quantized_copy.h"
 #include "apps/terminal.h"
 #include "apps/validate.h"
 #include "base/error.h"
@@ -29,21 +30,59 @@ namespace fs = std::filesystem;
 
 struct Interrupted {};
 
-/// The models of a comparison; one that is named twice is opened once.
+/// A bar for `total` of a unit (bytes, if it is empty), which Ctrl-C ends.
+std::function<void(int64_t)> progress(const char* label, int64_t total, const char* unit) {
+  const auto bar = std::make_shared<Progress>(label, total, unit);
+  return [bar](int64_t done) {
+    if (CtrlC::pressed()) throw Interrupted();
+    bar->advance(done);
+  };
+}
+
+/// A model of the comparison.
+struct Opened {
+  std::shared_ptr<const Model> model;
+  std::string name;  ///< for people
+  fs::path path;     ///< empty for a recipe, whose file is gone
+  uint64_t bytes;
+};
+
+uint64_t size_of(const fs::path& path) {
+  uint64_t bytes = 0;
+  for (const std::string& file : model_files(path))
+    bytes += fs::file_size(model_folder(path) / file);
+  return bytes;
+}
+
+/// Opens the models; one that is named twice is opened once.
 class Models {
  public:
-  std::shared_ptr<const Model> open(const fs::path& path) {
-    if (!fs::exists(path)) throw Error(path.string(), "there is no such model", "check the path");
-    for (const auto& [known, model] : open_) {
-      if (fs::equivalent(known, path)) return model;
+  explicit Models(const fs::path& source) : source_(source) {}
+
+  /// A file, a directory, or a recipe, which is applied to the source.
+  Opened open(const fs::path& path) {
+    if (const Recipe* recipe = recipe_of(path)) {
+      if (source_.empty()) {
+        throw Error(path.string(), "is a recipe", "name the model to apply it to with --source");
+      }
+      const QuantizedCopy copy = quantized_copy(*open(source_).model, *recipe, [](uint64_t bytes) {
+        return progress("Quantizing", static_cast<int64_t>(bytes), "");
+      });
+      return {copy.model, fmt::format("{} of {}", recipe->name, source_.string()), {}, copy.bytes};
     }
-    std::shared_ptr<const Model> model = Model::open(path);
-    open_.emplace_back(path, model);
-    return model;
+    if (!fs::exists(path)) {
+      throw Error(path.string(), "there is no such model, and no recipe of that name",
+                  "check the path");
+    }
+    for (const Opened& known : open_) {
+      if (fs::equivalent(known.path, path)) return known;
+    }
+    return open_.emplace_back(Opened{Model::open(path), path.string(), path, size_of(path)});
   }
 
  private:
-  std::vector<std::pair<fs::path, std::shared_ptr<const Model>>> open_;
+  const fs::path& source_;
+  std::vector<Opened> open_;
 };
 
 bool is_stored(const fs::path& path) {
@@ -53,13 +92,6 @@ bool is_stored(const fs::path& path) {
 std::string precision_name(Precision precision, Accumulate accumulate) {
   return fmt::format("{}{}", precision == Precision::exact ? "exact" : "default",
                      accumulate == Accumulate::f16 ? ", f16 sums" : "");
-}
-
-uint64_t size_of(const fs::path& path) {
-  uint64_t bytes = 0;
-  for (const std::string& file : model_files(path))
-    bytes += fs::file_size(model_folder(path) / file);
-  return bytes;
 }
 
 /// "gpt-oss, 25.1 M parameters; MXFP4, BF16".
@@ -118,7 +150,7 @@ void check_vocabulary(const Model& model, int64_t expected) {
 /// Feeds what the options name into the report.
 class Validation {
  public:
-  explicit Validation(const ValidateOptions& options) : options_(options) {
+  explicit Validation(const ValidateOptions& options) : options_(options), models_(options.source) {
     if (options.reference.empty() || options.candidate.empty()) {
       throw Error("validate", "needs two models", "name them with --reference and --candidate");
     }
@@ -132,7 +164,7 @@ class Validation {
   Report run() {
     const auto start = std::chrono::steady_clock::now();
     candidate_ = models_.open(options_.candidate);
-    check_vocabulary(*candidate_, candidate_->config().vocabulary);
+    check_vocabulary(*candidate_.model, vocabulary());
     if (is_stored(options_.reference)) {
       run_stored();
     } else {
@@ -149,37 +181,32 @@ class Validation {
     return printable(fs::weakly_canonical(path).filename().string());
   }
 
+  int64_t vocabulary() const { return candidate_.model->config().vocabulary; }
+
   Contender candidate() const {
-    return {candidate_.get(), {.precision = options_.precision, .accumulate = options_.accumulate}};
+    return {candidate_.model.get(),
+            {.precision = options_.precision, .accumulate = options_.accumulate}};
   }
 
-  void describe(const char* label, const fs::path& path, const std::string& what,
-                const std::string& precision) {
-    const bool hashed = !options_.json.empty() || !options_.html.empty();
-    report_.subjects.push_back({.label = label,
-                                .path = path.string(),
-                                .sha256 = hashed ? model_sha256(path) : "",
-                                .about = what,
-                                .precision = precision,
-                                .bytes = size_of(path)});
+  bool hashes() const { return !options_.json.empty() || !options_.html.empty(); }
+
+  void describe(const char* label, const Opened& opened, const std::string& precision) {
+    report_.subjects.push_back(
+        {.label = label,
+         .path = opened.name,
+         .sha256 = hashes() && !opened.path.empty() ? model_sha256(opened.path) : "",
+         .about = about(*opened.model),
+         .precision = precision,
+         .bytes = opened.bytes});
   }
 
   void describe_text(const fs::path& path, size_t documents, const std::vector<Piece>& pieces) {
     report_.text_path = path.string();
-    if (!options_.json.empty() || !options_.html.empty()) report_.text_sha256 = model_sha256(path);
+    if (hashes()) report_.text_sha256 = model_sha256(path);
     report_.documents = static_cast<int64_t>(documents);
     report_.pieces = static_cast<int64_t>(pieces.size());
     report_.chunk = longest(pieces);
     report_.clusters = clusters_of(pieces);
-  }
-
-  /// A bar for `tokens`, which Ctrl-C ends.
-  auto progress(const char* label, int64_t tokens, const char* unit) {
-    auto bar = std::make_shared<Progress>(label, tokens, unit);
-    return [bar](int64_t done) {
-      if (CtrlC::pressed()) throw Interrupted();
-      bar->advance(done);
-    };
   }
 
   void run_stored() {
@@ -192,30 +219,36 @@ class Validation {
                   "leave it out");
     }
     const Documents ids = options_.text.given() ? read_ids(options_.text.ids) : Documents{};
-    const StoredReference reference(options_.reference, candidate_->config().vocabulary, ids);
+    const StoredReference reference(options_.reference, vocabulary(), ids);
     const std::vector<Piece>& pieces = reference.pieces();
     const std::string origin = reference.origin();
-    describe("reference", options_.reference,
+    report_.subjects.push_back(
+        {.label = "reference",
+         .path = options_.reference.string(),
+         .sha256 = hashes() ? model_sha256(options_.reference) : "",
+         .about =
              fmt::format("stored {}{}{}", reference.full() ? "logits" : "top-8 log-probabilities",
                          origin.empty() ? "" : " of ", origin),
-             "");
-    describe("candidate", options_.candidate, about(*candidate_),
-             precision_name(options_.precision, options_.accumulate));
+         .bytes = fs::file_size(options_.reference)});
+    describe("candidate", candidate_, precision_name(options_.precision, options_.accumulate));
     describe_text(options_.reference, pieces.size(), pieces);
     const int64_t tokens = scored_tokens(pieces) + report_.pieces;
     compare_with_stored(reference, candidate(), report_, progress("Comparing", tokens, "tokens"));
   }
 
   void run_models() {
-    const auto reference = models_.open(options_.reference);
-    const auto source = options_.source.empty() ? nullptr : models_.open(options_.source);
-    int64_t context = std::min(candidate_->config().context, reference->config().context);
-    check_vocabulary(*reference, candidate_->config().vocabulary);
-    if (source) {
-      check_vocabulary(*source, candidate_->config().vocabulary);
-      context = std::min(context, source->config().context);
+    const Opened reference = models_.open(options_.reference);
+    const Opened source = options_.source.empty() ? Opened{} : models_.open(options_.source);
+    int64_t context = INT64_MAX;
+    for (const Opened* opened :
+         std::initializer_list<const Opened*>{&reference, &candidate_, &source}) {
+      if (!opened->model) continue;
+      check_vocabulary(*opened->model, vocabulary());
+      context = std::min(context, opened->model->config().context);
     }
-    const Text text = options_.text.read(options_.reference);
+    // A recipe's file has no tokenizer.
+    const Text text =
+        options_.text.read(reference.path.empty() ? options_.source : options_.reference);
     std::vector<Piece> pieces =
         cut_into_pieces(text.documents, std::min(options_.chunk, context), text.bos);
     if (options_.max_tokens) pieces = spread(std::move(pieces), options_.max_tokens);
@@ -224,30 +257,30 @@ class Validation {
                   "has no document of two tokens; there is nothing to compare");
     }
     const std::string other = precision_name(options_.reference_precision, Accumulate::f32);
-    describe("reference", options_.reference, about(*reference), other);
-    describe("candidate", options_.candidate, about(*candidate_),
-             precision_name(options_.precision, options_.accumulate));
-    if (source) describe("source", options_.source, about(*source), other);
+    describe("reference", reference, other);
+    describe("candidate", candidate_, precision_name(options_.precision, options_.accumulate));
+    if (source.model) describe("source", source, other);
     describe_text(options_.text.path(), text.documents.size(), pieces);
 
     const SessionOptions how{.precision = options_.reference_precision};
-    const Contender a{reference.get(), how}, s{source.get(), how};
-    const int64_t models = source ? 3 : 2;
+    const Contender a{reference.model.get(), how}, s{source.model.get(), how};
+    const int64_t models = source.model ? 3 : 2;
     const int64_t tokens = models * (scored_tokens(pieces) + report_.pieces);
-    compare_models(a, candidate(), source ? &s : nullptr, pieces, report_,
+    compare_models(a, candidate(), source.model ? &s : nullptr, pieces, report_,
                    progress("Comparing", tokens, "tokens"));
-    const Model& baseline = source ? *source : *reference;
+    const Model& baseline = source.model ? *source.model : *reference.model;
     const int64_t weights = (models - 1) * parameters(baseline);
     const auto on_weights = progress("Weights", weights, "weights");
     for (Insides& insides : report_.insides) {
-      const Model& other_model = insides.label == "candidate" ? *candidate_ : *reference;
+      const Model& other_model =
+          insides.label == "candidate" ? *candidate_.model : *reference.model;
       insides.weights = weight_errors(baseline, other_model, on_weights);
     }
   }
 
   const ValidateOptions& options_;
   Models models_;
-  std::shared_ptr<const Model> candidate_;
+  Opened candidate_;
   Report report_;
 };
 

@@ -11,9 +11,9 @@ namespace {
 /// The outcome for a figure that must lie within [low, high].
 Verdict within(std::string gate, const Estimate& e, double low, double high) {
   Verdict v{.gate = std::move(gate),
-            .measured = fmt::format("{:.3g} [{:.3g}, {:.3g}]", e.value, e.low, e.high)};
+            .measured = fmt::format("{:.4g} [{:.4g}, {:.4g}]", e.value, e.low, e.high)};
   if (!e.has_interval()) {
-    v.measured = fmt::format("{:.3g}", e.value);
+    v.measured = fmt::format("{:.4g}", e.value);
     v.outcome = Outcome::undecided;
     v.reason = e.samples == 0 ? "not known from a reference of this kind"
                               : "too few tokens for an interval";
@@ -30,7 +30,7 @@ Verdict within(std::string gate, const Estimate& e, double low, double high) {
 
 Verdict below(std::string gate, double value, double bound) {
   return {.gate = std::move(gate),
-          .measured = fmt::format("{:.3g}", value),
+          .measured = fmt::format("{:.4g}", value),
           .outcome = value <= bound ? Outcome::holds : Outcome::fails};
 }
 

@@ -174,22 +174,26 @@ std::string verdicts_of(const Report& report) {
   return out + "</table></section>\n";
 }
 
+std::string hash_of(const std::string& sha256) {
+  if (sha256.empty()) return "";
+  return fmt::format("<br><code class=\"note\">sha256 {}</code>", escape(sha256));
+}
+
 std::string subjects_of(const Report& report) {
   std::string out =
       "<section><h2>What was compared</h2><div class=\"scroll\"><table><tr><th></th><th>model</th>"
       "<th>precision</th><th class=\"n\">size</th></tr>\n";
   for (const Subject& s : report.subjects) {
     out += fmt::format(
-        "<tr><td>{}</td><td><code>{}</code><br>{}<br><code class=\"note\">sha256 "
-        "{}</code></td><td>{}</td><td class=\"n\">{}</td></tr>\n",
-        s.label, escape(s.path), escape(s.about), escape(s.sha256),
+        "<tr><td>{}</td><td><code>{}</code><br>{}{}</td><td>{}</td><td class=\"n\">{}</td></tr>\n",
+        s.label, escape(s.path), escape(s.about), hash_of(s.sha256),
         s.precision.empty() ? "–" : escape(s.precision), size_text(s.bytes));
   }
   out += fmt::format(
       "<tr><td>text</td><td><code>{}</code><br>{} documents in {} pieces of at most {} tokens; {} "
-      "tokens scored<br><code class=\"note\">sha256 {}</code></td><td></td><td></td></tr>\n",
+      "tokens scored{}</td><td></td><td></td></tr>\n",
       escape(report.text_path), count(report.documents), count(report.pieces), report.chunk,
-      count(report.summary.scored), escape(report.text_sha256));
+      count(report.summary.scored), hash_of(report.text_sha256));
   out += "</table></div>\n";
   return out + fmt::format("<pre><code>{}</code></pre></section>\n", escape(report.command));
 }

@@ -168,6 +168,23 @@ def test_a_source_stands_beside_both(tmp_path, gguf, few_ids):
     assert out["baseline"] == "source" and [i["label"] for i in out["insides"]] == ["reference", "candidate"]
 
 
+def test_recipes_are_applied_to_the_source(tmp_path, few_ids):
+    file = tmp_path / "mxfp4.gguf"
+    assert mxgpt("quantize", NANO, file, "--to", "mxfp4-all").returncode == 0
+    before = set(os.listdir(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [MXGPT, "validate", "--reference", "q8_0", "--source", NANO, "--ids", few_ids, "--json", tmp_path / "out.json"]
+    outs = []
+    for candidate in "mxfp4-all", file:
+        subprocess.run([*command, "--candidate", candidate], check=True, env=environment, capture_output=True)
+        outs.append(json.loads((tmp_path / "out.json").read_text()))
+    assert set(os.listdir(tmp_path)) - before == {"out.json"}
+    assert outs[0]["summary"] == outs[1]["summary"] and outs[0]["insides"] == outs[1]["insides"]
+    assert outs[0]["subjects"][1]["path"] == f"mxfp4-all of {NANO}"
+    result = mxgpt("validate", "--reference", NANO, "--candidate", "q8_0", "--ids", few_ids)
+    assert result.returncode == 1 and "--source" in result.stderr
+
+
 def test_too_little_text_decides_nothing(tmp_path, few_ids):
     result, out = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--equivalence", 0.01)
     assert result.returncode == UNDECIDED and "equivalence needs 50000" in result.stdout

@@ -142,13 +142,22 @@ std::vector<PromptAnswers> answer_prompts(const Model& reference, const Model& c
                                           const BehaviourOptions& options,
                                           const std::function<void(int64_t)>& progress) {
   int64_t longest = 0;
-  for (const auto& prompt : prompts)
-    longest = std::max(longest, static_cast<int64_t>(prompt.size()) + options.max_tokens);
+  for (const auto& prompt : prompts) {
+    if (prompt.empty()) throw Error("prompt", "is empty");
+    longest = std::max(longest, std::ssize(prompt) + options.max_tokens);
+  }
+  const int64_t context = std::min(reference.config().context, candidate.config().context);
+  if (longest > context) {
+    throw Error("prompt",
+                fmt::format("the longest and its answer are {} tokens; the models' context "
+                            "is {}",
+                            longest, context),
+                "leave it out");
+  }
   Speaker ours(reference, options.reference, longest),
       theirs(candidate, options.candidate, longest);
   std::vector<PromptAnswers> result;
   for (const auto& prompt : prompts) {
-    if (prompt.empty()) throw Error("prompt", "is empty");
     PromptAnswers& answers = result.emplace_back();
     for (int64_t seed = 0; seed <= options.seeds; ++seed) {
       const SamplingParams sampling{.temperature = seed ? 1.0 : 0.0,

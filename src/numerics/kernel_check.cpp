@@ -21,7 +21,7 @@ std::vector<KernelSet> kernel_sets() {
 std::vector<KernelResult> check_kernels(const std::vector<KernelSet>& sets) {
   std::vector<KernelResult> results;
   check_formats(sets, results);
-
+  check_ops(sets, results);
   return results;
 }
 

@@ -5,9 +5,63 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numbers>
+#include <span>
 #include <vector>
 
+#include "backend/ops.h"
+
 namespace mxgpt::reference {
+
+inline std::vector<double> norm(const Norm& norm, std::span<const float> x) {
+  const auto n = static_cast<double>(x.size());
+  double mean = 0, squares = 0;
+  if (norm.kind == NormKind::layer) {
+    for (const float v : x) mean += v / n;
+  }
+  for (const float v : x) squares += (v - mean) * (v - mean);
+  const double scale = 1 / std::sqrt(squares / n + norm.eps);
+  std::vector<double> out;
+  for (size_t i = 0; i < x.size(); ++i) {
+    out.push_back((x[i] - mean) * scale * norm.weight.f32()[i] +
+                  (norm.bias ? norm.bias.f32()[i] : 0));
+  }
+  return out;
+}
+
+/// act(gate) · up; without a gate, up is 1.
+inline double activate(const Activation& activation, double gate, double up) {
+  switch (activation.kind) {
+    case ActivationKind::clamped_swiglu: {
+      const double g = std::min<double>(gate, activation.limit);
+      const double u = std::clamp<double>(up, -activation.limit, activation.limit);
+      return (u + 1) * g / (1 + std::exp(-activation.alpha * g));
+    }
+    case ActivationKind::silu:
+      return up * gate / (1 + std::exp(-gate));
+    case ActivationKind::gelu:
+      return up * gate / 2 * std::erfc(-gate / std::numbers::sqrt2);
+    case ActivationKind::gelu_tanh:
+      break;
+  }
+  const double inner = std::sqrt(2 / std::numbers::pi) * (gate + 0.044715 * gate * gate * gate);
+  return up * gate / 2 * (1 + std::tanh(inner));
+}
+
+/// One head, rotated.
+inline std::vector<double> rotate(RopePairs pairs, std::span<const float> head, const float* cos,
+                                  const float* sin) {
+  std::vector<double> out(head.size());
+  const size_t half = head.size() / 2;
+  for (size_t i = 0; i < half; ++i) {
+    const size_t first = pairs == RopePairs::halves ? i : 2 * i;
+    const size_t second = pairs == RopePairs::halves ? i + half : 2 * i + 1;
+    const double a = head[first], b = head[second];
+    out[first] = a * cos[i] - b * sin[i];
+    out[second] = b * cos[i] + a * sin[i];
+  }
+  return out;
+}
 
 /// One query head against the keys and values of its KV head.
 struct Attention {

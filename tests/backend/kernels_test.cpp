@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/support.h"
+#include "numerics/attend_problem.h"
 
 namespace mxgpt::cpu {
 namespace {
@@ -73,15 +74,12 @@ TEST_P(CpuKernelsTest, RmsNorm) {
   for (const int64_t n : {1, 7, 255, 256, 257, 288, 2880}) {
     for (const float magnitude : {1e-12f, 1.0f, 1e12f}) {
       const auto x = randoms(n, 2, magnitude), weight = randoms(n, 3);
+      const Norm norm{.weight = vector_of(weight)};
       std::vector<float> out(n);
-      kernels().norm({.weight = vector_of(weight)}, x.data(), n, out.data());
-      double squares = 0;
-      for (float v : x) squares += double{v} * v;
-      const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-5f);
-      for (int64_t i = 0; i < n; ++i) {
-        const double expected = x[i] * scale * weight[i];
-        EXPECT_NEAR(out[i], expected, 1e-6 * std::abs(expected)) << n << " " << magnitude;
-      }
+      kernels().norm(norm, x.data(), n, out.data());
+      const auto expected = reference::norm(norm, x);
+      for (int64_t i = 0; i < n; ++i)
+        EXPECT_NEAR(out[i], expected[i], 1e-6 * std::abs(expected[i])) << n << " " << magnitude;
     }
   }
 }
@@ -130,29 +128,13 @@ TEST_P(CpuKernelsTest, RotateTurnsPairs) {
         sin[i] = std::sin(0.3f * static_cast<float>(i));
       }
       kernels().rotate(pairs, head.data(), cos.data(), sin.data(), d);
-      for (int64_t i = 0; i < d / 2; ++i) {
-        const int64_t first = pairs == RopePairs::halves ? i : 2 * i;
-        const int64_t second = pairs == RopePairs::halves ? i + d / 2 : 2 * i + 1;
-        const double a = before[first], b = before[second];
-        EXPECT_NEAR(head[first], a * cos[i] - b * sin[i], 1e-6);
-        EXPECT_NEAR(head[second], b * cos[i] + a * sin[i], 1e-6);
-      }
+      const auto expected = reference::rotate(pairs, before, cos.data(), sin.data());
+      for (int64_t i = 0; i < d; ++i) EXPECT_NEAR(head[i], expected[i], 1e-6);
     }
   }
 }
 
 TEST_P(CpuKernelsTest, Activations) {
-  const auto expected = [](ActivationKind kind, double x) {
-    switch (kind) {
-      case ActivationKind::silu:
-        return x / (1 + std::exp(-x));
-      case ActivationKind::gelu:
-        return x / 2 * std::erfc(-x / std::sqrt(2.0));
-      default:
-        return x / 2 *
-               (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
-    }
-  };
   for (const auto kind : {ActivationKind::silu, ActivationKind::gelu, ActivationKind::gelu_tanh}) {
     for (const int64_t n : {1, 5, 8, 9, 288, 2880}) {
       for (const bool gated : {false, true}) {
@@ -166,7 +148,7 @@ TEST_P(CpuKernelsTest, Activations) {
           const double factor = gated ? up[i] : 1;
           // Where the curve goes to zero on the left, the f32 of 1 + erf and of the exponent lose
           // relative accuracy; the error stays small beside |x|.
-          EXPECT_NEAR(out[i], expected(kind, x[i]) * factor,
+          EXPECT_NEAR(out[i], reference::activate({kind}, x[i], factor),
                       (1e-6 * std::abs(x[i]) + 1e-12) * std::abs(factor))
               << static_cast<int>(kind) << " " << x[i];
         }
@@ -184,8 +166,9 @@ TEST_P(CpuKernelsTest, ClampedSwiGlu) {
     const auto before = gate;
     kernels().activate({ActivationKind::clamped_swiglu, 1.702f, 7.0f}, gate.data(), up.data(), n);
     for (int64_t i = 0; i < n; ++i) {
-      const double g = std::min(before[i], 7.0f), u = std::clamp(up[i], -7.0f, 7.0f);
-      const double expected = (u + 1) * g / (1 + std::exp(-1.702f * g));
+      const double g = std::min(before[i], 7.0f);
+      const double expected =
+          reference::activate({ActivationKind::clamped_swiglu, 1.702f, 7.0f}, before[i], up[i]);
       // Rounding the exponent αg to f32 alone moves the result by |αg| ulps; e^88 is the largest
       // power taken.
       const double relative = 5e-7 + std::abs(1.702 * g) * 0x1p-23;
@@ -195,28 +178,7 @@ TEST_P(CpuKernelsTest, ClampedSwiGlu) {
   }
 }
 
-struct AttendCase {
-  const char* name;
-  int group, head_dim;
-  int64_t first, last;
-  bool sinks;
-};
-
 class AttendTest : public testing::TestWithParam<std::tuple<Isa, Format, AttendCase>> {};
-
-constexpr AttendCase kAttendCases[] = {
-    {"first_token", 4, 64, 0, 0, true},
-    {"first_token_no_sink", 4, 64, 0, 0, false},
-    {"page_but_one", 8, 64, 0, 30, true},
-    {"whole_page", 8, 64, 0, 31, true},
-    {"page_and_one", 8, 64, 0, 32, true},
-    {"window_inside_page", 2, 64, 35, 40, true},
-    {"window_over_edge", 2, 64, 23, 150, true},
-    {"odd_head", 3, 20, 5, 77, true},
-    {"head_of_two", 1, 2, 0, 40, false},
-    {"wide_head", 1, 256, 3, 99, true},
-    {"far", 1, 64, 0, 1000, true},
-};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttendTest,
                          testing::Combine(testing::Values(Isa::scalar, Isa::avx2),
@@ -231,60 +193,11 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AttendTest,
 TEST_P(AttendTest, EqualsDenseSoftmaxInDouble) {
   const auto& [isa_wanted, format, c] = GetParam();
   if (!isa_supported(isa_wanted)) GTEST_SKIP() << "this processor has no " << isa_name(isa_wanted);
-  // Two KV heads, of which the second is used; pages in reverse order, one of them unused.
-  const int64_t head_bytes = traits(format).row_bytes(c.head_dim),
-                kv_head_bytes = head_bytes * kPageTokens;
-  const int64_t count = c.last / kPageTokens + 1;
-  std::vector<int32_t> pages(count);
-  for (int64_t i = 0; i < count; ++i) pages[i] = static_cast<int32_t>(count - i);
-  std::vector<std::byte> keys(2 * kv_head_bytes * (count + 1)), values(keys.size());
-  std::vector<float> key_of((c.last + 1) * c.head_dim), value_of(key_of.size());
-  for (int64_t at = 0; at <= c.last; ++at) {
-    const auto key = randoms(c.head_dim, 100 + static_cast<uint32_t>(at), 2),
-               value = randoms(c.head_dim, 5000 + static_cast<uint32_t>(at));
-    const int64_t to =
-        (2 * pages[at / kPageTokens] + 1) * kv_head_bytes + at % kPageTokens * head_bytes;
-    traits(format).quantize(key.data(), c.head_dim, nullptr, &keys[to]);
-    traits(format).quantize(value.data(), c.head_dim, nullptr, &values[to]);
-    traits(format).dequantize(&keys[to], c.head_dim, &key_of[at * c.head_dim]);
-    traits(format).dequantize(&values[to], c.head_dim, &value_of[at * c.head_dim]);
-  }
-  const auto q = randoms(c.group * c.head_dim, 7), sinks = randoms(c.group, 8, 3);
-  std::vector<float> out(q.size());
-  const float scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
-  cpu_kernels(isa_wanted)
-      ->attend({.q = q.data(),
-                .group = c.group,
-                .head_dim = c.head_dim,
-                .scale = scale,
-                .format = format,
-                .keys = keys.data() + kv_head_bytes,
-                .values = values.data() + kv_head_bytes,
-                .page_bytes = 2 * kv_head_bytes,
-                .pages = pages.data(),
-                .first = c.first,
-                .last = c.last,
-                .sinks = c.sinks ? sinks.data() : nullptr,
-                .out = out.data()});
-  for (int h = 0; h < c.group; ++h) {
-    std::vector<double> weights, expected(c.head_dim);
-    double most = c.sinks ? sinks[h] : -INFINITY;
-    for (int64_t at = c.first; at <= c.last; ++at) {
-      double score = 0;
-      for (int d = 0; d < c.head_dim; ++d)
-        score += double{q[h * c.head_dim + d]} * key_of[at * c.head_dim + d];
-      weights.push_back(score * scale);
-      most = std::max(most, weights.back());
-    }
-    double total = c.sinks ? std::exp(sinks[h] - most) : 0;
-    for (double& w : weights) total += w = std::exp(w - most);
-    for (int64_t at = c.first; at <= c.last; ++at) {
-      for (int d = 0; d < c.head_dim; ++d)
-        expected[d] += weights[at - c.first] / total * value_of[at * c.head_dim + d];
-    }
-    for (int d = 0; d < c.head_dim; ++d)
-      EXPECT_NEAR(out[h * c.head_dim + d], expected[d], 3e-6) << h << " " << d;
-  }
+  const AttendProblem problem(format, c);
+  const std::vector<double> expected = problem.exact();
+  std::vector<float> out(expected.size());
+  cpu_kernels(isa_wanted)->attend(problem.heads(out.data()));
+  for (size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], expected[i], 3e-6) << i;
 }
 
 }  // namespace

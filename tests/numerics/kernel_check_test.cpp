@@ -44,7 +44,9 @@ std::vector<std::string> failures_with(Matmul matmul) {
                       },
                       .ops = cpu::cpu_kernels(Isa::scalar)};
   std::vector<std::string> failed;
-  for (const KernelResult& r : failures(check_kernels({set}))) {
+  std::vector<KernelResult> results;
+  check_formats({set}, results);
+  for (const KernelResult& r : failures(results)) {
     EXPECT_EQ(r.target, "faulty");
     failed.push_back(r.kernel + " at " + r.worst_shape);
   }
@@ -115,6 +117,65 @@ TEST(KernelCheck, FindsASumThatIsNotAccumulatedInF16) {
   });
   ASSERT_EQ(failed.size(), 1u);
   EXPECT_TRUE(failed[0].starts_with("MXFP4 matmul_f32, f16 sums")) << failed[0];
+}
+
+/// Names of the other kernels that are found at fault when one is replaced.
+std::vector<std::string> failures_with(const cpu::CpuKernels& kernels) {
+  const KernelSet set{.target = "faulty", .formats = {}, .ops = &kernels};
+  std::vector<KernelResult> results;
+  check_ops({set}, results);
+  std::vector<std::string> failed;
+  for (const KernelResult& r : failures(results))
+    failed.push_back(r.kernel + " at " + r.worst_shape);
+  return failed;
+}
+
+const cpu::CpuKernels& scalar() {
+  return *cpu::cpu_kernels(Isa::scalar);
+}
+
+TEST(KernelCheck, FindsSinksThatAreIgnored) {
+  cpu::CpuKernels faulty = scalar();
+  faulty.attend = [](const cpu::AttendHeads& p) {
+    cpu::AttendHeads without = p;
+    without.sinks = nullptr;
+    scalar().attend(without);
+  };
+  const auto failed = failures_with(faulty);
+  ASSERT_EQ(failed.size(), 3u);  // each format of the cache
+  EXPECT_TRUE(failed[0].starts_with("attention, F32 cache")) << failed[0];
+}
+
+TEST(KernelCheck, FindsAWindowThatIsOffByOne) {
+  cpu::CpuKernels faulty = scalar();
+  faulty.attend = [](const cpu::AttendHeads& p) {
+    cpu::AttendHeads later = p;
+    if (later.first > 0) ++later.first;
+    scalar().attend(later);
+  };
+  EXPECT_EQ(failures_with(faulty).size(), 3u);
+}
+
+TEST(KernelCheck, FindsPairsThatAreMixedUp) {
+  cpu::CpuKernels faulty = scalar();
+  faulty.rotate = [](RopePairs, float* head, const float* cos, const float* sin, int64_t d) {
+    scalar().rotate(RopePairs::halves, head, cos, sin, d);
+  };
+  const auto failed = failures_with(faulty);
+  ASSERT_EQ(failed.size(), 1u);
+  EXPECT_TRUE(failed[0].starts_with("RoPE, neighbours")) << failed[0];
+}
+
+TEST(KernelCheck, FindsATailThatIsLeftOut) {
+  cpu::CpuKernels faulty = scalar();
+  faulty.activate = [](const Activation& activation, float* gate, const float* up, int64_t n) {
+    scalar().activate(activation, gate, up, n / 8 * 8);
+  };
+  faulty.norm = [](const Norm& norm, const float* x, int64_t n, float* out) {
+    scalar().norm(norm, x, n, out);
+    if (n % 8 && norm.kind == NormKind::layer) out[n - 1] = x[n - 1];
+  };
+  EXPECT_EQ(failures_with(faulty).size(), 5u);  // four activations and LayerNorm
 }
 
 }  // namespace

@@ -1,0 +1,122 @@
+"""`mxgpt validate` without a text to compare on: --kernels, --model and --behaviour."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from gguf import GGUFReader
+
+MXGPT = os.environ["MXGPT"]
+ROOT = os.environ["MXGPT_ROOT"]
+NANO = os.path.join(ROOT, "models", "gpt-oss-nano")
+
+
+def validate(*arguments):
+    return subprocess.run([MXGPT, "validate", *map(str, arguments)], capture_output=True, text=True, timeout=600)
+
+
+def test_kernels(tmp_path):
+    result = validate("--kernels", "--json", tmp_path / "kernels.json")
+    assert result.returncode == 0, result.stdout
+    assert "holds:" in result.stdout.splitlines()[-1]
+    report = json.loads((tmp_path / "kernels.json").read_text())
+    assert report["holds"] is True
+    kernels = {entry["kernel"] for entry in report["kernels"]}
+    assert {"MXFP4 matmul_q8, f16 sums", "Q4_K dequantize", "Q8_0 quantize", "attention, F16 cache", "routing",
+            "MXFP4 embedding"} <= kernels
+    assert all(entry["holds"] and entry["shapes"] > 0 for entry in report["kernels"])
+
+
+def test_self_checks_of_the_shipped_model(tmp_path):
+    result = validate("--model", NANO, "--json", tmp_path / "self.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / "self.json").read_text())
+    assert report["holds"] is True
+    assert all(check["holds"] for check in report["checks"])
+
+
+def test_self_checks_need_enough_text(tmp_path):
+    (tmp_path / "ids.json").write_text("[[1, 2, 3, 4, 5]]")
+    result = validate("--model", NANO, "--ids", tmp_path / "ids.json")
+    assert result.returncode == 1
+    assert "self-checks need 40" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def q8_0(tmp_path_factory):
+    path = tmp_path_factory.mktemp("behaviour") / "nano-q8_0.gguf"
+    subprocess.run([MXGPT, "convert", NANO, path, "--dense", "q8_0"], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    """Of the skill prompts, the shortest; and line 317, which asks for the last word of a list."""
+    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    lines = open(os.path.join(NANO, "skills.jsonl"), encoding="utf-8").read().splitlines()
+    shortest = sorted((n for n in range(1, 401) if n != 317), key=lambda n: len(lines[n - 1]))[:12]
+    path.write_text("".join(lines[n - 1] + "\n" for n in [317, *shortest]))
+    return path
+
+
+def behaviour(candidate, prompts, out):
+    result = validate("--behaviour", prompts, "--reference", NANO, "--candidate", candidate, "--seeds", 2,
+                      "--answer-tokens", 40, "--json", out)
+    return result, json.loads(out.read_text())
+
+
+def test_an_honest_file_is_not_flagged(q8_0, prompts, tmp_path):
+    result, report = behaviour(q8_0, prompts, tmp_path / "report.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert report["flagged"] == 0 and len(report["prompts"]) == 13
+
+
+def test_a_tampered_expert_is_found_by_its_prompt(q8_0, prompts, tmp_path):
+    """The down projection of one expert, which few prompts use, becomes 16 times as large."""
+    tampered = tmp_path / "tampered.gguf"
+    shutil.copy(q8_0, tampered)
+    reader = GGUFReader(tampered, "r+")
+    tensor = next(t for t in reader.tensors if t.name == "blk.2.ffn_down_exps.weight")
+    tensor.data[6].reshape(-1, 17)[:, 0] += 4  # the scale of each MXFP4 block
+    reader.data.flush()
+
+    result, report = behaviour(tampered, prompts, tmp_path / "report.json")
+    assert result.returncode == 1, result.stdout
+    flagged = [prompt["line"] for prompt in report["prompts"] if prompt["flagged"]]
+    assert flagged == [1], result.stdout
+    first = report["prompts"][0]
+    assert first["diverged"] > 0 and first["reference"][0] != first["candidate"][0]
+    assert "line 1: " in result.stdout and "OTHERWISE" in result.stdout
+
+
+def test_few_prompts_cannot_decide(q8_0, prompts, tmp_path):
+    result = validate("--behaviour", prompts, "--reference", NANO, "--candidate", q8_0, "--max-prompts", 2, "--seeds", 1,
+                      "--answer-tokens", 4)
+    assert result.returncode == 2
+    assert "cannot decide" in result.stdout
+
+
+@pytest.mark.parametrize("content, complaint", [
+    ("", "holds no prompt"),
+    ("{}\n", "prompt"),
+    ('{"prompt": 5}\n', "should be a string"),
+    ('{"prompt": ""}\n', "is empty"),
+    ("not json\n", "line 1"),
+    ('{"prompt": "' + "word " * 140000 + '"}\n', "context"),
+])
+def test_refuses_prompts(content, complaint, tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(content)
+    result = validate("--behaviour", path, "--reference", NANO, "--candidate", NANO, "--seeds", 1)
+    assert result.returncode == 1
+    assert complaint in result.stderr
+
+
+def test_refuses_missing_things(tmp_path, prompts):
+    assert "needs two models" in validate("--behaviour", prompts, "--reference", NANO).stderr
+    missing = validate("--behaviour", prompts, "--reference", NANO, "--candidate", tmp_path / "none.gguf")
+    assert missing.returncode == 1 and "no such model" in missing.stderr
+    assert "cannot be read" in validate("--behaviour", tmp_path / "none", "--reference", NANO, "--candidate", NANO).stderr
+    assert "no such model" in validate("--model", tmp_path / "none.gguf").stderr

@@ -23,6 +23,7 @@ struct Options {
   ModelOption model;
   TextOption text;
   Precision precision = Precision::standard;
+  Accumulate accumulate = Accumulate::f32;
   int64_t chunk = 512, max_tokens = 0;
   std::filesystem::path json;
 };
@@ -46,10 +47,11 @@ int run_perplexity(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   const Perplexity result = [&] {
     Progress progress("Scoring", scored + pieces.size(), "tokens");
-    return perplexity(*model, {.precision = options.precision}, pieces, [&](int64_t tokens) {
-      if (CtrlC::pressed()) throw Interrupted();
-      progress.advance(tokens);
-    });
+    return perplexity(*model, {.precision = options.precision, .accumulate = options.accumulate},
+                      pieces, [&](int64_t tokens) {
+                        if (CtrlC::pressed()) throw Interrupted();
+                        progress.advance(tokens);
+                      });
   }();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -58,8 +60,9 @@ int run_perplexity(const Options& options) {
 
   const std::string_view precision = options.precision == Precision::exact ? "exact" : "default";
   const std::string_view samples = clusters.documents ? "documents" : "pieces";
-  fmt::print("{}: {}, {} precision\n", printable(options.model.location().string()),
-             config.architecture, precision);
+  fmt::print("{}: {}, {} precision{}\n", printable(options.model.location().string()),
+             config.architecture, precision,
+             options.accumulate == Accumulate::f16 ? ", f16 sums" : "");
   fmt::print("{}: {} documents in {} pieces of at most {} tokens\n",
              printable(options.text.path().string()), text.documents.size(), pieces.size(), length);
   fmt::print("perplexity  {:.4f} ± {:.4f}\n", result.value(), result.standard_error());
@@ -74,6 +77,7 @@ int run_perplexity(const Options& options) {
         {"model", options.model.location().string()},
         {"text", options.text.path().string()},
         {"precision", precision},
+        {"accumulate", options.accumulate == Accumulate::f16 ? "f16" : "f32"},
         {"documents", text.documents.size()},
         {"pieces", pieces.size()},
         {"chunk", length},
@@ -99,6 +103,7 @@ std::function<int()> perplexity(CLI::App& command) {
   options->model.declare(command);
   options->text.declare(command);
   declare_precision(command, options->precision);
+  declare_accumulate(command, options->accumulate);
   declare_pieces(command, options->chunk, options->max_tokens);
   command.add_option("--json", options->json, "Also write the figures to a file")
       ->type_name("FILE");

@@ -37,6 +37,19 @@ def test_self_checks_of_the_shipped_model(tmp_path):
     assert all(check["holds"] for check in report["checks"])
 
 
+@pytest.mark.parametrize("name", ["gpt2-nano", "architectures/gemma3", "architectures/mistral-window",
+                                  "architectures/qwen3", "gpt-oss-bf16-layout"])
+def test_self_checks_of_other_architectures(name, tmp_path):
+    (tmp_path / "ids.json").write_text(json.dumps([[10 + i * i % 211 for i in range(100)]]))
+    model = os.path.join(os.environ["MXGPT_FIXTURES"], name)
+    result = validate("--model", model, "--ids", tmp_path / "ids.json", "--json", tmp_path / "self.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    absent = {check["check"] for check in json.loads((tmp_path / "self.json").read_text())["checks"]
+              if "does_not_apply" in check}
+    assert ("permuted experts change nothing" in absent) == ("gpt-oss" not in name)
+    assert ("RoPE is invariant to shifts" in absent) == ("gpt2" in name)
+
+
 def test_self_checks_need_enough_text(tmp_path):
     (tmp_path / "ids.json").write_text("[[1, 2, 3, 4, 5]]")
     result = validate("--model", NANO, "--ids", tmp_path / "ids.json")

@@ -3,7 +3,7 @@
 //   read                      streaming read of the same buffer, the ceiling of decode
 //   decode/FORMAT/KERNEL      one token; weights come from memory, not from a cache
 //   prefill/FORMAT/KERNEL/N   N tokens, rows in chunks that stay in the cache
-// KERNEL is q8 or f32. With --benchmark_filter=… and MXGPT_ISA=scalar for the scalar code.
+// KERNEL is q16 or f32. With --benchmark_filter=… and MXGPT_ISA=scalar for the scalar code.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -34,7 +34,7 @@ const std::byte* weights() {
 
 struct Activations {
   std::vector<float> x = std::vector<float>(kMaxTokens * 3072, 0.5f);
-  std::vector<int8_t> q = std::vector<int8_t>(x.size(), 77);
+  std::vector<int16_t> q = std::vector<int16_t>(x.size(), 7777);
   std::vector<float> scale = std::vector<float>(x.size() / 32, 0.01f),
                      sum = std::vector<float>(x.size() / 16, 0.2f);
 };
@@ -52,7 +52,7 @@ MatmulTile tile_of(const FormatTraits& t, const std::byte* first_row, int64_t ro
           .rows = rows,
           .k = k_of(t),
           .x = a.x.data(),
-          .x8 = {.q = a.q.data(), .scale = a.scale.data(), .sum = a.sum.data()},
+          .x16 = {.q = a.q.data(), .scale = a.scale.data(), .sum = a.sum.data()},
           .x_rows = nullptr,
           .tokens = tokens,
           .out = out,
@@ -116,7 +116,7 @@ void register_all() {
     const Format format = static_cast<Format>(i);
     const Kernels& k = kernels(format);
     for (const auto& [kind, matmul] :
-         {std::pair{"q8", k.matmul_q8}, std::pair{"f32", k.matmul_f32}}) {
+         {std::pair{"q16", k.matmul_q16}, std::pair{"f32", k.matmul_f32}}) {
       if (!matmul) continue;
       const std::string name = std::string(traits(format).name) + "/" + kind;
       benchmark::RegisterBenchmark(("decode/" + name).c_str(), decode, format, matmul)

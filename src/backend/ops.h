@@ -15,7 +15,7 @@
 
 namespace mxgpt {
 
-/// How faithful a step is. `standard` may round activations to 8 bits where weights are quantized;
+/// How faithful a step is. `standard` may round activations to 16 bits where weights are quantized;
 /// `exact` keeps activations and the KV cache in f32.
 enum class Precision { standard, exact };
 

@@ -92,12 +92,21 @@ inline __m256i bit_masks(const uint8_t* bits) {
   return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
 }
 
-/// Σ over fours of w · x for signed bytes, as eight int32. x is not -128, so that no product
-/// saturates.
-inline __m256i dot_i8(__m256i w_magnitude, __m256i w, __m256i x) {
-  const __m256i products = _mm256_maddubs_epi16(w_magnitude, _mm256_sign_epi8(x, w));
-  return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
-}
+/// The weights of a group in 16 bits, in the order of q16_place: lanes of `low` and `high` belong
+/// to the half of the group that the lanes of a scale belong to.
+struct Widened {
+  __m256i low, high;
+  explicit Widened(__m256i q)
+      : low(_mm256_srai_epi16(_mm256_unpacklo_epi8(q, q), 8)),
+        high(_mm256_srai_epi16(_mm256_unpackhi_epi8(q, q), 8)) {}
+
+  /// Σ over fours of w · x, as eight int32. Four products of 2^7 · 2^15 stay below 2^24, which f32
+  /// holds exactly.
+  __m256i dot(const int16_t* x) const {
+    return _mm256_add_epi32(_mm256_madd_epi16(low, load32(x)),
+                            _mm256_madd_epi16(high, load32(x + 16)));
+  }
+};
 
 /// The first of the rows of a tile, and the prefetching of weights that few tokens read, once: the
 /// hardware stops at the end of a page, so the bytes of the next tile are asked for while this one
@@ -122,10 +131,10 @@ struct RowPointers {
   }
 };
 
-/// kRows × kTokens results, 8-bit activations. Flattened: whether `load` is inlined must not hang
+/// kRows × kTokens results, 16-bit activations. Flattened: whether `load` is inlined must not hang
 /// on the compiler.
 template <class G, Accumulate kAccumulate, int kRows, int kTokens>
-[[gnu::flatten]] void tile_q8(const MatmulTile& p, int64_t row0, int64_t token0) {
+[[gnu::flatten]] void tile_q16(const MatmulTile& p, int64_t row0, int64_t token0) {
   using Block = typename G::Block;
   const RowPointers<Block, kRows> rows(p, row0);
   int64_t x_at[kTokens];
@@ -143,17 +152,16 @@ template <class G, Accumulate kAccumulate, int kRows, int kTokens>
       for (int r = 0; r < kRows; ++r) {
         if constexpr (kTokens < 3) rows.prefetch(r, (at * int64_t{sizeof(Block)}) / G::kElements);
         const Avx2Group w = G::load(rows[r][block], g);
-        const __m256i magnitude = _mm256_sign_epi8(w.q, w.q);
+        const Widened widened(w.q);
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
           const int64_t x = x_at[t] + at;
-          const __m256i xq = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p.x8.q + x));
-          const __m256 dot = _mm256_cvtepi32_ps(dot_i8(magnitude, w.q, xq));
-          const __m256 scale = _mm256_mul_ps(w.scale, _mm256_set1_ps(p.x8.scale[x / kGroup]));
+          const __m256 dot = _mm256_cvtepi32_ps(widened.dot(p.x16.q + x));
+          const __m256 scale = _mm256_mul_ps(w.scale, _mm256_set1_ps(p.x16.scale[x / kGroup]));
           sums[r][t] = _mm256_fmadd_ps(scale, dot, sums[r][t]);
           if constexpr (G::kOffset) {
             // A quarter in each lane of a half: the four lanes are added up in the end.
-            const float* sum = p.x8.sum + x / 16;
+            const float* sum = p.x16.sum + x / 16;
             const __m256 x_sum = _mm256_mul_ps(halves(sum[0], sum[1]), _mm256_set1_ps(0.25f));
             sums[r][t] = _mm256_fmadd_ps(w.offset, x_sum, sums[r][t]);
           }
@@ -281,17 +289,17 @@ struct TileF32 {
 };
 
 template <class G>
-struct TileQ8 {
+struct TileQ16 {
   template <Accumulate kAccumulate, int kRows, int kTokens>
   static void run(const MatmulTile& p, int64_t row0, int64_t token0) {
-    tile_q8<G, kAccumulate, kRows, kTokens>(p, row0, token0);
+    tile_q16<G, kAccumulate, kRows, kTokens>(p, row0, token0);
   }
 };
 
 template <class G>
 constexpr Kernels kernels_of() {
-  Kernels kernels{.matmul_f32 = matmul<TileF32<G>, QuantizedFormat<G>>, .matmul_q8 = nullptr};
-  if constexpr (QuantizedFormat<G>) kernels.matmul_q8 = matmul<TileQ8<G>, true>;
+  Kernels kernels{.matmul_f32 = matmul<TileF32<G>, QuantizedFormat<G>>, .matmul_q16 = nullptr};
+  if constexpr (QuantizedFormat<G>) kernels.matmul_q16 = matmul<TileQ16<G>, true>;
   return kernels;
 }
 

@@ -26,12 +26,20 @@ enum class Format : uint8_t {
 inline constexpr int kFormatCount = 0 MXGPT_FORMATS(MXGPT_COUNT);
 #undef MXGPT_COUNT
 
-/// Elements that share one scale of 8-bit activations; every quantized block is a multiple of it.
+/// Elements that share one scale of 16-bit activations; every quantized block is a multiple of it.
 inline constexpr int kGroup = 32;
 
-/// Activations in 8 bits: x ≈ scale · q in groups of 32, q in [-127, 127].
-struct Q8Activations {
-  const int8_t* q;     ///< [rows][k]
+/// Where element i of a group of 16-bit activations lies: its second and third eights change
+/// places, since that is how AVX2 widens the bytes of weights (within each half of a register).
+constexpr int q16_place(int i) {
+  return i / 8 == 1 ? i + 8 : i / 8 == 2 ? i - 8 : i;
+}
+
+/// Activations in 16 bits: x ≈ scale · q in groups of 32, q in [-32767, 32767]. With 8 bits, as
+/// others have them, models without outliers to hide in change too many of their answers
+/// (docs/numerics.md), and products of 16 bits cost AVX2 no more.
+struct Q16Activations {
+  const int16_t* q;    ///< [rows][k], each group in the order of q16_place
   const float* scale;  ///< [rows][k / 32]
   const float* sum;  ///< [rows][k / 16]: scale · Σ q over half a group, for formats with an offset
 };
@@ -51,8 +59,8 @@ struct MatmulTile {
   int64_t rows;
   int64_t k;              ///< elements a row
   const float* x;         ///< [.][k]; for matmul_f32
-  Q8Activations x8;       ///< for matmul_q8
-  const int32_t* x_rows;  ///< row of x (or x8) for each token, or null for 0, 1, 2…
+  Q16Activations x16;     ///< for matmul_q16
+  const int32_t* x_rows;  ///< row of x (or x16) for each token, or null for 0, 1, 2…
   int64_t tokens;
   float* out;  ///< out[token * out_stride + row] is overwritten
   int64_t out_stride;
@@ -63,8 +71,8 @@ struct Kernels {
   /// Activations in f32: with accumulation in f32 the exact path; the only one of floating-point
   /// formats.
   void (*matmul_f32)(const MatmulTile&);
-  /// Activations in 8 bits, integer products of up to a group. Null for floating-point formats.
-  void (*matmul_q8)(const MatmulTile&);
+  /// Activations in 16 bits, integer products of up to a group. Null for floating-point formats.
+  void (*matmul_q16)(const MatmulTile&);
 };
 
 struct FormatTraits {

@@ -95,7 +95,7 @@ void matmul_f32_scalar(const MatmulTile& p) {
 }
 
 template <QuantizedFormat F, Accumulate kAccumulate>
-void matmul_q8_scalar(const MatmulTile& p) {
+void matmul_q16_scalar(const MatmulTile& p) {
   for (int64_t r = 0; r < p.rows; ++r) {
     const auto* row = reinterpret_cast<const typename F::Block*>(p.weights + r * p.row_bytes);
     for (int64_t t = 0; t < p.tokens; ++t) {
@@ -104,14 +104,14 @@ void matmul_q8_scalar(const MatmulTile& p) {
       for (int64_t at = 0; at < p.k; at += kGroup) {
         Group group;
         F::unpack(row[at / F::kElements], static_cast<int>(at % F::kElements) / kGroup, group);
-        const int8_t* x = p.x8.q + xr * p.k + at;
-        const float x_scale = p.x8.scale[(xr * p.k + at) / kGroup];
+        const int16_t* x = p.x16.q + xr * p.k + at;
+        const float x_scale = p.x16.scale[(xr * p.k + at) / kGroup];
         for (int half = 0; half < 2; ++half) {
           int32_t dot = 0;
-          for (int i = half * 16; i < half * 16 + 16; ++i) dot += group.q[i] * x[i];
+          for (int i = half * 16; i < half * 16 + 16; ++i) dot += group.q[i] * x[q16_place(i)];
           sum += group.scale[half] * x_scale * static_cast<float>(dot);
           if constexpr (F::kOffset)
-            sum += group.offset[half] * p.x8.sum[(xr * p.k + at) / 16 + half];
+            sum += group.offset[half] * p.x16.sum[(xr * p.k + at) / 16 + half];
         }
         sum = kept<kAccumulate>(sum);
       }
@@ -127,15 +127,15 @@ void matmul_f32_scalar(const MatmulTile& p) {
 }
 
 template <QuantizedFormat F>
-void matmul_q8_scalar(const MatmulTile& p) {
-  p.accumulate == Accumulate::f16 ? matmul_q8_scalar<F, Accumulate::f16>(p)
-                                  : matmul_q8_scalar<F, Accumulate::f32>(p);
+void matmul_q16_scalar(const MatmulTile& p) {
+  p.accumulate == Accumulate::f16 ? matmul_q16_scalar<F, Accumulate::f16>(p)
+                                  : matmul_q16_scalar<F, Accumulate::f32>(p);
 }
 
 template <class F>
 constexpr Kernels scalar_kernels() {
-  Kernels kernels{.matmul_f32 = matmul_f32_scalar<F>, .matmul_q8 = nullptr};
-  if constexpr (QuantizedFormat<F>) kernels.matmul_q8 = matmul_q8_scalar<F>;
+  Kernels kernels{.matmul_f32 = matmul_f32_scalar<F>, .matmul_q16 = nullptr};
+  if constexpr (QuantizedFormat<F>) kernels.matmul_q16 = matmul_q16_scalar<F>;
   return kernels;
 }
 

@@ -21,8 +21,8 @@ struct MatmulProblem {
   std::vector<std::byte> weights = {};  ///< [rows][k]
   std::vector<float> w = {};            ///< the weights' values
   std::vector<float> x = {};            ///< [tokens][k]
-  /// 8-bit activations, which are not those of x; empty where k is not a multiple of kGroup.
-  std::vector<int8_t> q = {};
+  /// 16-bit activations, which are not those of x; empty where k is not a multiple of kGroup.
+  std::vector<int16_t> q = {};  ///< by q16_place
   std::vector<float> scale = {}, sum = {};
 
   /// The first `some_rows` and `some_tokens`; out[token * stride + row].
@@ -32,14 +32,14 @@ struct MatmulProblem {
             .rows = some_rows,
             .k = k,
             .x = x.data(),
-            .x8 = {.q = q.data(), .scale = scale.data(), .sum = sum.data()},
+            .x16 = {.q = q.data(), .scale = scale.data(), .sum = sum.data()},
             .x_rows = nullptr,
             .tokens = some_tokens,
             .out = out,
             .out_stride = stride};
   }
 
-  /// x, normal with this standard deviation, and 8-bit activations of about that size. The first
+  /// x, normal with this standard deviation, and 16-bit activations of about that size. The first
   /// four tokens of those are the largest sums of products that there are, and zeros.
   void add_activations(float size, Random& random) {
     std::normal_distribution<float> normal(0, size);
@@ -49,19 +49,24 @@ struct MatmulProblem {
     q.resize(tokens * k);
     scale.resize(q.size() / kGroup);
     sum.resize(q.size() / 16);
-    for (auto& v : q) v = static_cast<int8_t>(static_cast<int>(random() % 255) - 127);
+    for (auto& v : q) v = static_cast<int16_t>(static_cast<int>(random() % 65535) - 32767);
     for (int64_t t = 0; t < std::min<int64_t>(tokens, 4); ++t) {
       for (int64_t i = 0; i < k; ++i) {
-        const int8_t extremes[] = {127, -127, static_cast<int8_t>(i % 2 ? 127 : -127), 0};
+        const int16_t extremes[] = {32767, -32767, static_cast<int16_t>(i % 2 ? 32767 : -32767), 0};
         q[t * k + i] = extremes[t];
       }
     }
-    for (auto& v : scale) v = std::abs(normal(random)) / 64;
+    for (auto& v : scale) v = std::abs(normal(random)) / (64 * 256);
     for (size_t i = 0; i < sum.size(); ++i) {
       sum[i] = scale[i / 2] * static_cast<float>(std::accumulate(&q[i * 16], &q[i * 16] + 16, 0));
     }
   }
 };
+
+/// Where activation i of a row of groups lies in 16 bits.
+inline int64_t placed(int64_t i) {
+  return i / kGroup * kGroup + q16_place(static_cast<int>(i % kGroup));
+}
 
 /// Weights of one order of magnitude, so that no product overflows or vanishes.
 inline MatmulProblem moderate_problem(Format format, int64_t rows, int64_t tokens, int64_t k) {
@@ -147,8 +152,8 @@ struct WeightParts {
 inline WeightParts parts_of(Format format, const std::vector<std::byte>& weights) {
   const FormatTraits& t = traits(format);
   const int64_t n = t.block_elements;
-  std::vector<int8_t> q(n * n, 0), no_q(n * n, 0);
-  for (int64_t i = 0; i < n; ++i) q[i * n + i] = 1;
+  std::vector<int16_t> q(n * n, 0), no_q(n * n, 0);
+  for (int64_t i = 0; i < n; ++i) q[i * n + placed(i)] = 1;
   const std::vector<float> ones(n * n / kGroup, 1.0f), no_sum(n * n / 16, 0.0f);
   std::vector<float> sum((n / 16) * (n / 16), 0.0f);
   for (int64_t i = 0; i < n / 16; ++i) sum[i * (n / 16) + i] = 1;
@@ -161,22 +166,22 @@ inline WeightParts parts_of(Format format, const std::vector<std::byte>& weights
                     .rows = 1,
                     .k = n,
                     .x = nullptr,
-                    .x8 = {.q = q.data(), .scale = ones.data(), .sum = no_sum.data()},
+                    .x16 = {.q = q.data(), .scale = ones.data(), .sum = no_sum.data()},
                     .x_rows = nullptr,
                     .tokens = n,
                     .out = &parts.product[block * n],
                     .out_stride = 1};
     const auto& kernels = *t.kernels[static_cast<int>(Isa::scalar)];
-    kernels.matmul_q8(tile);
-    tile.x8 = {.q = no_q.data(), .scale = ones.data(), .sum = sum.data()};
+    kernels.matmul_q16(tile);
+    tile.x16 = {.q = no_q.data(), .scale = ones.data(), .sum = sum.data()};
     tile.tokens = n / 16;
     tile.out = &parts.offset[block * n / 16];
-    kernels.matmul_q8(tile);
+    kernels.matmul_q16(tile);
   }
   return parts;
 }
 
-inline ExactMatmul exact_q8(const MatmulProblem& p) {
+inline ExactMatmul exact_q16(const MatmulProblem& p) {
   const WeightParts w = parts_of(p.format, p.weights);
   ExactMatmul e;
   for (int64_t t = 0; t < p.tokens; ++t) {
@@ -184,7 +189,8 @@ inline ExactMatmul exact_q8(const MatmulProblem& p) {
       double sum = 0, magnitudes = 0;
       for (int64_t i = 0; i < p.k; ++i) {
         const int64_t x = t * p.k + i;
-        const double term = double{w.product[r * p.k + i]} * double{p.scale[x / kGroup]} * p.q[x];
+        const double term =
+            double{w.product[r * p.k + i]} * double{p.scale[x / kGroup]} * p.q[placed(x)];
         sum += term;
         magnitudes += std::abs(term);
       }
@@ -194,10 +200,11 @@ inline ExactMatmul exact_q8(const MatmulProblem& p) {
         magnitudes += std::abs(term);
       }
       // Sums: at most two for each half of a group, and three for the lanes. Products: three, of
-      // which one is the rounding of w.product here. A product of scales that underflows is
-      // multiplied by up to 127².
+      // which one is the rounding of w.product here, and the conversion of a sum of sixteen
+      // products of 2^7 · 2^15, which may round. A product of scales that underflows is multiplied
+      // by those.
       const auto k = static_cast<double>(p.k);
-      e.add(sum, magnitudes, k / 8 + 6, k * 128 * 128 * 0x1p-149);
+      e.add(sum, magnitudes, k / 8 + 7, k * 128 * 32768 * 0x1p-149);
     }
   }
   return e;

@@ -28,37 +28,40 @@ class CpuKernelsTest : public testing::TestWithParam<Isa> {
 INSTANTIATE_TEST_SUITE_P(Isas, CpuKernelsTest, testing::Values(Isa::scalar, Isa::avx2),
                          [](const auto& info) { return isa_name(info.param); });
 
-TEST_P(CpuKernelsTest, QuantizeQ8RoundsToNearest) {
+TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
   for (const int64_t k : {32, 288, 2880}) {
     const auto x = randoms(k, 1);
-    std::vector<int8_t> q(k);
+    std::vector<int16_t> q(k);
     std::vector<float> scale(k / 32), sum(k / 16);
-    kernels().quantize_q8(x.data(), k, q.data(), scale.data(), sum.data());
+    kernels().quantize_q16(x.data(), k, q.data(), scale.data(), sum.data());
     for (int64_t i = 0; i < k; ++i) {
       // Half a step, and the rounding of x / scale in f32.
-      EXPECT_LE(std::abs(x[i] - scale[i / 32] * q[i]), scale[i / 32] * 0.5001f) << i;
-      EXPECT_GE(q[i], -127);
+      const int value = q[i / 32 * 32 + q16_place(static_cast<int>(i % 32))];
+      const double step = scale[i / 32], error = std::abs(x[i] - step * value);
+      EXPECT_LE(error, step * 0.5 + std::abs(x[i]) * 0x1p-22) << i;
+      EXPECT_GE(value, -32767);
     }
     for (int64_t h = 0; h < k / 16; ++h) {
       int total = 0;
-      for (int64_t i = h * 16; i < h * 16 + 16; ++i) total += q[i];
+      for (int64_t i = h * 16; i < h * 16 + 16; ++i)
+        total += q[i / 32 * 32 + q16_place(static_cast<int>(i % 32))];
       EXPECT_EQ(sum[h], scale[h / 2] * static_cast<float>(total));
     }
   }
 }
 
-TEST_P(CpuKernelsTest, QuantizeQ8KeepsZerosAndDoesNotHideNan) {
+TEST_P(CpuKernelsTest, QuantizeQ16KeepsZerosAndDoesNotHideNan) {
   std::vector<float> x(64, 0.0f);
-  std::vector<int8_t> q(64);
+  std::vector<int16_t> q(64);
   float scale[2], sum[4];
-  kernels().quantize_q8(x.data(), 64, q.data(), scale, sum);
+  kernels().quantize_q16(x.data(), 64, q.data(), scale, sum);
   EXPECT_EQ(scale[0], 0);
   EXPECT_EQ(q[5], 0);
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     for (const int place : {0, 7, 31}) {
       auto damaged = x;
       damaged[place] = bad;
-      kernels().quantize_q8(damaged.data(), 64, q.data(), scale, sum);
+      kernels().quantize_q16(damaged.data(), 64, q.data(), scale, sum);
       EXPECT_TRUE(std::isnan(scale[0]));
       EXPECT_EQ(scale[1], 0);
     }

@@ -65,12 +65,12 @@ class MatmulTest : public testing::TestWithParam<std::tuple<Format, Isa>> {
   Format format() const { return std::get<0>(GetParam()); }
   const FormatTraits& t() const { return traits(format()); }
   const Kernels& kernels() const { return *t().kernels[static_cast<int>(std::get<1>(GetParam()))]; }
-  /// Over f32, and q8 where the format has it; with either accumulator.
+  /// Over f32, and q16 where the format has it; with either accumulator.
   std::vector<Kernel> all() const {
     std::vector<Kernel> all;
     for (const Accumulate accumulate : {Accumulate::f32, Accumulate::f16}) {
       all.push_back({kernels().matmul_f32, accumulate});
-      if (kernels().matmul_q8) all.push_back({kernels().matmul_q8, accumulate});
+      if (kernels().matmul_q16) all.push_back({kernels().matmul_q16, accumulate});
     }
     return all;
   }
@@ -78,7 +78,7 @@ class MatmulTest : public testing::TestWithParam<std::tuple<Format, Isa>> {
 
 TEST_P(MatmulTest, QuantizedFormatsHaveBothKernels) {
   EXPECT_NE(kernels().matmul_f32, nullptr);
-  EXPECT_EQ(kernels().matmul_q8 != nullptr, t().block_elements > 1);
+  EXPECT_EQ(kernels().matmul_q16 != nullptr, t().block_elements > 1);
 }
 
 TEST_P(MatmulTest, F32WithinRounding) {
@@ -89,12 +89,12 @@ TEST_P(MatmulTest, F32WithinRounding) {
   }
 }
 
-TEST_P(MatmulTest, Q8WithinRounding) {
-  if (!kernels().matmul_q8) return;
+TEST_P(MatmulTest, Q16WithinRounding) {
+  if (!kernels().matmul_q16) return;
   for (int64_t k : ks_of(format())) {
     SCOPED_TRACE(k);
     const MatmulProblem p = moderate(format(), k);
-    expect_within(exact_q8(p), run({kernels().matmul_q8}, p), kMaxRows);
+    expect_within(exact_q16(p), run({kernels().matmul_q16}, p), kMaxRows);
   }
 }
 
@@ -102,7 +102,7 @@ TEST_P(MatmulTest, ExtremeScales) {
   const MatmulProblem p = extreme_problem(format(), kMaxRows, kMaxTokens,
                                           288 % t().block_elements ? 3 * t().block_elements : 288);
   expect_within(exact_f32(p), run({kernels().matmul_f32}, p), kMaxRows);
-  if (kernels().matmul_q8) expect_within(exact_q8(p), run({kernels().matmul_q8}, p), kMaxRows);
+  if (kernels().matmul_q16) expect_within(exact_q16(p), run({kernels().matmul_q16}, p), kMaxRows);
 }
 
 double squared(const std::vector<double>& values) {
@@ -114,10 +114,10 @@ TEST_P(MatmulTest, F16AccumulationStaysNearDouble) {
   for (const int64_t k : ks_of(format())) {
     SCOPED_TRACE(k);
     const MatmulProblem p = f16_problem(format(), kMaxRows, kMaxTokens, k);
-    for (const bool q8 : {false, true}) {
-      if (q8 && !kernels().matmul_q8) continue;
-      const auto matmul = q8 ? kernels().matmul_q8 : kernels().matmul_f32;
-      const ExactMatmul expected = q8 ? exact_q8(p) : exact_f32(p);
+    for (const bool q16 : {false, true}) {
+      if (q16 && !kernels().matmul_q16) continue;
+      const auto matmul = q16 ? kernels().matmul_q16 : kernels().matmul_f32;
+      const ExactMatmul expected = q16 ? exact_q16(p) : exact_f32(p);
       const std::vector<float> out = run({matmul, Accumulate::f16}, p), f32 = run({matmul}, p);
       std::vector<double> errors;
       int kept_less = 0;  // than one rounding of the whole sum to f16 would have
@@ -196,8 +196,8 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeights) {
 }
 
 /// The same for 8 bits; scale · q and the offset are picked one at a time.
-TEST_P(MatmulTest, UnitVectorsGiveTheWeightsQ8) {
-  if (!kernels().matmul_q8) return;
+TEST_P(MatmulTest, UnitVectorsGiveTheWeightsQ16) {
+  if (!kernels().matmul_q16) return;
   const int64_t k = t().block_elements;
   MatmulProblem p = moderate(format(), k);
   const WeightParts parts = parts_of(format(), p.weights);
@@ -208,14 +208,14 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeightsQ8) {
   p.scale.assign(k * k / kGroup, 1.0f);
   p.q.assign(k * k, 0);
   p.sum.assign(k * k / 16, 0.0f);
-  for (int64_t i = 0; i < k; ++i) p.q[i * k + i] = 1;
-  std::vector<float> out = run({kernels().matmul_q8}, p, kMaxRows, k);
+  for (int64_t i = 0; i < k; ++i) p.q[i * k + placed(i)] = 1;
+  std::vector<float> out = run({kernels().matmul_q16}, p, kMaxRows, k);
   for (int64_t i = 0; i < k; ++i) {
     for (int r = 0; r < kMaxRows; ++r) ASSERT_EQ(out[i * kMaxRows + r], parts.product[r * k + i]);
   }
   p.q.assign(k * k, 0);
   for (int64_t i = 0; i < k / 16; ++i) p.sum[i * k / 16 + i] = 1;
-  out = run({kernels().matmul_q8}, p, kMaxRows, k / 16);
+  out = run({kernels().matmul_q16}, p, kMaxRows, k / 16);
   for (int64_t i = 0; i < k / 16; ++i) {
     for (int r = 0; r < kMaxRows; ++r)
       ASSERT_EQ(out[i * kMaxRows + r], parts.offset[r * k / 16 + i]);

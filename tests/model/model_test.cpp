@@ -11,7 +11,10 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "io/gguf_writer.h"
+#include "message_of.h"
+#include "model/common.h"
 
 namespace mxgpt {
 namespace {
@@ -232,6 +235,44 @@ TEST(Rope, YarnKeepsFastDimensionsAndSlowsTheOthers) {
       EXPECT_GT(yarn.inverse[i], plain.inverse[i] / 32) << i;
     }
   }
+}
+
+/// The numbers were computed from the formulas of transformers' modeling_rope_utils.py, apart from
+/// this code.
+TEST(Rope, YarnWithARampOfWholeDimensions) {
+  const auto yarn =
+      rope_frequencies({.base = 1e6, .yarn = {.factor = 4, .original_context = 32768}}, 128);
+  EXPECT_EQ(yarn.inverse[0], 1);
+  EXPECT_FLOAT_EQ(yarn.inverse[30], 0.001064360981247002f);
+  EXPECT_FLOAT_EQ(yarn.inverse[35], 0.0002462584069089387f);
+  EXPECT_FLOAT_EQ(yarn.inverse[40], 4.445698525097307e-05f);
+  EXPECT_FLOAT_EQ(yarn.inverse[63], 3.102344401879299e-07f);
+}
+
+TEST(Rope, Llama3SlowsWhatTurnsLittle) {
+  const auto document = json::parse(
+      R"({"rope_type": "llama3", "rope_theta": 500000, "factor": 8, "low_freq_factor": 1,
+          "high_freq_factor": 4, "original_max_position_embeddings": 8192})",
+      "test");
+  const json::Node node(document, "test:");
+  const auto rope = rope_frequencies(rope_config(node, node, 128), 128);
+  EXPECT_EQ(rope.inverse[0], 1);
+  EXPECT_FLOAT_EQ(rope.inverse[20], 0.016560440080994446f);
+  EXPECT_FLOAT_EQ(rope.inverse[28], 0.003211445994752591f);
+  EXPECT_FLOAT_EQ(rope.inverse[30], 0.0013718935677611381f);
+  EXPECT_FLOAT_EQ(rope.inverse[34], 0.0001785078127679964f);
+  EXPECT_FLOAT_EQ(rope.inverse[63], 3.068925988914511e-07f);
+}
+
+TEST(Rope, WhatIsNotKnownIsRefused) {
+  const auto complaint = [](const char* text) {
+    const auto document = json::parse(text, "test");
+    const json::Node node(document, "test:");
+    return message_of([&] { rope_config(node, node, 64); });
+  };
+  EXPECT_THAT(complaint(R"({"rope_type": "longrope"})"), HasSubstr("longrope"));
+  EXPECT_THAT(complaint(R"({"partial_rotary_factor": 0.5})"), HasSubstr("partial_rotary_factor"));
+  EXPECT_THAT(complaint(R"({"type": "linear"})"), HasSubstr("factor"));
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
     : limits_(limits),
       observer_(observer),
       accumulate_(accumulate),
-      activations_(limits.rows, limits.widest, precision),
+      activations_(std::max(limits.rows * limits.widest, limits.mlp_rows() * limits.intermediate),
+                   precision),
       normed_(limits.rows * limits.hidden),
       wide_{std::vector<float>(limits.rows * limits.widest),
             std::vector<float>(limits.rows * limits.widest)},
@@ -33,14 +34,14 @@ Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
   jobs_.reserve(2 * limits.experts);
 }
 
-void Backend::run(std::span<const LinearJob> jobs, const Activations& activations) {
+void Backend::run(std::span<const LinearJob> jobs) {
   if (observer_) {
     for (const LinearJob& job : jobs) {
-      observer_->linear_input(job.linear.weight, job.slice, activations.x(), job.x_rows,
+      observer_->linear_input(job.linear.weight, job.slice, activations_.x(), job.x_rows,
                               job.tokens);
     }
   }
-  cpu::run(jobs, activations, accumulate_);
+  cpu::run(jobs, activations_, accumulate_);
 }
 
 void Backend::begin(const Batch& batch) {
@@ -102,7 +103,7 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
   const LinearJob jobs[] = {{.linear = op.q, .tokens = rows, .out = op.q_out},
                             {.linear = op.k, .tokens = rows, .out = k},
                             {.linear = op.v, .tokens = rows, .out = v}};
-  run(jobs, activations_);
+  run(jobs);
 
   const CpuKernels& kernel = cpu_kernels();
   const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
@@ -159,13 +160,12 @@ void Backend::attend(const Attend& op) {
   if (observer_) observer_->attended(op, *batch_);
 }
 
-void Backend::add_projected(const Linear& linear, const Norm& post_norm,
-                            const Activations& activations, float* x) {
+void Backend::add_projected(const Linear& linear, const Norm& post_norm, float* x) {
   const int64_t rows = batch_->rows(), hidden = linear.weight.rows;
   float* projected = wide_[0].data();
   const LinearJob job{
       .linear = linear, .tokens = rows, .out = projected, .residual = post_norm ? nullptr : x};
-  run({&job, 1}, activations);
+  run({&job, 1});
   if (post_norm) {
     norm(post_norm, projected, rows, projected);
     for (int64_t i = 0; i < rows * hidden; ++i) x[i] += projected[i];
@@ -175,7 +175,7 @@ void Backend::add_projected(const Linear& linear, const Norm& post_norm,
 
 void Backend::project_residual(const ProjectResidual& op) {
   activations_.set(op.in, batch_->rows(), op.linear.weight.k, {&op.linear.weight, 1});
-  add_projected(op.linear, op.post_norm, activations_, op.x);
+  add_projected(op.linear, op.post_norm, op.x);
 }
 
 void Backend::norm_mlp_residual(const NormMlpResidual& op) {
@@ -190,14 +190,14 @@ void Backend::norm_mlp_residual(const NormMlpResidual& op) {
   float* up = op.gate.weight ? up_.data() : nullptr;
   const LinearJob jobs[] = {{.linear = activated, .tokens = rows, .out = gate_.data()},
                             {.linear = op.up, .tokens = rows, .out = up}};
-  run({jobs, read.size()}, activations_);
+  run({jobs, read.size()});
 #pragma omp parallel for if (rows > 1)
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * intermediate;
     kernel.activate(op.activation, &gate_[at], up ? up + at : nullptr, intermediate);
   }
-  activated_.set(gate_.data(), rows, intermediate, {&op.down.weight, 1});
-  add_projected(op.down, op.post_norm, activated_, op.x);
+  activations_.set(gate_.data(), rows, intermediate, {&op.down.weight, 1});
+  add_projected(op.down, op.post_norm, op.x);
 }
 
 void Backend::norm_logits(const NormLogits& op) {
@@ -213,7 +213,7 @@ void Backend::norm_logits(const NormLogits& op) {
   const Tensor weights[] = {op.head.weight};
   activations_.set(normed_.data(), wanted, hidden, weights);
   const LinearJob job{.linear = op.head, .tokens = wanted, .out = op.logits};
-  run({&job, 1}, activations_);
+  run({&job, 1});
 }
 
 }  // namespace mxgpt::cpu

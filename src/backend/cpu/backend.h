@@ -49,11 +49,11 @@ class Backend {
     float weight;
   };
 
-  void run(std::span<const LinearJob> jobs, const Activations& activations);
+  /// The jobs on activations_.
+  void run(std::span<const LinearJob> jobs);
   void norm(const Norm& norm, const float* x, int64_t rows, float* out);
-  /// x += post_norm(linear(activations)), with room in `wide_`.
-  void add_projected(const Linear& linear, const Norm& post_norm, const Activations& activations,
-                     float* x);
+  /// x += post_norm(linear(activations_)), with room in `wide_`.
+  void add_projected(const Linear& linear, const Norm& post_norm, float* x);
   void route(const float* router_logits, int64_t experts, int top_k);
 
   const Batch* batch_ = nullptr;
@@ -61,10 +61,6 @@ class Backend {
   Observer* observer_;
   Accumulate accumulate_;
   Activations activations_;
-  /// What an activation gives is dominated by few large values, beside which 8 bits lose the
-  /// others: f32 always. On gpt-oss-nano 8 bits here cost more than at all other places together
-  /// (docs/numerics.md).
-  Activations activated_{0, 0, Precision::exact};
   std::vector<float> normed_;            ///< [rows, hidden]
   std::vector<float> wide_[2];           ///< [rows, widest]: k and v; projections
   std::vector<float> router_logits_;     ///< [rows, experts]

@@ -52,7 +52,7 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   const Tensor first[] = {op.router.weight, op.gate.weight, op.up.weight};
   activations_.set(normed_.data(), rows, hidden, first);
   const LinearJob router{.linear = op.router, .tokens = rows, .out = router_logits_.data()};
-  run({&router, 1}, activations_);
+  run({&router, 1});
   route(router_logits_.data(), experts, op.top_k);
   if (observer_) {
     chosen_.resize(pairs);
@@ -67,7 +67,7 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
     jobs_.push_back({op.gate, e, &pair_row_[begin], tokens, &gate_[begin * intermediate]});
     jobs_.push_back({op.up, e, &pair_row_[begin], tokens, &up_[begin * intermediate]});
   }
-  run(jobs_, activations_);
+  run(jobs_);
 
 #pragma omp parallel for if (pairs > 8)
   for (int64_t pair = 0; pair < pairs; ++pair) {
@@ -76,14 +76,14 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
 
   const Tensor second[] = {op.down.weight};
-  activated_.set(gate_.data(), pairs, intermediate, second);
+  activations_.set(gate_.data(), pairs, intermediate, second);
   jobs_.clear();
   for (int64_t e = 0; e < experts; ++e) {
     const int64_t begin = expert_begin_[e], tokens = expert_begin_[e + 1] - begin;
     if (tokens == 0) continue;
     jobs_.push_back({op.down, e, &pair_index_[begin], tokens, &down_[begin * hidden]});
   }
-  run(jobs_, activated_);
+  run(jobs_);
 
 #pragma omp parallel for if (rows > 1)
   for (int64_t row = 0; row < rows; ++row) {

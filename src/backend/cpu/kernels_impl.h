@@ -87,7 +87,7 @@ inline F8 exp(F8 x) {
   return x == x ? y : x;
 }
 
-void quantize_q8(const float* x, int64_t k, int8_t* q, float* scale, float* sums) {
+void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* sums) {
   for (int64_t g = 0; g < k / kGroup; ++g, x += kGroup, q += kGroup, sums += 2) {
     F8 largest{};
     F8 poison{};  // 0, or NaN if x holds a NaN or an infinity: it must not vanish in the rounding
@@ -98,15 +98,15 @@ void quantize_q8(const float* x, int64_t k, int8_t* q, float* scale, float* sums
     }
     float amax = 0;
     for (int i = 0; i < 8; ++i) amax = std::max(amax, largest[i]);
-    scale[g] = amax / 127 + sum(poison);
-    const float inverse = amax > 0 ? 127 / amax : 0;
+    scale[g] = amax / 32767 + sum(poison);
+    const float inverse = amax > 0 ? 32767 / amax : 0;
     for (int half = 0; half < 2; ++half) {
       int32_t total = 0;
       for (int i = half * 16; i < half * 16 + 16; ++i) {
         // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
         const float shifted = x[i] * inverse + 12582912.0f;
-        const auto value = static_cast<int8_t>(std::bit_cast<int32_t>(shifted));
-        q[i] = value;
+        const auto value = static_cast<int16_t>(std::bit_cast<int32_t>(shifted));
+        q[q16_place(i)] = value;
         total += value;
       }
       sums[half] = scale[g] * static_cast<float>(total);
@@ -303,7 +303,7 @@ void attend(const AttendHeads& p) {
   }
 }
 
-constexpr CpuKernels kKernels{quantize_q8, norm, rotate, activate, add_scaled, attend};
+constexpr CpuKernels kKernels{quantize_q16, norm, rotate, activate, add_scaled, attend};
 
 }  // namespace
 }  // namespace mxgpt::cpu

@@ -9,30 +9,29 @@
 
 namespace mxgpt::cpu {
 
-Activations::Activations(int64_t max_rows, int64_t max_k, Precision precision)
-    : precision_(precision) {
+Activations::Activations(int64_t max_elements, Precision precision) : precision_(precision) {
   if (precision_ == Precision::exact) return;
-  q_.resize(max_rows * max_k);
-  scale_.resize(max_rows * (max_k / kGroup + 1));
+  q_.resize(max_elements);
+  scale_.resize(max_elements / kGroup);
   sum_.resize(2 * scale_.size());
 }
 
-bool Activations::uses_q8(const Tensor& weight) const {
-  return precision_ == Precision::standard && kernels(weight.format).matmul_q8;
+bool Activations::uses_q16(const Tensor& weight) const {
+  return precision_ == Precision::standard && kernels(weight.format).matmul_q16;
 }
 
 void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights) {
   x_ = x;
   rows_ = rows;
-  if (std::none_of(weights.begin(), weights.end(), [&](const Tensor& w) { return uses_q8(w); }))
+  if (std::none_of(weights.begin(), weights.end(), [&](const Tensor& w) { return uses_q16(w); }))
     return;
   MXGPT_CHECK(k % kGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()), "rows {} k {}", rows,
               k);
   const CpuKernels& kernel = cpu_kernels();
 #pragma omp parallel for if (rows > 1)
   for (int64_t row = 0; row < rows; ++row) {
-    kernel.quantize_q8(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup],
-                       &sum_[row * k / 16]);
+    kernel.quantize_q16(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup],
+                        &sum_[row * k / 16]);
   }
 }
 
@@ -47,14 +46,14 @@ void run_chunk(const LinearJob& job, const Activations& activations, Accumulate 
                   .rows = rows,
                   .k = w.k,
                   .x = activations.x(),
-                  .x8 = activations.q8(),
+                  .x16 = activations.q16(),
                   .x_rows = job.x_rows,
                   .tokens = job.tokens,
                   .out = job.out + row0,
                   .out_stride = w.rows,
                   .accumulate = accumulate};
   const Kernels& kernel = kernels(w.format);
-  (activations.uses_q8(w) ? kernel.matmul_q8 : kernel.matmul_f32)(tile);
+  (activations.uses_q16(w) ? kernel.matmul_q16 : kernel.matmul_f32)(tile);
   const float* bias = job.linear.bias ? job.linear.bias.f32(job.slice) + row0 : nullptr;
   if (!bias && !job.residual) return;
   for (int64_t t = 0; t < job.tokens; ++t) {

@@ -9,24 +9,24 @@
 
 namespace mxgpt::cpu {
 
-/// Input rows of linear layers: f32, and an 8-bit copy where a quantized weight may use one.
+/// Input rows of linear layers: f32, and an 16-bit copy where a quantized weight may use one.
 class Activations {
  public:
-  /// Owns room for the 8-bit copy of `max_rows` rows of `max_k`.
-  Activations(int64_t max_rows, int64_t max_k, Precision precision);
+  /// Owns room for the 16-bit copy of `max_elements`, rows times k.
+  Activations(int64_t max_elements, Precision precision);
 
-  /// Refers to x [rows][k], which must live until the jobs have run. Makes the 8-bit copy if
+  /// Refers to x [rows][k], which must live until the jobs have run. Makes the 16-bit copy if
   /// `weight` uses one; all weights that read one set of activations have the same kind of format.
   void set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights);
 
-  bool uses_q8(const Tensor& weight) const;
+  bool uses_q16(const Tensor& weight) const;
   const float* x() const { return x_; }
-  Q8Activations q8() const { return {q_.data(), scale_.data(), sum_.data()}; }
+  Q16Activations q16() const { return {q_.data(), scale_.data(), sum_.data()}; }
   int64_t rows() const { return rows_; }
 
  private:
   Precision precision_;
-  std::vector<int8_t> q_;
+  std::vector<int16_t> q_;
   std::vector<float> scale_, sum_;
   const float* x_ = nullptr;
   int64_t rows_ = 0;

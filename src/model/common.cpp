@@ -133,8 +133,7 @@ Config common_config(const GgufMetadata& m, std::string_view architecture) {
   if (m.integer_or(key("rope.dimension_count"), c.head_dim, 0, 4096) != c.head_dim)
     m.fail(key("rope.dimension_count"), "is not the size of a head; mxgpt rotates whole heads");
   const auto width = key("expert_feed_forward_length");
-  c.intermediate =
-      m.integer(m.contains(width) ? width : key("feed_forward_length"), 1, 1 << 22);
+  c.intermediate = m.integer(m.contains(width) ? width : key("feed_forward_length"), 1, 1 << 22);
   c.window = m.integer_or(key("attention.sliding_window"), 0, 0, 1 << 28);
   c.norm_eps = m.number(key("attention.layer_norm_rms_epsilon"));
   c.vocabulary = m.contains(key("vocab_size"))

@@ -18,12 +18,12 @@ constexpr double kMostNmse = 5e-4;
 struct Case {
   std::string shape;
   MatmulProblem problem;
-  ExactMatmul f32, q8;
+  ExactMatmul f32, q16;
   std::vector<int32_t> x_rows = {};  ///< as in MatmulTile; empty: all tokens in order
 
   Case(std::string name, MatmulProblem p)
       : shape(std::move(name)), problem(std::move(p)), f32(exact_f32(problem)) {
-    if (traits(problem.format).block_elements > 1) q8 = exact_q8(problem);
+    if (traits(problem.format).block_elements > 1) q16 = exact_q16(problem);
   }
 };
 
@@ -89,14 +89,14 @@ std::vector<float> run(void (*matmul)(const MatmulTile&), const MatmulProblem& p
   return out;
 }
 
-void check_matmul(const Cases& cases, bool q8, Accumulate accumulate,
+void check_matmul(const Cases& cases, bool q16, Accumulate accumulate,
                   void (*matmul)(const MatmulTile&), KernelResult& result) {
   Worst worst(result);
   const bool f16 = accumulate == Accumulate::f16;
   result.measure = f16 ? "NMSE" : "|error| / Σ|terms|";
   for (const Case& c : f16 ? cases.f16_sums : cases.f32_sums) {
     const std::vector<float> out = run(matmul, c.problem, accumulate, c.x_rows);
-    const ExactMatmul& exact = q8 ? c.q8 : c.f32;
+    const ExactMatmul& exact = q16 ? c.q16 : c.f32;
     double squares = 0, power = 0, error = 0, bound = 1;
     for (int64_t i = 0; i < static_cast<int64_t>(out.size()); ++i) {
       const int64_t token = i / c.problem.rows, row = i % c.problem.rows;
@@ -218,13 +218,13 @@ void check_formats(const std::vector<KernelSet>& sets, std::vector<KernelResult>
     check_dequantize(format, begin("dequantize", "cpu"));
     if (t.quantize) check_quantize(format, begin("quantize", "cpu"));
     const Cases cases = cases_of(format);
-    for (const bool q8 : {false, true}) {
-      if (q8 && t.block_elements == 1) continue;
+    for (const bool q16 : {false, true}) {
+      if (q16 && t.block_elements == 1) continue;
       for (const Accumulate accumulate : {Accumulate::f32, Accumulate::f16}) {
         for (const KernelSet& set : sets) {
           const Kernels& kernels = set.formats(format);
-          check_matmul(cases, q8, accumulate, q8 ? kernels.matmul_q8 : kernels.matmul_f32,
-                       begin(fmt::format("matmul_{}{}", q8 ? "q8" : "f32",
+          check_matmul(cases, q16, accumulate, q16 ? kernels.matmul_q16 : kernels.matmul_f32,
+                       begin(fmt::format("matmul_{}{}", q16 ? "q16" : "f32",
                                          accumulate == Accumulate::f16 ? ", f16 sums" : ""),
                              set.target));
         }

@@ -22,7 +22,7 @@ struct KernelSet {
 std::vector<KernelSet> kernel_sets();
 
 struct KernelResult {
-  std::string kernel;  ///< "MXFP4 matmul_q8"
+  std::string kernel;  ///< "MXFP4 matmul_q16"
   std::string target;
   std::string measure;  ///< what error and bound are
   int64_t shapes = 0;   ///< how many were tried

@@ -134,7 +134,7 @@ double float_value(Format format, uint32_t bits) {
   return sign * std::ldexp(whole + std::ldexp(fraction, -mantissa), std::max(exponent, 1) - bias);
 }
 
-/// The values against those of the parts that the 8-bit kernel works with, or of the bits of a
+/// The values against those of the parts that the 16-bit kernel works with, or of the bits of a
 /// float.
 void check_dequantize(Format format, KernelResult& result) {
   const FormatTraits& t = traits(format);

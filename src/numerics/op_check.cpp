@@ -8,6 +8,7 @@
 #include "backend/cpu/backend.h"
 #include "numerics/attend_problem.h"
 #include "numerics/kernel_check.h"
+#include "numerics/matmul_problem.h"
 #include "numerics/random_weights.h"
 
 namespace mxgpt {
@@ -38,29 +39,30 @@ double worst_share(const std::vector<float>& out, const std::vector<double>& exa
 
 constexpr const char* kShare = "largest share of the allowed";
 
-void check_quantize_q8(const cpu::CpuKernels& kernels, KernelResult& result) {
+void check_quantize_q16(const cpu::CpuKernels& kernels, KernelResult& result) {
   Worst worst(result);
   result.measure = "|error| / scale";
   for (const int64_t k : {32, 288, 2880}) {
     const std::vector<float> x = normal(k, 1, 1);
-    std::vector<int8_t> q(k);
+    std::vector<int16_t> q(k);
     std::vector<float> scale(k / 32), sum(k / 16);
-    kernels.quantize_q8(x.data(), k, q.data(), scale.data(), sum.data());
+    kernels.quantize_q16(x.data(), k, q.data(), scale.data(), sum.data());
     double most = 0;
     for (int64_t i = 0; i < k; ++i)
-      most = std::max(most, std::abs(double{x[i]} - double{scale[i / 32]} * q[i]) / scale[i / 32]);
+      most = std::max(most, std::abs(double{x[i]} - double{scale[i / 32]} * q[placed(i)]) / scale[i / 32]);
     for (int64_t half = 0; half < k / 16; ++half) {
-      const int total = std::accumulate(&q[half * 16], &q[half * 16] + 16, 0);
+      int total = 0;
+      for (int64_t i = half * 16; i < half * 16 + 16; ++i) total += q[placed(i)];
       if (sum[half] != scale[half / 2] * static_cast<float>(total)) most = NAN;
     }
-    // Half a step, and the rounding of x / scale.
-    worst.add(fmt::format("{} elements", k), most, 0.5001);
+    // Half a step, and the roundings of x / scale, of up to 2^15 steps, in f32.
+    worst.add(fmt::format("{} elements", k), most, 0.5 + 0x1p15 * 0x1p-22);
   }
   std::vector<float> bad(32, 1.0f);
   bad[31] = INFINITY;
-  int8_t q[32];
+  int16_t q[32];
   float scale, sum[2];
-  kernels.quantize_q8(bad.data(), 32, q, &scale, sum);
+  kernels.quantize_q16(bad.data(), 32, q, &scale, sum);
   if (!std::isnan(scale)) worst.add("an infinity", NAN, 0);
 }
 
@@ -285,7 +287,7 @@ void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelResult>& re
       check(argument, kernels, result);
     };
   };
-  for_each_set("quantize activations to 8 bits", check_quantize_q8);
+  for_each_set("quantize activations to 16 bits", check_quantize_q16);
   for_each_set("RMSNorm", with(check_norm, NormKind::rms));
   for_each_set("LayerNorm", with(check_norm, NormKind::layer));
   for_each_set("RoPE, halves", with(check_rotate, RopePairs::halves));

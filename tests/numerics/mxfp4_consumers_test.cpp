@@ -188,7 +188,7 @@ TEST_P(Mxfp4Consumer, RunsAsItsDequantizedWeights) {
     // The same products in f32, summed in another order.
     EXPECT_LE(relative_error(logits_of(model, mxfp4.weights, Precision::exact, rows), expected),
               1e-10);
-    // Activations in 8 bits: the bound on the default path.
+    // Activations in 16 bits: the bound on the default path.
     EXPECT_LE(mean_divergence(logits_of(model, mxfp4.weights, Precision::standard, rows), expected,
                               model.config().vocabulary),
               2e-3);

@@ -93,14 +93,27 @@ std::unique_ptr<Model> Model::open(const std::filesystem::path& path) {
     model->read_rope_divisors();
   }
   model->config_.check(where);
+  model->check_head();
   model->read_stop_tokens();
   return model;
 }
 
+void Model::check_head() const {
+  if (!checkpoint_ || checkpoint_->config().boolean_or("tie_word_embeddings", true)) return;
+  for (const TensorSpec& spec : architecture_->tensors) {
+    if (spec.role == Role::head && !has(spec, 0)) {
+      throw Error(path_.string(),
+                  fmt::format("'{}' is missing, and config.json says that the embedding does not "
+                              "take its place (tie_word_embeddings)",
+                              spec.checkpoint),
+                  "fetch all of the weights");
+    }
+  }
+}
+
 void Model::read_rope_divisors() {
   for (const TensorSpec& spec : architecture_->tensors) {
-    const auto* member = std::get_if<Tensor Weights::*>(&spec.member);
-    if (!member || *member != &Weights::rope_divisors || !has(spec, 0)) continue;
+    if (!spec.is(&Weights::rope_divisors) || !has(spec, 0)) continue;
     const HostTensor tensor = to_f32(read(spec, 0));
     const auto* values = reinterpret_cast<const float*>(tensor.bytes.data());
     for (RopeConfig& rope : config_.rope)

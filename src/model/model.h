@@ -53,6 +53,9 @@ class Model {
   Model() = default;
   void read_stop_tokens();
   void read_rope_divisors();
+  /// Throws Error if the head is missing from a checkpoint that does not share it with the
+  /// embedding.
+  void check_head() const;
   /// Whether a checkpoint has the tensor as numbers of its configuration (rope divisors).
   bool is_from_config(const TensorSpec& spec) const;
   /// By its name or its name without the architecture's prefix; null when missing.

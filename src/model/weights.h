@@ -100,6 +100,10 @@ struct TensorSpec {
   Role role;
   FileLayout layout = {};
 
+  bool is(Tensor Weights::*of_model) const {
+    const auto* own = std::get_if<Tensor Weights::*>(&member);
+    return own && *own == of_model;
+  }
   bool per_layer() const { return std::holds_alternative<Tensor Layer::*>(member); }
   Tensor& in(Weights& weights, int64_t layer) const;
   std::string gguf_name(int64_t layer) const;

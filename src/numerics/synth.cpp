@@ -45,10 +45,14 @@ constexpr SynthShape kShapes[] = {
     {"llama-3.2-1b", R"({"model_type": "llama", "vocab_size": 128256, "num_hidden_layers": 16,
         "hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32,
         "num_key_value_heads": 8, "head_dim": 64, "max_position_embeddings": 131072,
-        "rope_theta": 500000, "hidden_act": "silu"})"},
+        "rope_theta": 500000, "rope_scaling": {"rope_type": "llama3", "factor": 32,
+        "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192},
+        "hidden_act": "silu"})"},
     {"llama-3.1-8b", R"({"model_type": "llama", "vocab_size": 128256, "num_hidden_layers": 32,
         "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
         "num_key_value_heads": 8, "max_position_embeddings": 131072, "rope_theta": 500000,
+        "rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+        "high_freq_factor": 4, "original_max_position_embeddings": 8192},
         "hidden_act": "silu", "tie_word_embeddings": false})"},
     {"qwen3-0.6b", R"({"model_type": "qwen3", "vocab_size": 151936, "num_hidden_layers": 28,
         "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16,
@@ -188,7 +192,9 @@ SynthModel plan_synth(json::value config, const std::string& where, const Recipe
   model.config.check(where);
   // Without its optional head a model is tied, as transformers has it where nothing is said.
   const bool tied = node.boolean_or("tie_word_embeddings", true);
+  const bool scaled = !model.config.rope_of(KvGroup::full).divisors.empty();
   const auto stored = [&](const TensorSpec& spec, int64_t) -> std::optional<Format> {
+    if (spec.is(&Weights::rope_divisors) && scaled) return Format::f32;
     if (spec.layout.optional && (tied || spec.role != Role::head)) return {};
     return Format::bf16;
   };
@@ -211,6 +217,11 @@ void write_synth(const SynthModel& model, uint64_t seed, GgufWriter& out,
   uint64_t stream = hash(seed);
   for (const PlannedTensor& tensor : model.tensors) {
     stream = hash(stream);
+    if (tensor.spec->is(&Weights::rope_divisors)) {
+      out.write(std::as_bytes(std::span(model.config.rope_of(KvGroup::full).divisors)));
+      progress(tensor.bytes);
+      continue;
+    }
     const int64_t row_bytes = traits(tensor.to).row_bytes(tensor.k());
     const int64_t at_a_time = std::max<int64_t>(1, kWriteBytes / row_bytes);
     const Distribution distribution = distribution_of(model, tensor);

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <numbers>
 
@@ -235,6 +237,23 @@ TEST(Rope, YarnKeepsFastDimensionsAndSlowsTheOthers) {
       EXPECT_GT(yarn.inverse[i], plain.inverse[i] / 32) << i;
     }
   }
+}
+
+TEST(Model, AMissingHeadIsNoticedUnlessTheEmbeddingTakesItsPlace) {
+  const auto tied = std::filesystem::path(MXGPT_FIXTURES) / "architectures" / "qwen2";
+  const auto folder =
+      std::filesystem::path(testing::TempDir()) / fmt::format("tied-{}", ::getpid());
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(tied / "model.safetensors", folder / "model.safetensors");
+  std::ifstream config(tied / "config.json");
+  std::string text(std::istreambuf_iterator<char>(config), {});
+  const std::string field = "\"tie_word_embeddings\": ";
+  text.replace(text.find(field + "true"), field.size() + 4, field + "false");
+  std::ofstream(folder / "config.json") << text;
+  EXPECT_NO_THROW(Model::open(tied));
+  EXPECT_THAT(message_of([&] { Model::open(folder); }),
+              testing::AllOf(HasSubstr("lm_head.weight"), HasSubstr("tie_word_embeddings")));
+  std::filesystem::remove_all(folder);
 }
 
 /// The numbers were computed from the formulas of transformers' modeling_rope_utils.py, apart from

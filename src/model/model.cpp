@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "formats/mxfp4/mxfp4.h"
@@ -94,6 +95,7 @@ std::unique_ptr<Model> Model::open(const std::filesystem::path& path) {
   }
   model->config_.check(where);
   model->check_head();
+  model->check_names();
   model->read_stop_tokens();
   return model;
 }
@@ -108,6 +110,38 @@ void Model::check_head() const {
                               spec.checkpoint),
                   "fetch all of the weights");
     }
+  }
+}
+
+void Model::check_names() const {
+  std::set<std::string, std::less<>> known;
+  for (const TensorSpec& spec : architecture_->tensors) {
+    for (int64_t layer = 0; layer < (spec.per_layer() ? config_.layers : 1); ++layer) {
+      known.insert(gguf_ ? spec.gguf_name(layer) : spec.checkpoint_name(layer));
+    }
+  }
+  // Tables and masks that older checkpoints carry along, which follow from the configuration.
+  const auto is_derived = [](std::string_view name) {
+    return name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".attn.bias") ||
+           name.ends_with(".attn.masked_bias");
+  };
+  const auto is_known = [&](std::string_view name) {
+    if (known.contains(name)) return true;
+    if (gguf_) return false;
+    for (const std::string_view suffix : {"_blocks", "_scales"}) {
+      if (name.ends_with(suffix) && known.contains(name.substr(0, name.size() - suffix.size())))
+        return true;
+    }
+    return known.contains(std::string(architecture_->checkpoint_prefix).append(name)) ||
+           is_derived(name);
+  };
+  const FileTensors& tensors = gguf_ ? gguf_->tensors() : checkpoint_->tensors();
+  for (const FileTensor& tensor : tensors) {
+    if (is_known(tensor.name)) continue;
+    throw Error(path_.string(),
+                fmt::format("has a tensor '{}', which mxgpt's {} would leave out", tensor.name,
+                            architecture_->gguf),
+                "the model differs from what mxgpt knows under this name");
   }
 }
 

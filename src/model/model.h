@@ -53,6 +53,9 @@ class Model {
   Model() = default;
   void read_stop_tokens();
   void read_rope_divisors();
+  /// Throws Error if the file has a tensor that the table does not: a variant of the architecture
+  /// whose results would be wrong without it.
+  void check_names() const;
   /// Throws Error if the head is missing from a checkpoint that does not share it with the
   /// embedding.
   void check_head() const;

@@ -191,6 +191,11 @@ TEST_F(GgufModels, TensorsThatDoNotFit) {
   EXPECT_THAT(complaint(), HasSubstr("norms and biases cannot be"));
 }
 
+TEST_F(GgufModels, ATensorThatWouldBeLeftOut) {
+  shapes["rope_factors_long.weight"] = {Format::f32, {8}};
+  EXPECT_THAT(complaint(), HasSubstr("'rope_factors_long.weight', which mxgpt's gpt-oss"));
+}
+
 TEST_F(GgufModels, EveryFormatServesEveryMatrix) {
   for (int f = 0; f < kFormatCount; ++f) {
     const auto format = static_cast<Format>(f);

@@ -49,7 +49,8 @@ void check_quantize_q16(const cpu::CpuKernels& kernels, KernelResult& result) {
     kernels.quantize_q16(x.data(), k, q.data(), scale.data(), sum.data());
     double most = 0;
     for (int64_t i = 0; i < k; ++i)
-      most = std::max(most, std::abs(double{x[i]} - double{scale[i / 32]} * q[placed(i)]) / scale[i / 32]);
+      most = std::max(
+          most, std::abs(double{x[i]} - double{scale[i / 32]} * q[placed(i)]) / scale[i / 32]);
     for (int64_t half = 0; half < k / 16; ++half) {
       int total = 0;
       for (int64_t i = half * 16; i < half * 16 + 16; ++i) total += q[placed(i)];

@@ -24,7 +24,7 @@ def test_kernels(tmp_path):
     report = json.loads((tmp_path / "kernels.json").read_text())
     assert report["holds"] is True
     kernels = {entry["kernel"] for entry in report["kernels"]}
-    assert {"MXFP4 matmul_q8, f16 sums", "Q4_K dequantize", "Q8_0 quantize", "attention, F16 cache", "routing",
+    assert {"MXFP4 matmul_q16, f16 sums", "Q4_K dequantize", "Q8_0 quantize", "attention, F16 cache", "routing",
             "MXFP4 embedding"} <= kernels
     assert all(entry["holds"] and entry["shapes"] > 0 for entry in report["kernels"])
 
@@ -38,7 +38,7 @@ def test_self_checks_of_the_shipped_model(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gpt2-nano", "architectures/gemma3", "architectures/mistral-window",
-                                  "architectures/qwen3", "gpt-oss-bf16-layout"])
+                                  "architectures/qwen3", "architectures/gpt-oss-bf16-layout"])
 def test_self_checks_of_other_architectures(name, tmp_path):
     (tmp_path / "ids.json").write_text(json.dumps([[10 + i * i % 211 for i in range(100)]]))
     model = os.path.join(os.environ["MXGPT_FIXTURES"], name)

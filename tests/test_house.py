@@ -77,7 +77,7 @@ FORBIDDEN = re.compile(
     re.VERBOSE,
 )
 # Not ours to word: data, licences, and what is not part of the project.
-NOT_OURS = re.compile(r"(models|build|\.git|\.cache)/|tests/(\w+/)*(data|corpus)/|LICENSE$|.*__pycache__")
+NOT_OURS = re.compile(r"(models|build|\.git|\.cache)(/|$)|tests/(\w+/)*(data|corpus)/|LICENSE$|.*__pycache__")
 
 
 def own_files():

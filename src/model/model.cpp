@@ -138,6 +138,12 @@ void Model::check_names() const {
   const FileTensors& tensors = gguf_ ? gguf_->tensors() : checkpoint_->tensors();
   for (const FileTensor& tensor : tensors) {
     if (is_known(tensor.name)) continue;
+    // A tensor that is missing says more than one that is left over: it may have the other's name.
+    for (const TensorSpec& spec : architecture_->tensors) {
+      for (int64_t layer = 0; layer < (spec.per_layer() ? config_.layers : 1); ++layer) {
+        if (has(spec, layer)) stored_format(spec, layer);
+      }
+    }
     throw Error(path_.string(),
                 fmt::format("has a tensor '{}', which mxgpt's {} would leave out", tensor.name,
                             architecture_->gguf),

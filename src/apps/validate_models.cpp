@@ -99,7 +99,7 @@ std::string about(const Model& model) {
   std::set<std::string_view> formats;
   Weights weights = model.weights();
   for (const TensorSpec& spec : model.architecture().tensors) {
-    for (int64_t layer = 0; layer < (spec.per_layer() ? model.config().layers : 1); ++layer) {
+    for (int64_t layer = 0; layer < spec.layers(model.config()); ++layer) {
       const Tensor tensor = spec.in(weights, layer);
       if (tensor && spec.role != Role::vector && spec.role != Role::router)
         formats.insert(traits(tensor.format).name);

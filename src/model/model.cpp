@@ -116,7 +116,7 @@ void Model::check_head() const {
 void Model::check_names() const {
   std::set<std::string, std::less<>> known;
   for (const TensorSpec& spec : architecture_->tensors) {
-    for (int64_t layer = 0; layer < (spec.per_layer() ? config_.layers : 1); ++layer) {
+    for (int64_t layer = 0; layer < spec.layers(config_); ++layer) {
       known.insert(gguf_ ? spec.gguf_name(layer) : spec.checkpoint_name(layer));
     }
   }
@@ -140,7 +140,7 @@ void Model::check_names() const {
     if (is_known(tensor.name)) continue;
     // A tensor that is missing says more than one that is left over: it may have the other's name.
     for (const TensorSpec& spec : architecture_->tensors) {
-      for (int64_t layer = 0; layer < (spec.per_layer() ? config_.layers : 1); ++layer) {
+      for (int64_t layer = 0; layer < spec.layers(config_); ++layer) {
         if (has(spec, layer)) stored_format(spec, layer);
       }
     }
@@ -319,7 +319,7 @@ const Weights& Model::weights() const {
   std::call_once(load_once_, [this] {
     weights_.layers.resize(config_.layers);
     for (const TensorSpec& spec : architecture_->tensors) {
-      for (int64_t layer = 0; layer < (spec.per_layer() ? config_.layers : 1); ++layer) {
+      for (int64_t layer = 0; layer < spec.layers(config_); ++layer) {
         if (!has(spec, layer)) continue;
         HostTensor host = read(spec, layer);
         if (spec.role == Role::vector) host = to_f32(host);

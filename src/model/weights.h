@@ -104,6 +104,8 @@ struct TensorSpec {
     const auto* own = std::get_if<Tensor Weights::*>(&member);
     return own && *own == of_model;
   }
+  /// How many a model has of it: one a layer, or one.
+  int64_t layers(const Config& config) const { return per_layer() ? config.layers : 1; }
   bool per_layer() const { return std::holds_alternative<Tensor Layer::*>(member); }
   Tensor& in(Weights& weights, int64_t layer) const;
   std::string gguf_name(int64_t layer) const;

@@ -39,7 +39,7 @@ ImportanceCollector::ImportanceCollector(const Model& model) {
   Weights weights = model.weights();
   for (const TensorSpec& spec : model.architecture().tensors) {
     if (spec.role == Role::vector) continue;
-    for (int64_t layer = 0; layer < (spec.per_layer() ? model.config().layers : 1); ++layer) {
+    for (int64_t layer = 0; layer < spec.layers(model.config()); ++layer) {
       const Tensor& tensor = spec.in(weights, layer);
       if (!tensor.data) continue;
       by_data_[tensor.data] = {.name = spec.gguf_name(layer),

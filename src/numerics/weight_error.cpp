@@ -13,7 +13,7 @@ template <class Call>
 void each_tensor(const Model& model, const Call& call) {
   Weights weights = model.weights();  // views
   for (const TensorSpec& spec : model.architecture().tensors) {
-    for (int64_t layer = 0; layer < (spec.per_layer() ? model.config().layers : 1); ++layer) {
+    for (int64_t layer = 0; layer < spec.layers(model.config()); ++layer) {
       if (const Tensor tensor = spec.in(weights, layer)) call(spec, layer, tensor);
     }
   }

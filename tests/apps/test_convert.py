@@ -516,7 +516,7 @@ def test_real_tokenizer(tiny, tmp_path):
     shutil.copy(REAL_TOKENIZER / "tokenizer_config.json", tiny)
     path = tmp_path / "real.gguf"
     mxgpt("convert", tiny, path)
-    lines = (ROOT / "tests/data/harmony-reference.jsonl").read_text().splitlines()[:30]
+    lines = (REAL_TOKENIZER.parent / "harmony-reference.jsonl").read_text().splitlines()[:30]
     texts = lines + ["<|start|>user<|message|>naïve 日本語\r\n\t 12345 don't<|end|>"]
     reference = tokenizers.Tokenizer.from_file(str(REAL_TOKENIZER / "tokenizer.json"))
     assert tokenize(path, texts) == [reference.encode(t, add_special_tokens=False).ids for t in texts]

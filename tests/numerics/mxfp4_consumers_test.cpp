@@ -41,7 +41,7 @@ std::vector<float> values_of(const Tensor& tensor) {
 template <class Rewrite>
 Changed changed(const Model& model, const TensorSpec& spec, Format format, Rewrite rewrite) {
   Changed result{model.weights(), {}};
-  for (int64_t layer = 0; layer < (spec.per_layer() ? model.config().layers : 1); ++layer) {
+  for (int64_t layer = 0; layer < spec.layers(model.config()); ++layer) {
     Tensor& tensor = spec.in(result.weights, layer);
     result.owned.push_back(rewrite(tensor));
     tensor.format = format;
@@ -176,7 +176,7 @@ TEST_P(Mxfp4Consumer, RunsAsItsDequantizedWeights) {
   const TensorSpec& spec = *GetParam().spec;
   const Changed mxfp4 = changed(model, spec, Format::mxfp4, in_mxfp4);
   Changed dequantized{mxfp4.weights, {}};
-  for (int64_t layer = 0; layer < (spec.per_layer() ? model.config().layers : 1); ++layer) {
+  for (int64_t layer = 0; layer < spec.layers(model.config()); ++layer) {
     Tensor& tensor = spec.in(dequantized.weights, layer);
     dequantized.owned.push_back(in_f32(tensor));
     tensor.format = Format::f32;

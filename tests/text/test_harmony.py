@@ -1,4 +1,4 @@
-"""`mxgpt harmony` as other programs call it, against tests/data/harmony-reference.jsonl."""
+"""`mxgpt harmony` as other programs call it, against harmony-reference.jsonl (tests/data)."""
 
 import json
 import os
@@ -6,9 +6,10 @@ import pathlib
 import subprocess
 
 ROOT = pathlib.Path(os.environ["MXGPT_ROOT"])
-REAL = pathlib.Path(os.environ["MXGPT_FIXTURES"]) / "gpt-oss-tokenizer" / "tokenizer.json"
+FIXTURES = pathlib.Path(os.environ["MXGPT_FIXTURES"])
+REAL = FIXTURES / "gpt-oss-tokenizer" / "tokenizer.json"
 NANO = ROOT / "models" / "gpt-oss-nano"
-ROWS = [json.loads(line) for line in open(ROOT / "tests/data/harmony-reference.jsonl", encoding="utf-8")]
+ROWS = [json.loads(line) for line in open(FIXTURES / "harmony-reference.jsonl", encoding="utf-8")]
 RENDER = [row for row in ROWS if row["kind"] == "render"]
 PARSE = [row for row in ROWS if row["kind"] == "parse"]
 FORMS = ["completion_tokens", "training_tokens", "keep_analysis_tokens"]

@@ -9,7 +9,7 @@
 
 namespace mxgpt::cpu {
 
-/// Input rows of linear layers: f32, and an 16-bit copy where a quantized weight may use one.
+/// Input rows of linear layers: f32, and a 16-bit copy where a quantized weight may use one.
 class Activations {
  public:
   /// Owns room for the 16-bit copy of `max_elements`, rows times k.

@@ -1,5 +1,5 @@
 // The wording is part of the format: gpt-oss was trained on exactly these sentences, and the
-// reference (tests/data/harmony-reference.jsonl) holds them.
+// reference (tests/data/harmony-reference.tar.xz) holds them.
 #include "text/harmony/chat.h"
 
 namespace mxgpt::harmony {

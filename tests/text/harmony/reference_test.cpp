@@ -14,7 +14,7 @@ namespace {
 
 std::vector<json::value> reference_rows(std::string_view kind) {
   std::vector<json::value> rows;
-  std::ifstream file(MXGPT_ROOT "/tests/data/harmony-reference.jsonl");
+  std::ifstream file(MXGPT_FIXTURES "/harmony-reference.jsonl");
   for (std::string line; std::getline(file, line);) {
     json::value row = json::parse(line, "harmony-reference.jsonl");
     if (row.at("kind").as_string() == kind) rows.push_back(std::move(row));

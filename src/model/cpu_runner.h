@@ -3,10 +3,10 @@
 
 #include <memory>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "backend/cpu/backend.h"
+#include "base/arena.h"
 #include "base/check.h"
 #include "model/runner.h"
 #include "model/weights.h"
@@ -35,33 +35,21 @@ struct StepMemory {
   }
 };
 
-/// Zeroed pages from the system, committed when first touched.
-class PageMemory {
- public:
-  explicit PageMemory(size_t bytes);
-  PageMemory(PageMemory&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
-  ~PageMemory();
-  std::byte* data() const { return data_; }
-
- private:
-  std::byte* data_;
-  size_t bytes_;
-};
-
 /// Owns StepMemory and the backend for one model.
 class CpuMemory {
  public:
   CpuMemory(const Config& config, const RunnerOptions& options);
 
+  /// What the constructor allocates, without allocating it: for plans.
+  static size_t workspace_bytes(const Config& config, const RunnerOptions& options);
+
   cpu::Backend backend;
   StepMemory step;
 
  private:
-  std::vector<RopeFrequencies> frequencies_;   ///< of each Rotary
-  std::vector<std::vector<float>> cos_, sin_;  ///< of each Rotary
-  std::vector<float> x_, q_, attended_, logits_;
-  std::vector<PageMemory> kv_;
+  std::vector<RopeFrequencies> frequencies_;  ///< of each Rotary
+  Arena arena_;                               ///< all of `step` but the cache
+  std::vector<PageMemory> kv_;                ///< keys and values of each layer
 };
 
 template <class Forward>

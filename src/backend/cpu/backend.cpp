@@ -11,25 +11,26 @@
 namespace mxgpt::cpu {
 
 Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
-                 Accumulate accumulate)
+                 Accumulate accumulate, Arena arena)
     : limits_(limits),
       observer_(observer),
       accumulate_(accumulate),
+      arena_(std::move(arena)),
       activations_(std::max(limits.rows * limits.widest, limits.mlp_rows() * limits.intermediate),
-                   precision),
-      normed_(limits.rows * limits.hidden),
-      wide_{std::vector<float>(limits.rows * limits.widest),
-            std::vector<float>(limits.rows * limits.widest)},
-      router_logits_(limits.rows * limits.experts),
-      choices_(limits.rows * limits.top_k),
+                   precision, arena_),
+      normed_(arena_.take<float>(limits.rows * limits.hidden)),
+      wide_{arena_.take<float>(limits.rows * limits.widest),
+            arena_.take<float>(limits.rows * limits.widest)},
+      router_logits_(arena_.take<float>(limits.rows * limits.experts)),
+      choices_(arena_.take<Choice>(limits.rows * limits.top_k)),
       expert_begin_(limits.experts + 1),
       expert_next_(limits.experts),
-      pair_row_(choices_.size()),
-      pair_index_(choices_.size()),
-      pair_of_choice_(choices_.size()),
-      gate_(limits.mlp_rows() * limits.intermediate),
-      up_(gate_.size()),
-      down_(choices_.size() * limits.hidden) {
+      pair_row_(arena_.take<int32_t>(limits.rows * limits.top_k)),
+      pair_index_(arena_.take<int32_t>(limits.rows * limits.top_k)),
+      pair_of_choice_(arena_.take<int32_t>(limits.rows * limits.top_k)),
+      gate_(arena_.take<float>(limits.mlp_rows() * limits.intermediate)),
+      up_(arena_.take<float>(limits.mlp_rows() * limits.intermediate)),
+      down_(arena_.take<float>(limits.rows * limits.top_k * limits.hidden)) {
   std::iota(pair_index_.begin(), pair_index_.end(), 0);
   jobs_.reserve(2 * limits.experts);
 }

@@ -6,6 +6,7 @@
 #include "backend/cpu/linear.h"
 #include "backend/observer.h"
 #include "backend/ops.h"
+#include "base/arena.h"
 
 namespace mxgpt::cpu {
 
@@ -28,7 +29,14 @@ class Backend {
   /// `observer` may be null; else it outlives the backend. `accumulate` is what linear layers sum
   /// in; all other sums are f32.
   Backend(const Limits& limits, Precision precision, Observer* observer = nullptr,
-          Accumulate accumulate = Accumulate::f32);
+          Accumulate accumulate = Accumulate::f32)
+      : Backend(limits, precision, observer, accumulate,
+                Arena(bytes(limits, precision), "workspace")) {}
+
+  /// What a backend of these limits allocates.
+  static size_t bytes(const Limits& limits, Precision precision) {
+    return Backend(limits, precision, nullptr, Accumulate::f32, Arena()).arena_.used();
+  }
 
   /// The batch that the ops refer to until the next call. It must outlive them.
   void begin(const Batch& batch);
@@ -43,6 +51,10 @@ class Backend {
   void norm_logits(const NormLogits& op);
 
  private:
+  /// Lays out its buffers in `arena`; if that only counts, nothing can be run.
+  Backend(const Limits& limits, Precision precision, Observer* observer, Accumulate accumulate,
+          Arena arena);
+
   /// A row's choice of an expert. A "pair" is a choice at its place after sorting by expert.
   struct Choice {
     int32_t expert;
@@ -60,19 +72,20 @@ class Backend {
   Limits limits_;
   Observer* observer_;
   Accumulate accumulate_;
+  Arena arena_;  ///< owns the buffers that are spans
   Activations activations_;
-  std::vector<float> normed_;            ///< [rows, hidden]
-  std::vector<float> wide_[2];           ///< [rows, widest]: k and v; projections
-  std::vector<float> router_logits_;     ///< [rows, experts]
-  std::vector<Choice> choices_;          ///< [rows, top_k], best first
-  std::vector<int32_t> expert_begin_;    ///< [experts + 1]: where an expert's pairs start below
-  std::vector<int32_t> expert_next_;     ///< [experts]: filling positions while sorting
-  std::vector<int32_t> pair_row_;        ///< [rows * top_k] by expert: the row of x
-  std::vector<int32_t> pair_index_;      ///< 0, 1, 2…: pairs read their own row of gate_
-  std::vector<int32_t> pair_of_choice_;  ///< [rows, top_k]: where a choice's pair lies
-  std::vector<float> gate_, up_;         ///< [mlp_rows, intermediate]
-  std::vector<float> down_;              ///< [pairs, hidden]
-  std::vector<int32_t> chosen_;          ///< [rows, top_k], for the observer
+  std::span<float> normed_;            ///< [rows, hidden]
+  std::span<float> wide_[2];           ///< [rows, widest]: k and v; projections
+  std::span<float> router_logits_;     ///< [rows, experts]
+  std::span<Choice> choices_;          ///< [rows, top_k], best first
+  std::vector<int32_t> expert_begin_;  ///< [experts + 1]: where an expert's pairs start below
+  std::vector<int32_t> expert_next_;   ///< [experts]: filling positions while sorting
+  std::span<int32_t> pair_row_;        ///< [rows * top_k] by expert: the row of x
+  std::span<int32_t> pair_index_;      ///< 0, 1, 2…: pairs read their own row of gate_
+  std::span<int32_t> pair_of_choice_;  ///< [rows, top_k]: where a choice's pair lies
+  std::span<float> gate_, up_;         ///< [mlp_rows, intermediate]
+  std::span<float> down_;              ///< [pairs, hidden]
+  std::vector<int32_t> chosen_;        ///< [rows, top_k], for the observer
   std::vector<LinearJob> jobs_;
 };
 

@@ -9,11 +9,13 @@
 
 namespace mxgpt::cpu {
 
-Activations::Activations(int64_t max_elements, Precision precision) : precision_(precision) {
+Activations::Activations(int64_t max_elements, Precision precision, Arena& arena)
+    : precision_(precision) {
   if (precision_ == Precision::exact) return;
-  q_.resize(max_elements);
-  scale_.resize(max_elements / kGroup);
-  sum_.resize(2 * scale_.size());
+  const int64_t groups = max_elements / kGroup;
+  q_ = arena.take<int16_t>(max_elements);
+  scale_ = arena.take<float>(groups);
+  sum_ = arena.take<float>(2 * groups);
 }
 
 bool Activations::uses_q16(const Tensor& weight) const {

@@ -3,17 +3,18 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "backend/ops.h"
+#include "base/arena.h"
 
 namespace mxgpt::cpu {
 
 /// Input rows of linear layers: f32, and a 16-bit copy where a quantized weight may use one.
 class Activations {
  public:
-  /// Owns room for the 16-bit copy of `max_elements`, rows times k.
-  Activations(int64_t max_elements, Precision precision);
+  /// Takes room for the 16-bit copy of `max_elements`, rows times k, from `arena`, which outlives
+  /// it.
+  Activations(int64_t max_elements, Precision precision, Arena& arena);
 
   /// Refers to x [rows][k], which must live until the jobs have run. Makes the 16-bit copy if
   /// `weight` uses one; all weights that read one set of activations have the same kind of format.
@@ -26,8 +27,8 @@ class Activations {
 
  private:
   Precision precision_;
-  std::vector<int16_t> q_;
-  std::vector<float> scale_, sum_;
+  std::span<int16_t> q_;
+  std::span<float> scale_, sum_;
   const float* x_ = nullptr;
   int64_t rows_ = 0;
 };

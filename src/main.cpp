@@ -9,12 +9,15 @@
 #include "backend/cpu/threads.h"
 #include "base/printable.h"
 #include "base/version.h"
+#include "formats/isa.h"
 
 int main(int argc, char** argv) {
   using namespace mxgpt;
   cpu::limit_spinning(argv);
   CLI::App app{"mxgpt runs gpt-oss and other GPTs from MXFP4 and GGUF weights.", "mxgpt"};
-  app.set_version_flag("--version", std::string("mxgpt ") + version());
+  app.set_version_flag("--version", [] {
+    return fmt::format("mxgpt {}, kernels for {}", version(), isa_name(isa()));
+  });
   app.require_subcommand(0, 1);
   app.failure_message([](const CLI::App*, const CLI::Error& e) {
     return fmt::format("mxgpt: {}; see `mxgpt --help`, or `mxgpt COMMAND --help`\n",

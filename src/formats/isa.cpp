@@ -23,14 +23,19 @@ bool isa_supported(Isa isa) {
   switch (isa) {
     case Isa::scalar:
       return true;
-    case Isa::avx2:
+      // __builtin_cpu_supports says no as well where XCR0 shows that the operating system does not
+      // save the wide registers.
 #if defined(__x86_64__)
+    case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-#else
-      return false;
+    case Isa::avx512:
+      return isa_supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 #endif
+    default:
+      return false;
   }
-  return false;
 }
 
 namespace {
@@ -46,9 +51,13 @@ Isa choose() {
       return candidate;
     }
     throw Error("MXGPT_ISA", std::string("'") + forced + "' is not an instruction set",
-                "use scalar or avx2, or unset it");
+                "use scalar, avx2 or avx512, or unset it");
   }
-  return isa_supported(Isa::avx2) ? Isa::avx2 : Isa::scalar;
+  Isa best = Isa::scalar;
+  for (int i = 0; i < kIsaCount; ++i) {
+    if (isa_supported(static_cast<Isa>(i))) best = static_cast<Isa>(i);
+  }
+  return best;
 }
 
 }  // namespace
@@ -64,6 +73,8 @@ const char* isa_name(Isa isa) {
       return "scalar";
     case Isa::avx2:
       return "avx2";
+    case Isa::avx512:
+      return "avx512";
   }
   return "unknown";
 }

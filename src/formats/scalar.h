@@ -142,9 +142,9 @@ constexpr Kernels scalar_kernels() {
 }  // namespace mxgpt
 
 #if defined(__x86_64__)
-#define MXGPT_AVX2_KERNELS(folder) &folder##_avx2
+#define MXGPT_X86_KERNELS(folder) &folder##_avx2, &folder##_avx2
 #else
-#define MXGPT_AVX2_KERNELS(folder) nullptr
+#define MXGPT_X86_KERNELS(folder) nullptr, nullptr
 #endif
 
 /// In formats/<folder>/<folder>.cpp: the traits row of the format F. `quantizer` is a function or
@@ -160,5 +160,5 @@ constexpr Kernels scalar_kernels() {
       static_cast<int>(sizeof(F::Block)),                         \
       dequantize<F>,                                              \
       quantizer,                                                  \
-      {&folder##_scalar, MXGPT_AVX2_KERNELS(folder)}};            \
+      {&folder##_scalar, MXGPT_X86_KERNELS(folder)}};             \
   }

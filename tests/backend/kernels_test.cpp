@@ -25,7 +25,7 @@ class CpuKernelsTest : public testing::TestWithParam<Isa> {
   const CpuKernels& kernels() const { return *cpu_kernels(GetParam()); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Isas, CpuKernelsTest, testing::Values(Isa::scalar, Isa::avx2),
+INSTANTIATE_TEST_SUITE_P(Isas, CpuKernelsTest, testing::Values(Isa::scalar, Isa::avx2, Isa::avx512),
                          [](const auto& info) { return isa_name(info.param); });
 
 TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
@@ -184,7 +184,7 @@ TEST_P(CpuKernelsTest, ClampedSwiGlu) {
 class AttendTest : public testing::TestWithParam<std::tuple<Isa, Format, AttendCase>> {};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttendTest,
-                         testing::Combine(testing::Values(Isa::scalar, Isa::avx2),
+                         testing::Combine(testing::Values(Isa::scalar, Isa::avx2, Isa::avx512),
                                           testing::Values(Format::f32, Format::f16, Format::bf16),
                                           testing::ValuesIn(kAttendCases)),
                          [](const auto& info) {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "formats/format.h"
+#include "numerics/random_weights.h"
 
 namespace mxgpt {
 namespace {
@@ -30,7 +31,7 @@ int chosen_code(Isa isa) {
   return 10 + static_cast<int>(isa);
 }
 Isa best() {
-  return isa_supported(Isa::avx2) ? Isa::avx2 : Isa::scalar;
+  return present_isas().back();
 }
 
 class IsaDeathTest : public testing::Test {
@@ -55,7 +56,7 @@ TEST_F(IsaDeathTest, EachNameForcesItsOwn) {
 }
 
 TEST_F(IsaDeathTest, AnythingElseIsAnError) {
-  for (const char* wrong : {"AVX2", "avx", "avx22", " scalar", "0"}) {
+  for (const char* wrong : {"AVX2", "avx", "avx22", "avx51", " scalar", "0"}) {
     EXPECT_EXIT(choose_and_exit(wrong), testing::ExitedWithCode(1), "is not an instruction set");
   }
 }
@@ -63,6 +64,29 @@ TEST_F(IsaDeathTest, AnythingElseIsAnError) {
 TEST(IsaTest, ScalarIsAlwaysThere) {
   EXPECT_TRUE(isa_supported(Isa::scalar));
 }
+
+/// Each has what those before it have, so that the last is the best.
+TEST(IsaTest, TheyAreInRisingOrder) {
+  bool before = true;
+  for (int i = 0; i < kIsaCount; ++i) {
+    const bool now = isa_supported(static_cast<Isa>(i));
+    EXPECT_TRUE(before || !now) << isa_name(static_cast<Isa>(i));
+    before = now;
+  }
+}
+
+/// The tests of all formats run on what the processor has; here the rest is named.
+class PresentIsa : public testing::TestWithParam<int> {};
+
+TEST_P(PresentIsa, IsTested) {
+  const Isa isa = static_cast<Isa>(GetParam());
+  if (!isa_supported(isa)) {
+    GTEST_SKIP() << "this processor has no " << isa_name(isa) << ": its kernels are NOT tested";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, PresentIsa, testing::Range(0, kIsaCount),
+                         [](const auto& info) { return isa_name(static_cast<Isa>(info.param)); });
 
 }  // namespace
 }  // namespace mxgpt

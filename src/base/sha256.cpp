@@ -35,4 +35,15 @@ std::string Sha256::hex() {
   return out;
 }
 
+std::array<std::byte, 32> sha256(std::span<const std::byte> bytes) {
+  // Fetched once: EVP_sha256() would look the algorithm up at every call.
+  static EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  std::array<std::byte, 32> digest{};
+  const bool done =
+      EVP_Digest(bytes.data(), bytes.size(), reinterpret_cast<unsigned char*>(digest.data()),
+                 nullptr, algorithm, nullptr) == 1;
+  MXGPT_CHECK(done, "OpenSSL offers no SHA-256");
+  return digest;
+}
+
 }  // namespace mxgpt

@@ -1,6 +1,7 @@
 // SHA-256 by OpenSSL.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -27,5 +28,8 @@ class Sha256 {
   };
   std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
+
+/// The digest of `bytes`, quickly where they are few.
+std::array<std::byte, 32> sha256(std::span<const std::byte> bytes);
 
 }  // namespace mxgpt

@@ -37,7 +37,13 @@ Generation generate(Session& session, std::span<const int32_t> prompt,
       result.ended = Ended::cancelled;
       break;
     }
-    const int32_t token = sampler.sample(logits);
+    const std::optional<int32_t> drawn = sampler.sample(logits);
+    if (!drawn) {
+      throw Error("model",
+                  "the logits are not finite: the weights are damaged or the numbers overflowed",
+                  "check the file with `mxgpt verify`");
+    }
+    const int32_t token = *drawn;
     ++result.answer_tokens;
     if (!on_token(token)) break;
     if (result.answer_tokens == options.max_tokens) {

@@ -1,50 +1,121 @@
-// Pages of the KV cache: who holds which. Knows no bytes; the runner does.
+// Pages of the KV cache: who holds which, and which prefix of a text an idle one still holds. Knows
+// no bytes; the runner does.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "backend/batch.h"
 
 namespace mxgpt {
 
-/// Hands out page numbers 0 … pages-1 of one group.
+/// Names a full page by all tokens up to its end: SHA-256 over the key before and the page's
+/// tokens, cut to 128 bits. Strangers choose the tokens, so a weaker hash could be made to collide
+/// and show one client's cache to another.
+struct PageKey {
+  std::array<uint64_t, 2> bits{};
+  bool operator==(const PageKey&) const = default;
+
+  /// Before the first page. Texts of different salts share nothing.
+  static PageKey root(std::string_view salt);
+  /// `tokens` are kPageTokens.
+  PageKey next(std::span<const int32_t> tokens) const;
+};
+
+/// Pages 0 … pages-1 of one group. A page is held by the sequences that read it; one that nobody
+/// holds is blank, or keeps its contents to be found by its key until it is taken for something
+/// else.
 class PagePool {
  public:
   explicit PagePool(int64_t pages);
-  /// Empty when none is free.
+
+  /// A page for writing: a blank one, else the one longest idle, valued ones last. Empty when all
+  /// are held.
   std::optional<int32_t> take();
+  /// One more sequence holds the page.
+  void share(int32_t page);
+  /// One fewer does.
   void give_back(int32_t page);
-  int64_t free() const { return static_cast<int64_t>(free_.size()); }
+
+  /// The page is full, and found by this key from now on, unless another has the key already.
+  void set_key(int32_t page, const PageKey& key);
+  /// Its contents are not to be found any more.
+  void clear_key(int32_t page);
+  std::optional<int32_t> find(const PageKey& key) const;
+  /// The page with this key, if there is one, is taken only when no plain one is idle.
+  void value(const PageKey& key);
+
+  int64_t total() const { return static_cast<int64_t>(pages_.size()); }
+  /// That take() can give.
+  int64_t free() const { return static_cast<int64_t>(blank_.size()) + idle(); }
+  /// Of these, pages with a key.
+  int64_t idle() const { return idle_[0].count + idle_[1].count; }
 
  private:
-  std::vector<int32_t> free_;  // the last is next
+  struct Page {
+    int32_t holders = 0;
+    bool keyed = false, valued = false;
+    int32_t before = -1, after = -1;  // among the idle, by when they became so
+    PageKey key;
+  };
+  struct List {
+    int32_t first = -1, last = -1;
+    int64_t count = 0;
+  };
+  struct Hash {
+    size_t operator()(const PageKey& key) const { return key.bits[0]; }
+  };
+
+  void link(int32_t page);
+  void unlink(int32_t page);
+
+  std::vector<Page> pages_;
+  std::vector<int32_t> blank_;  // the last is next
+  List idle_[2];                // plain, valued; the first is idle longest
+  std::unordered_map<PageKey, int32_t, Hash> by_key_;
 };
 
-/// The pages of one sequence in one group, by position / kPageTokens. Does not own the pool.
+/// The pages of one sequence in one group. Owns neither the pool nor its row of the page table,
+/// [context / kPageTokens], where it writes the pages, -1 where none.
 class SequencePages {
  public:
   /// `window` 0 keeps everything; else only pages that a row at or past the sequence's end can see.
-  SequencePages(PagePool& pool, int64_t window, int64_t context);
+  SequencePages(PagePool& pool, int64_t window, std::span<int32_t> row);
 
   /// Makes pages for positions up to `end` - 1. False, and nothing taken, if the pool has too few.
   bool reserve(int64_t end);
   /// The sequence now ends at `end`: gives back pages past it, and those the window has left
-  /// behind.
+  /// behind. Later pages first: a prefix without its tail is of use, a tail alone is not.
   void keep(int64_t end);
   /// Whether a row at position `end` would find all it can see.
   bool can_continue_at(int64_t end) const;
-  const std::vector<int32_t>& pages() const { return pages_; }
 
- private:
+  /// An empty sequence begins with `keys.size()` full pages found in the pool. False, and nothing
+  /// held, if one that a row there can see is not to be found.
+  bool adopt(std::span<const PageKey> keys);
+  /// The page of that index is full.
+  void set_key(int64_t index, const PageKey& key) { pool_.set_key(row_[index], key); }
+  /// What is held is not to be found any more.
+  void clear_keys();
+
+  std::span<const int32_t> row() const { return row_; }
+  int64_t held() const { return held_end_ - held_begin_; }
   int64_t first_visible_page(int64_t end) const;
 
+ private:
   PagePool& pool_;
   int64_t window_;
-  int64_t end_ = 0;
-  std::vector<int32_t> pages_;  // [context / kPageTokens], -1 where none
+  std::span<int32_t> row_;
+  int64_t held_begin_ = 0, held_end_ = 0;  // indices of row_
 };
+
+/// ⌈tokens / kPageTokens⌉
+int64_t pages_for(int64_t tokens);
 
 /// Pages that one sequence of `context` tokens needs at most, when up to `rows` of them come in a
 /// step.

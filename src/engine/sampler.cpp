@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 
@@ -31,12 +32,6 @@ void SamplingParams::check(int64_t vocabulary) const {
   }
 }
 
-Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt) : params_(params) {
-  if (params_.repetition_penalty != 1) {
-    for (const int32_t token : prompt) seen_[token].in_prompt = true;
-  }
-}
-
 namespace {
 
 /// SplitMix64's output function (Steele, Lea & Flood 2014): a bijection that scatters its bits.
@@ -48,13 +43,21 @@ uint64_t mix(uint64_t x) {
 }
 
 /// In [0, 1), from a counter.
-double uniform(uint64_t seed, uint64_t index) {
-  return static_cast<double>(mix(mix(seed) + index) >> 11) * 0x1p-53;
+double uniform(uint64_t stream, uint64_t index) {
+  return static_cast<double>(mix(stream + index) >> 11) * 0x1p-53;
 }
 
 }  // namespace
 
-int32_t Sampler::sample(std::span<const float> input) {
+Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int choice)
+    : params_(params), stream_(mix(mix(params.seed) + static_cast<uint64_t>(choice))) {
+  if (params_.repetition_penalty != 1) {
+    for (const int32_t token : prompt) seen_[token].in_prompt = true;
+  }
+}
+
+std::optional<int32_t> Sampler::sample(std::span<const float> input,
+                                       std::span<const uint32_t> allowed) {
   logits_.assign(input.begin(), input.end());
   for (const auto& [token, bias] : params_.logit_bias) logits_[token] += static_cast<float>(bias);
   for (const auto& [token, seen] : seen_) {
@@ -66,12 +69,13 @@ int32_t Sampler::sample(std::span<const float> input) {
                                   params_.frequency_penalty * static_cast<double>(seen.in_answer));
     }
   }
+  for (size_t i = 0; i < logits_.size() && !allowed.empty(); ++i) {
+    if (!(allowed[i / 32] >> i % 32 & 1)) logits_[i] = -std::numeric_limits<float>::infinity();
+  }
   const auto best = std::max_element(logits_.begin(), logits_.end());
   if (!std::isfinite(*best) ||
       std::any_of(logits_.begin(), logits_.end(), [](float l) { return std::isnan(l); })) {
-    throw Error("model",
-                "the logits are not finite: the weights are damaged or the numbers overflowed",
-                "check the file with `mxgpt verify`");
+    return std::nullopt;
   }
   auto token = static_cast<int32_t>(best - logits_.begin());
   const float most = *best;
@@ -105,7 +109,7 @@ int32_t Sampler::sample(std::span<const float> input) {
       kept += w;
       ++count;
     }
-    double left = uniform(params_.seed, draws_) * kept;
+    double left = uniform(stream_, draws_) * kept;
     size_t drawn = 0;
     while (drawn + 1 < count && (left -= weight(candidates_[drawn])) >= 0) ++drawn;
     token = candidates_[drawn].token;

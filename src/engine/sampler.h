@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -27,13 +28,16 @@ struct SamplingParams {
 };
 
 /// Draws the tokens of one answer. The same seed, parameters and logits give the same tokens: the
-/// random number of a draw depends on the seed and the draw's index alone.
+/// random number of a draw depends on the seed, the choice and the draw's index alone.
 class Sampler {
  public:
-  Sampler(const SamplingParams& params, std::span<const int32_t> prompt);
+  /// `choice` tells answers to the same request apart.
+  Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int choice = 0);
 
-  /// Throws Error if the logits hold no finite maximum: the model has collapsed.
-  int32_t sample(std::span<const float> logits);
+  /// Among the tokens of `allowed`, bit t % 32 of word t / 32; empty: all. Nothing if the logits
+  /// have no finite maximum or are no numbers: the model has collapsed.
+  std::optional<int32_t> sample(std::span<const float> logits,
+                                std::span<const uint32_t> allowed = {});
 
  private:
   struct Candidate {
@@ -46,6 +50,7 @@ class Sampler {
   };
 
   SamplingParams params_;
+  uint64_t stream_;  // of random numbers
   std::unordered_map<int32_t, Seen> seen_;
   uint64_t draws_ = 0;
   std::vector<float> logits_;

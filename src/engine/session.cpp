@@ -39,7 +39,8 @@ Session::Session(const Architecture& architecture, const Config& config, const W
                        .max_logit_rows = all_logits_ ? max_rows_ : 1,
                        .observer = options.observer};
   for (int g = 0; g < kKvGroups; ++g) {
-    groups_.emplace_back(pools_[g], windows[g], context_);
+    tables_[g].resize(pages_for(context_));
+    groups_.emplace_back(pools_[g], windows[g], tables_[g]);
     runner.pages[g] = pools_[g].free();
   }
   runner_ = architecture.runner(config, weights, runner);
@@ -81,7 +82,7 @@ std::span<const float> Session::feed(std::span<const int32_t> tokens, const OnLo
                 .positions = positions,
                 .sequences = sequences,
                 .logit_rows = wanted};
-    for (int g = 0; g < kKvGroups; ++g) batch.tables[g] = {groups_[g].pages().data(), 0};
+    for (int g = 0; g < kKvGroups; ++g) batch.tables[g] = {tables_[g].data(), 0};
     logits = runner_->step(batch);
     if (each) {
       for (int64_t row = 0; row < rows; ++row) {

@@ -60,7 +60,8 @@ class Session {
   int64_t context_, max_rows_;
   bool all_logits_;
   PagePool pools_[kKvGroups];
-  std::vector<SequencePages> groups_;  // by KvGroup
+  std::vector<int32_t> tables_[kKvGroups];  // [context / kPageTokens]
+  std::vector<SequencePages> groups_;       // by KvGroup
   std::unique_ptr<Runner> runner_;
   std::vector<int32_t> tokens_;  // in the cache
 };

@@ -9,7 +9,8 @@ namespace {
 
 TEST(SequencePages, FullLayersKeepEverything) {
   PagePool pool(pages_needed(200, 0, 64));
-  SequencePages pages(pool, 0, 200);
+  std::vector<int32_t> row(pages_for(200));
+  SequencePages pages(pool, 0, row);
   EXPECT_EQ(pool.free(), 7);
   ASSERT_TRUE(pages.reserve(200));
   EXPECT_EQ(pool.free(), 0);
@@ -29,17 +30,18 @@ TEST(SequencePages, AWindowHoldsWhatItsRowsSeeAndNoMore) {
       const int64_t context = 400;
       PagePool pool(pages_needed(context, window, rows));
       const int64_t all = pool.free();
-      SequencePages pages(pool, window, context);
+      std::vector<int32_t> row_of_table(pages_for(context));
+      SequencePages pages(pool, window, row_of_table);
       for (int64_t end = 0; end + rows <= context;) {
         ASSERT_TRUE(pages.reserve(end + rows)) << window << " " << rows << " " << end;
         for (int64_t row = end; row < end + rows; ++row) {
           for (int64_t seen = std::max<int64_t>(0, row - window + 1); seen <= row; ++seen) {
-            ASSERT_GE(pages.pages()[seen / kPageTokens], 0) << row << " sees " << seen;
+            ASSERT_GE(pages.row()[seen / kPageTokens], 0) << row << " sees " << seen;
           }
         }
         std::set<int32_t> distinct;
         int64_t held = 0;
-        for (const int32_t page : pages.pages()) {
+        for (const int32_t page : pages.row()) {
           if (page >= 0) distinct.insert(page), ++held;
         }
         ASSERT_EQ(static_cast<int64_t>(distinct.size()), held);
@@ -55,7 +57,8 @@ TEST(SequencePages, AWindowHoldsWhatItsRowsSeeAndNoMore) {
 
 TEST(SequencePages, TooFewPagesTakeNone) {
   PagePool pool(2);
-  SequencePages pages(pool, 0, 1000);
+  std::vector<int32_t> row(pages_for(1000));
+  SequencePages pages(pool, 0, row);
   EXPECT_FALSE(pages.reserve(65));
   EXPECT_EQ(pool.free(), 2);
   EXPECT_TRUE(pages.reserve(64));

@@ -1,0 +1,125 @@
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "engine/session.h"
+#include "engine/worker.h"
+
+namespace mxgpt {
+
+namespace {
+
+/// Rows of logits beyond one for each sequence: for scores of prompts, and drafts.
+constexpr int64_t kSpareLogitRows = 32;
+
+void require(bool holds, const char* field, const std::string& what) {
+  if (!holds) throw Error(field, what);
+}
+
+SchedulerLimits limits_of(const EngineShape& shape, const EngineOptions& o) {
+  require(o.context >= 0 && o.context <= shape.context, "context",
+          fmt::format("{} is outside the model's {} tokens", o.context, shape.context));
+  require(o.max_sequences >= 1 && o.max_sequences <= 4096, "max_sequences",
+          fmt::format("{} is outside 1 to 4096", o.max_sequences));
+  require(o.max_rows > o.max_sequences && o.max_rows <= 1 << 16, "max_rows",
+          fmt::format("{} is outside {} (more than max_sequences) to {}", o.max_rows,
+                      o.max_sequences + 1, 1 << 16));
+  require(o.kv_tokens >= 0 && o.kv_tokens <= int64_t{1} << 31, "kv_tokens",
+          fmt::format("{} is outside 0 to 2^31", o.kv_tokens));
+  require(o.max_queue >= 1, "max_queue", "must be at least 1");
+  require(o.stream_events >= 1, "stream_events", "must be at least 1");
+  SchedulerLimits limits{
+      .context = o.context ? o.context : std::min(shape.context, kDefaultContext),
+      .max_sequences = o.max_sequences,
+      .max_rows = o.max_rows,
+      .max_logit_rows = std::min(o.max_rows, o.max_sequences + kSpareLogitRows),
+      .window = shape.window};
+  constexpr int64_t kDefaultKvTokens = 65536;
+  limits.set_pages(shape.has_group, o.kv_tokens ? o.kv_tokens : kDefaultKvTokens);
+  return limits;
+}
+
+}  // namespace
+
+EngineShape EngineShape::of(const Config& config) {
+  EngineShape shape{
+      .vocabulary = config.vocabulary, .context = config.context, .window = config.window};
+  for (int64_t i = 0; i < config.layers; ++i)
+    shape.has_group[static_cast<int>(config.group(i))] = true;
+  return shape;
+}
+
+RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptions& options) {
+  const SchedulerLimits limits = limits_of(shape, options);
+  RunnerOptions runner{.precision = options.precision,
+                       .accumulate = options.accumulate,
+                       .max_rows = limits.max_rows,
+                       .max_logit_rows = limits.max_logit_rows};
+  std::copy(std::begin(limits.pages), std::end(limits.pages), std::begin(runner.pages));
+  return runner;
+}
+
+Engine::Engine(const Model& model, const EngineOptions& options)
+    : Engine(model.architecture().runner(model.config(), model.weights(),
+                                         runner_options(EngineShape::of(model.config()), options)),
+             EngineShape::of(model.config()), options) {}
+
+Engine::Engine(std::unique_ptr<Runner> runner, const EngineShape& shape,
+               const EngineOptions& options)
+    : worker_(std::make_unique<Worker>(std::move(runner), shape.vocabulary,
+                                       limits_of(shape, options), options)) {}
+
+Engine::~Engine() = default;
+
+int64_t Engine::context() const {
+  return worker_->limits().context;
+}
+
+int64_t Engine::vocabulary() const {
+  return worker_->vocabulary();
+}
+
+EngineStatus Engine::status() const {
+  return worker_->status();
+}
+
+void Engine::drain(std::chrono::steady_clock::time_point deadline) {
+  worker_->drain(deadline);
+}
+
+std::variant<TokenStream, Engine::Refusal> Engine::submit(Request request) {
+  const auto size = static_cast<int64_t>(request.prompt.size());
+  const auto in_range = [](const char* field, int64_t value, int64_t low, int64_t high) {
+    require(value >= low && value <= high, field,
+            fmt::format("{} is outside {} to {}", value, low, high));
+  };
+  const auto in_vocabulary = [&](const char* field, std::span<const int32_t> tokens) {
+    for (const int32_t token : tokens) {
+      require(token >= 0 && token < vocabulary(), field,
+              fmt::format("token {} is outside the vocabulary of {}", token, vocabulary()));
+    }
+  };
+  require(size > 0, "prompt", "is empty");
+  const bool answers = request.max_tokens != 0;
+  require(size + answers <= context(), "prompt",
+          fmt::format("{} tokens leave no room for an answer in a context of {}", size, context()));
+  in_vocabulary("prompt", request.prompt);
+  in_vocabulary("stop_tokens", request.stop_tokens);
+  in_range("max_tokens", request.max_tokens.value_or(0), 0, INT64_MAX);
+  in_range("choices", request.choices, 1, kMaxChoices);
+  in_range("top_logprobs", request.top_logprobs.value_or(0), 0, kMaxTopLogprobs);
+  in_range("priority", request.priority, -100, 100);
+  request.sampling.check(vocabulary());
+  MXGPT_CHECK(request.constraints.empty() ||
+                  request.constraints.size() == static_cast<size_t>(request.choices),
+              "{} constraints for {} choices", request.constraints.size(), request.choices);
+  return worker_->submit(std::move(request));
+}
+
+}  // namespace mxgpt

@@ -1,0 +1,142 @@
+// Who computes what in the next step. A pure policy with the KV pages it hands out: no clock, no
+// device, no thread, so that tests run thousands of steps in milliseconds.
+//
+// A sequence waits or runs. A running one has a row of the page tables and pages. The order of all
+// is their rank: by arrival, higher priority earlier by kPriorityStep requests a level. Hence the
+// oldest always advances, and everything ends that has an end.
+//  - Running sequences with one token to compute come first: someone reads them.
+//  - Then prompts, in chunks, by rank, with what the step has left of max_rows.
+//  - Then waiting sequences are admitted by rank, none past another, while rows, places in the
+//    tables, and pages for all of a prompt are left.
+//  - One that finds no page for its next token takes those of the lowest in rank, which waits again
+//    and later recomputes what the cache has lost by then.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "engine/kv_pages.h"
+
+namespace mxgpt {
+
+/// Answers to one prompt: all but the first wait until its pages can be shared.
+struct Siblings {
+  bool prompt_computed = false;
+};
+
+/// A text under way. Its owner appends to `tokens`; everything else is the scheduler's.
+struct Sequence {
+  std::vector<int32_t> tokens;  ///< of prompt and answer; more than `computed` in a scheduled one
+  int64_t prompt = 0;           ///< of these, the prompt's
+  std::vector<int32_t> drafts;  ///< guesses at what follows, to be computed if there is room
+  bool score_prompt = false;    ///< logits are wanted of all of the prompt; nothing is reused
+  PageKey root;                 ///< PageKey::root of its salt
+  int64_t arrival = 0;          ///< number of its request
+  int priority = 0;
+  std::shared_ptr<Siblings> siblings;  ///< may be null
+  bool follows = false;                ///< is not the first of them
+
+  int64_t computed = 0;                 ///< tokens whose keys and values are in the cache
+  std::optional<int64_t> first_cached;  ///< tokens found in the cache when first admitted
+  int slot = -1;                        ///< row of the page tables; -1: it waits
+
+ private:
+  friend class Scheduler;
+  int64_t rank = 0, id = 0;
+  int64_t step = -1;                               // the last it is part of
+  std::vector<PageKey> keys;                       // of its full pages
+  std::optional<SequencePages> groups[kKvGroups];  // of a running one, those the model has
+};
+
+struct SchedulerLimits {
+  int64_t context = 0;
+  int64_t max_sequences = 0;   ///< running
+  int64_t max_rows = 0;        ///< of a step; more than max_sequences
+  int64_t max_logit_rows = 0;  ///< of a step; at least max_sequences
+  int64_t window = 0;
+  int64_t pages[kKvGroups] = {};  ///< 0: the model has no such layers
+
+  /// Limits whose pools hold `kv_tokens` of full layers, and of sliding layers what
+  /// `max_sequences` need besides a quarter of that for prefixes.
+  void set_pages(const bool (&has_group)[kKvGroups], int64_t kv_tokens);
+};
+
+/// Rows [computed, computed + rows) of a sequence, its first drafts the last of them.
+struct Slice {
+  Sequence* sequence = nullptr;
+  int64_t rows = 0;
+  int64_t drafts = 0;
+  int64_t logit_rows = 0;  ///< of its last rows
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerLimits& limits);
+
+  /// The sequence waits. It outlives its removal, and stays where it is.
+  void add(Sequence& sequence);
+  /// Forgets it, in whatever state, and gives back its pages at once.
+  void remove(Sequence& sequence);
+
+  /// The next step: empty only if there are no sequences. Every slice is to be advanced, or its
+  /// sequence removed, before the next plan.
+  std::span<const Slice> plan();
+  /// The step computed the sequence up to `end` tokens; drafts that turned out wrong do not count.
+  void advance(Sequence& sequence, int64_t end);
+  /// What the sequence computed is not to be reused.
+  void distrust(Sequence& sequence);
+
+  /// [max_sequences, stride] of a group, rows by slot.
+  PageTable table(KvGroup group) const;
+  const PagePool& pool(KvGroup group) const { return pools_[static_cast<int>(group)]; }
+  const SchedulerLimits& limits() const { return limits_; }
+  std::span<Sequence* const> running() const { return running_; }
+  int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t preemptions() const { return preemptions_; }
+
+ private:
+  struct ByRank {
+    bool operator()(const Sequence* a, const Sequence* b) const {
+      return a->rank != b->rank ? a->rank < b->rank : a->id < b->id;
+    }
+  };
+
+  void plan_prompt(Sequence& sequence);
+  void plan_drafts(Slice& slice);
+  /// Adds rows to the step.
+  void add_slice(Sequence& sequence, int64_t rows);
+  /// Gives the waiting sequence a row of the tables and what the cache has of it; false, and
+  /// nothing changed, if the pages do not suffice.
+  bool admit(Sequence& sequence);
+  /// Pages for positions up to `end` - 1, if they are free.
+  bool reserve(Sequence& sequence, int64_t end);
+  /// The same, if need be from those lower in rank that are not part of the step.
+  bool make_room(Sequence& sequence, int64_t end);
+  /// Takes row and pages from a running sequence.
+  void stop(Sequence& sequence);
+  void adopt_cached(Sequence& sequence);
+  /// Pages that it is going to take until all its tokens and one more are computed.
+  int64_t growth(const Sequence& sequence, int group) const;
+  /// Has its first `pages` keys at hand.
+  std::span<const PageKey> keys(Sequence& sequence, int64_t pages);
+  /// Values the sliding layers' pages that a text cut at `end` needs to go on.
+  void value_boundary(Sequence& sequence, int64_t end);
+
+  SchedulerLimits limits_;
+  std::vector<PagePool> pools_;               // by KvGroup
+  std::vector<std::vector<int32_t>> tables_;  // by KvGroup
+  std::vector<int> slots_;                    // unused
+  std::set<Sequence*, ByRank> waiting_;
+  std::vector<Sequence*> running_;  // by rank
+  std::vector<Slice> slices_;
+  int64_t rows_left_ = 0;         // of the step being planned
+  int64_t spare_logit_rows_ = 0;  // of it, beyond one for each running sequence
+  int64_t step_ = 0, next_id_ = 0, preemptions_ = 0;
+};
+
+}  // namespace mxgpt

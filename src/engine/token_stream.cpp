@@ -1,0 +1,92 @@
+#include "engine/token_stream.h"
+
+#include <utility>
+
+namespace mxgpt {
+
+std::string_view name(Finish finish) {
+  switch (finish) {
+    case Finish::stop:
+      return "stop";
+    case Finish::length:
+      return "length";
+    case Finish::cancelled:
+      return "cancelled";
+    case Finish::deadline:
+      return "deadline";
+    case Finish::collapsed:
+      return "collapsed";
+    case Finish::constraint:
+      return "constraint";
+    case Finish::slow_reader:
+      return "slow_reader";
+    case Finish::failed:
+      return "failed";
+  }
+  return "";
+}
+
+StreamState::StreamState(int choices, int64_t capacity)
+    : capacity_(capacity), choice_cancelled_(choices) {}
+
+bool StreamState::push(StreamEvent event) {
+  const auto* end = std::get_if<ChoiceEnd>(&event);
+  const std::lock_guard lock(mutex_);
+  if (!end && static_cast<int64_t>(events_.size()) >= capacity_) return false;
+  ended_ = end && end->last;
+  events_.push_back(std::move(event));
+  if (events_.size() == 1) {
+    arrived_.notify_one();
+    if (ready_) ready_();
+  }
+  return true;
+}
+
+TokenStream::TokenStream(std::shared_ptr<StreamState> state) : state_(std::move(state)) {}
+TokenStream::TokenStream(TokenStream&&) noexcept = default;
+
+TokenStream& TokenStream::operator=(TokenStream&& other) noexcept {
+  std::swap(state_, other.state_);
+  return *this;
+}
+
+TokenStream::~TokenStream() {
+  if (!state_) return;
+  cancel();
+  on_ready({});
+}
+
+std::vector<StreamEvent> TokenStream::poll() {
+  const std::lock_guard lock(state_->mutex_);
+  return std::exchange(state_->events_, {});
+}
+
+std::vector<StreamEvent> TokenStream::wait(
+    std::optional<std::chrono::steady_clock::time_point> until) {
+  std::unique_lock lock(state_->mutex_);
+  const auto something = [&] { return !state_->events_.empty() || state_->ended_; };
+  if (until) {
+    state_->arrived_.wait_until(lock, *until, something);
+  } else {
+    state_->arrived_.wait(lock, something);
+  }
+  return std::exchange(state_->events_, {});
+}
+
+void TokenStream::on_ready(std::function<void()> ready) {
+  const std::lock_guard lock(state_->mutex_);
+  state_->ready_ = std::move(ready);
+  if (state_->ready_ && !state_->events_.empty()) state_->ready_();
+}
+
+void TokenStream::cancel() {
+  for (std::atomic<bool>& choice : state_->choice_cancelled_) choice = true;
+  state_->cancelled_ = true;
+}
+
+void TokenStream::cancel(int choice) {
+  state_->choice_cancelled_.at(choice) = true;
+  state_->cancelled_ = true;
+}
+
+}  // namespace mxgpt

@@ -1,0 +1,37 @@
+// The engine's end of a TokenStream.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+#include "engine/request.h"
+
+namespace mxgpt {
+
+class StreamState {
+ public:
+  StreamState(int choices, int64_t capacity);
+
+  /// False if the stream is full: the event is lost. A ChoiceEnd always has room.
+  bool push(StreamEvent event);
+  bool cancelled(int choice) const {
+    return cancelled_.load(std::memory_order_relaxed) &&
+           choice_cancelled_[choice].load(std::memory_order_relaxed);
+  }
+
+ private:
+  friend class TokenStream;
+
+  const int64_t capacity_;
+  std::atomic<bool> cancelled_ = false;  // some choice
+  std::vector<std::atomic<bool>> choice_cancelled_;
+
+  std::mutex mutex_;  // of all below
+  std::condition_variable arrived_;
+  std::vector<StreamEvent> events_;
+  bool ended_ = false;
+  std::function<void()> ready_;
+};
+
+}  // namespace mxgpt

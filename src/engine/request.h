@@ -52,7 +52,7 @@ struct Request {
 
   std::vector<std::unique_ptr<TokenConstraint>> constraints;  ///< [choices], or empty
 
-  /// Goes before requests of lower priority that came up to kPriorityStep requests a level
+  /// Goes before requests of lower priority that came fewer than kPriorityStep requests a level
   /// earlier: so a stream of urgent requests delays others, and starves none. -100 to 100.
   int priority = 0;
   std::optional<std::chrono::steady_clock::time_point> deadline;  ///< then every choice ends

@@ -88,6 +88,8 @@ std::span<const Slice> Scheduler::plan() {
   spare_logit_rows_ = limits_.max_logit_rows - limits_.max_sequences;
 
   const auto one_left = [](const Sequence& s) { return known(s) - s.computed == 1; };
+  // Whatever the others take below, a page for the next token of the oldest is its own.
+  if (!running_.empty()) make_room(*running_[0], running_[0]->computed + 1);
   // By index: whoever makes room takes sequences off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];

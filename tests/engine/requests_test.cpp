@@ -1,6 +1,11 @@
 // The engine on a runner without a model: every way that a request can go and end.
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <mutex>
+#include <stdexcept>
 #include <thread>
 
 #include "base/error.h"
@@ -80,6 +85,49 @@ std::vector<int32_t> expected(const Request& request, int choice = 0) {
   return {all.begin() + static_cast<int64_t>(request.prompt.size()), all.end()};
 }
 
+/// Holds the engine's steps until it is opened, and can let single ones pass.
+class Gate {
+ public:
+  std::function<void(const Batch&)> before() {
+    return [this](const Batch& batch) {
+      std::unique_lock lock(mutex_);
+      rows_ = batch.rows();
+      ++arrived_;
+      changed_.notify_all();
+      changed_.wait(lock, [this] { return open_ || passes_ > 0; });
+      if (!open_) --passes_;
+    };
+  }
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  /// Waits for the next step to be at the gate, and returns its rows.
+  int64_t next() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return arrived_ > seen_; });
+    seen_ = arrived_;
+    return rows_;
+  }
+  void pass() {
+    const std::lock_guard lock(mutex_);
+    ++passes_;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false;
+  int64_t passes_ = 0, arrived_ = 0, seen_ = 0, rows_ = 0;
+};
+
+int64_t used_pages(const Engine& engine) {
+  const EngineStatus status = engine.status();
+  return status.pages[0].used + status.pages[1].used;
+}
+
 TEST(Requests, AnAnswerIsThatOfTheDefinition) {
   const auto engine = make_engine();
   for (const int64_t size : {1, 31, 32, 33, 64, 65, 300}) {
@@ -90,7 +138,462 @@ TEST(Requests, AnAnswerIsThatOfTheDefinition) {
     EXPECT_EQ(heard.tokens[0], expected(request)) << size;
     EXPECT_EQ(heard.ends[0].finish, Finish::length);
     EXPECT_EQ(heard.ends[0].answer_tokens, 100);
+    EXPECT_EQ(heard.ends[0].prompt_tokens, size);
   }
+  const EngineStatus status = engine->status();
+  EXPECT_EQ(status.requests, 7);
+  EXPECT_EQ(status.answer_tokens, 700);
+  EXPECT_EQ(status.ended[static_cast<int>(Finish::length)], 7);
+}
+
+TEST(Requests, CancelledInEveryState) {
+  Gate gate;
+  EngineOptions options = kSmall;
+  options.max_sequences = 2;
+  const auto engine = make_engine(options, gate.before());
+  const auto request = [](int64_t size) {
+    return Request{.prompt = text(size, static_cast<uint64_t>(size)), .max_tokens = 500};
+  };
+  TokenStream decoding = submit(*engine, request(10));
+  EXPECT_EQ(gate.next(), 10);
+  TokenStream in_prompt = submit(*engine, request(300));
+  gate.pass();
+  EXPECT_EQ(gate.next(), 64) << "one row of the first, 63 of the second";
+  TokenStream queued = submit(*engine, request(50));
+  for (TokenStream* stream : {&decoding, &in_prompt, &queued}) stream->cancel();
+  TokenStream other = submit(*engine, request(5));
+  gate.pass();
+  EXPECT_EQ(gate.next(), 5) << "the step under way ends; the next has nothing of the three";
+  gate.pass();
+  EXPECT_EQ(gate.next(), 1);
+  EXPECT_EQ(engine->status().running, 1);
+  EXPECT_EQ(used_pages(*engine), 2);
+  for (TokenStream* stream : {&decoding, &in_prompt, &queued}) {
+    EXPECT_EQ(hear(*stream).ends[0].finish, Finish::cancelled);
+    EXPECT_TRUE(stream->wait().empty()) << "nothing can come";
+  }
+  gate.open();
+  EXPECT_EQ(hear(other).tokens[0].size(), 500u);
+}
+
+TEST(Requests, LettingGoOfAStreamCancels) {
+  const auto engine = make_engine();
+  for (int i = 0; i < 50; ++i) {
+    std::optional<TokenStream> stream(submit(*engine, {.prompt = text(100, 1)}));
+    if (i % 2) stream->wait();
+    std::optional<TokenStream> moved(std::move(stream));
+    stream.reset();
+    moved.reset();
+  }
+  engine->drain(Clock::now() + 20s);
+  EXPECT_EQ(engine->status().ended[static_cast<int>(Finish::cancelled)], 50);
+  EXPECT_EQ(used_pages(*engine), 0);
+}
+
+TEST(Requests, Deadlines) {
+  Gate gate;
+  EngineOptions options = kSmall;
+  options.max_sequences = 1;
+  const auto engine = make_engine(options, gate.before());
+  const auto deadline = Clock::now() + 30ms;
+  TokenStream running = submit(*engine, {.prompt = {1}, .deadline = deadline});
+  gate.next();
+  TokenStream queued = submit(*engine, {.prompt = {2}, .deadline = deadline});
+  TokenStream patient = submit(*engine, {.prompt = {3}, .max_tokens = 1});
+  std::this_thread::sleep_until(deadline + 1ms);
+  gate.open();
+  const Heard late = hear(running);
+  EXPECT_EQ(late.ends[0].finish, Finish::deadline);
+  EXPECT_EQ(late.tokens[0].size(), 1u) << "of the step that was under way";
+  EXPECT_EQ(hear(queued).ends[0].finish, Finish::deadline);
+  EXPECT_EQ(hear(patient).ends[0].finish, Finish::length);
+}
+
+TEST(Requests, AFullQueueRefuses) {
+  Gate gate;
+  EngineOptions options = kSmall;
+  options.max_sequences = 1;
+  options.max_queue = 3;
+  options.max_queued_tokens = 100;
+  const auto engine = make_engine(options, gate.before());
+  const auto refused = [&](Request request) {
+    const auto result = engine->submit(std::move(request));
+    return std::holds_alternative<Engine::Refusal>(result) &&
+           std::get<Engine::Refusal>(result) == Engine::Refusal::queue_full;
+  };
+  TokenStream first = submit(*engine, {.prompt = {1}, .max_tokens = 3});
+  gate.next();
+  gate.pass();
+  gate.next();  // the first is running now
+  TokenStream second = submit(*engine, {.prompt = {1, 2}, .max_tokens = 3});
+  EXPECT_TRUE(refused({.prompt = text(99, 1)})) << "101 tokens in the queue";
+  EXPECT_TRUE(refused({.prompt = {1}, .choices = 3})) << "four in the queue";
+  TokenStream third = submit(*engine, {.prompt = {1}, .max_tokens = 1, .choices = 2});
+  EXPECT_TRUE(refused({.prompt = {1}}));
+  EXPECT_EQ(engine->status().refused, 3);
+  EXPECT_EQ(engine->status().queued, 3);
+  EXPECT_EQ(engine->status().queued_tokens, 4);
+  gate.open();
+  for (TokenStream* stream : {&first, &second}) EXPECT_EQ(hear(*stream).tokens[0].size(), 3u);
+  hear(third, 2);
+  engine->drain(Clock::now() + 20s);
+  EXPECT_EQ(engine->status().queued, 0);
+  EXPECT_EQ(std::get<Engine::Refusal>(engine->submit({.prompt = {1}})), Engine::Refusal::draining);
+}
+
+TEST(Requests, DrainCancelsWhatIsLateAndSoDoesTheEnd) {
+  Gate gate;
+  auto engine = make_engine(kSmall, gate.before());
+  TokenStream stream = submit(*engine, {.prompt = {1}});
+  gate.open();
+  engine->drain(Clock::now() + 5ms);  // 1,024 tokens take longer, or are done; both are an end
+  TokenStream orphan = [&] {
+    auto second = make_engine();
+    return submit(*second, {.prompt = {1}});
+  }();
+  EXPECT_TRUE(hear(stream).ends[0].last);
+  EXPECT_TRUE(hear(orphan).ends[0].last);
+}
+
+TEST(Requests, AReaderWhoStallsLosesHisRequestOnly) {
+  EngineOptions options = kSmall;
+  options.stream_events = 20;
+  const auto engine = make_engine(options);
+  TokenStream stalled = submit(*engine, {.prompt = {1}, .max_tokens = 500});
+  TokenStream reads = submit(*engine, {.prompt = {1}, .max_tokens = 20});
+  engine->drain(Clock::now() + 20s);
+  const Heard heard = hear(stalled);
+  EXPECT_EQ(heard.ends[0].finish, Finish::slow_reader);
+  EXPECT_EQ(heard.tokens[0].size(), 20u);
+  EXPECT_EQ(hear(reads).ends[0].finish, Finish::length);
+}
+
+TEST(Requests, CallbacksComeWhenEventsDo) {
+  const auto engine = make_engine();
+  TokenStream stream = submit(*engine, {.prompt = {1}, .max_tokens = 50});
+  std::mutex mutex;
+  std::condition_variable called;
+  bool ready = false;
+  stream.on_ready([&] {
+    const std::lock_guard lock(mutex);
+    ready = true;
+    called.notify_one();
+  });
+  int64_t tokens = 0;
+  for (bool last = false; !last;) {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(called.wait_for(lock, 20s, [&] { return std::exchange(ready, false); }));
+    lock.unlock();
+    for (const StreamEvent& event : stream.poll()) {
+      tokens += std::holds_alternative<ChoiceToken>(event);
+      last = std::holds_alternative<ChoiceEnd>(event);
+    }
+  }
+  EXPECT_EQ(tokens, 50);
+}
+
+TEST(Requests, StopTokensEndAndAreDelivered) {
+  const auto engine = make_engine();
+  const Request request{.prompt = {1, 2, 3}, .max_tokens = 50};
+  const std::vector<int32_t> all = expected(request);
+  TokenStream stream =
+      submit(*engine, {.prompt = {1, 2, 3}, .max_tokens = 50, .stop_tokens = {all[20]}});
+  const Heard heard = hear(stream);
+  const auto first = std::find(all.begin(), all.end(), all[20]);
+  EXPECT_EQ(heard.tokens[0], std::vector(all.begin(), first + 1));
+  EXPECT_EQ(heard.ends[0].finish, Finish::stop);
+}
+
+TEST(Requests, ChoicesDifferAndShareTheirPrompt) {
+  const auto engine = make_engine();
+  const Request request{.prompt = text(200, 3), .max_tokens = 40, .sampling = {.seed = 9}};
+  TokenStream stream =
+      submit(*engine,
+             {.prompt = request.prompt, .max_tokens = 40, .sampling = {.seed = 9}, .choices = 12});
+  const Heard heard = hear(stream, 12);
+  for (int choice = 0; choice < 12; ++choice) {
+    EXPECT_EQ(heard.tokens[choice], expected(request, choice)) << choice;
+    EXPECT_EQ(heard.ends[choice].cached_tokens, choice ? 192 : 0);
+  }
+  EXPECT_NE(heard.tokens[0], heard.tokens[1]);
+}
+
+TEST(Requests, OneChoiceCancelledLeavesTheOthers) {
+  const auto engine = make_engine();
+  const Request request{.prompt = text(40, 3), .max_tokens = 300};
+  TokenStream stream = submit(*engine, {.prompt = request.prompt, .max_tokens = 300, .choices = 3});
+  stream.cancel(1);
+  const Heard heard = hear(stream, 3);
+  EXPECT_EQ(heard.ends[1].finish, Finish::cancelled);
+  EXPECT_EQ(heard.tokens[0], expected(request, 0));
+  EXPECT_EQ(heard.tokens[2], expected(request, 2));
+}
+
+TEST(Requests, LogprobsOfAnswerAndPrompt) {
+  const auto engine = make_engine();
+  const Request request{.prompt = text(150, 3), .max_tokens = 10};
+  TokenStream stream = submit(
+      *engine,
+      {.prompt = request.prompt, .max_tokens = 10, .top_logprobs = 4, .prompt_logprobs = true});
+  const Heard heard = hear(stream);
+  std::vector<int32_t> all = request.prompt;
+  all.insert(all.end(), heard.tokens[0].begin(), heard.tokens[0].end());
+  EXPECT_EQ(heard.tokens[0], expected(request));
+  ASSERT_EQ(heard.prompt.size(), 149u);
+  std::vector<float> logits(kShape.vocabulary);
+  for (size_t at = 1; at < all.size(); ++at) {
+    FakeRunner::expected_logits(std::span(all).first(at), kShape.window, logits);
+    const Scored scored = score(logits, all[at], 4);
+    const auto same = [&](const auto& event) {
+      EXPECT_EQ(event.token, all[at]);
+      EXPECT_EQ(event.logprob, scored.logprob);
+      ASSERT_EQ(event.top.size(), 4u);
+      for (int i = 0; i < 4; ++i) EXPECT_EQ(event.top[i].token, scored.top[i].token);
+    };
+    at < 150 ? same(heard.prompt[at - 1]) : same(heard.events[at - 150]);
+  }
+}
+
+TEST(Requests, WithoutAnAnswerThePromptIsScoredAndCached) {
+  const auto engine = make_engine();
+  TokenStream stream =
+      submit(*engine, {.prompt = text(1024, 8), .max_tokens = 0, .prompt_logprobs = true});
+  const Heard heard = hear(stream);
+  EXPECT_EQ(heard.prompt.size(), 1023u);
+  EXPECT_EQ(heard.ends[0].finish, Finish::length);
+  EXPECT_TRUE(heard.tokens[0].empty());
+  TokenStream again = submit(*engine, {.prompt = text(1024, 8), .max_tokens = 0});
+  EXPECT_EQ(hear(again).ends[0].cached_tokens, 992);
+}
+
+/// Allows the tokens of a list only, in turn; what it does at its end is chosen.
+class Script : public TokenConstraint {
+ public:
+  enum class End { done, nothing, exception };
+  Script(std::vector<int32_t> tokens, End end) : tokens_(std::move(tokens)), end_(end) {}
+
+  bool mask(std::span<uint32_t> allowed) override {
+    if (at_ == tokens_.size()) {
+      if (end_ == End::exception) throw std::runtime_error("broken");
+      return true;
+    }
+    if (tokens_[at_] < 0) return false;  // free
+    allowed[tokens_[at_] / 32] |= 1u << tokens_[at_] % 32;
+    return true;
+  }
+  bool accept(int32_t token) override {
+    EXPECT_TRUE(tokens_[at_] < 0 || tokens_[at_] == token);
+    ++at_;
+    return end_ != End::done || at_ < tokens_.size();
+  }
+
+ private:
+  std::vector<int32_t> tokens_;
+  End end_;
+  size_t at_ = 0;
+};
+
+TEST(Requests, ConstraintsHoldEndAndFailAlone) {
+  const auto engine = make_engine();
+  const std::vector<int32_t> script{5, -1, 96, 0, -1};
+  Request request{.prompt = {1, 2}, .max_tokens = 30, .choices = 3};
+  for (const auto end : {Script::End::done, Script::End::nothing, Script::End::exception})
+    request.constraints.push_back(std::make_unique<Script>(script, end));
+  TokenStream stream = submit(*engine, std::move(request));
+  const Heard heard = hear(stream, 3);
+  for (const std::vector<int32_t>& tokens : heard.tokens) {
+    ASSERT_EQ(tokens.size(), 5u);
+    for (const int i : {0, 2, 3}) EXPECT_EQ(tokens[i], script[i]);
+  }
+  EXPECT_EQ(heard.ends[0].finish, Finish::stop);
+  EXPECT_EQ(heard.ends[1].finish, Finish::constraint);
+  EXPECT_EQ(heard.ends[2].finish, Finish::constraint);
+  EXPECT_EQ(heard.ends[2].what, "broken");
+}
+
+TEST(Requests, AShortCircleIsACollapse) {
+  for (const std::vector<int32_t>& circle : std::vector<std::vector<int32_t>>{
+           {5}, {1, 2}, {1, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 3, 4, 5, 6, 7, 8, 9}}) {
+    std::vector<int32_t> script;
+    for (int i = 0; i < 400; ++i) script.push_back(circle[i % circle.size()]);
+    const auto engine = make_engine();
+    Request request{.prompt = {1}, .max_tokens = 390};
+    request.constraints.push_back(std::make_unique<Script>(script, Script::End::done));
+    TokenStream stream = submit(*engine, std::move(request));
+    const Heard heard = hear(stream);
+    if (circle.size() > 8) {
+      EXPECT_EQ(heard.ends[0].finish, Finish::length);
+    } else {
+      EXPECT_EQ(heard.ends[0].finish, Finish::collapsed);
+      EXPECT_EQ(heard.tokens[0].size(), 256 + circle.size());
+    }
+  }
+}
+
+/// Damages the logits of some rows.
+class NanRunner final : public Runner {
+ public:
+  explicit NanRunner(const RunnerOptions& options)
+      : inner_(options, kShape.vocabulary, kShape.window) {}
+  std::span<const float> step(const Batch& batch) override {
+    const auto logits = inner_.step(batch);
+    damaged_.assign(logits.begin(), logits.end());
+    for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
+      // A text whose last token is 13.
+      if (batch.tokens[batch.logit_rows[i]] == 13) damaged_[i * kShape.vocabulary + 50] = NAN;
+    }
+    return damaged_;
+  }
+
+ private:
+  FakeRunner inner_;
+  std::vector<float> damaged_;
+};
+
+TEST(Requests, NumbersThatAreNoneEndTheirOwnRequest) {
+  Engine engine(std::make_unique<NanRunner>(Engine::runner_options(kShape, kSmall)), kShape,
+                kSmall);
+  std::vector<int32_t> bad = text(100, 1);
+  bad.push_back(13);
+  TokenStream damaged = submit(engine, {.prompt = bad, .max_tokens = 5});
+  TokenStream healthy = submit(
+      engine, {.prompt = text(100, 2), .max_tokens = 50, .sampling = {.logit_bias = {{13, -100}}}});
+  const Heard heard = hear(damaged);
+  EXPECT_EQ(heard.ends[0].finish, Finish::collapsed);
+  EXPECT_TRUE(heard.tokens[0].empty());
+  EXPECT_EQ(hear(healthy).tokens[0].size(), 50u);
+  TokenStream again = submit(engine, {.prompt = bad, .max_tokens = 5});
+  EXPECT_EQ(hear(again).ends[0].cached_tokens, 0) << "what it computed is not trusted";
+}
+
+TEST(Requests, AStepThatThrowsEndsThoseInItAndTheEngineGoesOn) {
+  int steps = 0;
+  const auto engine = make_engine(kSmall, [&](const Batch&) {
+    if (++steps == 3) throw std::runtime_error("device lost");
+  });
+  TokenStream stream = submit(*engine, {.prompt = text(10, 1), .max_tokens = 50});
+  const Heard heard = hear(stream);
+  EXPECT_EQ(heard.ends[0].finish, Finish::failed);
+  EXPECT_EQ(heard.ends[0].what, "device lost");
+  EXPECT_EQ(heard.tokens[0].size(), 2u);
+  TokenStream next = submit(*engine, {.prompt = text(10, 1), .max_tokens = 50});
+  EXPECT_EQ(hear(next).tokens[0].size(), 50u);
+  EXPECT_EQ(engine->status().failed_steps, 1);
+  EXPECT_EQ(engine->status().last_failure, "device lost");
+}
+
+TEST(Requests, WhatMakesNoSenseIsNamed) {
+  const auto engine = make_engine();
+  const auto fault = [&](Request request) -> std::string {
+    try {
+      (void)engine->submit(std::move(request));
+    } catch (const Error& error) {
+      return std::string(error.what()).substr(0, std::string(error.what()).find(':'));
+    }
+    return "none";
+  };
+  EXPECT_EQ(fault({}), "prompt");
+  EXPECT_EQ(fault({.prompt = {97}}), "prompt");
+  EXPECT_EQ(fault({.prompt = {-1}}), "prompt");
+  EXPECT_EQ(fault({.prompt = text(1024, 1)}), "prompt");
+  EXPECT_EQ(fault({.prompt = text(1025, 1), .max_tokens = 0}), "prompt");
+  EXPECT_EQ(fault({.prompt = {1}, .max_tokens = -1}), "max_tokens");
+  EXPECT_EQ(fault({.prompt = {1}, .max_tokens = INT64_MAX}), "none");
+  EXPECT_EQ(fault({.prompt = {1}, .sampling = {.temperature = 3}}), "temperature");
+  EXPECT_EQ(fault({.prompt = {1}, .choices = 0}), "choices");
+  EXPECT_EQ(fault({.prompt = {1}, .choices = 1000000000}), "choices");
+  EXPECT_EQ(fault({.prompt = {1}, .stop_tokens = {1000}}), "stop_tokens");
+  EXPECT_EQ(fault({.prompt = {1}, .top_logprobs = 21}), "top_logprobs");
+  EXPECT_EQ(fault({.prompt = {1}, .priority = 101}), "priority");
+  for (const EngineOptions& bad : std::vector<EngineOptions>{{.context = 5000},
+                                                             {.max_sequences = 0},
+                                                             {.max_sequences = 64, .max_rows = 64},
+                                                             {.kv_tokens = -1},
+                                                             {.max_queue = 0}}) {
+    EXPECT_THROW(Engine::runner_options(kShape, bad), Error);
+  }
+}
+
+/// Clients in several threads, of every kind and mood; whoever gets an answer gets that of the
+/// definition, and in the end nothing is held.
+TEST(Requests, RandomTraffic) {
+  EngineOptions options{.context = 300,
+                        .max_sequences = 6,
+                        .max_rows = 40,
+                        .kv_tokens = 1,  // one sequence's pages: preemption is common
+                        .max_queue = 20,
+                        .stream_events = 4000};
+  const auto engine = make_engine(options);
+  constexpr int kClients = 4, kRequests = 500;
+  std::vector<std::vector<int32_t>> shared(8);
+  for (size_t i = 0; i < shared.size(); ++i) shared[i] = text(200, 100 + i);
+  std::atomic<int64_t> answered = 0, refused = 0, ended = 0;
+  std::vector<std::thread> clients;
+  for (int client = 0; client < kClients; ++client) {
+    clients.emplace_back([&, client] {
+      uint64_t random = mix_hash(static_cast<uint64_t>(client));
+      const auto below = [&](uint64_t n) {
+        return static_cast<int64_t>((random = mix_hash(random)) % n);
+      };
+      for (int i = 0; i < kRequests; ++i) {
+        const auto& from = shared[below(shared.size())];
+        Request request{.prompt = {from.begin(), from.begin() + 1 + below(from.size())},
+                        .max_tokens = below(60),
+                        .sampling = {.temperature = below(3) * 0.7, .seed = random},
+                        .choices = static_cast<int>(below(8) ? 1 : 1 + below(4)),
+                        .priority = static_cast<int>(below(3))};
+        if (below(10) == 0)
+          request.deadline = Clock::now() + std::chrono::microseconds(below(3000));
+        if (below(20) == 0) request.prompt_logprobs = true;
+        const int choices = request.choices;
+        const bool timed = request.deadline.has_value();
+        const Request copy{.prompt = request.prompt,
+                           .max_tokens = request.max_tokens,
+                           .sampling = request.sampling};
+        auto result = engine->submit(std::move(request));
+        if (std::holds_alternative<Engine::Refusal>(result)) {
+          ++refused;
+          std::this_thread::sleep_for(1ms);
+          continue;
+        }
+        auto& stream = std::get<TokenStream>(result);
+        switch (below(5)) {
+          case 0:
+            continue;  // gone at once
+          case 1:
+            stream.wait();
+            continue;  // gone after something
+          case 2:
+            stream.cancel(static_cast<int>(below(choices)));
+            break;
+          default:
+            break;
+        }
+        const Heard heard = hear(stream, choices);
+        for (int choice = 0; choice < choices; ++choice) {
+          const std::vector<int32_t> whole = expected(copy, choice);
+          const auto& got = heard.tokens[choice];
+          const bool cut = heard.ends[choice].finish != Finish::length;
+          EXPECT_TRUE(!cut || timed || heard.ends[choice].finish == Finish::cancelled);
+          EXPECT_TRUE(cut ? got.size() <= whole.size() : got.size() == whole.size());
+          EXPECT_TRUE(std::equal(got.begin(), got.end(), whole.begin()));
+          ++ended;
+        }
+        ++answered;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  engine->drain(Clock::now() + 20s);
+  const EngineStatus status = engine->status();
+  EXPECT_EQ(status.requests + refused, kClients * kRequests);
+  EXPECT_GT(answered, kRequests);
+  EXPECT_GT(status.preemptions, 0);
+  EXPECT_GT(status.cached_tokens, 0);
+  EXPECT_EQ(status.queued, 0);
+  EXPECT_EQ(status.queued_tokens, 0);
+  EXPECT_EQ(status.running, 0);
+  EXPECT_EQ(used_pages(*engine), 0);
 }
 
 }  // namespace

@@ -56,9 +56,10 @@ Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt, 
   }
 }
 
-std::optional<int32_t> Sampler::sample(std::span<const float> input,
-                                       std::span<const uint32_t> allowed) {
-  logits_.assign(input.begin(), input.end());
+std::span<const float> Sampler::edit(std::span<const float> logits,
+                                     std::span<const uint32_t> allowed) {
+  if (allowed.empty() && params_.logit_bias.empty() && seen_.empty()) return logits;
+  logits_.assign(logits.begin(), logits.end());
   for (const auto& [token, bias] : params_.logit_bias) logits_[token] += static_cast<float>(bias);
   for (const auto& [token, seen] : seen_) {
     float& logit = logits_[token];
@@ -69,54 +70,100 @@ std::optional<int32_t> Sampler::sample(std::span<const float> input,
                                   params_.frequency_penalty * static_cast<double>(seen.in_answer));
     }
   }
-  for (size_t i = 0; i < logits_.size() && !allowed.empty(); ++i) {
-    if (!(allowed[i / 32] >> i % 32 & 1)) logits_[i] = -std::numeric_limits<float>::infinity();
+  for (size_t word = 0; word < allowed.size(); ++word) {
+    if (allowed[word] == ~0u) continue;
+    for (size_t t = word * 32; t < std::min((word + 1) * 32, logits_.size()); ++t) {
+      if (!(allowed[word] >> t % 32 & 1)) logits_[t] = -std::numeric_limits<float>::infinity();
+    }
   }
-  const auto best = std::max_element(logits_.begin(), logits_.end());
-  if (!std::isfinite(*best) ||
-      std::any_of(logits_.begin(), logits_.end(), [](float l) { return std::isnan(l); })) {
-    return std::nullopt;
-  }
-  auto token = static_cast<int32_t>(best - logits_.begin());
-  const float most = *best;
+  return logits_;
+}
 
-  if (params_.temperature > 0) {
-    candidates_.clear();
-    // A candidate below e^-30 of the best cannot be drawn in practice, and sorting it costs.
-    const auto cutoff = most - static_cast<float>(30 * params_.temperature);
-    for (size_t i = 0; i < logits_.size(); ++i) {
-      if (logits_[i] >= cutoff) candidates_.push_back({logits_[i], static_cast<int32_t>(i)});
-    }
-    const auto likelier = [](const Candidate& a, const Candidate& b) {
-      return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-    };
-    if (params_.top_k > 0 && params_.top_k < static_cast<int64_t>(candidates_.size())) {
-      std::nth_element(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(),
-                       likelier);
-      candidates_.resize(params_.top_k);
-    }
-    std::sort(candidates_.begin(), candidates_.end(), likelier);
-    const auto weight = [&](const Candidate& c) {
-      return std::exp((c.logit - most) / params_.temperature);
-    };
-    double total = 0;
-    for (const Candidate& c : candidates_) total += weight(c);
-    double kept = 0;
-    size_t count = 0;
-    while (count < candidates_.size()) {
-      const double w = weight(candidates_[count]);
-      if (count > 0 && (kept >= params_.top_p * total || w < params_.min_p)) break;
-      kept += w;
-      ++count;
-    }
-    double left = uniform(stream_, draws_) * kept;
-    size_t drawn = 0;
-    while (drawn + 1 < count && (left -= weight(candidates_[drawn])) >= 0) ++drawn;
-    token = candidates_[drawn].token;
+std::optional<int32_t> Sampler::sample(std::span<const float> input,
+                                       std::span<const uint32_t> allowed) {
+  const std::span<const float> logits = edit(input, allowed);
+  float most = peak(input);
+  // A mask may hide what is no number.
+  if (!std::isfinite(most)) return std::nullopt;
+  if (logits.data() != input.data()) most = peak(logits);
+  if (!std::isfinite(most)) return std::nullopt;
+  const double share = uniform(stream_, draws_++);
+  int32_t token = 0;
+  if (params_.temperature == 0) {
+    token = first_at(logits, most);
+  } else {
+    // Colder than this is as good as 0, and overflows.
+    const auto scale = static_cast<float>(std::min(1 / params_.temperature, 1e6));
+    const bool all = params_.top_k == 0 && params_.top_p == 1 && params_.min_p == 0;
+    token = all ? token_at_share(logits, most, scale, share)
+                : draw_filtered(logits, most, scale, share);
   }
-  ++draws_;
-  ++seen_[token].in_answer;
+  if (params_.repetition_penalty != 1 || params_.presence_penalty != 0 ||
+      params_.frequency_penalty != 0) {
+    ++seen_[token].in_answer;
+  }
   return token;
+}
+
+namespace {
+
+double sum(std::span<const Candidate> candidates) {
+  double total = 0;
+  for (const Candidate& c : candidates) total += c.weight;
+  return total;
+}
+
+/// The least likely of the fewest candidates whose weights reach `enough`. Halves what it is among,
+/// and so need not sort it.
+Candidate last_to_reach(double enough, std::span<Candidate> candidates) {
+  double kept = 0;
+  auto begin = candidates.begin(), end = candidates.end();
+  while (end - begin > 1) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, likelier);
+    const double first_half = sum({begin, middle});
+    if (kept + first_half >= enough) {
+      end = middle;
+    } else {
+      kept += first_half;
+      begin = middle;
+    }
+  }
+  return *begin;
+}
+
+}  // namespace
+
+int32_t Sampler::draw_filtered(std::span<const float> logits, float most, float scale,
+                               double share) {
+  const auto k = static_cast<size_t>(params_.top_k);
+  const bool by_share = params_.top_p < 1;
+  double enough = by_share && k == 0 ? params_.top_p * sum_weights(logits, most, scale) : 0;
+  // Mostly a few tokens near the best are enough to see what is kept.
+  for (const float below : {4.0f, 12.0f, kWeightless}) {
+    collect(logits, most, scale, below / scale, candidates_);
+    const bool all_found =
+        k > 0 ? candidates_.size() >= k
+              : std::exp(-below) <= params_.min_p || (by_share && sum(candidates_) >= enough);
+    if (all_found) break;
+  }
+  ranked_ = candidates_;
+  if (k > 0 && k < ranked_.size()) {
+    std::nth_element(ranked_.begin(), ranked_.begin() + static_cast<int64_t>(k) - 1, ranked_.end(),
+                     likelier);
+    ranked_.resize(k);
+  }
+  if (k > 0 && by_share) enough = params_.top_p * sum(ranked_);
+  // The least likely that is kept: those that are not less so go in order of tokens.
+  const Candidate last = by_share ? last_to_reach(enough, ranked_)
+                                  : *std::max_element(ranked_.begin(), ranked_.end(), likelier);
+  std::erase_if(candidates_, [&](const Candidate& c) {
+    return likelier(last, c) || static_cast<double>(c.weight) < params_.min_p;
+  });
+  double left = share * sum(candidates_);
+  size_t drawn = 0;
+  while (drawn + 1 < candidates_.size() && (left -= candidates_[drawn].weight) >= 0) ++drawn;
+  return candidates_[drawn].token;
 }
 
 }  // namespace mxgpt

@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/logits.h"
+
 namespace mxgpt {
 
 /// Applied in this order: bias, penalties, temperature, top-k, top-p, min-p.
@@ -40,14 +42,14 @@ class Sampler {
                                 std::span<const uint32_t> allowed = {});
 
  private:
-  struct Candidate {
-    float logit;
-    int32_t token;
-  };
   struct Seen {
     bool in_prompt = false;
     int64_t in_answer = 0;
   };
+
+  /// With the bias, penalties and mask applied, if there are any; else the input.
+  std::span<const float> edit(std::span<const float> logits, std::span<const uint32_t> allowed);
+  int32_t draw_filtered(std::span<const float> logits, float most, float scale, double share);
 
   SamplingParams params_;
   uint64_t stream_;  // of random numbers
@@ -55,6 +57,7 @@ class Sampler {
   uint64_t draws_ = 0;
   std::vector<float> logits_;
   std::vector<Candidate> candidates_;
+  std::vector<Candidate> ranked_;
 };
 
 }  // namespace mxgpt

@@ -1,0 +1,164 @@
+#include "engine/logits.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace mxgpt {
+
+namespace {
+
+constexpr int kLanes = 8;
+using F8 = float __attribute__((vector_size(32)));
+using I8 = int32_t __attribute__((vector_size(32)));
+
+F8 load(const float* p) {
+  F8 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+/// The last, incomplete vector, filled up with what weighs nothing.
+F8 load_tail(std::span<const float> tail) {
+  float padded[kLanes];
+  std::fill(std::begin(padded), std::end(padded), -std::numeric_limits<float>::infinity());
+  std::copy(tail.begin(), tail.end(), padded);
+  return load(padded);
+}
+
+template <class Visit>
+void each_vector(std::span<const float> values, const Visit& visit) {
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) visit(i, load(&values[i]));
+  if (i < values.size()) visit(i, load_tail(values.subspan(i)));
+}
+
+bool any(I8 mask) {
+  int64_t halves[4];
+  std::memcpy(halves, &mask, sizeof mask);
+  return (halves[0] | halves[1] | halves[2] | halves[3]) != 0;
+}
+
+/// exp((x - peak) · scale), 0 below kWeightless. 2^y = 2^n · 2^f with n the nearest integer; of 2^f
+/// the Taylor polynomial of degree 6, within 2e-7 for |f| ≤ 1/2.
+F8 weights(F8 x, float peak, float scale) {
+  const F8 exponent = (x - peak) * scale;
+  const F8 clamped = exponent < -kWeightless ? F8{} - kWeightless : exponent;
+  const F8 y = clamped * 1.44269504f;
+  constexpr float kRound = 12582912;  // 1.5 · 2^23: the sum's last bit is a unit
+  const F8 shifted = y + kRound;
+  const F8 f = (y - (shifted - kRound)) * 0.693147181f;
+  const F8 p =
+      1 + f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f / 720.0f)))));
+  const I8 n = (I8)shifted << 23;  // what is above falls off the left end
+  const F8 result = (F8)((I8)p + n);
+  return exponent < -kWeightless ? F8{} : result;
+}
+
+/// A block's weights are added in one order everywhere.
+constexpr size_t kBlock = 512;
+
+double sum_block(std::span<const float> block, float peak, float scale) {
+  F8 sum{};
+  each_vector(block, [&](size_t, F8 x) { sum += weights(x, peak, scale); });
+  return ((static_cast<double>(sum[0]) + sum[4]) + (static_cast<double>(sum[2]) + sum[6])) +
+         ((static_cast<double>(sum[1]) + sum[5]) + (static_cast<double>(sum[3]) + sum[7]));
+}
+
+template <class Visit>
+void each_block(std::span<const float> logits, const Visit& visit) {
+  for (size_t i = 0; i < logits.size(); i += kBlock)
+    visit(i, logits.subspan(i, std::min(kBlock, logits.size() - i)));
+}
+
+}  // namespace
+
+float peak(std::span<const float> logits) {
+  F8 most = F8{} - std::numeric_limits<float>::infinity();
+  I8 none{};
+  each_vector(logits, [&](size_t, F8 x) {
+    most = x > most ? x : most;
+    none |= x != x;
+  });
+  if (any(none)) return std::numeric_limits<float>::quiet_NaN();
+  float result = most[0];
+  for (int i = 1; i < kLanes; ++i) result = std::max(result, most[i]);
+  return result;
+}
+
+int32_t first_at(std::span<const float> logits, float value) {
+  size_t first = logits.size();
+  each_vector(logits, [&](size_t at, F8 x) {
+    if (first < logits.size() || !any(x == value)) return;
+    first = at;
+    while (logits[first] != value) ++first;
+  });
+  return static_cast<int32_t>(first);
+}
+
+double sum_weights(std::span<const float> logits, float peak, float scale) {
+  double sum = 0;
+  each_block(logits,
+             [&](size_t, std::span<const float> block) { sum += sum_block(block, peak, scale); });
+  return sum;
+}
+
+int32_t token_at_share(std::span<const float> logits, float peak, float scale, double share) {
+  std::vector<double> sums;
+  sums.reserve(logits.size() / kBlock + 1);
+  double total = 0;
+  each_block(logits, [&](size_t, std::span<const float> block) {
+    sums.push_back(sum_block(block, peak, scale));
+    total += sums.back();
+  });
+  double left = share * total;
+  size_t chosen = 0;
+  while (chosen + 1 < sums.size() && (left >= sums[chosen] || sums[chosen] == 0))
+    left -= sums[chosen++];
+  // Rounding may leave a little at the very end, and there the last that weighs something is it.
+  while (sums[chosen] == 0) --chosen;
+  int32_t token = -1;
+  bool found = false;
+  const auto block =
+      logits.subspan(chosen * kBlock).first(std::min(kBlock, logits.size() - chosen * kBlock));
+  each_vector(block, [&](size_t at, F8 x) {
+    const F8 w = weights(x, peak, scale);
+    for (int lane = 0; lane < kLanes && !found; ++lane) {
+      if (w[lane] == 0) continue;
+      token = static_cast<int32_t>(chosen * kBlock + at + lane);
+      found = (left -= w[lane]) < 0;
+    }
+  });
+  return token;
+}
+
+void collect(std::span<const float> logits, float peak, float scale, float below,
+             std::vector<Candidate>& out) {
+  out.clear();
+  const float least = peak - below;
+  each_vector(logits, [&](size_t at, F8 x) {
+    if (!any(x >= least)) return;
+    const F8 w = weights(x, peak, scale);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (x[lane] >= least && at + lane < logits.size())
+        out.push_back({x[lane], w[lane], static_cast<int32_t>(at + lane)});
+    }
+  });
+}
+
+void likeliest(std::span<const float> logits, float peak, int64_t count,
+               std::vector<Candidate>& out) {
+  count = std::min(count, static_cast<int64_t>(logits.size()));
+  for (const float below : {4.0f, 12.0f, std::numeric_limits<float>::infinity()}) {
+    collect(logits, peak, 1, below, out);
+    if (static_cast<int64_t>(out.size()) >= count) break;
+  }
+  if (count < static_cast<int64_t>(out.size())) {
+    std::nth_element(out.begin(), out.begin() + count, out.end(), likelier);
+    out.resize(count);
+  }
+  std::sort(out.begin(), out.end(), likelier);
+}
+
+}  // namespace mxgpt

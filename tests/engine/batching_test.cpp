@@ -1,0 +1,166 @@
+// The engine on the shipped model: a request gives the same bits alone and among others.
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <random>
+
+#include "base/json.h"
+#include "engine/engine.h"
+#include "engine/generate.h"
+
+namespace mxgpt {
+namespace {
+
+const Model& nano() {
+  static const auto model = Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  return *model;
+}
+
+std::vector<std::vector<int32_t>> reference_prompts() {
+  std::ifstream file(nano().path() / "reference-greedy.jsonl");
+  std::vector<std::vector<int32_t>> prompts;
+  for (std::string line; std::getline(file, line);) {
+    const json::value document = json::parse(line, "reference-greedy.jsonl");
+    std::vector<int32_t>& prompt = prompts.emplace_back();
+    for (const auto& id : json::Node(document, "reference-greedy.jsonl:")["prompt_ids"].array())
+      prompt.push_back(id.to_number<int32_t>());
+  }
+  return prompts;
+}
+
+struct Heard {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;  ///< of the tokens and the likeliest three
+  ChoiceEnd end;
+
+  bool operator==(const Heard& other) const {
+    return tokens == other.tokens && logprobs == other.logprobs;
+  }
+};
+
+Heard hear(TokenStream& stream) {
+  Heard heard;
+  for (bool last = false; !last;) {
+    for (const StreamEvent& event : stream.wait()) {
+      if (const auto* token = std::get_if<ChoiceToken>(&event)) {
+        heard.tokens.push_back(token->token);
+        heard.logprobs.push_back(token->logprob);
+        for (const TokenLogprob& t : token->top) heard.logprobs.push_back(t.logprob);
+      } else if (const auto* end = std::get_if<ChoiceEnd>(&event)) {
+        heard.end = *end;
+        last = end->last;
+      }
+    }
+  }
+  return heard;
+}
+
+Request request(const std::vector<int32_t>& prompt, int64_t i) {
+  return {.prompt = prompt,
+          .max_tokens = 12 + i % 9,
+          .sampling = {.temperature = i % 2 ? 0.9 : 0,
+                       .top_p = i % 3 ? 1 : 0.9,
+                       .seed = static_cast<uint64_t>(i)},
+          .top_logprobs = 3};
+}
+
+TokenStream submit(Engine& engine, Request asked) {
+  auto result = engine.submit(std::move(asked));
+  return std::get<TokenStream>(std::move(result));
+}
+
+class Batching : public testing::TestWithParam<Precision> {};
+INSTANTIATE_TEST_SUITE_P(Each, Batching, testing::Values(Precision::exact, Precision::standard),
+                         [](const auto& info) {
+                           return info.param == Precision::exact ? "exact" : "standard";
+                         });
+
+TEST_P(Batching, TheSameBitsAloneAndAmongOthers) {
+  std::vector<std::vector<int32_t>> prompts = reference_prompts();
+  std::mt19937 random(1);
+  prompts.resize(10);
+  for (int i = 0; i < 6; ++i) {  // and longer ones, some with a common beginning
+    std::vector<int32_t> prompt = i < 4 ? prompts[0] : prompts[i];
+    for (int more = 50 * i; more-- > 0;) prompt.push_back(static_cast<int32_t>(random() % 8000));
+    prompts.push_back(prompt);
+  }
+  ASSERT_EQ(prompts.size(), 16u);
+  std::vector<Heard> alone;
+  Engine single(nano(), {.context = 1024, .max_sequences = 1, .precision = GetParam()});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    Request asked = request(prompts[i], static_cast<int64_t>(i));
+    asked.cache_salt = std::to_string(i);  // nothing is reused
+    TokenStream stream = submit(single, std::move(asked));
+    alone.push_back(hear(stream));
+    ASSERT_EQ(alone.back().end.cached_tokens, 0);
+    ASSERT_EQ(alone.back().end.finish, Finish::length);
+  }
+
+  const EngineOptions crowds[] = {
+      {.context = 1024, .max_sequences = 32, .max_rows = 200, .precision = GetParam()},
+      {.context = 1024, .max_sequences = 7, .max_rows = 33, .precision = GetParam()},
+      // Hardly more pages than one needs: preemption, and recomputation of what was drawn.
+      {.context = 640,
+       .max_sequences = 16,
+       .max_rows = 48,
+       .kv_tokens = 1,
+       .precision = GetParam()}};
+  int64_t preemptions = 0, cached = 0;
+  for (const EngineOptions& options : crowds) {
+    Engine engine(nano(), options);
+    // The second round finds prompts in the cache.
+    for (int round = 0; round < (options.max_sequences == 7 ? 1 : 2); ++round) {
+      std::vector<TokenStream> streams, passers_by;
+      for (size_t i = 0; i < prompts.size(); ++i) {
+        streams.push_back(submit(engine, request(prompts[i], static_cast<int64_t>(i))));
+        if (i % 5 == 0) {
+          passers_by.push_back(submit(engine, {.prompt = prompts[i], .max_tokens = 100}));
+          if (i % 2) passers_by.back().wait();
+        }
+      }
+      passers_by.clear();  // who go while the others are served
+      for (size_t i = 0; i < prompts.size(); ++i) {
+        const Heard heard = hear(streams[i]);
+        EXPECT_TRUE(heard == alone[i]) << i << " of round " << round;
+      }
+    }
+    preemptions += engine.status().preemptions;
+    cached += engine.status().cached_tokens;
+  }
+  EXPECT_GT(preemptions, 0);
+  EXPECT_GT(cached, 500);
+}
+
+TEST(BatchingAgrees, ASessionGivesTheSameAsTheEngine) {
+  const auto prompts = reference_prompts();
+  Session session(nano(), {.context = 1024});
+  Engine engine(nano(), {.context = 1024});
+  for (size_t i = 0; i < 6; ++i) {
+    const Request asked = request(prompts[i], static_cast<int64_t>(i));
+    std::vector<int32_t> tokens;
+    generate(session, asked.prompt, {.sampling = asked.sampling, .max_tokens = *asked.max_tokens},
+             [&](int32_t token) {
+               tokens.push_back(token);
+               return true;
+             });
+    TokenStream stream = submit(engine, request(prompts[i], static_cast<int64_t>(i)));
+    EXPECT_EQ(hear(stream).tokens, tokens);
+  }
+}
+
+TEST(BatchingAgrees, ASecondTurnSkipsThePrompt) {
+  Engine engine(nano(), {.context = 4096});
+  std::mt19937 random(2);
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < 900; ++i) prompt.push_back(static_cast<int32_t>(random() % 8000));
+  TokenStream first = submit(engine, {.prompt = prompt, .max_tokens = 40});
+  const std::vector<int32_t> said = hear(first).tokens;
+  std::vector<int32_t> second = prompt;
+  second.insert(second.end(), said.begin(), said.end());
+  for (int i = 0; i < 15; ++i) second.push_back(static_cast<int32_t>(random() % 8000));
+  TokenStream next = submit(engine, {.prompt = second, .max_tokens = 1});
+  EXPECT_GE(hear(next).end.cached_tokens, 0.95 * static_cast<double>(second.size()));
+}
+
+}  // namespace
+}  // namespace mxgpt

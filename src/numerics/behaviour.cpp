@@ -27,7 +27,9 @@ class Speaker {
     std::span<const float> next = start(prompt);
     while (true) {
       logits.emplace_back(next.begin(), next.end());
-      tokens.push_back(sampler.sample(next));
+      const std::optional<int32_t> drawn = sampler.sample(next);
+      if (!drawn) throw Error("model", "its logits are not finite", "check it with `mxgpt verify`");
+      tokens.push_back(*drawn);
       if (std::find(stops.begin(), stops.end(), tokens.back()) != stops.end() ||
           static_cast<int64_t>(tokens.size()) == max_tokens)
         return;

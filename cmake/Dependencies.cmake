@@ -4,7 +4,7 @@ find_package(fmt 9 REQUIRED)                       # libfmt-dev: std::format is 
 find_package(spdlog 1.10 REQUIRED)                 # libspdlog-dev: logging to stderr
 find_package(CLI11 2.1 REQUIRED)                   # libcli11-dev: the command line
 find_package(Boost 1.81 REQUIRED COMPONENTS json)  # libboost-json1.81-dev: JSON with a depth limit
-find_package(OpenMP REQUIRED COMPONENTS CXX)       # part of g++: threads of the CPU backend
+find_package(Threads REQUIRED)                      # part of libc
 find_package(OpenSSL 3 REQUIRED COMPONENTS Crypto) # libssl-dev: SHA-256 for provenance
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.42)  # libpcre2-dev: tokenizer regexes, JIT

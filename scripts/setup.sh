@@ -12,7 +12,7 @@ packages=(
 )
 test_packages=(
   libgmock-dev libbenchmark-dev              # GoogleTest with matchers; the benchmarks are built with the tests
-  clang-14 libclang-rt-14-dev libomp-14-dev  # libFuzzer, its sanitizers, and OpenMP for clang
+  clang-14 libclang-rt-14-dev  # libFuzzer and its sanitizers
   clang-format-14 python3-venv
 )
 

@@ -6,14 +6,12 @@
 #include <new>
 
 #include "apps/command.h"
-#include "backend/cpu/threads.h"
 #include "base/printable.h"
 #include "base/version.h"
 #include "formats/isa.h"
 
 int main(int argc, char** argv) {
   using namespace mxgpt;
-  cpu::limit_spinning(argv);
   CLI::App app{"mxgpt runs gpt-oss and other GPTs from MXFP4 and GGUF weights.", "mxgpt"};
   app.set_version_flag("--version", [] {
     return fmt::format("mxgpt {}, kernels for {}", version(), isa_name(isa()));

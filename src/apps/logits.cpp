@@ -40,6 +40,7 @@ struct Options {
   ModelOption model;
   std::string ids, out;
   Precision precision = Precision::standard;
+  std::optional<Format> kv;
   Accumulate accumulate = Accumulate::f32;
   bool full = false;
 };
@@ -65,6 +66,7 @@ int run_logits(const Options& options) {
   }
   Session session(*model, {.precision = options.precision,
                            .accumulate = options.accumulate,
+                           .kv = options.kv,
                            .context = longest,
                            .all_logits = true});
   for (const auto& sequence : sequences) {
@@ -105,6 +107,7 @@ std::function<int()> logits(CLI::App& command) {
       ->required();
   command.add_flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");
   declare_precision(command, options->precision);
+  declare_kv(command, options->kv);
   declare_accumulate(command, options->accumulate);
   return [options] { return run_logits(*options); };
 }

@@ -2,7 +2,9 @@
 
 #include <map>
 
+#include "base/cpu_count.h"
 #include "base/error.h"
+#include "base/threads.h"
 #include "base/version.h"
 #include "io/provenance.h"
 
@@ -17,6 +19,12 @@ void ModelOption::declare(CLI::App& command) {
       .add_option("--expect-sha256", expected_sha256,
                   "Refuse the model unless `mxgpt verify` gives this hash")
       ->type_name("HASH");
+  command
+      .add_option(
+          "--threads", threads,
+          "Threads to compute with (default: one a physical core that this process may use)")
+      ->check(CLI::Range(1, kMaxThreads).description(""))
+      ->type_name("N");
 }
 
 std::filesystem::path ModelOption::location() const {
@@ -30,6 +38,7 @@ std::filesystem::path ModelOption::location() const {
 }
 
 std::unique_ptr<Model> ModelOption::open() const {
+  if (threads) set_thread_count(threads);
   const std::filesystem::path model = location();
   if (!std::filesystem::exists(model))
     throw Error(model.string(), "there is no such model", "check the path");
@@ -45,6 +54,17 @@ void declare_precision(CLI::App& command, Precision& precision, const char* name
       ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
       ->type_name("exact|default")
       ->default_str(default_name);
+}
+
+void declare_kv(CLI::App& command, std::optional<Format>& kv) {
+  static const std::map<std::string, Format> kNames{
+      {"f16", Format::f16}, {"bf16", Format::bf16}, {"q8_0", Format::q8_0}, {"f32", Format::f32}};
+  command
+      .add_option_function<Format>(
+          "--kv", [&kv](Format format) { kv = format; },
+          "What the KV cache holds (default: f16, in exact precision f32)")
+      ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
+      ->type_name("f16|bf16|q8_0|f32");
 }
 
 void declare_accumulate(CLI::App& command, Accumulate& accumulate) {

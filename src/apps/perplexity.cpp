@@ -23,6 +23,7 @@ struct Options {
   ModelOption model;
   TextOption text;
   Precision precision = Precision::standard;
+  std::optional<Format> kv;
   Accumulate accumulate = Accumulate::f32;
   int64_t chunk = 512, max_tokens = 0;
   std::filesystem::path json;
@@ -47,11 +48,13 @@ int run_perplexity(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   const Perplexity result = [&] {
     Progress progress("Scoring", scored + pieces.size(), "tokens");
-    return perplexity(*model, {.precision = options.precision, .accumulate = options.accumulate},
-                      pieces, [&](int64_t tokens) {
-                        if (CtrlC::pressed()) throw Interrupted();
-                        progress.advance(tokens);
-                      });
+    return perplexity(
+        *model,
+        {.precision = options.precision, .accumulate = options.accumulate, .kv = options.kv},
+        pieces, [&](int64_t tokens) {
+          if (CtrlC::pressed()) throw Interrupted();
+          progress.advance(tokens);
+        });
   }();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -60,9 +63,10 @@ int run_perplexity(const Options& options) {
 
   const std::string_view precision = options.precision == Precision::exact ? "exact" : "default";
   const std::string_view samples = clusters.documents ? "documents" : "pieces";
-  fmt::print("{}: {}, {} precision{}\n", printable(options.model.location().string()),
+  fmt::print("{}: {}, {} precision{}{}\n", printable(options.model.location().string()),
              config.architecture, precision,
-             options.accumulate == Accumulate::f16 ? ", f16 sums" : "");
+             options.accumulate == Accumulate::f16 ? ", f16 sums" : "",
+             options.kv ? fmt::format(", {} cache", traits(*options.kv).name) : "");
   fmt::print("{}: {} documents in {} pieces of at most {} tokens\n",
              printable(options.text.path().string()), text.documents.size(), pieces.size(), length);
   fmt::print("perplexity  {:.4f} ± {:.4f}\n", result.value(), result.standard_error());
@@ -78,6 +82,7 @@ int run_perplexity(const Options& options) {
         {"text", options.text.path().string()},
         {"precision", precision},
         {"accumulate", options.accumulate == Accumulate::f16 ? "f16" : "f32"},
+        {"kv", options.kv ? json::value(traits(*options.kv).name) : json::value(nullptr)},
         {"documents", text.documents.size()},
         {"pieces", pieces.size()},
         {"chunk", length},
@@ -103,6 +108,7 @@ std::function<int()> perplexity(CLI::App& command) {
   options->model.declare(command);
   options->text.declare(command);
   declare_precision(command, options->precision);
+  declare_kv(command, options->kv);
   declare_accumulate(command, options->accumulate);
   declare_pieces(command, options->chunk, options->max_tokens);
   command.add_option("--json", options->json, "Also write the figures to a file")

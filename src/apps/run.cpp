@@ -29,6 +29,7 @@ struct Options {
   bool raw = false;
   bool stats = false;
   Precision precision = Precision::standard;
+  std::optional<Format> kv;
   Accumulate accumulate = Accumulate::f32;
   int64_t context = 0;
   std::string tools, effort, system;
@@ -157,6 +158,7 @@ int run_model(Options& options) {
   const auto chat = options.raw ? nullptr : make_chat(*model, tokenizer, options.chat);
   Session session(*model, {.precision = options.precision,
                            .accumulate = options.accumulate,
+                           .kv = options.kv,
                            .context = options.context});
 
   const CtrlC ctrl_c;
@@ -203,6 +205,7 @@ std::function<int()> run(CLI::App& command) {
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))
       ->type_name("N");
   declare_precision(command, o.precision);
+  declare_kv(command, o.kv);
   declare_accumulate(command, o.accumulate);
   command.add_flag("--stats", o.stats, "Print tokens per second at the end");
 

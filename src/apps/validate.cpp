@@ -61,6 +61,7 @@ std::function<int()> validate(CLI::App& command) {
   declare_precision(command, o.precision);
   declare_precision(command, o.reference_precision, "--reference-precision", "exact");
   declare_accumulate(command, o.accumulate);
+  declare_kv(command, o.kv);
   command.add_option("--json", o.json, "Write all figures")->type_name("FILE")->group("Report");
   command
       .add_option("--html", o.html, "Write a report with plots, in one page that needs no other")

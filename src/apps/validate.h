@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 
 #include "apps/text_option.h"
 #include "backend/ops.h"
@@ -15,6 +16,7 @@ struct ValidateOptions {
   Precision reference_precision = Precision::exact;  ///< also the source's
   Precision precision = Precision::standard;         ///< the candidate's
   Accumulate accumulate = Accumulate::f32;           ///< the candidate's
+  std::optional<Format> kv;                          ///< the candidate's
   TextOption text;
   int64_t chunk = 512, max_tokens = 0;
   Gates gates;

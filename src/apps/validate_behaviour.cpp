@@ -150,16 +150,17 @@ int run_behaviour(const ValidateOptions& options) {
   const CtrlC ctrl_c;
   const std::vector<PromptAnswers> answers = [&] {
     Progress progress("Answering", prompts.size(), "prompts");
-    return answer_prompts(
-        *reference, *candidate, ids, reference->stop_tokens(),
-        {.reference = {.precision = options.reference_precision},
-         .candidate = {.precision = options.precision, .accumulate = options.accumulate},
-         .seeds = options.seeds,
-         .max_tokens = options.answer_tokens},
-        [&](int64_t done) {
-          if (CtrlC::pressed()) throw Interrupted();
-          progress.advance(done);
-        });
+    return answer_prompts(*reference, *candidate, ids, reference->stop_tokens(),
+                          {.reference = {.precision = options.reference_precision},
+                           .candidate = {.precision = options.precision,
+                                         .accumulate = options.accumulate,
+                                         .kv = options.kv},
+                           .seeds = options.seeds,
+                           .max_tokens = options.answer_tokens},
+                          [&](int64_t done) {
+                            if (CtrlC::pressed()) throw Interrupted();
+                            progress.advance(done);
+                          });
   }();
   const BehaviourVerdict verdict = judge_behaviour(answers);
 

@@ -89,9 +89,11 @@ bool is_stored(const fs::path& path) {
   return path.extension() == ".safetensors" && !fs::is_directory(path);
 }
 
-std::string precision_name(Precision precision, Accumulate accumulate) {
-  return fmt::format("{}{}", precision == Precision::exact ? "exact" : "default",
-                     accumulate == Accumulate::f16 ? ", f16 sums" : "");
+/// "default, f16 sums, Q8_0 cache".
+std::string precision_name(const SessionOptions& options) {
+  return fmt::format("{}{}{}", options.precision == Precision::exact ? "exact" : "default",
+                     options.accumulate == Accumulate::f16 ? ", f16 sums" : "",
+                     options.kv ? fmt::format(", {} cache", traits(*options.kv).name) : "");
 }
 
 /// "gpt-oss, 25.1 M parameters; MXFP4, BF16".
@@ -184,8 +186,9 @@ class Validation {
   int64_t vocabulary() const { return candidate_.model->config().vocabulary; }
 
   Contender candidate() const {
-    return {candidate_.model.get(),
-            {.precision = options_.precision, .accumulate = options_.accumulate}};
+    return {
+        candidate_.model.get(),
+        {.precision = options_.precision, .accumulate = options_.accumulate, .kv = options_.kv}};
   }
 
   bool hashes() const { return !options_.json.empty() || !options_.html.empty(); }
@@ -230,7 +233,7 @@ class Validation {
              fmt::format("stored {}{}{}", reference.full() ? "logits" : "top-8 log-probabilities",
                          origin.empty() ? "" : " of ", origin),
          .bytes = fs::file_size(options_.reference)});
-    describe("candidate", candidate_, precision_name(options_.precision, options_.accumulate));
+    describe("candidate", candidate_, precision_name(candidate().options));
     describe_text(options_.reference, pieces.size(), pieces);
     const int64_t tokens = scored_tokens(pieces) + report_.pieces;
     compare_with_stored(reference, candidate(), report_, progress("Comparing", tokens, "tokens"));
@@ -256,13 +259,13 @@ class Validation {
       throw Error(options_.text.path().string(),
                   "has no document of two tokens; there is nothing to compare");
     }
-    const std::string other = precision_name(options_.reference_precision, Accumulate::f32);
+    const SessionOptions how{.precision = options_.reference_precision};
+    const std::string other = precision_name(how);
     describe("reference", reference, other);
-    describe("candidate", candidate_, precision_name(options_.precision, options_.accumulate));
+    describe("candidate", candidate_, precision_name(candidate().options));
     if (source.model) describe("source", source, other);
     describe_text(options_.text.path(), text.documents.size(), pieces);
 
-    const SessionOptions how{.precision = options_.reference_precision};
     const Contender a{reference.model.get(), how}, s{source.model.get(), how};
     const int64_t models = source.model ? 3 : 2;
     const int64_t tokens = models * (scored_tokens(pieces) + report_.pieces);

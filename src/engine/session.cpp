@@ -35,6 +35,7 @@ Session::Session(const Architecture& architecture, const Config& config, const W
   const int64_t windows[kKvGroups] = {0, config_.window};
   RunnerOptions runner{.precision = options.precision,
                        .accumulate = options.accumulate,
+                       .kv = options.kv,
                        .max_rows = max_rows_,
                        .max_logit_rows = all_logits_ ? max_rows_ : 1,
                        .observer = options.observer};

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,9 +18,10 @@ namespace mxgpt {
 struct SessionOptions {
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;  ///< of linear layers
-  int64_t context = 0;      ///< longest sequence; 0 means the model's own, at most kDefaultContext
-  int64_t max_rows = 256;   ///< prompt tokens a step
-  bool all_logits = false;  ///< whether feed() may ask for the logits of every token
+  std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16
+  int64_t context = 0;       ///< longest sequence; 0 means the model's own, at most kDefaultContext
+  int64_t max_rows = 256;    ///< prompt tokens a step
+  bool all_logits = false;   ///< whether feed() may ask for the logits of every token
   Observer* observer = nullptr;  ///< shown every step; may be null
 };
 

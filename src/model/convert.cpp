@@ -1,14 +1,14 @@
 #include "model/convert.h"
 
-#include <omp.h>
-
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <string_view>
 
 #include "base/check.h"
 #include "base/printable.h"
+#include "base/threads.h"
 
 namespace mxgpt {
 
@@ -34,8 +34,7 @@ class RowConverter {
       : from_(traits(tensor.from)),
         to_(traits(tensor.to)),
         k_(tensor.k()),
-        slice_rows_(tensor.rows() / tensor.slices()),
-        scratch_(static_cast<size_t>(omp_get_max_threads()) * 2 * k_) {
+        slice_rows_(tensor.rows() / tensor.slices()) {
     MXGPT_CHECK(to_.quantize, "mxgpt does not write {}", to_.name);
     for (int64_t slice = 0; slice < tensor.slices(); ++slice) {
       importance_.push_back(importance ? importance(tensor, slice) : nullptr);
@@ -45,17 +44,20 @@ class RowConverter {
   /// Converts `rows` rows, the first of which is the tensor's row `first`. Returns how many numbers
   /// were finite and no longer are.
   int64_t convert(const std::byte* in, int64_t first, int64_t rows, std::byte* out) {
-    int64_t lost = 0;
-#pragma omp parallel for schedule(static) reduction(+ : lost)
-    for (int64_t r = 0; r < rows; ++r) {
-      float* values = &scratch_[static_cast<size_t>(omp_get_thread_num()) * 2 * k_];
-      float* back = values + k_;
-      std::byte* row = out + r * to_.row_bytes(k_);
-      from_.dequantize(in + r * from_.row_bytes(k_), k_, values);
-      to_.quantize(values, k_, importance_[(first + r) / slice_rows_], row);
-      to_.dequantize(row, k_, back);
-      for (int64_t i = 0; i < k_; ++i) lost += std::isfinite(values[i]) && !std::isfinite(back[i]);
-    }
+    std::atomic<int64_t> lost = 0;
+    parallel_ranges(rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> values(k_), back(k_);
+      int64_t lost_here = 0;
+      for (int64_t r = begin; r < end; ++r) {
+        std::byte* row = out + r * to_.row_bytes(k_);
+        from_.dequantize(in + r * from_.row_bytes(k_), k_, values.data());
+        to_.quantize(values.data(), k_, importance_[(first + r) / slice_rows_], row);
+        to_.dequantize(row, k_, back.data());
+        for (int64_t i = 0; i < k_; ++i)
+          lost_here += std::isfinite(values[i]) && !std::isfinite(back[i]);
+      }
+      lost += lost_here;
+    });
     return lost;
   }
 
@@ -64,7 +66,6 @@ class RowConverter {
   const FormatTraits& to_;
   int64_t k_, slice_rows_;
   std::vector<const float*> importance_;  ///< [slices]
-  std::vector<float> scratch_;            ///< [threads][2][k]
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/check.h"
+#include "base/threads.h"
 #include "formats/mxfp4/mxfp4.h"
 
 namespace mxgpt::repack {
@@ -19,19 +20,18 @@ void take_rows(std::span<const std::byte> in, const Rows& p, size_t element_byte
 void transpose(std::span<const std::byte> in, const Rows& p, size_t element_bytes, std::byte* out) {
   constexpr int64_t kTile = 32;  // rows at a time: a cache line of `in` serves them all
   const auto copy = [&]<size_t kSize>(std::integral_constant<size_t, kSize>) {
-#pragma omp parallel for collapse(2)
-    for (int64_t s = 0; s < p.slices; ++s) {
-      for (int64_t tile = 0; tile < p.rows; tile += kTile) {
-        const int64_t end = std::min(p.rows, tile + kTile);
-        for (int64_t i = 0; i < p.k; ++i) {
-          const std::byte* from = in.data() + ((s * p.k + i) * p.rows * p.stride + p.start) * kSize;
-          for (int64_t r = tile; r < end; ++r) {
-            std::memcpy(out + ((s * p.rows + r) * p.k + i) * kSize, from + r * p.stride * kSize,
-                        kSize);
-          }
+    const int64_t tiles = (p.rows + kTile - 1) / kTile;
+    parallel_for(p.slices * tiles, [&](int64_t task) {
+      const int64_t s = task / tiles, begin = task % tiles * kTile;
+      const int64_t end = std::min(p.rows, begin + kTile);
+      for (int64_t i = 0; i < p.k; ++i) {
+        const std::byte* from = in.data() + ((s * p.k + i) * p.rows * p.stride + p.start) * kSize;
+        for (int64_t r = begin; r < end; ++r) {
+          std::memcpy(out + ((s * p.rows + r) * p.k + i) * kSize, from + r * p.stride * kSize,
+                      kSize);
         }
       }
-    }
+    });
   };
   MXGPT_CHECK(element_bytes == 2 || element_bytes == 4, "elements of {} bytes", element_bytes);
   if (element_bytes == 2)
@@ -44,14 +44,15 @@ void mxfp4(std::span<const std::byte> blocks, std::span<const std::byte> scales,
            std::byte* out) {
   const int64_t groups = p.k / Mxfp4::kElements;
   auto* result = reinterpret_cast<Mxfp4::Block*>(out);
-#pragma omp parallel for
-  for (int64_t row = 0; row < p.slices * p.rows; ++row) {
-    const int64_t from = (row * p.stride + p.start) * groups;
-    for (int64_t g = 0; g < groups; ++g) {
-      mxfp4_from_checkpoint(reinterpret_cast<const uint8_t*>(&blocks[(from + g) * 16]),
-                            static_cast<uint8_t>(scales[from + g]), result[row * groups + g]);
+  parallel_ranges(p.slices * p.rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t from = (row * p.stride + p.start) * groups;
+      for (int64_t g = 0; g < groups; ++g) {
+        mxfp4_from_checkpoint(reinterpret_cast<const uint8_t*>(&blocks[(from + g) * 16]),
+                              static_cast<uint8_t>(scales[from + g]), result[row * groups + g]);
+      }
     }
-  }
+  });
 }
 
 void pairs_together(std::span<const std::byte> in, int64_t heads, int64_t head_dim,

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/threads.h"
 
 namespace mxgpt {
 
@@ -138,10 +139,9 @@ Perplexity perplexity(const Model& model, SessionOptions options, std::span<cons
       const size_t before = nll.size();
       nll.resize(before + scored);
       cluster.resize(nll.size(), clusters.of_piece[p]);
-#pragma omp parallel for
-      for (size_t i = 0; i < scored; ++i) {
+      parallel_for(static_cast<int64_t>(scored), [&](int64_t i) {
         nll[before + i] = log_sum_exp(logits[i]) - logits[i][tokens[begin + i + 1]];
-      }
+      });
       progress(static_cast<int64_t>(part.size()));
     }
   }

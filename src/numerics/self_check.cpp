@@ -48,6 +48,7 @@ const char* name_of(Precision precision) {
 SessionOptions options_of(const SelfCheckSubject& s, Precision precision, int64_t context) {
   return {.precision = precision,
           .accumulate = precision == Precision::standard ? s.accumulate : Accumulate::f32,
+          .kv = precision == Precision::standard ? s.kv : std::nullopt,
           .context = context,
           .max_rows = kRows,
           .all_logits = true};
@@ -136,6 +137,7 @@ RunnerOptions runner_options(const SelfCheckSubject& s, Precision precision, int
                              int64_t logit_rows, Observer* observer = nullptr) {
   return {.precision = precision,
           .accumulate = precision == Precision::standard ? s.accumulate : Accumulate::f32,
+          .kv = precision == Precision::standard ? s.kv : std::nullopt,
           .max_rows = rows,
           .max_logit_rows = logit_rows,
           .observer = observer};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ struct SelfCheckSubject {
   const Config& config;
   const Weights& weights;
   Accumulate accumulate = Accumulate::f32;  ///< of the default precision
+  std::optional<Format> kv;                 ///< of the default precision's cache
 };
 
 /// Runs all checks on a text of the model's kind; kSelfCheckTokens of it at most. Throws Error if

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/threads.h"
 
 namespace mxgpt {
 
@@ -126,30 +127,29 @@ class Pool {
     piece_ = std::max<int64_t>(piece_, traits_.block_elements);
     bytes_ = traits_.row_bytes(piece_);
     data_.resize(kPieces * bytes_);
-#pragma omp parallel
-    {
+    parallel_ranges(kPieces, 64, [&](int64_t begin, int64_t end) {
       std::vector<float> values(piece_);
-#pragma omp for
-      for (int64_t p = 0; p < kPieces; ++p) {
+      for (int64_t p = begin; p < end; ++p) {
         for (int64_t i = 0; i < piece_; ++i) {
           values[i] =
               distribution.mean + distribution.deviation * normal(hash(~seed), p * piece_ + i);
         }
         traits_.quantize(values.data(), piece_, nullptr, &data_[p * bytes_]);
       }
-    }
+    });
   }
 
   /// `rows` rows of k, the first of which is the tensor's row `first`.
   void draw(uint64_t stream, int64_t first, int64_t rows, int64_t k, std::byte* out) const {
     const int64_t pieces = k / piece_;
-#pragma omp parallel for
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t p = 0; p < pieces; ++p) {
-        const uint64_t chosen = hash(stream + (first + r) * pieces + p) % kPieces;
-        std::memcpy(out + (r * pieces + p) * bytes_, &data_[chosen * bytes_], bytes_);
+    parallel_ranges(rows, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        for (int64_t p = 0; p < pieces; ++p) {
+          const uint64_t chosen = hash(stream + (first + r) * pieces + p) % kPieces;
+          std::memcpy(out + (r * pieces + p) * bytes_, &data_[chosen * bytes_], bytes_);
+        }
       }
-    }
+    });
   }
 
  private:

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/threads.h"
 
 namespace mxgpt {
 
@@ -34,8 +35,7 @@ void TraceComparison::add(const Trace& reference, const Trace& candidate) {
   const int64_t hidden = a[0].hidden, rows = static_cast<int64_t>(a[0].x.size()) / hidden;
   squares_.resize(a.size());
   const auto places = static_cast<int64_t>(a.size());
-#pragma omp parallel for
-  for (int64_t place = 0; place < places; ++place) {
+  parallel_for(places, [&](int64_t place) {
     MXGPT_CHECK(a[place].x.size() == b[place].x.size(), "{} and {}", a[place].x.size(),
                 b[place].x.size());
     for (int64_t row = 0; row < rows; ++row) {
@@ -49,7 +49,7 @@ void TraceComparison::add(const Trace& reference, const Trace& candidate) {
       }
       if (error > 0) squares_[place] += error / std::max(size, 1e-30);
     }
-  }
+  });
   rows_ += rows;
 
   routing_.resize(reference.routings().size());

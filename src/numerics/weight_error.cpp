@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/threads.h"
 
 namespace mxgpt {
 
@@ -24,23 +25,32 @@ int64_t elements_of(const Tensor& tensor) {
 }
 
 double relative_rms(const Tensor& a, const Tensor& b) {
-  double error = 0, size = 0;
+  constexpr int64_t kRows = 64;
+  struct Squares {
+    double error = 0, size = 0;
+  };
   const int64_t rows = a.slices * a.rows;
-#pragma omp parallel reduction(+ : error, size)
-  {
+  std::vector<Squares> parts((rows + kRows - 1) / kRows);
+  parallel_ranges(rows, kRows, [&](int64_t begin, int64_t end) {
     std::vector<float> x(a.k), y(a.k);
-#pragma omp for
-    for (int64_t row = 0; row < rows; ++row) {
+    Squares part;
+    for (int64_t row = begin; row < end; ++row) {
       traits(a.format).dequantize(a.data + row * a.row_bytes(), a.k, x.data());
       traits(b.format).dequantize(b.data + row * b.row_bytes(), b.k, y.data());
       for (int64_t i = 0; i < a.k; ++i) {
         const double difference = static_cast<double>(y[i]) - x[i];
-        error += difference * difference;
-        size += static_cast<double>(x[i]) * x[i];
+        part.error += difference * difference;
+        part.size += static_cast<double>(x[i]) * x[i];
       }
     }
+    parts[begin / kRows] = part;
+  });
+  Squares all;
+  for (const Squares& part : parts) {
+    all.error += part.error;
+    all.size += part.size;
   }
-  return error == 0 ? 0 : std::sqrt(error / size);
+  return all.error == 0 ? 0 : std::sqrt(all.error / all.size);
 }
 
 }  // namespace

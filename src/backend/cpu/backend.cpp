@@ -7,6 +7,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "base/check.h"
+#include "base/threads.h"
 
 namespace mxgpt::cpu {
 
@@ -75,8 +76,7 @@ void Backend::embed(const Embed& op) {
 
 void Backend::rotations(const Rotations& op) {
   const int64_t half = op.head_dim / 2;
-#pragma omp parallel for if (batch_->rows() > 1)
-  for (int64_t row = 0; row < batch_->rows(); ++row) {
+  parallel_for(batch_->rows(), [&](int64_t row) {
     const auto position = static_cast<float>(batch_->positions[row]);
     for (int64_t i = 0; i < half; ++i) {
       // The product is rounded to f32 first, as in the reference: far positions depend on it.
@@ -84,14 +84,13 @@ void Backend::rotations(const Rotations& op) {
       op.cos[row * half + i] = std::cos(angle) * op.rope.magnitude;
       op.sin[row * half + i] = std::sin(angle) * op.rope.magnitude;
     }
-  }
+  });
 }
 
 void Backend::norm(const Norm& norm, const float* x, int64_t rows, float* out) {
   const CpuKernels& kernel = cpu_kernels();
   const int64_t n = norm.weight.k;
-#pragma omp parallel for if (rows > 1)
-  for (int64_t row = 0; row < rows; ++row) kernel.norm(norm, x + row * n, n, out + row * n);
+  parallel_for(rows, [&](int64_t row) { kernel.norm(norm, x + row * n, n, out + row * n); });
 }
 
 void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
@@ -114,8 +113,7 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
     if (of_head) kernel.norm(of_head, head, d, head);
     if (op.cos) kernel.rotate(op.pairs, head, op.cos + row * d / 2, op.sin + row * d / 2, d);
   };
-#pragma omp parallel for if (rows > 1)
-  for (int64_t row = 0; row < rows; ++row) {
+  parallel_for(rows, [&](int64_t row) {
     for (int h = 0; h < op.heads; ++h)
       finish_head(op.q_norm, op.q_out + (row * op.heads + h) * d, row);
     const int64_t position = batch_->positions[row];
@@ -128,7 +126,7 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
       store(k + from, d, nullptr, op.kv.keys + to);
       store(v + from, d, nullptr, op.kv.values + to);
     }
-  }
+  });
 }
 
 void Backend::attend(const Attend& op) {
@@ -139,8 +137,7 @@ void Backend::attend(const Attend& op) {
               op.head_dim);
   const int64_t kv_head_bytes = kPageTokens * traits(op.kv.format).row_bytes(op.head_dim);
   const int64_t tasks = batch_->rows() * op.kv_heads;
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t task = 0; task < tasks; ++task) {
+  parallel_for(tasks, [&](int64_t task) {
     const int64_t row = task / op.kv_heads, kv_head = task % op.kv_heads;
     const int64_t position = batch_->positions[row];
     const int64_t at = (row * op.heads + kv_head * group) * op.head_dim;
@@ -157,7 +154,7 @@ void Backend::attend(const Attend& op) {
                    .last = position,
                    .sinks = op.sinks ? op.sinks.f32() + kv_head * group : nullptr,
                    .out = op.out + at});
-  }
+  });
   if (observer_) observer_->attended(op, *batch_);
 }
 
@@ -192,11 +189,10 @@ void Backend::norm_mlp_residual(const NormMlpResidual& op) {
   const LinearJob jobs[] = {{.linear = activated, .tokens = rows, .out = gate_.data()},
                             {.linear = op.up, .tokens = rows, .out = up}};
   run({jobs, read.size()});
-#pragma omp parallel for if (rows > 1)
-  for (int64_t row = 0; row < rows; ++row) {
+  parallel_for(rows, [&](int64_t row) {
     const int64_t at = row * intermediate;
     kernel.activate(op.activation, &gate_[at], up ? up + at : nullptr, intermediate);
-  }
+  });
   activations_.set(gate_.data(), rows, intermediate, {&op.down.weight, 1});
   add_projected(op.down, op.post_norm, op.x);
 }

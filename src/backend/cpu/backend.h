@@ -1,4 +1,4 @@
-// The CPU backend: the ops of backend/ops.h over host memory, threads by OpenMP.
+// The CPU backend: the ops of backend/ops.h over host memory and base/threads.h.
 #pragma once
 
 #include <vector>

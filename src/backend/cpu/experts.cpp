@@ -6,6 +6,7 @@
 
 #include "backend/cpu/backend.h"
 #include "backend/cpu/kernels.h"
+#include "base/threads.h"
 
 namespace mxgpt::cpu {
 
@@ -69,11 +70,10 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
   run(jobs_);
 
-#pragma omp parallel for if (pairs > 8)
-  for (int64_t pair = 0; pair < pairs; ++pair) {
+  parallel_for(pairs, [&](int64_t pair) {
     kernel.activate(op.activation, &gate_[pair * intermediate], &up_[pair * intermediate],
                     intermediate);
-  }
+  });
 
   const Tensor second[] = {op.down.weight};
   activations_.set(gate_.data(), pairs, intermediate, second);
@@ -85,14 +85,13 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
   run(jobs_);
 
-#pragma omp parallel for if (rows > 1)
-  for (int64_t row = 0; row < rows; ++row) {
+  parallel_for(rows, [&](int64_t row) {
     for (int s = 0; s < op.top_k; ++s) {
       const int64_t choice = row * op.top_k + s;
       kernel.add_scaled(&down_[pair_of_choice_[choice] * hidden], choices_[choice].weight, hidden,
                         op.x + row * hidden);
     }
-  }
+  });
   if (observer_) observer_->residual(op.x, rows, hidden);
 }
 

@@ -1,11 +1,10 @@
 #include "backend/cpu/linear.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
 #include "backend/cpu/kernels.h"
 #include "base/check.h"
+#include "base/threads.h"
 
 namespace mxgpt::cpu {
 
@@ -30,11 +29,10 @@ void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const T
   MXGPT_CHECK(k % kGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()), "rows {} k {}", rows,
               k);
   const CpuKernels& kernel = cpu_kernels();
-#pragma omp parallel for if (rows > 1)
-  for (int64_t row = 0; row < rows; ++row) {
+  parallel_for(rows, [&](int64_t row) {
     kernel.quantize_q16(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup],
                         &sum_[row * k / 16]);
-  }
+  });
 }
 
 namespace {
@@ -82,16 +80,20 @@ int64_t chunk_rows(const LinearJob& job, int threads) {
 }  // namespace
 
 void run(std::span<const LinearJob> jobs, const Activations& activations, Accumulate accumulate) {
-  const int threads = omp_get_max_threads();
-#pragma omp parallel
-  for (const LinearJob& job : jobs) {
-    const int64_t rows = job.linear.weight.rows;
+  // The chunks of all jobs are numbered through: few jobs, so the way to a chunk is counted anew.
+  const int threads = thread_count();
+  const auto chunks = [&](const LinearJob& job) {
     const int64_t chunk = chunk_rows(job, threads);
-#pragma omp for schedule(dynamic) nowait
-    for (int64_t row = 0; row < rows; row += chunk) {
-      run_chunk(job, activations, accumulate, row, std::min(chunk, rows - row));
-    }
-  }
+    return (job.linear.weight.rows + chunk - 1) / chunk;
+  };
+  int64_t total = 0;
+  for (const LinearJob& job : jobs) total += chunks(job);
+  parallel_for(total, [&](int64_t i) {
+    const LinearJob* job = jobs.data();
+    for (; i >= chunks(*job); ++job) i -= chunks(*job);
+    const int64_t chunk = chunk_rows(*job, threads), row = i * chunk;
+    run_chunk(*job, activations, accumulate, row, std::min(chunk, job->linear.weight.rows - row));
+  });
 }
 
 }  // namespace mxgpt::cpu

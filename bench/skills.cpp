@@ -9,7 +9,6 @@
 #include <map>
 #include <string_view>
 
-#include "backend/cpu/threads.h"
 #include "base/json.h"
 #include "engine/generate.h"
 #include "text/tokenizer/tokenizer.h"
@@ -17,7 +16,6 @@
 using namespace mxgpt;
 
 int main(int argc, char** argv) try {
-  cpu::limit_spinning(argv);
   const std::filesystem::path nano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
   std::filesystem::path path = nano;
   Precision precision = Precision::standard;

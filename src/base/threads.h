@@ -31,7 +31,8 @@ void parallel_for(int64_t count, ItemCall call, const void* context);
 template <class F>
 void parallel_for(int64_t count, const F& f) {
   detail::parallel_for(
-      count, [](const void* context, int64_t item) { (*static_cast<const F*>(context))(item); },
+      count,
+      [](const void* context, int64_t item) noexcept { (*static_cast<const F*>(context))(item); },
       std::addressof(f));
 }
 

@@ -55,24 +55,14 @@ CpuMemory::CpuMemory(const Config& c, const RunnerOptions& options)
   step = lay_out(c, options, arena_);
   for (size_t i = 0; i < step.rotaries.size(); ++i)
     frequencies_.push_back(rope_frequencies(c.rope[i], c.head_dim));
-<<<<<<< HEAD
   for (size_t i = 0; i < step.rotaries.size(); ++i)
     step.rotaries[i].rope = {frequencies_[i].inverse.data(), frequencies_[i].magnitude};
-=======
-  for (size_t i = 0; i < kinds; ++i) {
-    step.rotaries.push_back({.rope = {frequencies_[i].inverse.data(), frequencies_[i].magnitude},
-                             .cos = cos_[i].data(),
-                             .sin = sin_[i].data()});
-  }
-  const Format format = kv_format(c, options);
-  const int64_t page_bytes = kPageTokens * c.kv_heads * traits(format).row_bytes(c.head_dim);
->>>>>>> 67a7786 (Parallel loops on a pool of our own instead of OpenMP: a loop ends when its items are done, threads sleep when idle, --threads and cgroup quotas; formats of the KV cache by --kv)
   for (int64_t i = 0; i < c.layers; ++i) {
     const KvGroup group = c.group(i);
     const size_t bytes = options.pages[static_cast<int>(group)] * kv_page_bytes(c, options);
     std::byte* keys = kv_.emplace_back(bytes, "the KV cache").data();
     std::byte* values = kv_.emplace_back(bytes, "the KV cache").data();
-    step.kv.push_back({group, kv_format(options), keys, values});
+    step.kv.push_back({group, kv_format(c, options), keys, values});
   }
 }
 

@@ -10,8 +10,10 @@
 
 namespace mxgpt {
 
-/// How runners store keys and values.
-Format kv_format(const RunnerOptions& options);
+/// What the KV cache holds: what the options ask for, else f32 in exact precision and f16
+/// otherwise. Throws Error if that is not f16, bf16, f32 or q8_0, or if heads are not whole blocks
+/// of it.
+Format kv_format(const Config& config, const RunnerOptions& options);
 /// Bytes of one page of one layer's keys, or values.
 int64_t kv_page_bytes(const Config& config, const RunnerOptions& options);
 

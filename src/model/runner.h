@@ -8,25 +8,19 @@
 #include "backend/batch.h"
 #include "backend/observer.h"
 #include "backend/ops.h"
-#include "model/config.h"
 
 namespace mxgpt {
 
 struct RunnerOptions {
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;  ///< of linear layers
-  std::optional<Format> kv;                 ///< of the cache; empty: see kv_format()
-  int64_t max_rows = 512;                   ///< of a batch
-  int64_t max_logit_rows = 1;               ///< of a batch
+  std::optional<Format> kv;    ///< of the cache; empty: f32 in exact precision, else f16
+  int64_t max_rows = 512;      ///< of a batch
+  int64_t max_logit_rows = 1;  ///< of a batch
   int64_t pages[kKvGroups] =
       {};  ///< of the KV cache, by group; memory is committed as pages are first used
   Observer* observer = nullptr;  ///< shown every step; may be null
 };
-
-/// What the KV cache holds: what the options ask for, else f32 in exact precision and f16
-/// otherwise. Throws Error if that is not f16, bf16, f32 or q8_0, or if heads are not whole blocks
-/// of it.
-Format kv_format(const Config& config, const RunnerOptions& options);
 
 class Runner {
  public:

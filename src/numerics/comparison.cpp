@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/check.h"
+#include "base/threads.h"
 
 namespace mxgpt {
 
@@ -80,14 +81,13 @@ void compare_models(const Contender& reference, const Contender& candidate, cons
       }
       for (size_t k = 0; k < pairs.size(); ++k)
         out[k] = pairs[k].positions.extend(part.size(), report.clusters.of_piece[p]);
-#pragma omp parallel for
-      for (size_t row = 0; row < part.size(); ++row) {
+      parallel_for(static_cast<int64_t>(part.size()), [&](int64_t row) {
         Distribution of[3];
         for (size_t m = 0; m < logits.size(); ++m) of[m] = distribution_of(logits[m][row]);
         const int32_t token = token_after(tokens, begin + row);
         for (size_t k = 0; k < pairs.size(); ++k)
           out[k][row] = compare(of[pairs[k].reference], of[pairs[k].candidate], token);
-      }
+      });
       for (size_t m = 0; comparable && m < runners.size(); ++m) {
         if (m != baseline) traces[m].add(runners[baseline].trace, runners[m].trace);
       }
@@ -135,13 +135,12 @@ void compare_with_stored(const StoredReference& reference, const Contender& cand
         }
       }
       Position* out = positions.extend(part.size(), report.clusters.of_piece[p]);
-#pragma omp parallel for
-      for (size_t row = 0; row < part.size(); ++row) {
+      parallel_for(static_cast<int64_t>(part.size()), [&](int64_t row) {
         const Distribution ours = distribution_of(logits[row]);
         const int32_t token = token_after(tokens, begin + row);
         out[row] = stored[row].empty() ? compare(reference.top(p, begin + row), ours, token)
                                        : compare(distribution_of(stored[row]), ours, token);
-      }
+      });
     }
   }
   report.stored = true;

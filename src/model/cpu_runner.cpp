@@ -12,6 +12,7 @@ cpu::Limits limits_of(const Config& c, const RunnerOptions& options) {
   return {.rows = std::max(options.max_rows, options.max_logit_rows),
           .hidden = c.hidden,
           .widest = std::max(c.hidden, c.heads * c.head_dim),
+          .head_dim = c.head_dim,
           .intermediate = c.intermediate,
           .experts = c.experts,
           .top_k = c.top_k};

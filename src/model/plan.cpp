@@ -10,9 +10,10 @@ Format kv_format(const Config& config, const RunnerOptions& options) {
   const Format format =
       options.kv.value_or(options.precision == Precision::exact ? Format::f32 : Format::f16);
   const FormatTraits& t = traits(format);
-  if (format != Format::f32 && format != Format::f16 && format != Format::bf16) {
+  if (format != Format::f32 && format != Format::f16 && format != Format::bf16 &&
+      format != Format::q8_0) {
     throw Error("--kv", fmt::format("a KV cache cannot be {}", t.name),
-                "take f16, bf16 or f32");
+                "take f16, bf16, q8_0 or f32");
   }
   if (config.head_dim % t.block_elements != 0) {
     throw Error("--kv",

@@ -156,11 +156,29 @@ void check_attend(Format format, const cpu::CpuKernels& kernels, KernelResult& r
   Worst worst(result);
   result.measure = "largest |error|";
   for (const AttendCase& c : kAttendCases) {
+    if (c.head_dim % traits(format).block_elements) continue;
     const AttendProblem problem(format, c);
     const std::vector<double> exact = problem.exact();
-    std::vector<float> out(exact.size());
-    kernels.attend(problem.heads(out.data()));
+    const std::vector<float> out = problem.attend(kernels);
     worst.add(c.name, worst_share(out, exact, std::vector<double>(out.size(), 1)), 3e-6);
+  }
+}
+
+/// What the cache's format costs. NUMERICS: of an op that reduces precision.
+void check_kv_format(Format format, const cpu::CpuKernels& kernels, KernelResult& result) {
+  Worst worst(result);
+  result.measure = "NMSE";
+  for (const AttendCase& c : kAttendCases) {
+    if (c.head_dim % traits(format).block_elements) continue;
+    const AttendProblem problem(format, c);
+    const std::vector<double> exact = problem.exact_unrounded();
+    const std::vector<float> out = problem.attend(kernels);
+    double error = 0, size = 0;
+    for (size_t i = 0; i < out.size(); ++i) {
+      error += std::pow(out[i] - exact[i], 2);
+      size += exact[i] * exact[i];
+    }
+    worst.add(c.name, error / size, 5e-4);
   }
 }
 
@@ -299,9 +317,11 @@ void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelResult>& re
   for_each_set("GELU", with(check_activate, Activation{ActivationKind::gelu}));
   for_each_set("GELU, tanh", with(check_activate, Activation{ActivationKind::gelu_tanh}));
   for_each_set("add scaled", check_add_scaled);
-  for (const Format format : {Format::f32, Format::f16, Format::bf16}) {
-    for_each_set(fmt::format("attention, {} cache", traits(format).name),
-                 with(check_attend, format));
+  for (const Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) {
+    const std::string name = fmt::format("attention, {} cache", traits(format).name);
+    for_each_set(name, with(check_attend, format));
+    if (format != Format::f32)
+      for_each_set(name + ", with its rounding", with(check_kv_format, format));
   }
   const std::string chosen = std::string("cpu ") + isa_name(isa());
   check_route(results.emplace_back(KernelResult{.kernel = "routing", .target = chosen}));

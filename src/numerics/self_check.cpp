@@ -8,6 +8,7 @@
 #include <functional>
 #include <numeric>
 
+#include "backend/cpu/kv_page.h"
 #include "base/error.h"
 #include "engine/session.h"
 #include "numerics/reference_ops.h"
@@ -293,18 +294,24 @@ SelfCheckResult permuted_experts(const SelfCheckSubject& s, Tokens text) {
   return result;
 }
 
-/// Keys or values of one sequence as a cache holds them, [positions][kv_heads][head_dim].
-std::vector<float> cached(const std::byte* pages, const Attend& op, const PageTable& table,
-                          int32_t sequence, int64_t positions) {
+/// Keys, or values, of one sequence as the CPU's cache holds them, [positions][kv_heads][head_dim].
+std::vector<float> cached(bool keys, const Attend& op, const PageTable& table, int32_t sequence,
+                          int64_t positions) {
+  const std::byte* pages = keys ? op.kv.keys : op.kv.values;
   const FormatTraits& format = traits(op.kv.format);
-  const int64_t head_bytes = format.row_bytes(op.head_dim);
+  const int64_t row_bytes = format.row_bytes(op.head_dim);
+  std::vector<std::byte> row(row_bytes);
   std::vector<float> values(positions * op.kv_heads * op.head_dim);
   for (int64_t at = 0; at < positions; ++at) {
     for (int64_t h = 0; h < op.kv_heads; ++h) {
-      const int64_t place =
-          (table.page(sequence, at) * op.kv_heads + h) * kPageTokens + at % kPageTokens;
-      format.dequantize(pages + place * head_bytes, op.head_dim,
-                        &values[(at * op.kv_heads + h) * op.head_dim]);
+      const int64_t slot = at % kPageTokens;
+      const std::byte* page =
+          pages + (table.page(sequence, at) * op.kv_heads + h) * kPageTokens * row_bytes;
+      if (keys)
+        cpu::take_key(op.kv.format, op.head_dim, page, slot, row.data());
+      else
+        std::copy_n(page + slot * row_bytes, row_bytes, row.data());
+      format.dequantize(row.data(), op.head_dim, &values[(at * op.kv_heads + h) * op.head_dim]);
     }
   }
   return values;
@@ -316,8 +323,8 @@ class AttentionCheck : public Observer {
   void attended(const Attend& op, const Batch& batch) override {
     const int64_t rows = batch.rows(), d = op.head_dim, group = op.heads / op.kv_heads;
     const PageTable& table = batch.tables[static_cast<int>(op.kv.group)];
-    const std::vector<float> keys = cached(op.kv.keys, op, table, 0, rows);
-    const std::vector<float> values = cached(op.kv.values, op, table, 0, rows);
+    const std::vector<float> keys = cached(true, op, table, 0, rows);
+    const std::vector<float> values = cached(false, op, table, 0, rows);
     double error = 0, power = 0;
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t head = 0; head < op.heads; ++head) {
@@ -368,7 +375,7 @@ class FirstScores : public Observer {
     if (!scores.empty()) return;
     const int64_t rows = batch.rows(), begin = batch.positions[0], d = op.head_dim;
     const PageTable& table = batch.tables[static_cast<int>(op.kv.group)];
-    const std::vector<float> keys = cached(op.kv.keys, op, table, 0, begin + rows);
+    const std::vector<float> keys = cached(true, op, table, 0, begin + rows);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t at = 0; at <= row; ++at) {
         for (int64_t h = 0; h < op.heads; ++h) {

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "backend/reference_ops.h"
+#include "base/cpu_count.h"
+#include "base/threads.h"
 
 namespace mxgpt::cpu {
 namespace {
@@ -241,6 +243,31 @@ TEST_P(Windows, TwoSequencesInMixedStepsGiveTheSameBits) {
       at[s] += step[s];
     }
   }
+}
+
+TEST(Attention, AnyNumberOfThreadsAndAnyCutGiveTheSameBits) {
+  constexpr int64_t kTokens = 620;  // three pieces
+  const auto before = randoms(kTokens * kHidden, 35);
+  for (const int64_t window : {0, 300}) {
+    std::vector<float> expected;
+    for (const auto& [threads, step] :
+         {std::pair{1, 64}, {2, 64}, {3, 64}, {7, 64}, {1, 1}, {2, 1}, {7, 1}, {3, 5}, {7, 33}}) {
+      set_thread_count(threads);
+      AttentionLayer layer;
+      Backend backend(kLimits, Precision::standard);
+      std::vector<float> all;
+      for (int64_t at = 0; at < kTokens; at += step) {
+        const int64_t rows = std::min<int64_t>(step, kTokens - at);
+        std::vector<float> x(&before[at * kHidden], &before[(at + rows) * kHidden]);
+        layer.run(backend, SimpleBatch(rows, at).batch, window, x);
+        all.insert(all.end(), x.begin(), x.end());
+      }
+      if (expected.empty()) expected = all;
+      EXPECT_EQ(std::memcmp(all.data(), expected.data(), all.size() * sizeof(float)), 0)
+          << threads << " threads, " << step << " rows";
+    }
+  }
+  set_thread_count(default_thread_count());
 }
 
 }  // namespace

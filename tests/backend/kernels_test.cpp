@@ -185,7 +185,8 @@ class AttendTest : public testing::TestWithParam<std::tuple<Isa, Format, AttendC
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttendTest,
                          testing::Combine(testing::Values(Isa::scalar, Isa::avx2, Isa::avx512),
-                                          testing::Values(Format::f32, Format::f16, Format::bf16),
+                                          testing::Values(Format::f32, Format::f16, Format::bf16,
+                                                          Format::q8_0),
                                           testing::ValuesIn(kAttendCases)),
                          [](const auto& info) {
                            return std::string(isa_name(std::get<0>(info.param))) + "_" +
@@ -196,11 +197,46 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AttendTest,
 TEST_P(AttendTest, EqualsDenseSoftmaxInDouble) {
   const auto& [isa_wanted, format, c] = GetParam();
   if (!isa_supported(isa_wanted)) GTEST_SKIP() << "this processor has no " << isa_name(isa_wanted);
+  if (c.head_dim % traits(format).block_elements) GTEST_SKIP() << "heads are not whole blocks";
   const AttendProblem problem(format, c);
   const std::vector<double> expected = problem.exact();
-  std::vector<float> out(expected.size());
-  cpu_kernels(isa_wanted)->attend(problem.heads(out.data()));
+  const std::vector<float> out = problem.attend(*cpu_kernels(isa_wanted));
   for (size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], expected[i], 3e-6) << i;
+}
+
+TEST_P(AttendTest, ARowAloneGivesTheSameBits) {
+  const auto& [isa_wanted, format, c] = GetParam();
+  if (!isa_supported(isa_wanted)) GTEST_SKIP() << "this processor has no " << isa_name(isa_wanted);
+  if (c.head_dim % traits(format).block_elements) GTEST_SKIP() << "heads are not whole blocks";
+  const AttendProblem problem(format, c);
+  const CpuKernels& kernels = *cpu_kernels(isa_wanted);
+  const std::vector<float> together = problem.attend(kernels);
+  for (int row = 0; row < c.rows; ++row) {
+    const std::vector<float> alone = problem.attend(kernels, row, 1);
+    EXPECT_EQ(
+        std::memcmp(alone.data(), &together[row * alone.size()], alone.size() * sizeof(float)), 0)
+        << row;
+  }
+}
+
+TEST(KvPage, KeysComeBackAsTheyWentIn) {
+  for (const Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) {
+    for (const int64_t head_dim : {32, 64, 96}) {
+      const int64_t row_bytes = traits(format).row_bytes(head_dim);
+      std::vector<std::vector<std::byte>> rows;
+      std::vector<std::byte> page(kPageTokens * row_bytes);
+      for (int slot = 0; slot < kPageTokens; ++slot) {
+        auto& row = rows.emplace_back(row_bytes);
+        for (int64_t i = 0; i < row_bytes; ++i) row[i] = static_cast<std::byte>(i * 7 + slot * 31);
+        put_key(format, head_dim, row.data(), slot, page.data());
+      }
+      for (int slot = 0; slot < kPageTokens; ++slot) {
+        std::vector<std::byte> back(row_bytes);
+        take_key(format, head_dim, page.data(), slot, back.data());
+        EXPECT_EQ(back, rows[slot]);
+      }
+    }
+  }
 }
 
 }  // namespace

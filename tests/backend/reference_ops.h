@@ -40,6 +40,7 @@ inline constexpr int64_t kHidden = 96, kHeads = 6, kKvHeads = 2, kHeadDim = 20, 
 inline constexpr Limits kLimits{.rows = 64,
                                 .hidden = kHidden,
                                 .widest = kHeads * kHeadDim,
+                                .head_dim = kHeadDim,
                                 .intermediate = kInter,
                                 .experts = kExperts,
                                 .top_k = kTopK};

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/kv_page.h"
 #include "base/check.h"
 #include "base/threads.h"
 
@@ -31,7 +32,12 @@ Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
       pair_of_choice_(arena_.take<int32_t>(limits.rows * limits.top_k)),
       gate_(arena_.take<float>(limits.mlp_rows() * limits.intermediate)),
       up_(arena_.take<float>(limits.mlp_rows() * limits.intermediate)),
-      down_(arena_.take<float>(limits.rows * limits.top_k * limits.hidden)) {
+      down_(arena_.take<float>(limits.rows * limits.top_k * limits.hidden)),
+      partial_(arena_.take<float>(limits.head_dim
+                                      ? 8 * thread_count() *
+                                            AttentionStates::floats(kMaxQueries, limits.head_dim)
+                                      : 0)) {
+  query_blocks_.reserve(limits.rows);
   std::iota(pair_index_.begin(), pair_index_.end(), 0);
   jobs_.reserve(2 * limits.experts);
 }
@@ -94,6 +100,7 @@ void Backend::norm(const Norm& norm, const float* x, int64_t rows, float* out) {
 }
 
 void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
+  MXGPT_CHECK(op.head_dim <= kMaxHeadDim, "head_dim {}", op.head_dim);
   const int64_t rows = batch_->rows();
   norm(op.norm, op.x, rows, normed_.data());
   float* k = wide_[0].data();
@@ -107,8 +114,7 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
 
   const CpuKernels& kernel = cpu_kernels();
   const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
-  const int64_t d = op.head_dim, head_bytes = traits(op.kv.format).row_bytes(d);
-  const auto store = traits(op.kv.format).quantize;
+  const int64_t d = op.head_dim, row_bytes = traits(op.kv.format).row_bytes(d);
   const auto finish_head = [&](const Norm& of_head, float* head, int64_t row) {
     if (of_head) kernel.norm(of_head, head, d, head);
     if (op.cos) kernel.rotate(op.pairs, head, op.cos + row * d / 2, op.sin + row * d / 2, d);
@@ -120,42 +126,15 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
     const int64_t page = table.page(batch_->sequences[row], position);
     for (int h = 0; h < op.kv_heads; ++h) {
       const int64_t from = (row * op.kv_heads + h) * d;
-      const int64_t to =
-          ((page * op.kv_heads + h) * kPageTokens + position % kPageTokens) * head_bytes;
+      const int64_t to = (page * op.kv_heads + h) * kPageTokens * row_bytes;
+      const int64_t slot = position % kPageTokens;
       finish_head(op.k_norm, k + from, row);
-      store(k + from, d, nullptr, op.kv.keys + to);
-      store(v + from, d, nullptr, op.kv.values + to);
+      std::byte key[kMaxHeadDim * sizeof(float)];
+      kernel.narrow(op.kv.format, k + from, d, key);
+      put_key(op.kv.format, d, key, slot, op.kv.keys + to);
+      kernel.narrow(op.kv.format, v + from, d, op.kv.values + to + slot * row_bytes);
     }
   });
-}
-
-void Backend::attend(const Attend& op) {
-  const CpuKernels& kernel = cpu_kernels();
-  const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
-  const int group = op.heads / op.kv_heads;
-  MXGPT_CHECK(group <= kMaxGroup && op.head_dim <= kMaxHeadDim, "group {} head_dim {}", group,
-              op.head_dim);
-  const int64_t kv_head_bytes = kPageTokens * traits(op.kv.format).row_bytes(op.head_dim);
-  const int64_t tasks = batch_->rows() * op.kv_heads;
-  parallel_for(tasks, [&](int64_t task) {
-    const int64_t row = task / op.kv_heads, kv_head = task % op.kv_heads;
-    const int64_t position = batch_->positions[row];
-    const int64_t at = (row * op.heads + kv_head * group) * op.head_dim;
-    kernel.attend({.q = op.q + at,
-                   .group = group,
-                   .head_dim = op.head_dim,
-                   .scale = op.scale,
-                   .format = op.kv.format,
-                   .keys = op.kv.keys + kv_head * kv_head_bytes,
-                   .values = op.kv.values + kv_head * kv_head_bytes,
-                   .page_bytes = op.kv_heads * kv_head_bytes,
-                   .pages = table.pages + batch_->sequences[row] * table.stride,
-                   .first = op.window ? std::max<int64_t>(0, position - op.window + 1) : 0,
-                   .last = position,
-                   .sinks = op.sinks ? op.sinks.f32() + kv_head * group : nullptr,
-                   .out = op.out + at});
-  });
-  if (observer_) observer_->attended(op, *batch_);
 }
 
 void Backend::add_projected(const Linear& linear, const Norm& post_norm, float* x) {

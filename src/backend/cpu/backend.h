@@ -14,8 +14,9 @@ namespace mxgpt::cpu {
 struct Limits {
   int64_t rows = 0;  ///< of a batch
   int64_t hidden = 0;
-  int64_t widest = 0;  ///< longest row that a linear outside the MLP reads or, but for the head,
-                       ///< writes
+  int64_t widest = 0;    ///< longest row that a linear outside the MLP reads or, but for the head,
+                         ///< writes
+  int64_t head_dim = 0;  ///< 0: attention has no room for sharing out one row's positions
   int64_t intermediate = 0;
   int64_t experts = 0, top_k = 0;  ///< 0 for dense models
 
@@ -87,6 +88,12 @@ class Backend {
   std::span<float> down_;              ///< [pairs, hidden]
   std::vector<int32_t> chosen_;        ///< [rows, top_k], for the observer
   std::vector<LinearJob> jobs_;
+  /// Adjacent rows of one sequence: attention's unit of work, with a KV head.
+  struct QueryBlock {
+    int64_t first, rows;
+  };
+  std::vector<QueryBlock> query_blocks_;
+  std::span<float> partial_;  ///< states of attention that wait to be merged
 };
 
 }  // namespace mxgpt::cpu

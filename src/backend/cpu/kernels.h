@@ -5,24 +5,26 @@
 #include <cstdint>
 
 #include "backend/batch.h"
+#include "backend/cpu/attention_state.h"
 #include "backend/ops.h"
 #include "formats/format.h"
 
 namespace mxgpt::cpu {
 
-/// Query heads of one row that share a KV head, over pages of that head.
-struct AttendHeads {
-  const float* q;  ///< [group, head_dim], not yet scaled
-  int group, head_dim;
+/// Consecutive rows of one sequence, their query heads of one KV head, over a range of positions.
+struct AttendBlock {
+  const float* q;    ///< head h of row r at q + r · q_stride + h · head_dim; not yet scaled
+  int64_t q_stride;  ///< floats
+  int rows, group, head_dim;
   float scale;            ///< on scores
-  Format format;          ///< of keys and values: f32, f16 or bf16
+  Format format;          ///< of keys and values: f32, f16, bf16 or q8_0
   const std::byte* keys;  ///< of the layer, at this KV head: page p starts at keys + p * page_bytes
-  const std::byte* values;
-  int64_t page_bytes;    ///< from a page to the next, all KV heads included
-  const int32_t* pages;  ///< by position / kPageTokens
-  int64_t first, last;   ///< positions seen, both included
-  const float* sinks;    ///< [group] or null
-  float* out;            ///< [group, head_dim]
+  const std::byte* values;  ///< (kv_page.h has what is in a page)
+  int64_t page_bytes;       ///< from a page to the next, all KV heads included
+  const int32_t* pages;     ///< by position / kPageTokens
+  int64_t position;         ///< of the first row; each sees itself and what is before
+  int64_t window;           ///< keys that a row sees, itself included; 0 means all
+  int64_t begin, end;       ///< positions of this part, the first of them a page's first
 };
 
 struct CpuKernels {
@@ -38,7 +40,15 @@ struct CpuKernels {
   void (*activate)(const Activation& activation, float* gate, const float* up, int64_t n);
   /// y += weight · x
   void (*add_scaled)(const float* x, float weight, int64_t n, float* y);
-  void (*attend)(const AttendHeads&);
+  /// `n` numbers as FormatTraits::quantize has them, for the formats of a KV cache.
+  void (*narrow)(Format format, const float* x, int64_t n, std::byte* out);
+  /// The states of a block's queries, row by row, over its positions.
+  void (*attend)(const AttendBlock& block, const AttentionStates& states);
+  /// Adds what comes later in the sequence.
+  void (*merge)(const AttentionStates& later, int queries, const AttentionStates& into);
+  /// Weighted means, with `sinks` [group], or null, among the weights. out: as AttendBlock has q.
+  void (*finish)(const AttentionStates& states, int queries, int group, int head_dim,
+                 const float* sinks, float* out, int64_t out_stride);
 };
 
 /// Null where the build lacks the instruction set; whether the processor has it is the caller's to
@@ -49,8 +59,9 @@ inline const CpuKernels& cpu_kernels() {
   return *cpu_kernels(isa());
 }
 
-/// Most query heads that can share a KV head, and the largest head: stack buffers have these sizes.
-inline constexpr int kMaxGroup = 64;
+/// Most queries of a block, hence query heads that can share a KV head, and the largest head: stack
+/// buffers have these sizes.
+inline constexpr int kMaxQueries = 64;
 inline constexpr int kMaxHeadDim = 512;
 
 }  // namespace mxgpt::cpu

@@ -1,0 +1,132 @@
+// Attention on the CPU: which thread takes which queries, heads and positions. The sums are in
+// attention_impl.h.
+#include <algorithm>
+
+#include "backend/cpu/backend.h"
+#include "backend/cpu/kernels.h"
+#include "base/check.h"
+#include "base/threads.h"
+
+namespace mxgpt::cpu {
+
+namespace {
+
+/// Piece number n covers positions [n, n + 1) · kPieceTokens.
+struct Pieces {
+  int64_t first, end;
+
+  explicit Pieces(const AttendBlock& b)
+      : first((b.window ? std::max<int64_t>(0, b.position - b.window + 1) : 0) / kPieceTokens),
+        end((b.position + b.rows - 1) / kPieceTokens + 1) {}
+};
+
+AttendBlock of_piece(AttendBlock b, int64_t piece) {
+  b.begin = piece * kPieceTokens;
+  b.end = std::min(b.begin + kPieceTokens, b.position + b.rows);
+  return b;
+}
+
+}  // namespace
+
+void Backend::attend(const Attend& op) {
+  const CpuKernels& kernel = cpu_kernels();
+  const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
+  const int group = op.heads / op.kv_heads;
+  MXGPT_CHECK(group <= kMaxQueries && op.head_dim <= kMaxHeadDim, "group {} head_dim {}", group,
+              op.head_dim);
+
+  // Rows that read the same pages: the more, the less often a page is read.
+  const int64_t most_rows = kMaxQueries / group;
+  query_blocks_.clear();
+  for (int64_t row = 0; row < batch_->rows(); ++row) {
+    const bool joins = !query_blocks_.empty() && query_blocks_.back().rows < most_rows &&
+                       batch_->sequences[row] == batch_->sequences[row - 1];
+    if (joins)
+      ++query_blocks_.back().rows;
+    else
+      query_blocks_.push_back({row, 1});
+  }
+
+  // A unit of work is a block of rows with one KV head. Those that take longest come first.
+  const auto units = std::ssize(query_blocks_) * op.kv_heads;
+  const int64_t kv_head_bytes = kPageTokens * traits(op.kv.format).row_bytes(op.head_dim);
+  const auto unit_block = [&](int64_t unit) -> AttendBlock {
+    const QueryBlock& rows = query_blocks_[(units - 1 - unit) / op.kv_heads];
+    const int64_t kv_head = unit % op.kv_heads;
+    return {.q = op.q + (rows.first * op.heads + kv_head * group) * op.head_dim,
+            .q_stride = int64_t{op.heads} * op.head_dim,
+            .rows = static_cast<int>(rows.rows),
+            .group = group,
+            .head_dim = op.head_dim,
+            .scale = op.scale,
+            .format = op.kv.format,
+            .keys = op.kv.keys + kv_head * kv_head_bytes,
+            .values = op.kv.values + kv_head * kv_head_bytes,
+            .page_bytes = op.kv_heads * kv_head_bytes,
+            .pages = table.pages + batch_->sequences[rows.first] * table.stride,
+            .position = batch_->positions[rows.first],
+            .window = op.window};
+  };
+  const auto finish = [&](const AttendBlock& b, const AttentionStates& states) {
+    const int64_t kv_head = (b.keys - op.kv.keys) / kv_head_bytes;
+    kernel.finish(states, b.rows * group, group, op.head_dim,
+                  op.sinks ? op.sinks.f32() + kv_head * group : nullptr, op.out + (b.q - op.q),
+                  b.q_stride);
+  };
+
+  int64_t most_pieces = 0;
+  for (int64_t unit = 0; unit < units; unit += op.kv_heads) {
+    const Pieces pieces(unit_block(unit));
+    most_pieces = std::max(most_pieces, pieces.end - pieces.first);
+  }
+  const int64_t state_floats = AttentionStates::floats(kMaxQueries, op.head_dim);
+  // States of one unit that there is room for: the sum, and pieces to be added to it.
+  const int64_t states = std::ssize(partial_) / state_floats / units;
+  if (units >= 2 * thread_count() || most_pieces == 1 || states < 3) {
+    parallel_for(units, [&](int64_t unit) {
+      alignas(64) float memory[2][AttentionStates::floats(kMaxQueries, kMaxHeadDim)];
+      const AttendBlock block = unit_block(unit);
+      const int queries = block.rows * group;
+      const auto sum = AttentionStates::in(memory[0], queries, op.head_dim);
+      const auto part = AttentionStates::in(memory[1], queries, op.head_dim);
+      const Pieces pieces(block);
+      kernel.attend(of_piece(block, pieces.first), sum);
+      for (int64_t piece = pieces.first + 1; piece < pieces.end; ++piece) {
+        kernel.attend(of_piece(block, piece), part);
+        kernel.merge(part, queries, sum);
+      }
+      finish(block, sum);
+    });
+  } else {
+    // Too few units for all threads: their pieces are shared out too, as many at a time as there is
+    // room for.
+    const int64_t wave = states - 1;
+    const auto state = [&](int64_t unit, int64_t index, const AttendBlock& b) {
+      return AttentionStates::in(&partial_[(unit * states + index) * state_floats], b.rows * group,
+                                 op.head_dim);
+    };
+    for (int64_t done = 0; done < most_pieces; done += wave) {
+      parallel_for(units * wave, [&](int64_t i) {
+        const int64_t unit = i / wave;
+        const AttendBlock block = unit_block(unit);
+        const Pieces pieces(block);
+        const int64_t piece = pieces.first + done + i % wave;
+        if (piece < pieces.end)
+          kernel.attend(of_piece(block, piece), state(unit, 1 + i % wave, block));
+      });
+      parallel_for(units, [&](int64_t unit) {
+        const AttendBlock block = unit_block(unit);
+        const AttentionStates sum = state(unit, 0, block);
+        if (done == 0) std::fill(sum.total, sum.total + block.rows * group, 0.0f);
+        const Pieces pieces(block);
+        const int64_t count = std::min(wave, pieces.end - pieces.first - done);
+        for (int64_t i = 0; i < count; ++i)
+          kernel.merge(state(unit, 1 + i, block), block.rows * group, sum);
+        if (done + wave >= most_pieces) finish(block, sum);
+      });
+    }
+  }
+  if (observer_) observer_->attended(op, *batch_);
+}
+
+}  // namespace mxgpt::cpu

@@ -210,11 +210,18 @@ void attend(const AttendBlock& p, const AttentionStates& out) {
     const bool widen = last - first > kTile;
     const int64_t page = p.pages[start / kPageTokens] * p.page_bytes;
 
+    // In parts of 64 dimensions: a longer chain of sums would be less exact.
     with_keys(p, p.keys + page, widen, room, [&](const auto& keys) {
-      multiply(of_query + first, last - first, keys, 0, p.head_dim, [&](int q, const Vec* sums) {
-        for (int v = 0; v < kPanelVecs; ++v)
-          store(scores[first + q] + v * kWidth, sums[v] * splat(p.scale));
-      });
+      for (int d = 0; d < p.head_dim; d += 64) {
+        multiply(of_query + first, last - first, keys, d, std::min(d + 64, p.head_dim),
+                 [&](int q, const Vec* sums) {
+                   float* to = scores[first + q];
+                   for (int v = 0; v < kPanelVecs; ++v, to += kWidth) {
+                     const Vec part = sums[v] * splat(p.scale);
+                     store(to, d ? load(to) + part : part);
+                   }
+                 });
+      }
     });
 
     bool all_seen = true;

@@ -7,7 +7,12 @@
 #include <cstring>
 
 #if defined(__AVX2__)
+// g++ 12 takes the undefined operand of some AVX-512 intrinsics for a mistake of ours.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #endif
 
 #include "formats/float_bits.h"

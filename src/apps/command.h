@@ -21,6 +21,7 @@ struct Command {
   Declare declare;
 };
 
+std::function<int()> bench(CLI::App& command);
 std::function<int()> convert(CLI::App& command);
 std::function<int()> detokenize(CLI::App& command);
 std::function<int()> harmony(CLI::App& command);
@@ -28,6 +29,7 @@ std::function<int()> imatrix(CLI::App& command);
 std::function<int()> inspect(CLI::App& command);
 std::function<int()> logits(CLI::App& command);
 std::function<int()> perplexity(CLI::App& command);
+std::function<int()> plan(CLI::App& command);
 std::function<int()> quantize(CLI::App& command);
 std::function<int()> run(CLI::App& command);
 std::function<int()> synth(CLI::App& command);
@@ -37,6 +39,8 @@ std::function<int()> verify(CLI::App& command);
 
 inline constexpr Command kCommands[] = {
     {"run", "Answer a prompt, chat, or complete text", run},
+    {"plan", "Show the memory that a model will take", plan},
+    {"bench", "Measure prefill and decode against the memory's speed", bench},
     {"convert", "Turn a checkpoint into a GGUF file", convert},
     {"quantize", "Write a model in another format, by a recipe", quantize},
     {"perplexity", "Score a text: negative log-likelihood and perplexity", perplexity},

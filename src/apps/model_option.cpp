@@ -10,7 +10,7 @@
 
 namespace mxgpt::apps {
 
-void ModelOption::declare(CLI::App& command) {
+void ModelOption::declare(CLI::App& command, bool with_threads) {
   command
       .add_option("-m,--model", path,
                   "GGUF file or checkpoint directory (default: the shipped gpt-oss-nano)")
@@ -19,6 +19,11 @@ void ModelOption::declare(CLI::App& command) {
       .add_option("--expect-sha256", expected_sha256,
                   "Refuse the model unless `mxgpt verify` gives this hash")
       ->type_name("HASH");
+  command.add_flag(
+      "!--no-mmap", load.map,
+      "Copy the weights into memory, in large pages, instead of using them in the file");
+  command.add_flag("--lock", load.lock, "Keep the weights in memory: never dropped or swapped out");
+  if (!with_threads) return;
   command
       .add_option(
           "--threads", threads,
@@ -43,7 +48,7 @@ std::unique_ptr<Model> ModelOption::open() const {
   if (!std::filesystem::exists(model))
     throw Error(model.string(), "there is no such model", "check the path");
   if (!expected_sha256.empty()) require_sha256(model, expected_sha256);
-  return Model::open(model);
+  return Model::open(model, load);
 }
 
 void declare_precision(CLI::App& command, Precision& precision, const char* name,
@@ -56,14 +61,25 @@ void declare_precision(CLI::App& command, Precision& precision, const char* name
       ->default_str(default_name);
 }
 
+namespace {
+const std::map<std::string, Format> kKvNames{
+    {"f16", Format::f16}, {"bf16", Format::bf16}, {"q8_0", Format::q8_0}, {"f32", Format::f32}};
+}  // namespace
+
+void declare_kv(CLI::App& command, std::vector<Format>& kv) {
+  command.add_option("--kv", kv, "What the KV cache holds (default: f16, in exact precision f32)")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->transform(CLI::CheckedTransformer(kKvNames, CLI::ignore_case).description(""))
+      ->type_name("f16|bf16|q8_0|f32,…");
+}
+
 void declare_kv(CLI::App& command, std::optional<Format>& kv) {
-  static const std::map<std::string, Format> kNames{
-      {"f16", Format::f16}, {"bf16", Format::bf16}, {"q8_0", Format::q8_0}, {"f32", Format::f32}};
   command
       .add_option_function<Format>(
           "--kv", [&kv](Format format) { kv = format; },
           "What the KV cache holds (default: f16, in exact precision f32)")
-      ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
+      ->transform(CLI::CheckedTransformer(kKvNames, CLI::ignore_case).description(""))
       ->type_name("f16|bf16|q8_0|f32");
 }
 

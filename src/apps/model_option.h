@@ -6,18 +6,22 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "model/model.h"
 
 namespace mxgpt::apps {
 
-/// `--model`, `--expect-sha256` and `--threads`.
+/// `--model`, `--expect-sha256`, `--threads`, and how weights come into memory.
 struct ModelOption {
   std::filesystem::path path;  ///< empty: the shipped gpt-oss-nano
   std::string expected_sha256;
   int threads = 0;  ///< 0: as many as thread_count() finds
 
-  void declare(CLI::App& command);
+  LoadOptions load;
+
+  /// Without `--threads` for commands that have an option of their own, or compute nothing.
+  void declare(CLI::App& command, bool with_threads = true);
   /// Sets the number of threads. Throws Error if the hash does not match, before anything else is
   /// read.
   std::unique_ptr<Model> open() const;
@@ -31,6 +35,8 @@ void declare_precision(CLI::App& command, Precision& precision, const char* name
 
 /// `--kv f16|bf16|q8_0|f32`.
 void declare_kv(CLI::App& command, std::optional<Format>& kv);
+/// The same, for several: `--kv f16,q8_0`.
+void declare_kv(CLI::App& command, std::vector<Format>& kv);
 
 /// `--accumulate f16|f32`.
 void declare_accumulate(CLI::App& command, Accumulate& accumulate);

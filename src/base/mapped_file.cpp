@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/check.h"
 #include "base/error.h"
 
 namespace mxgpt {
@@ -29,20 +30,24 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     data = ::mmap(nullptr, static_cast<size_t>(st.st_size), PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) map_errno = errno;
   }
-  ::close(fd);
+  if (!regular || map_errno) ::close(fd);
   if (!regular) throw Error(path.string(), "is not a regular file", "name a file");
   if (map_errno) {
     throw Error(path.string(),
                 std::string("cannot be mapped into memory: ") + std::strerror(map_errno));
   }
+  fd_ = fd;
   bytes_ = {static_cast<const std::byte*>(data), static_cast<size_t>(st.st_size)};
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(fd_, other.fd_);
   std::swap(bytes_, other.bytes_);
   return *this;
 }
@@ -59,7 +64,31 @@ void MappedFile::release(std::span<const std::byte> bytes) const {
   ::madvise(reinterpret_cast<void*>(begin), (end - begin) / page * page, MADV_DONTNEED);
 }
 
+bool MappedFile::contains(std::span<const std::byte> bytes) const {
+  // Of addresses, since the two may belong to different objects.
+  const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
+  const auto first = reinterpret_cast<uintptr_t>(bytes_.data());
+  return begin >= first && begin + bytes.size() <= first + bytes_.size();
+}
+
+void MappedFile::read(std::span<const std::byte> bytes, std::byte* to) const {
+  MXGPT_CHECK(contains(bytes), "{} bytes of another file", bytes.size());
+  const auto offset = static_cast<off_t>(bytes.data() - bytes_.data());
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t count =
+        ::pread(fd_, to + done, bytes.size() - done, offset + static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      throw Error(path_.string(), count == 0
+                                      ? std::string("has become shorter while it was read")
+                                      : std::string("cannot be read: ") + std::strerror(errno));
+    }
+    done += static_cast<size_t>(count);
+  }
+}
+
 MappedFile::~MappedFile() {
+  if (fd_ >= 0) ::close(fd_);
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 

@@ -22,10 +22,15 @@ class MappedFile {
   /// Gives back the memory that holds these bytes, as far as they are of this file: a pass over a
   /// large file then needs little. They stay readable, and are fetched again when they are read.
   void release(std::span<const std::byte> bytes) const;
+  bool contains(std::span<const std::byte> bytes) const;
+  /// Copies bytes of this file to `to` without touching the map, which large pieces do faster.
+  /// Throws Error if the file has become shorter or cannot be read.
+  void read(std::span<const std::byte> bytes, std::byte* to) const;
   const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
+  int fd_ = -1;
   std::span<const std::byte> bytes_;
 };
 

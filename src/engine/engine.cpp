@@ -59,6 +59,7 @@ RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptio
   const SchedulerLimits limits = limits_of(shape, options);
   RunnerOptions runner{.precision = options.precision,
                        .accumulate = options.accumulate,
+                       .kv = options.kv,
                        .max_rows = limits.max_rows,
                        .max_logit_rows = limits.max_logit_rows};
   std::copy(std::begin(limits.pages), std::end(limits.pages), std::begin(runner.pages));

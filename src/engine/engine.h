@@ -31,6 +31,7 @@ struct EngineOptions {
                              ///< longer than this has collapsed; 0: never
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;
+  std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16
 };
 
 /// What the engine must know of a model.

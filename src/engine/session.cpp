@@ -24,25 +24,33 @@ int64_t context_of(const Config& config, const SessionOptions& options) {
 Session::Session(const Model& model, const SessionOptions& options)
     : Session(model.architecture(), model.config(), model.weights(), options) {}
 
+RunnerOptions Session::runner_options(const Config& config, const SessionOptions& options) {
+  const int64_t context = context_of(config, options);
+  const int64_t rows = std::min(options.max_rows, context);
+  return {.precision = options.precision,
+          .accumulate = options.accumulate,
+          .kv = options.kv,
+          .max_rows = rows,
+          .max_logit_rows = options.all_logits ? rows : 1,
+          .pages = {pages_needed(context, 0, rows), pages_needed(context, config.window, rows)},
+          .observer = options.observer};
+}
+
 Session::Session(const Architecture& architecture, const Config& config, const Weights& weights,
                  const SessionOptions& options)
+    : Session(architecture, config, weights, options, runner_options(config, options)) {}
+
+Session::Session(const Architecture& architecture, const Config& config, const Weights& weights,
+                 const SessionOptions& options, const RunnerOptions& runner)
     : config_(config),
       context_(context_of(config, options)),
-      max_rows_(std::min(options.max_rows, context_)),
+      max_rows_(runner.max_rows),
       all_logits_(options.all_logits),
-      pools_{PagePool(pages_needed(context_, 0, max_rows_)),
-             PagePool(pages_needed(context_, config_.window, max_rows_))} {
+      pools_{PagePool(runner.pages[0]), PagePool(runner.pages[1])} {
   const int64_t windows[kKvGroups] = {0, config_.window};
-  RunnerOptions runner{.precision = options.precision,
-                       .accumulate = options.accumulate,
-                       .kv = options.kv,
-                       .max_rows = max_rows_,
-                       .max_logit_rows = all_logits_ ? max_rows_ : 1,
-                       .observer = options.observer};
   for (int g = 0; g < kKvGroups; ++g) {
     tables_[g].resize(pages_for(context_));
     groups_.emplace_back(pools_[g], windows[g], tables_[g]);
-    runner.pages[g] = pools_[g].free();
   }
   runner_ = architecture.runner(config, weights, runner);
 }

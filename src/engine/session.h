@@ -35,6 +35,9 @@ class Session {
   Session(const Architecture& architecture, const Config& config, const Weights& weights,
           const SessionOptions& options);
 
+  /// What its runner must be made for.
+  static RunnerOptions runner_options(const Config& config, const SessionOptions& options);
+
   /// Called with a position and its logits [vocabulary], valid until the next step.
   using OnLogits = std::function<void(int64_t position, std::span<const float> logits)>;
 
@@ -56,6 +59,8 @@ class Session {
   int64_t context() const { return context_; }
 
  private:
+  Session(const Architecture& architecture, const Config& config, const Weights& weights,
+          const SessionOptions& options, const RunnerOptions& runner);
   void keep(int64_t end);
 
   const Config& config_;

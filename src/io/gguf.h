@@ -37,6 +37,13 @@ class GgufFile {
   void release(std::span<const std::byte> bytes) const {
     for (const MappedFile& shard : shards_) shard.release(bytes);
   }
+  /// The file that these bytes of a tensor are in; null if they are in no file.
+  const MappedFile* file_of(std::span<const std::byte> bytes) const {
+    for (const MappedFile& shard : shards_) {
+      if (shard.contains(bytes)) return &shard;
+    }
+    return nullptr;
+  }
 
  private:
   GgufFile() = default;

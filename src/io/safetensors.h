@@ -32,6 +32,13 @@ class SafetensorsFile {
   void release(std::span<const std::byte> bytes) const {
     for (const MappedFile& file : file_) file.release(bytes);
   }
+  /// The file that these bytes of a tensor are in; null if they are in no file.
+  const MappedFile* file_of(std::span<const std::byte> bytes) const {
+    for (const MappedFile& file : file_) {
+      if (file.contains(bytes)) return &file;
+    }
+    return nullptr;
+  }
   /// The "__metadata__" of the header.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
@@ -61,6 +68,13 @@ class Checkpoint {
   /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
   void release(std::span<const std::byte> bytes) const {
     for (const SafetensorsFile& shard : shards_) shard.release(bytes);
+  }
+  /// The file that these bytes of a tensor are in; null if they are in no file.
+  const MappedFile* file_of(std::span<const std::byte> bytes) const {
+    for (const SafetensorsFile& shard : shards_) {
+      if (const MappedFile* file = shard.file_of(bytes)) return file;
+    }
+    return nullptr;
   }
   /// Whether there is such a file is for the reader to see.
   std::filesystem::path tokenizer_path() const { return directory_ / "tokenizer.json"; }

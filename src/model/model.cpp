@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "formats/mxfp4/mxfp4.h"
+#include "model/load.h"
 #include "model/repack.h"
 
 namespace mxgpt {
@@ -31,8 +32,12 @@ int64_t product(const std::vector<int64_t>& shape) {
 }
 
 /// Files may place tensors at any address; kernels want that of their blocks.
+bool is_aligned(std::span<const std::byte> bytes) {
+  return reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) == 0;
+}
+
 HostTensor aligned(HostTensor tensor) {
-  if (reinterpret_cast<uintptr_t>(tensor.bytes.data()) % alignof(float) == 0) return tensor;
+  if (is_aligned(tensor.bytes)) return tensor;
   const Owned copy(tensor.bytes.size());
   std::memcpy(copy.data.get(), tensor.bytes.data(), tensor.bytes.size());
   return copy.tensor(tensor.format, tensor.shape);
@@ -66,9 +71,10 @@ Format require_format(const FileTensor& tensor, const std::string& where) {
 
 Model::~Model() = default;
 
-std::unique_ptr<Model> Model::open(const std::filesystem::path& path) {
+std::unique_ptr<Model> Model::open(const std::filesystem::path& path, LoadOptions load) {
   std::unique_ptr<Model> model(new Model);
   model->path_ = path;
+  model->load_ = load;
   std::string where = path.string();
   if (std::filesystem::is_directory(path)) {
     model->checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(path));
@@ -252,6 +258,22 @@ Format Model::stored_format(const TensorSpec& spec, int64_t layer) const {
   return checkpoint_ && spec.layout.plus_one ? Format::f32 : format;
 }
 
+bool Model::is_view(const TensorSpec& spec, const Source& source) const {
+  if (!is_aligned(source.data->bytes)) return false;
+  if (gguf_) return true;
+  const FileLayout& layout = spec.layout;
+  return !layout.experts && !layout.transposed && layout.row_stride == 1 && !layout.rope_halves &&
+         !layout.plus_one;
+}
+
+Model::Held Model::held(const TensorSpec& spec, int64_t layer) const {
+  const Format stored = stored_format(spec, layer);
+  const Format format = spec.role == Role::vector ? Format::f32 : stored;
+  const auto bytes = static_cast<size_t>(traits(format).row_bytes(product(spec.shape(config_))));
+  const bool view = !is_from_config(spec) && is_view(spec, find(spec, layer));
+  return {format, bytes, view && format == stored && load_.map};
+}
+
 HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
   std::vector<int64_t> shape = spec.shape(config_);
   if (is_from_config(spec)) {
@@ -260,7 +282,8 @@ HostTensor Model::read(const TensorSpec& spec, int64_t layer) const {
   }
   const Source source = find(spec, layer);
   const std::span<const std::byte> bytes = source.data->bytes;
-  if (!checkpoint_) return aligned({source.format, std::move(shape), bytes, nullptr});
+  if (is_view(spec, source)) return {source.format, std::move(shape), bytes, nullptr};
+  if (gguf_) return aligned({source.format, std::move(shape), bytes, nullptr});
 
   const FileLayout& layout = spec.layout;
   const FormatTraits& format = traits(source.format);
@@ -316,23 +339,45 @@ void Model::release(const TensorSpec& spec, int64_t layer) const {
 }
 
 const Weights& Model::weights() const {
-  std::call_once(load_once_, [this] {
-    weights_.layers.resize(config_.layers);
-    for (const TensorSpec& spec : architecture_->tensors) {
-      for (int64_t layer = 0; layer < spec.layers(config_); ++layer) {
-        if (!has(spec, layer)) continue;
-        HostTensor host = read(spec, layer);
-        if (spec.role == Role::vector) host = to_f32(host);
-        spec.in(weights_, layer) = {.format = host.format,
-                                    .data = host.bytes.data(),
-                                    .slices = dim(config_, spec.slices),
-                                    .rows = dim(config_, spec.rows),
-                                    .k = dim(config_, spec.k)};
-        loaded_.push_back(std::move(host));
-      }
-    }
-  });
+  std::call_once(load_once_, [this] { load(); });
   return weights_;
+}
+
+void Model::load() const {
+  loaded_.clear();  // of an attempt that failed
+  constexpr size_t kLarge = 1 << 20;
+  for (const TensorSpec& spec : architecture_->tensors) {
+    for (int64_t layer = 0; layer < spec.layers(config_); ++layer) {
+      if (!has(spec, layer)) continue;
+      HostTensor host = read(spec, layer);
+      if (spec.role == Role::vector) host = to_f32(host);
+      // What was repacked is not wanted twice in memory.
+      if (host.owner && host.bytes.size() >= kLarge) release(spec, layer);
+      loaded_.push_back(std::move(host));
+    }
+  }
+  if (!load_.map) {
+    std::vector<HostTensor*> views;
+    for (HostTensor& host : loaded_) {
+      if (!host.owner && file_of(host.bytes)) views.push_back(&host);
+    }
+    copy_to_memory(views, [this](const auto& bytes) { return file_of(bytes); });
+  }
+  if (load_.lock) lock_in_memory(loaded_);
+
+  weights_.layers.resize(config_.layers);
+  auto host = loaded_.begin();
+  for (const TensorSpec& spec : architecture_->tensors) {
+    for (int64_t layer = 0; layer < spec.layers(config_); ++layer) {
+      if (!has(spec, layer)) continue;
+      spec.in(weights_, layer) = {.format = host->format,
+                                  .data = host->bytes.data(),
+                                  .slices = dim(config_, spec.slices),
+                                  .rows = dim(config_, spec.rows),
+                                  .k = dim(config_, spec.k)};
+      ++host;
+    }
+  }
 }
 
 }  // namespace mxgpt

@@ -13,6 +13,12 @@
 
 namespace mxgpt {
 
+/// How weights come into host memory.
+struct LoadOptions {
+  bool map = true;    ///< used where the file is mapped; else copied into private memory
+  bool lock = false;  ///< kept there: never dropped, never swapped out
+};
+
 /// Owns the mapped files and what had to be repacked; immutable once opened. Runners keep the
 /// weights' addresses, so a model outlives its runners.
 class Model {
@@ -20,7 +26,7 @@ class Model {
   /// Opens without loading: the configuration is read and checked, weights stay in the file.
   /// Throws Error for a path that is neither a GGUF file nor a checkpoint directory, an unknown
   /// architecture, or a description that makes no sense.
-  static std::unique_ptr<Model> open(const std::filesystem::path& path);
+  static std::unique_ptr<Model> open(const std::filesystem::path& path, LoadOptions load = {});
   ~Model();
 
   const std::filesystem::path& path() const { return path_; }
@@ -42,11 +48,19 @@ class Model {
   /// The format that read() gives. Throws what read() would, but touches no weights.
   Format stored_format(const TensorSpec& spec, int64_t layer) const;
 
+  /// How weights() holds a tensor, before it is loaded.
+  struct Held {
+    Format format;
+    size_t bytes;
+    bool mapped;  ///< where the file is mapped, not in memory of the program's own
+  };
+  Held held(const TensorSpec& spec, int64_t layer) const;
+
   /// Gives back the memory of the file's pages that read() touched; what it returned stays valid.
   void release(const TensorSpec& spec, int64_t layer) const;
 
   /// All tensors in host memory, as the CPU backend uses them; vectors as f32. Loaded at the first
-  /// call.
+  /// call, as LoadOptions say. Throws Error if locking is wanted and not allowed.
   const Weights& weights() const;
 
  private:
@@ -63,6 +77,9 @@ class Model {
   bool is_from_config(const TensorSpec& spec) const;
   /// By its name or its name without the architecture's prefix; null when missing.
   const FileTensor* in_checkpoint(const std::string& name) const;
+  const MappedFile* file_of(std::span<const std::byte> bytes) const {
+    return gguf_ ? gguf_->file_of(bytes) : checkpoint_->file_of(bytes);
+  }
 
   /// The tensors of the file that one of the model's is made of, their types and shapes checked.
   struct Source {
@@ -71,8 +88,12 @@ class Model {
     const FileTensor* scales = nullptr;  ///< of MXFP4 in checkpoints, whose `data` are the blocks
   };
   Source find(const TensorSpec& spec, int64_t layer) const;
+  /// Whether the tensor lies in the file as mxgpt computes with it.
+  bool is_view(const TensorSpec& spec, const Source& source) const;
+  void load() const;
 
   std::filesystem::path path_;
+  LoadOptions load_;
   const Architecture* architecture_ = nullptr;
   Config config_;
   std::vector<int32_t> stop_tokens_;

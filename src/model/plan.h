@@ -1,11 +1,19 @@
-// How much memory a model takes on the CPU, said before it is taken. Runners and sessions allocate
-// by the functions here.
+// How much memory a model takes on the CPU, said before it is taken, and how much of it a token
+// reads. Nothing here touches weights.
+//
+// Memory is what the system counts as resident (VmHWM in /proc/PID/status, the largest so far):
+//  - mapped weights: pages of the file (RssFile), which the system may drop and read again;
+//  - own weights: repacked, converted or copied, and of no file (RssAnon);
+//  - KV cache and workspace (RssAnon), as far as they were used yet: the plan counts them whole;
+//  - the program itself, its vocabulary and a context's text, which are estimates.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
-#include "model/config.h"
+#include "model/model.h"
 #include "model/runner.h"
 
 namespace mxgpt {
@@ -14,7 +22,42 @@ namespace mxgpt {
 /// otherwise. Throws Error if that is not f16, bf16, f32 or q8_0, or if heads are not whole blocks
 /// of it.
 Format kv_format(const Config& config, const RunnerOptions& options);
-/// Bytes of one page of one layer's keys, or values.
+/// Bytes of one page of one layer's keys, or values. Runners allocate by it.
 int64_t kv_page_bytes(const Config& config, const RunnerOptions& options);
+
+struct MemoryPlan {
+  struct Weights {
+    std::string_view part;  ///< "attention"
+    int64_t tensors = 0;
+    size_t mapped = 0, own = 0;
+  };
+  struct Kv {
+    int64_t layers = 0;
+    size_t bytes_per_token = 0;  ///< of all these layers
+    size_t bytes = 0;
+  };
+
+  std::vector<Weights> weights;  ///< parts that the model has
+  Kv kv[kKvGroups];              ///< by KvGroup
+  size_t workspace = 0;
+  size_t program = 0;  ///< estimated
+
+  size_t mapped_weights() const;
+  size_t own_weights() const;
+  size_t kv_bytes() const;
+  size_t total() const;
+};
+
+/// Of a runner of the model with these options. Throws what loading the model would.
+MemoryPlan plan_memory(const Model& model, const RunnerOptions& options);
+
+/// What decoding one token of a sequence reads, at the least.
+struct TokenBytes {
+  size_t weights = 0;  ///< of the experts, those that a token chooses
+  size_t kv = 0;
+
+  size_t total() const { return weights + kv; }
+};
+TokenBytes bytes_per_token(const Model& model, const RunnerOptions& options, int64_t depth);
 
 }  // namespace mxgpt

@@ -1,0 +1,252 @@
+// `mxgpt plan`: the memory that a model will take, before it is loaded.
+#include "model/plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <bit>
+#include <cmath>
+#include <optional>
+
+#include "apps/command.h"
+#include "apps/model_option.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/printable.h"
+#include "engine/engine.h"
+#include "engine/session.h"
+
+namespace mxgpt::apps {
+
+namespace {
+
+struct Options {
+  ModelOption model;
+  int64_t context = 0;
+  int64_t parallel = 0;  // 0: one sequence, as `mxgpt run` has it
+  Precision precision = Precision::standard;
+  std::optional<Format> kv;
+  std::string device = "cpu";
+  std::optional<uint64_t> budget;
+  bool json = false;
+};
+
+struct Planned {
+  RunnerOptions runner;
+  MemoryPlan memory;
+};
+
+int64_t context_of(const Options& options, const Config& config) {
+  return options.context ? options.context : std::min(config.context, kDefaultContext);
+}
+
+Planned plan_for(const Model& model, int64_t context, const Options& options,
+                 std::optional<Format> kv) {
+  const Config& c = model.config();
+  Planned planned;
+  if (options.parallel == 0) {
+    planned.runner =
+        Session::runner_options(c, {.precision = options.precision, .kv = kv, .context = context});
+  } else {
+    planned.runner =
+        Engine::runner_options(EngineShape::of(c), {.context = context,
+                                                    .max_sequences = options.parallel,
+                                                    .kv_tokens = options.parallel * context,
+                                                    .precision = options.precision,
+                                                    .kv = kv});
+  }
+  planned.memory = plan_memory(model, planned.runner);
+  return planned;
+}
+
+/// "24GiB", "12.5 GB", "1000000".
+uint64_t parse_size(const std::string& text) {
+  static const std::pair<const char*, double> kUnits[] = {
+      {"", 1},      {"B", 1},      {"kB", 1e3},      {"MB", 1e6},      {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1 << 30}, {"TiB", 0x1p40}};
+  double number = 0;
+  int used = 0;
+  if (std::sscanf(text.c_str(), "%lf %n", &number, &used) == 1 && number > 0) {
+    for (const auto& [unit, factor] : kUnits) {
+      if (text.substr(used) == unit && number * factor < 0x1p62)
+        return static_cast<uint64_t>(number * factor);
+    }
+  }
+  throw Error("--budget", fmt::format("'{}' is no amount of memory", text),
+              "write for example 24GiB or 12.5GB");
+}
+
+std::string size_text(uint64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (bytes >= 1'000'000'000) return fmt::format("{:.2f} GB", value / 1e9);
+  if (bytes >= 1'000'000) return fmt::format("{:.1f} MB", value / 1e6);
+  return fmt::format("{:.1f} kB", value / 1e3);
+}
+
+/// "2.00 GB (1.86 GiB)".
+std::string total_text(uint64_t bytes) {
+  return fmt::format("{} ({:.2f} GiB)", size_text(bytes), static_cast<double>(bytes) / (1 << 30));
+}
+
+void print_plan(const Model& model, const Planned& planned, int64_t context,
+                const Options& options) {
+  const MemoryPlan& plan = planned.memory;
+  const auto line = [](std::string_view part, std::string_view what, uint64_t bytes,
+                       std::string_view note) {
+    fmt::print("{:<10} {:<24} {:>10}{}{}\n", part, what, size_text(bytes), note.empty() ? "" : "  ",
+               note);
+  };
+  fmt::print("{}: {}, {} {} of {} tokens\n\n", printable(model.path().filename().string()),
+             model.config().architecture, std::max<int64_t>(options.parallel, 1),
+             options.parallel > 1 ? "sequences" : "sequence", context);
+  std::string_view part = "weights";
+  for (const MemoryPlan::Weights& w : plan.weights) {
+    if (w.mapped) line(std::exchange(part, ""), w.part, w.mapped, "mapped");
+    if (w.own) line(std::exchange(part, ""), w.part, w.own, "");
+  }
+  part = "KV cache";
+  const std::string_view kv = traits(kv_format(model.config(), planned.runner)).name;
+  for (int g = 0; g < kKvGroups; ++g) {
+    const MemoryPlan::Kv& group = plan.kv[g];
+    if (group.layers == 0) continue;
+    line(std::exchange(part, ""),
+         fmt::format("{} {} layers, {}", group.layers,
+                     static_cast<KvGroup>(g) == KvGroup::full ? "full" : "sliding", kv),
+         group.bytes,
+         fmt::format("{} bytes a token, {} tokens", group.bytes_per_token,
+                     planned.runner.pages[g] * kPageTokens));
+  }
+  line("workspace", fmt::format("{} tokens a step", planned.runner.max_rows), plan.workspace, "");
+  line("program", "code, vocabulary, texts", plan.program, "estimated");
+  fmt::print("{:<10} {:<24} {:>10}  {:.2f} GiB\n", "total", "", size_text(plan.total()),
+             static_cast<double>(plan.total()) / (1 << 30));
+}
+
+void print_json(const Model& model, const Planned& planned, int64_t context,
+                const Options& options) {
+  const MemoryPlan& plan = planned.memory;
+  json::array weights;
+  for (const MemoryPlan::Weights& w : plan.weights) {
+    weights.push_back(json::object{
+        {"part", w.part}, {"tensors", w.tensors}, {"mapped", w.mapped}, {"own", w.own}});
+  }
+  const auto group = [&](KvGroup g) {
+    const MemoryPlan::Kv& kv = plan.kv[static_cast<int>(g)];
+    return json::object{{"layers", kv.layers},
+                        {"bytes_per_token", kv.bytes_per_token},
+                        {"tokens", planned.runner.pages[static_cast<int>(g)] * kPageTokens},
+                        {"bytes", kv.bytes}};
+  };
+  const json::object object{
+      {"model", model.path().string()},
+      {"architecture", model.config().architecture},
+      {"device", options.device},
+      {"context", context},
+      {"parallel", std::max<int64_t>(options.parallel, 1)},
+      {"weights", std::move(weights)},
+      {"mapped_weights", plan.mapped_weights()},
+      {"own_weights", plan.own_weights()},
+      {"kv_format", traits(kv_format(model.config(), planned.runner)).name},
+      {"kv", json::object{{"full", group(KvGroup::full)}, {"sliding", group(KvGroup::window)}}},
+      {"workspace", plan.workspace},
+      {"program", plan.program},
+      {"total", plan.total()},
+      {"budget", options.budget ? json::value(*options.budget) : json::value(nullptr)},
+      {"fits", !options.budget || plan.total() <= *options.budget}};
+  fmt::print("{}\n", json::serialize(object));
+}
+
+/// The longest context that fits, in whole 256s; 0 if none does.
+int64_t longest_context(const Model& model, const Options& options, std::optional<Format> kv,
+                        int64_t below) {
+  constexpr int64_t kStep = 256;
+  int64_t fits = 0;
+  for (int64_t step = std::bit_floor(static_cast<uint64_t>(below / kStep)); step > 0; step /= 2) {
+    const int64_t context = fits + step * kStep;
+    if (context <= below && plan_for(model, context, options, kv).memory.total() <= *options.budget)
+      fits = context;
+  }
+  return fits;
+}
+
+/// What could be changed so that it fits.
+std::string advice(const Model& model, const Options& options, int64_t context) {
+  std::vector<std::string> ways;
+  const Format now =
+      kv_format(model.config(), plan_for(model, context, options, options.kv).runner);
+  const bool can_shrink = now != Format::q8_0 && options.precision != Precision::exact &&
+                          model.config().head_dim % traits(Format::q8_0).block_elements == 0;
+  if (can_shrink) {
+    const uint64_t total = plan_for(model, context, options, Format::q8_0).memory.total();
+    if (total <= *options.budget) ways.push_back(fmt::format("--kv q8_0 ({})", size_text(total)));
+  }
+  const int64_t shorter = longest_context(model, options, options.kv, context);
+  if (shorter) ways.push_back(fmt::format("--ctx {}", shorter));
+  if (can_shrink && ways.empty()) {
+    if (const int64_t both = longest_context(model, options, Format::q8_0, context))
+      ways.push_back(fmt::format("--kv q8_0 --ctx {}", both));
+  }
+  if (!ways.empty()) return fmt::format("what fits: {}", fmt::join(ways, ", or "));
+  return options.parallel > 1 ? "take fewer sequences, or a smaller model" : "take a smaller model";
+}
+
+int run_plan(const Options& options) {
+  if (options.device != "cpu") {
+    throw Error("--device", fmt::format("plans for '{}' are not made yet", options.device),
+                "take cpu");
+  }
+  const auto model = options.model.open();
+  const int64_t context = context_of(options, model->config());
+  const Planned planned = plan_for(*model, context, options, options.kv);
+  if (options.json)
+    print_json(*model, planned, context, options);
+  else
+    print_plan(*model, planned, context, options);
+  const uint64_t total = planned.memory.total();
+  if (!options.budget || total <= *options.budget) return kOk;
+  std::fflush(stdout);
+  throw Error("--budget",
+              fmt::format("{} are needed, {} more than {}", total_text(total),
+                          size_text(total - *options.budget), total_text(*options.budget)),
+              advice(*model, options, context));
+}
+
+}  // namespace
+
+std::function<int()> plan(CLI::App& command) {
+  const auto options = std::make_shared<Options>();
+  Options& o = *options;
+  o.model.declare(command, false);
+  command
+      .add_option("--ctx", o.context,
+                  fmt::format("Tokens of the longest sequence (default: the model's, at most {})",
+                              kDefaultContext))
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))
+      ->type_name("N");
+  command
+      .add_option("--parallel", o.parallel,
+                  "Sequences of that length at once, as the engine serves them")
+      ->check(CLI::Range(int64_t{1}, int64_t{4096}).description(""))
+      ->type_name("N");
+  declare_kv(command, o.kv);
+  declare_precision(command, o.precision);
+  command.add_option("--device", o.device, "Where the model runs")
+      ->check(CLI::IsMember({"cpu", "cuda"}).description(""))
+      ->type_name("cpu|cuda")
+      ->capture_default_str();
+  command
+      .add_option_function<std::string>(
+          "--budget", [&o](const std::string& text) { o.budget = parse_size(text); },
+          "Fail if more is needed, and say what would fit: 24GiB, 12.5GB")
+      ->type_name("SIZE");
+  command.add_flag("--json", o.json, "Print one JSON object");
+  command.footer(
+      "Nothing is loaded. Mapped weights lie in the file; the system may drop them and read them "
+      "again. All of\nit is counted as the system counts a program's memory (VmHWM), once the "
+      "whole "
+      "context is used.\n"
+      "Example: mxgpt plan --model model.gguf --ctx 131072 --kv q8_0 --budget 24GiB");
+  return [options] { return run_plan(*options); };
+}
+
+}  // namespace mxgpt::apps

@@ -1,0 +1,158 @@
+"""mxgpt plan: what it says beforehand is what a run then takes, and a budget that is too small is refused with
+numbers. Peaks are the system's (VmHWM, the mapped file's pages included), of a run that fills its context."""
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MXGPT = os.environ["MXGPT"]
+ROOT = Path(os.environ["MXGPT_ROOT"])
+NANO = ROOT / "models" / "gpt-oss-nano"
+
+
+def plan(*args, status=0):
+    done = subprocess.run([MXGPT, "plan", *map(str, args)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def planned(*args):
+    return json.loads(plan("--json", *args).stdout)
+
+
+def peak_memory(prompt, *args):
+    """Largest resident set of a run, in bytes."""
+    command = [MXGPT, "run", "--raw", "--max-tokens", "1", *map(str, args)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        run.stdin.write(prompt.encode())
+        run.stdin.close()
+        errors = run.stderr.read().decode()
+        _, status, usage = os.wait4(run.pid, 0)
+        run.returncode = os.waitstatus_to_exitcode(status)
+    assert run.returncode == 0, errors
+    return usage.ru_maxrss * 1024
+
+
+def prompt_of(tokens):
+    """Prose of just so many tokens of the nano model's tokenizer, which synthetic models have as well."""
+    text = "".join(path.read_text("utf-8") for path in sorted(ROOT.glob("**/*.md")) if "build" not in path.parts)
+    ids = json.loads(subprocess.run([MXGPT, "tokenize", "--tokenizer", NANO, "--jsonl"], text=True, check=True,
+                                    input=json.dumps(text) + "\n", capture_output=True).stdout)
+    while len(ids) < tokens:
+        ids += ids
+    cut = subprocess.run([MXGPT, "detokenize", "--tokenizer", NANO, "--jsonl"], text=True, check=True,
+                         input=json.dumps(ids[:tokens]) + "\n", capture_output=True).stdout
+    return json.loads(cut)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """Some 300 MB in the shape of gpt-oss, with many key/value heads."""
+    folder = tmp_path_factory.mktemp("larger")
+    config = json.loads((NANO / "config.json").read_text())
+    config |= {"hidden_size": 512, "intermediate_size": 512, "num_hidden_layers": 8, "num_local_experts": 64,
+               "num_attention_heads": 16, "num_key_value_heads": 16, "num_experts_per_tok": 2, "experts_per_token": 2,
+               "layer_types": ["sliding_attention", "full_attention"] * 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    path = folder / "larger.gguf"
+    subprocess.run([MXGPT, "synth", "--like", folder, path], check=True, capture_output=True, timeout=120)
+    assert 2e8 < path.stat().st_size < 4e8
+    return path
+
+
+@pytest.mark.parametrize("kv, load", [("f16", []), ("q8_0", []), ("f16", ["--no-mmap"])])
+def test_peak_of_a_larger_model(larger, kv, load):
+    context = 1536
+    options = ["--model", larger, "--ctx", context, "--kv", kv, *load]
+    said = planned(*options)
+    assert said["own_weights" if load else "mapped_weights"] > 0.97 * (said["own_weights"] + said["mapped_weights"])
+    peak = peak_memory(prompt_of(context - 16), *options)
+    assert abs(peak / said["total"] - 1) < 0.03, (peak, said)
+
+
+@pytest.mark.parametrize("kv", ["f16", "q8_0"])
+def test_peak_of_a_checkpoint_with_a_long_context(kv):
+    context = 8192
+    said = planned("--ctx", context, "--kv", kv)
+    assert said["own_weights"] > 0 and said["mapped_weights"] > 0
+    peak = peak_memory(prompt_of(context - 64), "--ctx", context, "--kv", kv)
+    assert abs(peak / said["total"] - 1) < 0.03, (peak, said)
+
+
+def test_parts():
+    said = planned("--ctx", 4096)
+    parts = {w["part"]: w for w in said["weights"]}
+    assert list(parts) == ["embedding", "attention", "experts", "head", "norms, biases, routers"]
+    assert parts["embedding"]["mapped"] == parts["head"]["mapped"] == 8064 * 288 * 2
+    # 12 experts of three matrices in 6 layers, at 4.25 bits, repacked.
+    assert parts["experts"] == {"part": "experts", "tensors": 18, "mapped": 0, "own": 6 * 12 * 3 * 288 * 288 * 17 // 32}
+    # 3 layers, 2 heads, keys and values, 64 numbers of 2 bytes.
+    assert said["kv"]["full"] == {"layers": 3, "bytes_per_token": 1536, "tokens": 4096, "bytes": 1536 * 4096}
+    assert said["kv"]["sliding"]["tokens"] < 4096
+    assert said["total"] == (said["mapped_weights"] + said["own_weights"] + said["workspace"] + said["program"] +
+                             said["kv"]["full"]["bytes"] + said["kv"]["sliding"]["bytes"])
+    assert planned("--ctx", 4096, "--kv", "q8_0")["kv"]["full"]["bytes_per_token"] == 1536 * 17 // 32
+
+
+def test_many_sequences():
+    one, four = planned("--ctx", 4096, "--parallel", 1), planned("--ctx", 4096, "--parallel", 4)
+    assert four["kv"]["full"]["tokens"] == 4 * one["kv"]["full"]["tokens"] == 4 * 4096
+    assert four["kv"]["sliding"]["bytes"] > one["kv"]["sliding"]["bytes"]
+
+
+def test_for_people():
+    text = plan("--ctx", 4096).stdout
+    assert re.search(r"^weights +embedding +4\.6 MB  mapped$", text, re.MULTILINE)
+    assert re.search(r"^KV cache +3 full layers, F16 +6\.3 MB  1536 bytes a token, 4096 tokens$", text, re.MULTILINE)
+    assert re.search(r"^total .* GiB$", text, re.MULTILINE)
+
+
+def test_budget():
+    total = planned("--ctx", 131072)["total"]
+    assert planned("--ctx", 131072, "--budget", f"{total}")["fits"]
+    done = plan("--ctx", 131072, "--budget", "220MB", status=1)
+    assert "total" in done.stdout
+    found = re.search(r"^mxgpt: --budget: .* MB \(.*GiB\) are needed, (.*) MB more than 220\.0 MB \(0\.20 GiB\); "
+                      r"what fits: --kv q8_0 \((.*) MB\), or --ctx (\d+)$", done.stderr)
+    assert found, done.stderr
+    assert abs(float(found[1]) - (total / 1e6 - 220)) < 0.2
+    # What it says would fit does, and a longer context does not.
+    assert planned("--ctx", 131072, "--kv", "q8_0", "--budget", "220MB")["fits"]
+    assert planned("--ctx", found[3], "--budget", "220MB")["fits"]
+    assert not json.loads(plan("--json", "--ctx", int(found[3]) + 256, "--budget", "220MB", status=1).stdout)["fits"]
+    assert "take a smaller model" in plan("--budget", "1MB", status=1).stderr
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1GB", "1QB", "0", "nan", "1e30", "1GBB"])
+def test_odd_budgets(text):
+    assert "is no amount of memory" in plan("--budget", text, status=1).stderr
+
+
+def test_other_errors():
+    assert "131072 tokens" in plan("--ctx", 1 << 20, status=1).stderr
+    assert "are not made yet" in plan("--device", "cuda", status=1).stderr
+    assert "there is no such model" in plan("--model", "/nowhere", status=1).stderr
+
+
+def test_locking_beyond_the_limit():
+    if os.geteuid() == 0:
+        pytest.skip("root may lock what it likes")
+    import resource
+    done = subprocess.run([MXGPT, "run", "--lock", "--max-tokens", "1", "hello"], capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096)))
+    assert done.returncode == 1
+    assert re.search(r"mxgpt: --lock: cannot keep 0\.0\d+ GB of weights in memory: .*RLIMIT_MEMLOCK is 0\.000 GB",
+                     done.stderr)
+
+
+@pytest.mark.parametrize("load", [["--lock"], ["--no-mmap"], ["--no-mmap", "--lock"]])
+def test_the_answer_does_not_depend_on_how_weights_come_into_memory(load):
+    command = [MXGPT, "run", "--temperature", "0", "--max-tokens", "16", "What is 2 + 3?"]
+    expected = subprocess.run(command, capture_output=True, check=True).stdout
+    done = subprocess.run(command + load, capture_output=True, text=True)
+    if "RLIMIT_MEMLOCK" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout.encode() == expected

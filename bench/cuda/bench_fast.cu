@@ -1,0 +1,261 @@
+// Times the fast kernels on the shape of gpt-oss-20b with random weights: every kernel by itself,
+// then whole decode steps, in CUDA graphs.
+//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibench/cuda
+//        bench/cuda/bench_fast.cu src/backend/cuda/fast/*.cu -o bench_fast
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "backend/cuda/fast/decode.h"
+#include "random_weights.h"
+
+namespace mxgpt::cuda::fast {
+namespace {
+
+constexpr int kHidden = 2880, kLayers = 24, kHeads = 64, kKvHeads = 8, kExperts = 32, kInner = 2880,
+              kVocabulary = 201088, kWindow = 128, kEmbeddings = 64;
+
+__device__ uint32_t hash(uint64_t i) {
+  i = (i ^ (i >> 31)) * 0x9e3779b97f4a7c15ull;
+  i = (i ^ (i >> 29)) * 0xbf58476d1ce4e5b9ull;
+  return static_cast<uint32_t>(i >> 32);
+}
+
+__global__ void fill_blocks(Kind kind, uint8_t* out, int64_t bytes, uint64_t seed) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < bytes;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    const uint32_t h = hash(seed * 0x100000000ull + i);
+    uint8_t v = static_cast<uint8_t>(h);
+    if (kind == Kind::mxfp4 && i % 17 == 0) v = 118 + h % 3;
+    if (kind == Kind::q8_0 && i % 34 == 1) v = 0x0c;  // a scale of about 2.5e-4
+    if (kind == Kind::bf16 && i % 2 == 1) v = (h & 0x80) | 0x3c;
+    out[i] = v;
+  }
+}
+__global__ void fill_floats(float* out, int64_t n, uint64_t seed, float scale, float mean) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n;
+       i += int64_t{gridDim.x} * blockDim.x)
+    out[i] = mean + scale * (static_cast<int32_t>(hash(seed * 0x100000000ull + i)) / 2147483648.f);
+}
+/// The next token's embedding.
+__global__ void embed(const float* table, int32_t* step, float* x) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  const int token = *step % kEmbeddings;
+  if (i < kHidden) x[i] = table[token * kHidden + i];
+}
+__global__ void count(int32_t* step) { ++*step; }
+
+uint64_t next_seed = 1;
+uint8_t* staging;
+cudaStream_t stream;
+
+Packed random_matrix(Kind kind, int64_t slices, int rows, int k,
+                     RowOrder order = RowOrder::natural) {
+  const int64_t n = slices * rows * k;
+  const int64_t bytes = kind == Kind::q8_0 ? n / 32 * 34 : kind == Kind::mxfp4 ? n / 32 * 17 : n * 2;
+  fill_blocks<<<1024, 256, 0, stream>>>(kind, staging, bytes, next_seed++);
+  uint8_t* const data = device_array<uint8_t>(packed_bytes(kind, slices, rows, k));
+  pack({kind, order, slices, rows, k, reinterpret_cast<const std::byte*>(staging), data}, stream);
+  return {data, kind, rows, k};
+}
+float* random_vector(int64_t n, float scale, float mean = 0) {
+  float* const p = device_array<float>(n);
+  fill_floats<<<256, 256, 0, stream>>>(p, n, next_seed++, scale, mean);
+  return p;
+}
+
+struct Layer {
+  Qkv qkv;
+  Attend attend;
+  Project project;
+  GateUp gate_up;
+  Down down;
+};
+
+/// Microseconds of one replay, the median of several.
+double time_graph(const std::function<void()>& enqueue, int replays = 20) {
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  enqueue();
+  CUDA(cudaStreamEndCapture(stream, &graph));
+  CUDA(cudaGraphInstantiate(&executable, graph));
+  cudaEvent_t begin, end;
+  CUDA(cudaEventCreate(&begin));
+  CUDA(cudaEventCreate(&end));
+  for (int i = 0; i < 3; ++i) CUDA(cudaGraphLaunch(executable, stream));
+  std::vector<double> times;
+  for (int i = 0; i < replays; ++i) {
+    CUDA(cudaEventRecord(begin, stream));
+    CUDA(cudaGraphLaunch(executable, stream));
+    CUDA(cudaEventRecord(end, stream));
+    CUDA(cudaStreamSynchronize(stream));
+    float ms = 0;
+    CUDA(cudaEventElapsedTime(&ms, begin, end));
+    times.push_back(ms * 1e3);
+  }
+  CUDA(cudaGetLastError());
+  std::sort(times.begin(), times.end());
+  CUDA(cudaGraphExecDestroy(executable));
+  CUDA(cudaGraphDestroy(graph));
+  return times[times.size() / 2];
+}
+
+void print(const char* name, double microseconds, int kernels, double bytes) {
+  std::printf("%-34s %9.2f us each %8.1f us a step  %6.0f GB/s\n", name, microseconds / kernels,
+              microseconds, bytes / microseconds * 1e-3);
+}
+
+int run(Kind dense, int longest) {
+  CUDA(cudaStreamCreate(&stream));
+  staging = device_array<uint8_t>(size_t{1300} << 20);
+  const int pages = longest / 32 + 2, window_pages = 8;
+  float* const x = device_array<float>(kHidden);
+  float* const q = device_array<float>(kHeads * 64);
+  float* const attended = device_array<float>(kHeads * 64);
+  uint8_t* const activated = device_array<uint8_t>(activated_bytes(kInner));
+  CUDA(cudaMemset(activated, 0, activated_bytes(kInner)));
+  float* const out = device_array<float>(kVocabulary);
+  float* const table = random_vector(int64_t{kEmbeddings} * kHidden, 3);
+  int32_t* const step = to_device(std::vector<int32_t>{0});
+  int32_t* const position = to_device(std::vector<int32_t>{0});
+  int32_t* const sequence = to_device(std::vector<int32_t>{0});
+  std::vector<int32_t> full(pages), sliding(pages);
+  for (int i = 0; i < pages; ++i) full[i] = i, sliding[i] = i % window_pages;
+  int32_t* const tables[2] = {to_device(sliding), to_device(full)};
+  float* const cos = random_vector(32, 1);
+  float* const sin = random_vector(32, 1);
+  const int piece_pages = 8, max_pieces = pages / piece_pages + 1;
+  float* const scratch = device_array<float>(attend_scratch_floats(1, kKvHeads, max_pieces));
+  int32_t* const arrived = to_device(std::vector<int32_t>(kKvHeads));
+
+  std::vector<Layer> layers(kLayers);
+  for (int i = 0; i < kLayers; ++i) {
+    const bool slides = i % 2 == 0;
+    const int64_t cache = int64_t{slides ? window_pages : pages} * kKvHeads * 32 * 64;
+    const auto cache_of = [&] {
+      uint8_t* const p = device_array<uint8_t>(cache * 2);
+      fill_blocks<<<1024, 256, 0, stream>>>(Kind::bf16, p, cache * 2, next_seed++);
+      return p;
+    };
+    const KvPages kv{cache_of(), cache_of(), true, tables[!slides], pages};
+    const RowPlaces places{position, sequence};
+    float* const parts = random_vector(router_part_floats(1, kExperts), 0.1f);
+    const Router router{random_vector(kExperts * kHidden, 0.05f),
+                        random_vector(kExperts, 0.1f),
+                        random_vector(kHidden, 0.1f, 1),
+                        1e-5f,
+                        kExperts,
+                        4,
+                        router_parts()};
+    layers[i] = {
+        .qkv = {.x = x,
+                .norm = {random_vector(kHidden, 0.1f, 1), 1e-5f},
+                .q = random_matrix(dense, 1, kHeads * 64, kHidden, RowOrder::rope_halves_64),
+                .k = random_matrix(dense, 1, kKvHeads * 64, kHidden, RowOrder::rope_halves_64),
+                .v = random_matrix(dense, 1, kKvHeads * 64, kHidden),
+                .q_bias = random_vector(kHeads * 64, 0.1f),
+                .k_bias = random_vector(kKvHeads * 64, 0.1f),
+                .v_bias = random_vector(kKvHeads * 64, 0.1f),
+                .cos = cos,
+                .sin = sin,
+                .rows = 1,
+                .kv_heads = kKvHeads,
+                .places = places,
+                .kv = kv,
+                .q_out = q},
+        .attend = {.q = q,
+                   .rows = 1,
+                   .kv_heads = kKvHeads,
+                   .scale = 0.125f,
+                   .kv = kv,
+                   .places = places,
+                   .window = slides ? kWindow : 0,
+                   .sinks = random_vector(kHeads, 1),
+                   .piece_pages = piece_pages,
+                   .max_pieces = max_pieces,
+                   .scratch = scratch,
+                   .arrived = arrived,
+                   .out = attended},
+        .project = {attended, random_matrix(dense, 1, kHidden, kHeads * 64),
+                    random_vector(kHidden, 0.1f), x, 1, router, parts},
+        .gate_up = {x, router, parts, random_matrix(Kind::mxfp4, kExperts, kInner, kHidden),
+                    random_matrix(Kind::mxfp4, kExperts, kInner, kHidden),
+                    random_vector(kExperts * kInner, 0.1f), random_vector(kExperts * kInner, 0.1f),
+                    {1.702f, 7}, activated},
+        .down = {activated, router, parts, random_matrix(Kind::mxfp4, kExperts, kHidden, kInner),
+                 random_vector(kExperts * kHidden, 0.1f), x},
+    };
+  }
+  const Logits head{x, {random_vector(kHidden, 0.1f, 1), 1e-5f},
+                    random_matrix(dense, 1, kVocabulary, kHidden), 1, out};
+  CUDA(cudaDeviceSynchronize());
+
+  const double qkv_bytes = layers[0].qkv.q.slice_bytes() + 2.0 * layers[0].qkv.k.slice_bytes();
+  const double project_bytes = layers[0].project.weight.slice_bytes();
+  const double expert_bytes = 4.0 * layers[0].down.down.slice_bytes();
+  const double head_bytes = head.head.slice_bytes();
+  const auto each = [&](auto&& enqueue) {
+    return time_graph([&] { for (Layer& layer : layers) enqueue(layer); });
+  };
+  print("qkv", each([](Layer& l) { qkv(l.qkv, stream); }), kLayers, kLayers * qkv_bytes);
+  print("project", each([](Layer& l) { project(l.project, stream); }), kLayers,
+        kLayers * project_bytes);
+  print("gate_up", each([](Layer& l) { gate_up(l.gate_up, stream); }), kLayers,
+        kLayers * 2 * expert_bytes);
+  print("down (after a small gate_up's wait)", each([](Layer& l) { down(l.down, stream); }),
+        kLayers, kLayers * expert_bytes);
+  print("logits", time_graph([&] { logits(head, stream); }), 1, head_bytes);
+  const auto whole_step = [&] {
+    embed<<<(kHidden + 255) / 256, 256, 0, stream>>>(table, step, x);
+    for (Layer& l : layers) {
+      qkv(l.qkv, stream);
+      attend(l.attend, stream);
+      project(l.project, stream);
+      gate_up(l.gate_up, stream);
+      down(l.down, stream);
+    }
+    logits(head, stream);
+    count<<<1, 1, 0, stream>>>(step);
+  };
+  const double weights =
+      kLayers * (qkv_bytes + project_bytes + 3 * expert_bytes) + head_bytes;
+  for (const int context : {1, 512, 8192, 32768}) {
+    if (context > longest) break;
+    const int32_t at = context - 1;
+    CUDA(cudaMemcpy(position, &at, 4, cudaMemcpyHostToDevice));
+    const double kv_bytes =
+        2.0 * 2 * 64 * kKvHeads * kLayers / 2 * (context + std::min(context, kWindow));
+    const std::string name = "attend at " + std::to_string(context);
+    print(name.c_str(), each([](Layer& l) { attend(l.attend, stream); }), kLayers, kv_bytes);
+    const double us = time_graph(whole_step, 60);
+    std::printf("decode at context %-6d %8.1f us  %6.1f tok/s  %6.0f GB/s = %.1f%% of 2700\n",
+                context, us, 1e6 / us, (weights + kv_bytes) / us * 1e-3,
+                (weights + kv_bytes) / us * 1e-3 / 27);
+  }
+  // The same step twice gives the same bits.
+  std::vector<float> first;
+  for (int i = 0; i < 2; ++i) {
+    CUDA(cudaMemset(step, 0, 4));
+    whole_step();
+    CUDA(cudaStreamSynchronize(stream));
+    CUDA(cudaGetLastError());
+    const auto now = to_host(out, kVocabulary);
+    bool finite = true;
+    for (const float v : now) finite &= std::isfinite(v);
+    if (i == 0)
+      first = now;
+    else
+      std::printf("twice the same: %s, finite: %s\n", now == first ? "yes" : "NO",
+                  finite ? "yes" : "NO");
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace mxgpt::cuda::fast
+
+int main(int argc, char** argv) {
+  using namespace mxgpt::cuda::fast;
+  return run(argc > 1 && std::string(argv[1]) == "bf16" ? Kind::bf16 : Kind::q8_0, 32768);
+}

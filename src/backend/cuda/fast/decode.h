@@ -1,0 +1,136 @@
+// One row's way through a layer in five kernels, and the logits; see docs/cuda.md. Kernels take one
+// plain struct, are enqueued with programmatic dependent launch, neither allocate nor synchronize,
+// and sum in fixed order: a row's result depends on nothing else in the batch.
+// All pointers are device memory. Activations are f32; rows are contiguous.
+#pragma once
+
+#include "backend/cuda/fast/layout.h"
+
+struct CUstream_st;
+
+namespace mxgpt::cuda::fast {
+
+inline constexpr int kMaxRows = 8;      ///< of qkv, project and logits
+inline constexpr int kMaxExperts = 128;
+inline constexpr int kMaxTopK = 4;
+
+struct RmsNorm {
+  const float* weight = nullptr;  ///< [k]; null: no norm
+  float eps = 1e-5f;
+};
+
+/// Where a layer's keys and values lie: [page][kv_head][32][64] of 16-bit floats.
+struct KvPages {
+  void* keys;
+  void* values;
+  bool bf16;             ///< else f16
+  const int32_t* table;  ///< [sequence][stride]: page of position / 32
+  int64_t stride;
+};
+
+struct RowPlaces {
+  const int32_t* positions;  ///< [rows]
+  const int32_t* sequences;  ///< [rows]
+};
+
+/// Heads have 64 dimensions, whose halves are rotated.
+struct Qkv {
+  const float* x;  ///< [rows, k]
+  RmsNorm norm;
+  Packed q, k, v;  ///< q and k in RowOrder::rope_halves_64
+  const float *q_bias, *k_bias, *v_bias;  ///< or null
+  const float *cos, *sin;                 ///< [rows, 32]
+  int rows, kv_heads;
+  RowPlaces places;
+  KvPages kv;
+  float* q_out;  ///< [rows, q.rows]
+};
+void qkv(const Qkv& p, CUstream_st* stream);
+
+/// The router behind a norm. Its scores come in the parts that the blocks of `project` know of x:
+/// score[expert] = bias + rms_scale · Σ parts[row][part][expert]; parts[row][part][experts] has Σ x².
+struct Router {
+  const float* weight;  ///< [experts, hidden] f32
+  const float* bias;    ///< [experts]
+  const float* norm;    ///< [hidden]: of the norm between x and the router
+  float eps;
+  int experts = 0;  ///< 0: no router follows
+  int top_k;
+  int parts;  ///< router_parts()
+};
+int router_parts();
+/// Floats of [rows][router_parts()][experts + 1 and more].
+size_t router_part_floats(int rows, int experts);
+
+/// x += in · weightᵀ + bias, and the router's parts of the new x.
+struct Project {
+  const float* in;  ///< [rows, weight.k]
+  Packed weight;
+  const float* bias;  ///< or null
+  float* x;           ///< [rows, weight.rows]
+  int rows;
+  Router router;
+  float* router_parts;  ///< router_part_floats(…)
+};
+void project(const Project& p, CUstream_st* stream);
+
+struct Swiglu {
+  float alpha, limit;
+};
+
+/// The chosen experts' gate and up for one row: activated[slot] = swiglu(gate, up) as an operand of
+/// `down` (planes of bfloat16 hi and lo).
+struct GateUp {
+  const float* x;  ///< [k]
+  Router router;
+  const float* router_parts;
+  Packed gate, up;                      ///< MXFP4, by expert
+  const float *gate_bias, *up_bias;     ///< [experts][rows]
+  Swiglu swiglu;
+  uint8_t* activated;  ///< activated_bytes(…), zero where never written
+};
+size_t activated_bytes(int intermediate);
+void gate_up(const GateUp& p, CUstream_st* stream);
+
+/// x += Σ over slots, in the order of the router's choice, of weight · (down · activated + bias).
+/// Must follow gate_up without a kernel between: it reads the routing while that still runs.
+struct Down {
+  const uint8_t* activated;
+  Router router;
+  const float* router_parts;
+  Packed down;
+  const float* bias;  ///< [experts][hidden]
+  float* x;
+};
+void down(const Down& p, CUstream_st* stream);
+
+/// logits[i] = head · norm(x[row_of[i]])
+struct Logits {
+  const float* x;
+  RmsNorm norm;
+  Packed head;
+  int rows;
+  float* logits;  ///< [rows, head.rows]
+};
+void logits(const Logits& p, CUstream_st* stream);
+
+/// Grouped-query attention of each row to its sequence's pages, eight query heads of 64 dimensions
+/// to a key head. Pieces of fixed length are attended to by themselves and merged in order.
+struct Attend {
+  const float* q;  ///< [rows, 8 · kv_heads, 64]
+  int rows, kv_heads;
+  float scale;
+  KvPages kv;
+  RowPlaces places;
+  int window = 0;      ///< 0: everything
+  const float* sinks;  ///< [8 · kv_heads], or null
+  int piece_pages;     ///< pages of a piece: a function of the longest context alone
+  int max_pieces;      ///< that a row can have
+  float* scratch;      ///< attend_scratch_floats(…)
+  int32_t* arrived;    ///< [rows][kv_heads], zero; left zero
+  float* out;          ///< [rows, 8 · kv_heads, 64]
+};
+size_t attend_scratch_floats(int rows, int kv_heads, int max_pieces);
+void attend(const Attend& p, CUstream_st* stream);
+
+}  // namespace mxgpt::cuda::fast

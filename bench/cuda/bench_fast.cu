@@ -43,7 +43,9 @@ __global__ void embed(const float* table, int32_t* step, float* x) {
   const int token = *step % kEmbeddings;
   if (i < kHidden) x[i] = table[token * kHidden + i];
 }
-__global__ void count(int32_t* step) { ++*step; }
+__global__ void count(int32_t* step) {
+  ++*step;
+}
 
 uint64_t next_seed = 1;
 uint8_t* staging;
@@ -52,7 +54,9 @@ cudaStream_t stream;
 Packed random_matrix(Kind kind, int64_t slices, int rows, int k,
                      RowOrder order = RowOrder::natural) {
   const int64_t n = slices * rows * k;
-  const int64_t bytes = kind == Kind::q8_0 ? n / 32 * 34 : kind == Kind::mxfp4 ? n / 32 * 17 : n * 2;
+  const int64_t bytes = kind == Kind::q8_0    ? n / 32 * 34
+                        : kind == Kind::mxfp4 ? n / 32 * 17
+                                              : n * 2;
   fill_blocks<<<1024, 256, 0, stream>>>(kind, staging, bytes, next_seed++);
   uint8_t* const data = device_array<uint8_t>(packed_bytes(kind, slices, rows, k));
   pack({kind, order, slices, rows, k, reinterpret_cast<const std::byte*>(staging), data}, stream);
@@ -179,16 +183,24 @@ int run(Kind dense, int longest) {
                    .out = attended},
         .project = {attended, random_matrix(dense, 1, kHidden, kHeads * 64),
                     random_vector(kHidden, 0.1f), x, 1, router, parts},
-        .gate_up = {x, router, parts, random_matrix(Kind::mxfp4, kExperts, kInner, kHidden),
+        .gate_up = {x,
+                    router,
+                    parts,
                     random_matrix(Kind::mxfp4, kExperts, kInner, kHidden),
-                    random_vector(kExperts * kInner, 0.1f), random_vector(kExperts * kInner, 0.1f),
-                    {1.702f, 7}, activated},
+                    random_matrix(Kind::mxfp4, kExperts, kInner, kHidden),
+                    random_vector(kExperts * kInner, 0.1f),
+                    random_vector(kExperts * kInner, 0.1f),
+                    {1.702f, 7},
+                    activated},
         .down = {activated, router, parts, random_matrix(Kind::mxfp4, kExperts, kHidden, kInner),
                  random_vector(kExperts * kHidden, 0.1f), x},
     };
   }
-  const Logits head{x, {random_vector(kHidden, 0.1f, 1), 1e-5f},
-                    random_matrix(dense, 1, kVocabulary, kHidden), 1, out};
+  const Logits head{x,
+                    {random_vector(kHidden, 0.1f, 1), 1e-5f},
+                    random_matrix(dense, 1, kVocabulary, kHidden),
+                    1,
+                    out};
   CUDA(cudaDeviceSynchronize());
 
   const double qkv_bytes = layers[0].qkv.q.slice_bytes() + 2.0 * layers[0].qkv.k.slice_bytes();
@@ -196,7 +208,9 @@ int run(Kind dense, int longest) {
   const double expert_bytes = 4.0 * layers[0].down.down.slice_bytes();
   const double head_bytes = head.head.slice_bytes();
   const auto each = [&](auto&& enqueue) {
-    return time_graph([&] { for (Layer& layer : layers) enqueue(layer); });
+    return time_graph([&] {
+      for (Layer& layer : layers) enqueue(layer);
+    });
   };
   print("qkv", each([](Layer& l) { qkv(l.qkv, stream); }), kLayers, kLayers * qkv_bytes);
   print("project", each([](Layer& l) { project(l.project, stream); }), kLayers,
@@ -218,10 +232,11 @@ int run(Kind dense, int longest) {
     logits(head, stream);
     count<<<1, 1, 0, stream>>>(step);
   };
-  const double weights =
-      kLayers * (qkv_bytes + project_bytes + 3 * expert_bytes) + head_bytes;
+  const double weights = kLayers * (qkv_bytes + project_bytes + 3 * expert_bytes) + head_bytes;
   for (const int context : {1, 512, 8192, 32768}) {
     if (context > longest) break;
+    // As a runner would, a graph for each size of context.
+    for (Layer& l : layers) l.attend.max_pieces = context / 32 / piece_pages + 1;
     const int32_t at = context - 1;
     CUDA(cudaMemcpy(position, &at, 4, cudaMemcpyHostToDevice));
     const double kv_bytes =

@@ -53,7 +53,8 @@ void check_qkv(const Model& m, Kind kind, int rows, bool bf16) {
   const RandomMatrix q(kind, 1, heads * 64, m.hidden, RowOrder::rope_halves_64),
       k(kind, 1, m.kv_heads * 64, m.hidden, RowOrder::rope_halves_64),
       v(kind, 1, m.kv_heads * 64, m.hidden);
-  const auto x = random_floats(size_t{1} * rows * m.hidden, 3), weight = random_floats(m.hidden, 0.3f, 1);
+  const auto x = random_floats(size_t{1} * rows * m.hidden, 3),
+             weight = random_floats(m.hidden, 0.3f, 1);
   const auto qb = random_floats(heads * 64, 1), kb = random_floats(m.kv_heads * 64, 1),
              vb = random_floats(m.kv_heads * 64, 1);
   std::vector<float> cos(rows * 32), sin(rows * 32);
@@ -75,11 +76,21 @@ void check_qkv(const Model& m, Kind kind, int rows, bool bf16) {
   CUDA(cudaMemset(out, 0xff, size_t{4} * rows * heads * 64));
   CUDA(cudaMemset(keys, 0xff, cache * 2));
   CUDA(cudaMemset(values, 0xff, cache * 2));
-  qkv({.x = to_device(x), .norm = {to_device(weight), 1e-5f}, .q = q.packed, .k = k.packed,
-       .v = v.packed, .q_bias = to_device(qb), .k_bias = to_device(kb), .v_bias = to_device(vb),
-       .cos = to_device(cos), .sin = to_device(sin), .rows = rows, .kv_heads = m.kv_heads,
+  qkv({.x = to_device(x),
+       .norm = {to_device(weight), 1e-5f},
+       .q = q.packed,
+       .k = k.packed,
+       .v = v.packed,
+       .q_bias = to_device(qb),
+       .k_bias = to_device(kb),
+       .v_bias = to_device(vb),
+       .cos = to_device(cos),
+       .sin = to_device(sin),
+       .rows = rows,
+       .kv_heads = m.kv_heads,
        .places = {to_device(positions), to_device(sequences)},
-       .kv = {keys, values, bf16, to_device(table), 4}, .q_out = out},
+       .kv = {keys, values, bf16, to_device(table), 4},
+       .q_out = out},
       nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
@@ -172,8 +183,15 @@ void check_layer(const Model& m, Kind kind, int rows) {
              down_b = random_floats(size_t{1} * m.experts * hidden, 1);
   uint8_t* const activated = device_array<uint8_t>(activated_bytes(inner));
   CUDA(cudaMemset(activated, 0, activated_bytes(inner)));
-  gate_up({xs, router, parts, gate.packed, up.packed, to_device(gate_b), to_device(up_b),
-           {1.702f, 7}, activated},
+  gate_up({xs,
+           router,
+           parts,
+           gate.packed,
+           up.packed,
+           to_device(gate_b),
+           to_device(up_b),
+           {1.702f, 7},
+           activated},
           nullptr);
   down({activated, router, parts, down_w.packed, to_device(down_b), xs}, nullptr);
   CUDA(cudaDeviceSynchronize());
@@ -210,7 +228,8 @@ void check_layer(const Model& m, Kind kind, int rows) {
 void check_logits(int vocabulary, int hidden, Kind kind, int rows, int lowest = 117,
                   int highest = 121) {
   const RandomMatrix head(kind, 1, vocabulary, hidden, RowOrder::natural, lowest, highest);
-  const auto x = random_floats(size_t{1} * rows * hidden, 3), weight = random_floats(hidden, 0.3f, 1);
+  const auto x = random_floats(size_t{1} * rows * hidden, 3),
+             weight = random_floats(hidden, 0.3f, 1);
   float* const out = device_array<float>(size_t{1} * rows * vocabulary);
   CUDA(cudaMemset(out, 0xff, size_t{4} * rows * vocabulary));
   logits({to_device(x), {to_device(weight), 1e-5f}, head.packed, rows, out}, nullptr);
@@ -275,13 +294,19 @@ void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, 
   CUDA(cudaMemset(out, 0xff, q.size() * 4));
   int32_t* const arrived = device_array<int32_t>(rows * kv_heads);
   CUDA(cudaMemset(arrived, 0, rows * kv_heads * 4));
-  const Attend a{.q = to_device(q), .rows = rows, .kv_heads = kv_heads, .scale = 0.125f,
+  const Attend a{.q = to_device(q),
+                 .rows = rows,
+                 .kv_heads = kv_heads,
+                 .scale = 0.125f,
                  .kv = {to_device(keys), to_device(values), bf16, to_device(table), stride},
-                 .places = {to_device(positions), to_device(sequences)}, .window = window,
-                 .sinks = sinks ? to_device(sink) : nullptr, .piece_pages = piece_pages,
+                 .places = {to_device(positions), to_device(sequences)},
+                 .window = window,
+                 .sinks = sinks ? to_device(sink) : nullptr,
+                 .piece_pages = piece_pages,
                  .max_pieces = max_pieces,
                  .scratch = device_array<float>(attend_scratch_floats(rows, kv_heads, max_pieces)),
-                 .arrived = arrived, .out = out};
+                 .arrived = arrived,
+                 .out = out};
   attend(a, nullptr);
   attend(a, nullptr);
   CUDA(cudaDeviceSynchronize());
@@ -294,7 +319,9 @@ void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, 
       std::vector<double> score;
       double largest = sinks ? sink[h] : -INFINITY;
       const auto at = [&](int token) {
-        return ((size_t{1} * table[sequences[r] * stride + token / 32] * kv_heads + h / 8) * 32 + token % 32) * 64;
+        return ((size_t{1} * table[sequences[r] * stride + token / 32] * kv_heads + h / 8) * 32 +
+                token % 32) *
+               64;
       };
       for (int i = first; i <= positions[r]; ++i) {
         double s = 0;
@@ -346,4 +373,6 @@ int run() {
 }  // namespace
 }  // namespace mxgpt::cuda::fast
 
-int main() { return mxgpt::cuda::fast::run(); }
+int main() {
+  return mxgpt::cuda::fast::run();
+}

@@ -13,14 +13,14 @@
 
 #include "backend/cuda/fast/pack.h"
 
-#define CUDA(call)                                                                      \
-  do {                                                                                  \
-    const cudaError_t cuda_error = (call);                                              \
-    if (cuda_error != cudaSuccess) {                                                    \
-      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call,                \
-                   cudaGetErrorString(cuda_error));                                     \
-      std::exit(2);                                                                     \
-    }                                                                                   \
+#define CUDA(call)                                                       \
+  do {                                                                   \
+    const cudaError_t cuda_error = (call);                               \
+    if (cuda_error != cudaSuccess) {                                     \
+      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, \
+                   cudaGetErrorString(cuda_error));                      \
+      std::exit(2);                                                      \
+    }                                                                    \
   } while (0)
 
 namespace mxgpt::cuda::fast {
@@ -89,7 +89,8 @@ struct RandomMatrix {
             values[b * 32 + i] = double{__half2float(scale)} * static_cast<int8_t>(at[2 + i]);
           }
         } else {
-          at[0] = static_cast<uint8_t>(lowest_scale + random() % (highest_scale - lowest_scale + 1));
+          at[0] =
+              static_cast<uint8_t>(lowest_scale + random() % (highest_scale - lowest_scale + 1));
           for (int i = 0; i < 16; ++i) at[1 + i] = static_cast<uint8_t>(random());
           for (int i = 0; i < 32; ++i) {
             const int nibble = at[1 + i % 16] >> (i < 16 ? 0 : 4) & 15;

@@ -1,7 +1,7 @@
 // Attention of decode: a warp takes a page of 32 keys of one key head and the eight query heads
 // that share it, on tensor cores: of an operand's 16 rows the lower eight are the upper eight's
-// rounding errors, so that queries and weights keep 16 bits of mantissa. Keys and values go straight
-// to registers, in an order of dimensions that makes every load 16 bytes wide.
+// rounding errors, so that queries and weights keep 16 bits of mantissa. Keys and values go
+// straight to registers, in an order of dimensions that makes every load 16 bytes wide.
 #include <algorithm>
 
 #include "backend/cuda/fast/decode.h"
@@ -80,7 +80,6 @@ struct Page {
 
 template <bool kBf16>
 __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(Attend p) {
-  let_next_kernel_start();
   __shared__ State states[kPageWarps][kGroup];
   __shared__ float outs[kPageWarps][kGroup][kDims + 4];
   __shared__ bool last;
@@ -173,6 +172,8 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(Attend p) {
           mma<kBf16>(out[c], a, b0, b1);
         }
     }
+    // Not before: the next kernel's weights would stand in the way of the keys.
+    let_next_kernel_start();
     if (t == 0) states[warp][g] = state;
 #pragma unroll
     for (int c = 0; c < 8; ++c)
@@ -185,6 +186,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(Attend p) {
       Merged merged;
       for (int w = 0; w < kPageWarps; ++w)
         merged.largest = fmaxf(merged.largest, states[w][h].largest);
+#pragma unroll 1
       for (int w = 0; w < kPageWarps; ++w)
         if (states[w][h].sum != 0)  // else it had no pages
           merged.add(states[w][h], *reinterpret_cast<const float2*>(&outs[w][h][2 * lane]));
@@ -217,7 +219,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(Attend p) {
           for (int step = 16; step; step /= 2)
             merged.largest =
                 fmaxf(merged.largest, __shfl_xor_sync(0xffffffff, merged.largest, step));
-#pragma unroll 8
+#pragma unroll 4
           for (int i = 0; i < pieces; ++i) {
             const float* from = all + i * (kDims + 2);
             const float2 s = __ldcg(reinterpret_cast<const float2*>(from + kDims));
@@ -241,10 +243,11 @@ size_t attend_scratch_floats(int rows, int kv_heads, int max_pieces) {
 }
 
 void attend(const Attend& p, CUstream_st* stream) {
-  const int blocks = std::max(p.kv_heads, 3 * multiprocessors() / p.rows);
+  // Short contexts: few blocks, which find room beside those of qkv and start early.
+  const int waves = p.max_pieces <= 16 ? 1 : 4;
+  const int blocks = std::max(p.kv_heads, waves * multiprocessors() / p.rows);
   launch(p.kv.bf16 ? attend_kernel<true> : attend_kernel<false>, p,
-         dim3(std::min(blocks, p.max_pieces * p.kv_heads), p.rows), 32 * kPageWarps, 0,
-         stream);
+         dim3(std::min(blocks, p.max_pieces * p.kv_heads), p.rows), 32 * kPageWarps, 0, stream);
 }
 
 }  // namespace mxgpt::cuda::fast

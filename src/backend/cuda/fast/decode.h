@@ -10,7 +10,7 @@ struct CUstream_st;
 
 namespace mxgpt::cuda::fast {
 
-inline constexpr int kMaxRows = 8;      ///< of qkv, project and logits
+inline constexpr int kMaxRows = 8;  ///< of qkv, project and logits
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxTopK = 4;
 
@@ -37,7 +37,7 @@ struct RowPlaces {
 struct Qkv {
   const float* x;  ///< [rows, k]
   RmsNorm norm;
-  Packed q, k, v;  ///< q and k in RowOrder::rope_halves_64
+  Packed q, k, v;                         ///< q and k in RowOrder::rope_halves_64
   const float *q_bias, *k_bias, *v_bias;  ///< or null
   const float *cos, *sin;                 ///< [rows, 32]
   int rows, kv_heads;
@@ -48,7 +48,8 @@ struct Qkv {
 void qkv(const Qkv& p, CUstream_st* stream);
 
 /// The router behind a norm. Its scores come in the parts that the blocks of `project` know of x:
-/// score[expert] = bias + rms_scale · Σ parts[row][part][expert]; parts[row][part][experts] has Σ x².
+/// score[expert] = bias + rms_scale · Σ parts[row][part][expert]; parts[row][part][experts] has Σ
+/// x².
 struct Router {
   const float* weight;  ///< [experts, hidden] f32
   const float* bias;    ///< [experts]
@@ -84,8 +85,8 @@ struct GateUp {
   const float* x;  ///< [k]
   Router router;
   const float* router_parts;
-  Packed gate, up;                      ///< MXFP4, by expert
-  const float *gate_bias, *up_bias;     ///< [experts][rows]
+  Packed gate, up;                   ///< MXFP4, by expert
+  const float *gate_bias, *up_bias;  ///< [experts][rows]
   Swiglu swiglu;
   uint8_t* activated;  ///< activated_bytes(…), zero where never written
 };

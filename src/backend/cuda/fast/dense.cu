@@ -8,25 +8,17 @@
 namespace mxgpt::cuda::fast {
 namespace {
 
-/// Deep rings: a block alone fills a multiprocessor, so that the next kernel's blocks, which start
-/// as these end, spread evenly. Many rows' operands take the room of stages.
+/// Of a ring. More are slower: what is fetched early stands in the way of the activations that a
+/// kernel waits for. Many rows' operands take the room of stages.
 __host__ __device__ constexpr int stages(Kind kind, int columns) {
-  return columns == 1 ? 4 : kind == Kind::bf16 && columns == 4 ? 1 : 2;
+  return kind == Kind::bf16 && columns == 4 ? 1 : 2;
 }
 __host__ __device__ constexpr int ring_bytes(Kind kind, int columns) {
   return kWarps * stages(kind, columns) * chunk_pairs(kind) * pair_bytes(kind);
 }
-constexpr int columns_for(int rows) { return rows <= 2 ? 1 : rows <= 4 ? 2 : 4; }
-
-/// A block's share of `tiles`.
-struct Share {
-  int first, count;
-  __host__ __device__ Share(int tiles, int block, int blocks) {
-    first = static_cast<int>(int64_t{tiles} * block / blocks);
-    count = static_cast<int>(int64_t{tiles} * (block + 1) / blocks) - first;
-  }
-};
-int largest_share(int tiles, int blocks) { return (tiles + blocks - 1) / blocks; }
+constexpr int columns_for(int rows) {
+  return rows <= 2 ? 1 : rows <= 4 ? 2 : 4;
+}
 
 /// Where things lie in a block's shared memory.
 struct Layout {
@@ -43,10 +35,10 @@ struct Layout {
     planes = take(rows * 2 * Operand::stride_of(kind, pairs));
     scales = take(kind == Kind::q8_0 ? rows * 2 * pairs * 4 : 0);
     partial = take(partials * kTileRows * rows * 4);
-    barriers = take(kWarps * stages(kind, columns) * 8);
+    barriers = take(2 * kWarps * stages(kind, columns) * 8);
     red = take(kWarps * rows * 4);
     extra = take(extra_floats * 4);
-    bytes = at;
+    bytes = at > kAloneBytes ? at : kAloneBytes;
   }
 };
 
@@ -55,6 +47,7 @@ extern __shared__ __align__(128) uint8_t shared[];
 /// rms_scale of each row, from the squares that the warps left in `red`.
 __device__ inline float rms_scale(const float* red, int rows, int row, int k, float eps) {
   float sum = 0;
+#pragma unroll 4
   for (int w = 0; w < kWarps; ++w) sum += red[w * rows + row];
   return rsqrtf(sum / static_cast<float>(k) + eps);
 }
@@ -67,6 +60,7 @@ __device__ inline void fill_operand(const Operand& operand, const Layout& at,
                                     const float* in, const float* weight, int k, int rows) {
   float* const red = reinterpret_cast<float*>(shared + at.red);
   RowRegisters x = first;
+#pragma unroll 1
   for (int row = 0; row < rows; ++row) {
     if (row) x.load(in + int64_t{row} * k, k);
     const float sum =
@@ -79,20 +73,19 @@ __device__ inline void fill_operand(const Operand& operand, const Layout& at,
 __device__ inline float sum_of_chunks(const float* partial, int chunks, int tile, int r, int rows,
                                       int row) {
   float sum = 0;
-#pragma unroll 9
+#pragma unroll 3
   for (int c = 0; c < chunks; ++c)
     sum += partial[((tile * chunks + c) * kTileRows + r) * rows + row];
   return sum;
 }
 
-template <Kind kind, int kColumns, class Ring, class Source>
-__device__ inline void stream_to_partials(Ring& ring, const Source& source, const Operand& operand,
-                                          float* partial, int rows) {
+template <Kind kind, int kColumns, class Ring>
+__device__ inline void stream_to_partials(Ring& ring, const Operand& operand, float* partial,
+                                          int rows) {
   const int lane = threadIdx.x % 32, r = lane / 4, t = lane % 4;
-  ring.run(source, [&](const uint8_t* stage, int tile, int chunk) {
+  ring.run([&](const uint8_t* stage, int tile, int chunk) {
     float sum[kColumns];
-    multiply<kind, kColumns>(stage, ring.pairs_in(chunk), chunk * chunk_pairs(kind), operand, rows,
-                             sum);
+    multiply<kind, kColumns>(stage, chunk, operand, rows, sum);
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
       const int row = 2 * n + t / 2;
@@ -111,8 +104,8 @@ __device__ inline void store_16bit(uint16_t* at, float v, bool bf16) {
 
 /// Where one output of qkv goes, and what is done to it on the way.
 struct Place {
-  int row = 0, local = 0;  ///< of the batch; of the block's rows of the tiles
-  float* out = nullptr;    ///< of a query, or
+  int row = 0, local = 0;     ///< of the batch; of the block's rows of the tiles
+  float* out = nullptr;       ///< of a query, or
   uint16_t* cache = nullptr;  ///< of a key or value; neither beyond the last row
   float bias = 0, cos = 1, sin = 0;
 
@@ -151,12 +144,12 @@ struct Place {
 };
 
 template <Kind kind, int kColumns>
-__global__ void __launch_bounds__(kThreads, 1) qkv_kernel(Qkv p) {
+__global__ void __launch_bounds__(kBlockThreads, 1) qkv_kernel(Qkv p) {
   let_next_kernel_start();
   const int q_tiles = p.q.tiles(), k_tiles = p.k.tiles(), v_tiles = p.v.tiles();
   const Share share(q_tiles + k_tiles + v_tiles, blockIdx.x, gridDim.x);
   const int pairs = p.q.pairs(), chunks = p.q.chunks();
-  const int most = (q_tiles + k_tiles + v_tiles + gridDim.x - 1) / gridDim.x;
+  const int most = largest_share(q_tiles + k_tiles + v_tiles, gridDim.x);
   const Layout at(kind, kColumns, pairs, p.rows, most * chunks, 0);
   const auto source = [&](int tile, int) {
     const int i = share.first + tile;
@@ -164,10 +157,13 @@ __global__ void __launch_bounds__(kThreads, 1) qkv_kernel(Qkv p) {
     const int first = i < q_tiles ? 0 : i < q_tiles + k_tiles ? q_tiles : q_tiles + k_tiles;
     return w.data + (i - first) * w.tile_bytes();
   };
-  Ring<kind, 1, stages(kind, kColumns)> ring(shared, reinterpret_cast<Barrier*>(shared + at.barriers), pairs,
-                              share.count);
-  ring.init_barriers();
-  ring.start(source);
+  Ring<kind, 1, stages(kind, kColumns)> ring(shared, shared + at.barriers, chunks, share.count);
+  if (fetches()) {
+    ring.init_barriers();
+    arrive_for_all();
+    ring.fetch(source);
+    return;
+  }
   RowRegisters weights, x;
   weights.load(p.norm.weight, p.q.k);
   const int per_row = share.count * kTileRows;
@@ -180,13 +176,14 @@ __global__ void __launch_bounds__(kThreads, 1) qkv_kernel(Qkv p) {
   const Operand operand{shared + at.planes, reinterpret_cast<float*>(shared + at.scales),
                         Operand::stride_of(kind, pairs), pairs};
   fill_operand<kind>(operand, at, x, weights, p.x, p.norm.weight, p.q.k, p.rows);
-  __syncthreads();
+  meet_all();
   float* const partial = reinterpret_cast<float*>(shared + at.partial);
-  stream_to_partials<kind, kColumns>(ring, source, operand, partial, p.rows);
-  __syncthreads();
+  stream_to_partials<kind, kColumns>(ring, operand, partial, p.rows);
+  meet();
 
   // A thread for each row of the tiles; whole warps, since halves of a pair meet by shuffles.
   const float* const red = reinterpret_cast<const float*>(shared + at.red);
+#pragma unroll 1
   for (int first = 0; first < per_row * p.rows; first += kThreads) {
     if (first) {
       place = Place(p, share.first, per_row, first + threadIdx.x);
@@ -207,26 +204,30 @@ __global__ void __launch_bounds__(kThreads, 1) qkv_kernel(Qkv p) {
 }
 
 template <Kind kind, int kColumns>
-__global__ void __launch_bounds__(kThreads, 1) project_kernel(Project p) {
+__global__ void __launch_bounds__(kBlockThreads, 1) project_kernel(Project p) {
   let_next_kernel_start();
   const int tiles = p.weight.tiles(), pairs = p.weight.pairs(), chunks = p.weight.chunks();
   const Share share(tiles, blockIdx.x, gridDim.x);
-  const int most = (tiles + gridDim.x - 1) / gridDim.x, most_rows = most * kTileRows;
+  const int most = largest_share(tiles, gridDim.x), most_rows = most * kTileRows;
   const Layout at(kind, kColumns, pairs, p.rows, most * chunks,
                   (p.router.experts + p.rows) * most_rows);
   const auto source = [&](int tile, int) {
     return p.weight.data + (share.first + tile) * p.weight.tile_bytes();
   };
-  Ring<kind, 1, stages(kind, kColumns)> ring(shared, reinterpret_cast<Barrier*>(shared + at.barriers), pairs,
-                              share.count);
-  ring.init_barriers();
-  ring.start(source);
+  Ring<kind, 1, stages(kind, kColumns)> ring(shared, shared + at.barriers, chunks, share.count);
+  if (fetches()) {
+    ring.init_barriers();
+    arrive_for_all();
+    ring.fetch(source);
+    return;
+  }
 
   // The router's columns for this block's rows of x, with the norm's weight.
   float* const router = reinterpret_cast<float*>(shared + at.extra);
   float* const fresh = router + p.router.experts * most_rows;  // [rows][most_rows], the new x
   const int first_row = share.first * kTileRows;
   const int own_rows = min(share.count * kTileRows, p.weight.rows - first_row);
+#pragma unroll 2
   for (int i = threadIdx.x; i < p.router.experts * own_rows; i += kThreads) {
     const int e = i / own_rows, column = first_row + i % own_rows;
     router[e * most_rows + i % own_rows] =
@@ -245,11 +246,12 @@ __global__ void __launch_bounds__(kThreads, 1) project_kernel(Project p) {
   if (local < own_rows * p.rows)
     old += p.x[int64_t{local / own_rows} * p.weight.rows + first_row + local % own_rows];
   fill_operand<kind>(operand, at, in, {}, p.in, nullptr, p.weight.k, p.rows);
-  __syncthreads();
+  meet_all();
   float* const partial = reinterpret_cast<float*>(shared + at.partial);
-  stream_to_partials<kind, kColumns>(ring, source, operand, partial, p.rows);
-  __syncthreads();
+  stream_to_partials<kind, kColumns>(ring, operand, partial, p.rows);
+  meet();
 
+#pragma unroll 1
   for (int i = local; i < own_rows * p.rows; i += kThreads) {
     const int row = i / own_rows, own = i % own_rows;
     float* const x = p.x + int64_t{row} * p.weight.rows + first_row + own;
@@ -259,9 +261,10 @@ __global__ void __launch_bounds__(kThreads, 1) project_kernel(Project p) {
     fresh[row * most_rows + own] = y;
   }
   if (p.router.experts == 0) return;
-  __syncthreads();
+  meet();
   // Eight threads an output.
   const int stride = align_up(p.router.experts + 1, 4), part = threadIdx.x % 8;
+#pragma unroll 1
   for (int first = 0; first < p.rows * (p.router.experts + 1); first += kThreads / 8) {
     const int i = first + threadIdx.x / 8;
     const bool inside = i < p.rows * (p.router.experts + 1);
@@ -269,6 +272,7 @@ __global__ void __launch_bounds__(kThreads, 1) project_kernel(Project p) {
     const float* const x = fresh + row * most_rows;
     const float* const w = e < p.router.experts ? router + e * most_rows : x;
     float sum = 0;
+#pragma unroll 1
     for (int own = part; own < own_rows; own += 8) sum = fmaf(x[own], w[own], sum);
     for (int step = 1; step < 8; step *= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
     if (inside && part == 0)
@@ -278,19 +282,24 @@ __global__ void __launch_bounds__(kThreads, 1) project_kernel(Project p) {
 
 /// Tiles are many here: a warp takes whole ones and needs no partial sums.
 template <Kind kind, int kColumns>
-__global__ void __launch_bounds__(kThreads, 1) logits_kernel(Logits p) {
+__global__ void __launch_bounds__(kBlockThreads, 1) logits_kernel(Logits p) {
   let_next_kernel_start();
-  const int pairs = p.head.pairs();
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, r = lane / 4, t = lane % 4;
-  const Share share(p.head.tiles(), blockIdx.x * kWarps + warp, gridDim.x * kWarps);
+  const int pairs = p.head.pairs(), chunks = p.head.chunks();
+  const int lane = threadIdx.x % 32, r = lane / 4, t = lane % 4;
+  const Share share(p.head.tiles(), blockIdx.x * kWarps + min(ring_index(), kWarps - 1),
+                    gridDim.x * kWarps);
   const Layout at(kind, kColumns, pairs, p.rows, 0, 0);
   const auto source = [&](int tile, int) {
     return p.head.data + (share.first + tile) * p.head.tile_bytes();
   };
-  Ring<kind, 1, stages(kind, kColumns)> ring(shared, reinterpret_cast<Barrier*>(shared + at.barriers), pairs, 0,
-                                           share.count * p.head.chunks());
-  ring.init_barriers();
-  ring.start(source);
+  Ring<kind, 1, stages(kind, kColumns)> ring(shared, shared + at.barriers, chunks, 0,
+                                             share.count * chunks);
+  if (fetches()) {
+    ring.init_barriers();
+    arrive_for_all();
+    ring.fetch(source);
+    return;
+  }
   RowRegisters weights, x;
   weights.load(p.norm.weight, p.head.k);
 
@@ -299,18 +308,17 @@ __global__ void __launch_bounds__(kThreads, 1) logits_kernel(Logits p) {
   const Operand operand{shared + at.planes, reinterpret_cast<float*>(shared + at.scales),
                         Operand::stride_of(kind, pairs), pairs};
   fill_operand<kind>(operand, at, x, weights, p.x, p.norm.weight, p.head.k, p.rows);
-  __syncthreads();
+  meet_all();
   const float* const red = reinterpret_cast<const float*>(shared + at.red);
   float scale[kColumns], total[kColumns] = {};
 #pragma unroll
   for (int n = 0; n < kColumns; ++n)
-    scale[n] = p.norm.weight ? rms_scale(red, p.rows, min(2 * n + t / 2, p.rows - 1), p.head.k,
-                                         p.norm.eps)
-                             : 1.f;
-  ring.run(source, [&](const uint8_t* stage, int tile, int chunk) {
+    scale[n] = p.norm.weight
+                   ? rms_scale(red, p.rows, min(2 * n + t / 2, p.rows - 1), p.head.k, p.norm.eps)
+                   : 1.f;
+  ring.run([&](const uint8_t* stage, int tile, int chunk) {
     float sum[kColumns];
-    multiply<kind, kColumns>(stage, ring.pairs_in(chunk), chunk * chunk_pairs(kind), operand,
-                             p.rows, sum);
+    multiply<kind, kColumns>(stage, chunk, operand, p.rows, sum);
     const int out_row = (share.first + tile) * kTileRows + r;
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
@@ -343,7 +351,9 @@ void (*logits_for(int rows))(Logits) {
 
 }  // namespace
 
-int router_parts() { return multiprocessors(); }
+int router_parts() {
+  return multiprocessors();
+}
 
 size_t router_part_floats(int rows, int experts) {
   return size_t{1} * rows * router_parts() * align_up(experts + 1, 4);
@@ -352,22 +362,23 @@ size_t router_part_floats(int rows, int experts) {
 void qkv(const Qkv& p, CUstream_st* stream) {
   const int tiles = p.q.tiles() + p.k.tiles() + p.v.tiles();
   const int blocks = std::min(multiprocessors(), tiles);
-  const Layout at(p.q.kind, columns_for(p.rows), p.q.pairs(), p.rows, largest_share(tiles, blocks) * p.q.chunks(), 0);
+  const Layout at(p.q.kind, columns_for(p.rows), p.q.pairs(), p.rows,
+                  largest_share(tiles, blocks) * p.q.chunks(), 0);
   const auto kernel = p.q.kind == Kind::q8_0    ? qkv_for<Kind::q8_0>(p.rows)
                       : p.q.kind == Kind::mxfp4 ? qkv_for<Kind::mxfp4>(p.rows)
                                                 : qkv_for<Kind::bf16>(p.rows);
-  launch(kernel, p, dim3(blocks), kThreads, at.bytes, stream);
+  launch(kernel, p, dim3(blocks), kBlockThreads, at.bytes, stream);
 }
 
 void project(const Project& p, CUstream_st* stream) {
   const int tiles = p.weight.tiles(), blocks = multiprocessors();
   const int most = largest_share(tiles, blocks);
-  const Layout at(p.weight.kind, columns_for(p.rows), p.weight.pairs(), p.rows, most * p.weight.chunks(),
-                  (p.router.experts + p.rows) * most * kTileRows);
+  const Layout at(p.weight.kind, columns_for(p.rows), p.weight.pairs(), p.rows,
+                  most * p.weight.chunks(), (p.router.experts + p.rows) * most * kTileRows);
   const auto kernel = p.weight.kind == Kind::q8_0    ? project_for<Kind::q8_0>(p.rows)
                       : p.weight.kind == Kind::mxfp4 ? project_for<Kind::mxfp4>(p.rows)
                                                      : project_for<Kind::bf16>(p.rows);
-  launch(kernel, p, dim3(blocks), kThreads, at.bytes, stream);
+  launch(kernel, p, dim3(blocks), kBlockThreads, at.bytes, stream);
 }
 
 void logits(const Logits& p, CUstream_st* stream) {
@@ -375,7 +386,7 @@ void logits(const Logits& p, CUstream_st* stream) {
   const auto kernel = p.head.kind == Kind::q8_0    ? logits_for<Kind::q8_0>(p.rows)
                       : p.head.kind == Kind::mxfp4 ? logits_for<Kind::mxfp4>(p.rows)
                                                    : logits_for<Kind::bf16>(p.rows);
-  launch(kernel, p, dim3(multiprocessors()), kThreads, at.bytes, stream);
+  launch(kernel, p, dim3(multiprocessors()), kBlockThreads, at.bytes, stream);
 }
 
 }  // namespace mxgpt::cuda::fast

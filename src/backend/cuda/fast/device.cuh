@@ -33,14 +33,13 @@ struct Barrier {
                  "r"(arrivals));
   }
   __device__ void expect(int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     shared_address(this)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
+        "r"(bytes)
+        : "memory");
   }
   __device__ void arrive() {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(this))
-                 : "memory");
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(this)) : "memory");
   }
   __device__ void wait(uint32_t phase) {
     asm volatile(
@@ -124,7 +123,9 @@ __device__ inline float e8m0(uint32_t scale) {
   return __uint_as_float(max(scale << 23, 0x00400000u));
 }
 
-__device__ inline uint32_t bits(__nv_bfloat162 v) { return reinterpret_cast<uint32_t&>(v); }
+__device__ inline uint32_t bits(__nv_bfloat162 v) {
+  return reinterpret_cast<uint32_t&>(v);
+}
 
 /// x = hi + lo to 16 bits of mantissa.
 struct Split {

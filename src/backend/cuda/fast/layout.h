@@ -2,10 +2,10 @@
 // load. One copy serves decode and prefill: it is in the order in which a warp's registers hold the
 // left operand of the tensor cores (m16n8k16, m16n8k32 and wgmma alike).
 //
-// A matrix is a row of tiles of 8 output rows; rows and columns are filled up with zeros to whole
-// tiles and to pairs of blocks of 32 columns. A tile is cut into chunks of kChunkPairs pairs (the
-// last may be shorter), each chunk one piece of memory that one bulk copy fetches: first its
-// elements, pair by pair, then its scales, [pair][row][block of the pair].
+// A matrix is a row of tiles of 8 output rows, and a tile a row of chunks, each one piece of memory
+// that one bulk copy fetches; rows and columns are filled up with zeros to whole tiles and chunks.
+// A chunk is chunk_pairs() pairs of blocks of 32 columns: first its elements, pair by pair, then
+// its scales, [pair][row][block of the pair].
 //
 // Within a pair (64 columns), lane 4 r + t of a warp holds columns 8t … 8t+7 of both blocks of row
 // r: Q8_0 [lane][block][8 bytes]; MXFP4 [lane][block][one word of eight nibbles, see kNibbleBits];
@@ -22,8 +22,8 @@ enum class Kind : uint8_t { q8_0, mxfp4, bf16 };
 /// Which row of the matrix stands where in the tiles.
 enum class RowOrder : uint8_t {
   natural,
-  /// Per head of 64 rows, tile j holds rows 4j … 4j+3 and the rows 32 further that RoPE rotates with
-  /// them.
+  /// Per head of 64 rows, tile j holds rows 4j … 4j+3 and the rows 32 further that RoPE rotates
+  /// with them.
   rope_halves_64,
 };
 
@@ -51,19 +51,19 @@ struct Packed {
   int k = 0;
 
   constexpr int tiles() const { return (rows + kTileRows - 1) / kTileRows; }
-  constexpr int pairs() const { return (k + kPair - 1) / kPair; }
   constexpr int chunks() const {
-    return (pairs() + chunk_pairs(kind) - 1) / chunk_pairs(kind);
+    return (k + chunk_pairs(kind) * kPair - 1) / (chunk_pairs(kind) * kPair);
   }
+  constexpr int pairs() const { return chunks() * chunk_pairs(kind); }
   constexpr size_t tile_bytes() const { return size_t{1} * pairs() * pair_bytes(kind); }
   constexpr size_t slice_bytes() const { return tiles() * tile_bytes(); }
 };
 
 /// Which bit of a word of MXFP4 holds bit `bit` (3: sign) of element `element`. Chosen so that four
-/// rotations and one mask bring elements 2i and 2i+1 into place as bfloat16 without their bias: sign
-/// to bit 15, magnitude to bits 8-6 of each half. The sets {15,8,7,6}, rotated by 0, 10 and 4, leave
-/// bits 4, 5, 13 and 14 of each half; two more rotations (6 for the sign and the upper bits, 30 for
-/// the lowest) fetch the fourth pair from these.
+/// rotations and one mask bring elements 2i and 2i+1 into place as bfloat16 without their bias:
+/// sign to bit 15, magnitude to bits 8-6 of each half. The sets {15,8,7,6}, rotated by 0, 10 and 4,
+/// leave bits 4, 5, 13 and 14 of each half; two more rotations (6 for the sign and the upper bits,
+/// 30 for the lowest) fetch the fourth pair from these.
 constexpr int nibble_bit(int element, int bit) {
   const int target = (bit == 3 ? 15 : 6 + bit) + 16 * (element & 1);
   const int pair = element >> 1;

@@ -1,6 +1,6 @@
-#include "backend/cuda/fast/pack.h"
-
 #include <cuda_runtime.h>
+
+#include "backend/cuda/fast/pack.h"
 
 namespace mxgpt::cuda::fast {
 namespace {
@@ -24,8 +24,7 @@ __global__ void pack_kernel(Pack p, Packed shape, int64_t count) {
   const int64_t slice = rest / shape.tiles();
 
   const int pair = block / 2, chunk = pair / chunk_pairs(p.kind);
-  const int first = chunk * chunk_pairs(p.kind);
-  const int pairs = min(chunk_pairs(p.kind), shape.pairs() - first);
+  const int first = chunk * chunk_pairs(p.kind), pairs = chunk_pairs(p.kind);
   uint8_t* const at = p.packed + slice * shape.slice_bytes() + tile * shape.tile_bytes() +
                       size_t{1} * first * pair_bytes(p.kind);
   const int in_chunk = pair - first, half = block % 2, lane = 4 * r + t;

@@ -1,5 +1,5 @@
 // Which experts a row goes to, from the parts of the router's scores that the blocks of `project`
-// left. Every warp of every block that needs it works it out for itself: cheaper than a kernel.
+// left. Every block that needs it works it out for itself: cheaper than a kernel.
 #pragma once
 
 #include "backend/cuda/fast/decode.h"
@@ -18,16 +18,18 @@ __host__ __device__ inline constexpr int part_stride(int experts) {
 }
 inline constexpr int kRoutingBytes = kWarps * part_stride(kMaxExperts) * 4;
 
-/// First step: sums[warp][stride], each warp its share of the parts. A barrier of the block must
-/// follow.
+/// First step, by the warps that multiply: sums[warp][stride], each its share of the parts. A
+/// barrier of the block must follow.
 __device__ inline void gather_parts(const Router& router, const float* parts, float* sums) {
   const int stride = part_stride(router.experts), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float square = 0;
+#pragma unroll 1
   for (int i = warp + kWarps * lane; i < router.parts; i += kWarps * 32)
     square += parts[i * stride + router.experts];
+#pragma unroll 1
   for (int e = lane; e < router.experts; e += 32) {
     float sum = 0;
-#pragma unroll 9
+#pragma unroll 11
     for (int i = warp; i < router.parts; i += kWarps) sum += parts[i * stride + e];
     sums[warp * stride + e] = sum;
   }
@@ -35,14 +37,14 @@ __device__ inline void gather_parts(const Router& router, const float* parts, fl
   if (lane == 0) sums[warp * stride + router.experts] = square;
 }
 
-/// Second step, by a whole warp: the top_k best, the lower index first among equals.
-__device__ inline void choose(const Router& router, const float* sums, int hidden,
-                              Chosen& chosen) {
-  constexpr int kPerLane = kMaxExperts / 32;
+/// Second step, by the warp that fetches: the top_k best, the lower index first among equals.
+/// `kPerLane`: experts / 32, rounded up.
+template <int kPerLane>
+__device__ inline void choose(const Router& router, const float* sums, int hidden, Chosen& chosen) {
   const int stride = part_stride(router.experts);
   const int lane = threadIdx.x % 32;
   float score[kPerLane] = {}, square = 0;
-#pragma unroll 8
+#pragma unroll
   for (int g = 0; g < kWarps; ++g) {
     square += sums[g * stride + router.experts];
 #pragma unroll

@@ -1,6 +1,7 @@
-// How the decode kernels read weights: every warp streams its own chunks through a ring of stages
-// in shared memory by bulk copies, and multiplies them from there. Since a ring is filled before
-// the kernel waits for its predecessor, memory never idles between kernels.
+// How the decode kernels read weights: every warp has its own chunks, which pass through its ring
+// of stages in shared memory, and multiplies them from there. One more warp issues the bulk copies
+// of all rings, a lane to a ring: issuing blocks while the copy engine is busy. It begins before
+// the kernel waits for its predecessor, so that memory does not idle between kernels.
 //
 // Matrix-vector products on tensor cores: a tile has 8 rows, an operand 16. The lower 8 take the
 // second block of a pair, so that 8 rows are the unit of work that blocks share out. The columns of
@@ -13,10 +14,50 @@
 
 namespace mxgpt::cuda::fast {
 
-inline constexpr int kWarps = 16;
+inline constexpr int kWarps = 12;  ///< that multiply
 inline constexpr int kThreads = 32 * kWarps;
+inline constexpr int kBlockThreads = kThreads + 32;
 
-__host__ __device__ constexpr int align_up(int n, int to) { return (n + to - 1) / to * to; }
+/// What a block asks for at least: more than half of a multiprocessor's shared memory. Two blocks
+/// of a kernel on one multiprocessor, as happens while its predecessor still holds others, would
+/// take twice as long.
+inline constexpr int kAloneBytes = 120 * 1024;
+
+/// Whether this is the warp that fetches.
+__device__ inline bool fetches() {
+  return threadIdx.x >= kThreads;
+}
+/// The ring that a thread has to do with: its warp's, or its lane's in the warp that fetches.
+__device__ inline int ring_index() {
+  return fetches() ? threadIdx.x % 32 : threadIdx.x / 32;
+}
+
+/// A block's share of `count` pieces of work.
+struct Share {
+  int first, count;
+  __host__ __device__ Share(unsigned pieces, unsigned block, unsigned blocks) {
+    first = static_cast<int>(pieces * block / blocks);
+    count = static_cast<int>(pieces * (block + 1) / blocks) - first;
+  }
+};
+__host__ __device__ constexpr int largest_share(int pieces, int blocks) {
+  return (pieces + blocks - 1) / blocks;
+}
+
+/// Barriers of the warps that multiply, and of all, where the warp that fetches only arrives.
+__device__ inline void meet() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+}
+__device__ inline void meet_all() {
+  asm volatile("bar.sync 2, %0;" ::"n"(kBlockThreads) : "memory");
+}
+__device__ inline void arrive_for_all() {
+  asm volatile("bar.arrive 2, %0;" ::"n"(kBlockThreads) : "memory");
+}
+
+__host__ __device__ constexpr int align_up(int n, int to) {
+  return (n + to - 1) / to * to;
+}
 
 /// Activations in shared memory as the right operand: planes [row][hi, lo] of k elements, bfloat16
 /// or, against Q8_0, int8 with a scale for each block: x = scale · (256 hi + lo).
@@ -37,99 +78,82 @@ struct Operand {
   }
 };
 
-/// A warp's ring. `kParts` tiles are streamed side by side (gate and up).
+/// A ring, as its warp and the lane that fetches for it see it. `kParts` tiles are streamed side by
+/// side (gate and up).
 template <Kind kind, int kParts, int kStages>
 class Ring {
  public:
   static constexpr int kPartBytes = chunk_pairs(kind) * pair_bytes(kind);
   static constexpr int kStageBytes = kParts * kPartBytes;
-  static constexpr int kBytes = kStages * kStageBytes;  ///< of one warp
+  static constexpr int kBytes = kWarps * kStages * kStageBytes;  ///< of all rings of a block
+  static constexpr int kBarrierBytes = 2 * kWarps * kStages * 8;
 
-  /// This warp's share of the chunks of `tiles` tiles that the block's warps share out.
-  __device__ Ring(uint8_t* all_stages, Barrier* all_barriers, int pairs, int tiles)
-      : Ring(all_stages, all_barriers, pairs) {
-    const int warp = threadIdx.x / 32, count = tiles * chunks_;
-    take(count * warp / kWarps, count * (warp + 1) / kWarps);
+  /// Chunks [first, last), counted through all tiles.
+  __device__ Ring(uint8_t* stages, uint8_t* barriers, int chunks, int first, int last)
+      : chunks_(chunks) {
+    const int ring = ring_index();
+    stages_ = stages + ring * kStages * kStageBytes;
+    full_ = reinterpret_cast<Barrier*>(barriers) + ring * kStages;
+    empty_ = full_ + kWarps * kStages;
+    count_ = ring < kWarps ? last - first : 0;
+    tile_ = first / chunks_, chunk_ = first % chunks_;
   }
-  /// Chunks [first, last).
-  __device__ Ring(uint8_t* all_stages, Barrier* all_barriers, int pairs, int first, int last)
-      : Ring(all_stages, all_barriers, pairs) {
-    take(first, last);
-  }
+  /// Its share of the chunks of `tiles` tiles.
+  __device__ Ring(uint8_t* stages, uint8_t* barriers, int chunks, int tiles)
+      : Ring(stages, barriers, chunks, tiles * chunks * ring_index() / kWarps,
+             tiles * chunks * (ring_index() + 1) / kWarps) {}
+
+  __device__ int chunks() const { return chunks_; }
+  /// By the warp that fetches, first of all. The others may use the ring once they met all.
   __device__ void init_barriers() {
-    if (threadIdx.x % 32 == 0) {
-      for (int i = 0; i < kStages; ++i) full_[i].init(1);
+    if (threadIdx.x % 32 < kWarps) {
+      for (int i = 0; i < kStages; ++i) full_[i].init(1), empty_[i].init(1);
       publish_barriers();
     }
     __syncwarp();
   }
-  __device__ int chunks() const { return chunks_; }
-  __device__ int pairs_in(int chunk) const {
-    return min(chunk_pairs(kind), pairs_ - chunk * chunk_pairs(kind));
-  }
-  /// `source(tile, part)`: where that tile lies.
+  /// By the warp that fetches. `source(tile, part)`: where that tile lies.
   template <class Source>
-  __device__ void start(const Source& source) {
-    for (int slot = 0; slot < kStages; ++slot) fetch(slot, source);
+  __device__ void fetch(const Source& source) {
+    const uint64_t policy = evict_first_policy();
+    int slot = 0;
+    uint32_t phase = 1;  // of a barrier that nobody has arrived at: the ring is empty
+#pragma unroll 1
+    for (; count_ > 0; --count_) {
+      empty_[slot].wait(phase);
+      full_[slot].expect(kStageBytes);
+      for (int part = 0; part < kParts; ++part)
+        bulk_copy(stages_ + slot * kStageBytes + part * kPartBytes,
+                  source(tile_, part) + chunk_ * kPartBytes, kPartBytes, full_[slot], policy);
+      advance(slot, phase);
+    }
   }
-  /// `consume(stage, tile, chunk)`, in order.
-  template <class Source, class Consume>
-  __device__ void run(const Source& source, const Consume& consume) {
-    At at = first_;
+  /// By the others: `consume(stage, tile, chunk)`, in order.
+  template <class Consume>
+  __device__ void run(const Consume& consume) {
     int slot = 0;
     uint32_t phase = 0;
-    for (int left = count_; left > 0; --left) {
+#pragma unroll 1
+    for (; count_ > 0; --count_) {
       full_[slot].wait(phase);
-      consume(stages_ + slot * kStageBytes, at.tile, at.chunk);
+      consume(stages_ + slot * kStageBytes, tile_, chunk_);
       __syncwarp();
-      fetch(slot, source);
-      at.advance(chunks_);
-      if (++slot == kStages) slot = 0, phase ^= 1;
+      if (threadIdx.x % 32 == 0) empty_[slot].arrive();
+      advance(slot, phase);
     }
   }
 
  private:
-  struct At {
-    int tile, chunk;
-    __device__ void advance(int chunks) {
-      if (++chunk == chunks) chunk = 0, ++tile;
-    }
-  };
-
-  __device__ Ring(uint8_t* all_stages, Barrier* all_barriers, int pairs)
-      : pairs_(pairs), chunks_((pairs + chunk_pairs(kind) - 1) / chunk_pairs(kind)) {
-    const int warp = threadIdx.x / 32;
-    stages_ = all_stages + warp * kBytes;
-    full_ = all_barriers + warp * kStages;
-    policy_ = evict_first_policy();
-  }
-  __device__ void take(int first, int last) {
-    count_ = to_fetch_ = last - first;
-    first_ = next_ = {first / chunks_, first % chunks_};
-  }
-  /// The next chunk, if one is left.
-  template <class Source>
-  __device__ void fetch(int slot, const Source& source) {
-    if (to_fetch_ == 0) return;
-    --to_fetch_;
-    if (threadIdx.x % 32 == 0) {
-      const int bytes = pairs_in(next_.chunk) * pair_bytes(kind);
-      full_[slot].expect(kParts * bytes);
-      for (int part = 0; part < kParts; ++part)
-        bulk_copy(stages_ + slot * kStageBytes + part * kPartBytes,
-                  source(next_.tile, part) + next_.chunk * kPartBytes, bytes, full_[slot],
-                  policy_);
-    }
-    next_.advance(chunks_);
+  __device__ void advance(int& slot, uint32_t& phase) {
+    if (++chunk_ == chunks_) chunk_ = 0, ++tile_;
+    if (++slot == kStages) slot = 0, phase ^= 1;
   }
 
   uint8_t* stages_;
-  Barrier* full_;  ///< [kStages]
-  int pairs_;      ///< of a tile
-  int chunks_;     ///< of a tile
-  int count_, to_fetch_;
-  At first_, next_;
-  uint64_t policy_;
+  Barrier *full_, *empty_;  ///< [kStages]
+  int chunks_;              ///< of a tile
+  int count_;               ///< chunks left
+  int tile_, chunk_;
 };
 
 /// One pair of a tile times the operand: see multiply.
@@ -191,28 +215,23 @@ __device__ inline void multiply_pair(const uint8_t* chunk, const uint8_t* scales
   }
 }
 
-/// A chunk of one tile times the operand. sum[n] of lane 4 r + t: row r of the tile, row 2 n + t / 2
-/// of the batch.
+/// Chunk `number` of a tile times the operand. sum[n] of lane 4 r + t: row r of the tile, row
+/// 2 n + t / 2 of the batch.
 template <Kind kind, int kColumns>
-__device__ inline void multiply(const uint8_t* chunk, int pairs, int first_pair, const Operand& x,
-                                int rows, float sum[kColumns]) {
-  const uint8_t* const scales = chunk + pairs * element_bytes(kind);
+__device__ inline void multiply(const uint8_t* chunk, int number, const Operand& x, int rows,
+                                float sum[kColumns]) {
+  const uint8_t* const scales = chunk + chunk_pairs(kind) * element_bytes(kind);
   float total[kColumns][4];  // of BF16, which has no scales, through the chunk
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
     sum[n] = 0;
     for (int i = 0; i < 4; ++i) total[n][i] = 0;
   }
-  if (pairs == chunk_pairs(kind)) {
-    // Nothing between the pairs but sums, so that their latencies overlap.
+  // Nothing between the pairs but sums, so that their latencies overlap.
 #pragma unroll
-    for (int j = 0; j < chunk_pairs(kind); ++j)
-      multiply_pair<kind, kColumns>(chunk, scales, j, first_pair + j, x, rows, sum, total);
-  } else {
-#pragma unroll 1
-    for (int j = 0; j < pairs; ++j)
-      multiply_pair<kind, kColumns>(chunk, scales, j, first_pair + j, x, rows, sum, total);
-  }
+  for (int j = 0; j < chunk_pairs(kind); ++j)
+    multiply_pair<kind, kColumns>(chunk, scales, j, number * chunk_pairs(kind) + j, x, rows, sum,
+                                  total);
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
     if constexpr (kind == Kind::bf16)
@@ -223,7 +242,7 @@ __device__ inline void multiply(const uint8_t* chunk, int pairs, int first_pair,
 
 /// Four consecutive floats a thread, kRegisters times, of one row.
 struct RowRegisters {
-  static constexpr int kRegisters = 2;
+  static constexpr int kRegisters = 3;
   static constexpr int kStep = 4 * kThreads;  ///< elements from one to the next
   float4 v[kRegisters];
 
@@ -278,6 +297,7 @@ __device__ inline float write_operand(const Operand& operand, int row, RowRegist
                                       RowRegisters w, const float* in, const float* weight, int k) {
   const int padded = operand.pairs * kPair;
   float square = 0;
+#pragma unroll 1
   for (int first = 0; first < padded; first += RowRegisters::kRegisters * RowRegisters::kStep) {
     if (first) {
       x.load(in, k, first);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backend/cuda/fast/decode.h"
+#include "backend/cuda/fast/gemm.h"
 #include "random_weights.h"
 
 namespace mxgpt::cuda::fast {
@@ -108,6 +109,33 @@ double time_graph(const std::function<void()>& enqueue, int replays = 20) {
 void print(const char* name, double microseconds, int kernels, double bytes) {
   std::printf("%-34s %9.2f us each %8.1f us a step  %6.0f GB/s\n", name, microseconds / kernels,
               microseconds, bytes / microseconds * 1e-3);
+}
+
+/// TFLOP/s of one linear layer over `tokens` tokens that are spread evenly over slices.
+void time_gemm(const char* name, const Packed& weight, int slices, int tokens) {
+  const int columns = gemm_columns(weight.kind, weight.k);
+  float* const x = random_vector(int64_t{tokens} * weight.k, 1);
+  uint16_t* const rounded = device_array<uint16_t>(int64_t{tokens} * columns);
+  round_to_bf16({x, tokens, weight.k, columns, rounded}, stream);
+  std::vector<int32_t> begin(slices + 1), rows(tokens);
+  for (int i = 0; i <= slices; ++i) begin[i] = static_cast<int32_t>(int64_t{tokens} * i / slices);
+  for (int i = 0; i < tokens; ++i) rows[i] = (i * 7919ll) % tokens;
+  float* const out = device_array<float>(int64_t{tokens} * weight.rows);
+  const Gemm g{.x = rounded,
+               .weight = weight,
+               .bias = nullptr,
+               .slices = slices,
+               .tokens = tokens,
+               .begin = slices > 1 ? to_device(begin) : nullptr,
+               .x_rows = slices > 1 ? to_device(rows) : nullptr,
+               .out = out};
+  const double us = time_graph([&] { gemm(g, stream); }, 10);
+  const double flop = 2.0 * tokens * weight.rows * weight.k;
+  std::printf("gemm %-12s %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n", name,
+              tokens, us, flop / us * 1e-6, slices * weight.slice_bytes() / us * 1e-3);
+  CUDA(cudaFree(x));
+  CUDA(cudaFree(rounded));
+  CUDA(cudaFree(out));
 }
 
 int run(Kind dense, int longest) {
@@ -220,6 +248,12 @@ int run(Kind dense, int longest) {
   print("down (after a small gate_up's wait)", each([](Layer& l) { down(l.down, stream); }),
         kLayers, kLayers * expert_bytes);
   print("logits", time_graph([&] { logits(head, stream); }), 1, head_bytes);
+  for (const int tokens : {32, 128, 512, 2048, 8192}) {
+    time_gemm("q", layers[0].qkv.q, 1, tokens);
+    time_gemm("o", layers[0].project.weight, 1, tokens);
+    time_gemm("expert gate", layers[0].gate_up.gate, kExperts, 4 * tokens);
+    time_gemm("expert down", layers[0].down.down, kExperts, 4 * tokens);
+  }
   const auto whole_step = [&] {
     embed<<<(kHidden + 255) / 256, 256, 0, stream>>>(table, step, x);
     for (Layer& l : layers) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backend/cuda/fast/decode.h"
+#include "backend/cuda/fast/gemm.h"
 #include "random_weights.h"
 
 namespace mxgpt::cuda::fast {
@@ -344,6 +345,50 @@ void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, 
         to_host(out, q.size()), want, 1e-4);
 }
 
+void check_gemm(Kind kind, int slices, int rows, int k, int tokens, RowOrder order, bool add) {
+  const RandomMatrix w(kind, slices, rows, k, order);
+  const auto x = random_floats(size_t{1} * tokens * k, 1),
+             bias = random_floats(size_t{1} * slices * rows, 1),
+             old = random_floats(size_t{1} * tokens * rows, 1);
+  // Tokens to slices: some have none.
+  std::vector<int32_t> begin(slices + 1), x_rows(tokens);
+  for (int i = 1; i < slices; ++i) begin[i] = random_bits()() % (tokens + 1);
+  begin[slices] = tokens;
+  std::sort(begin.begin(), begin.end());
+  std::iota(x_rows.begin(), x_rows.end(), 0);
+  std::shuffle(x_rows.begin(), x_rows.end(), random_bits());
+  const int columns = gemm_columns(kind, k);
+  uint16_t* const rounded = device_array<uint16_t>(size_t{1} * tokens * columns);
+  round_to_bf16({to_device(x), tokens, k, columns, rounded}, nullptr);
+  float* const out = to_device(old);
+  if (!add) CUDA(cudaMemset(out, 0xff, old.size() * 4));
+  gemm({.x = rounded,
+        .weight = w.packed,
+        .order = order,
+        .bias = to_device(bias),
+        .slices = slices,
+        .tokens = tokens,
+        .begin = slices > 1 ? to_device(begin) : nullptr,
+        .x_rows = slices > 1 ? to_device(x_rows) : nullptr,
+        .out = out,
+        .add = add},
+       nullptr);
+  CUDA(cudaDeviceSynchronize());
+  CUDA(cudaGetLastError());
+  std::vector<double> want;
+  for (int s = 0; s < slices; ++s)
+    for (int i = begin[s]; i < begin[s + 1]; ++i) {
+      const float* from = x.data() + size_t{1} * (slices > 1 ? x_rows[i] : i) * k;
+      const std::vector<double> v(from, from + k);
+      for (int row = 0; row < rows; ++row)
+        want.push_back(w.dot(s, row, v.data()) + bias[size_t{1} * s * rows + row] +
+                       (add ? old[size_t{1} * i * rows + row] : 0));
+    }
+  check(std::string("gemm ") + name_of(kind) + " " + std::to_string(slices) + "x" +
+            std::to_string(rows) + "x" + std::to_string(k) + " tokens " + std::to_string(tokens),
+        to_host(out, old.size()), want, 4e-3);
+}
+
 int run() {
   const Model full{2880, 8, 8, 2880}, nano{288, 1, 12, 288}, wide{320, 2, 128, 416};
   for (const Kind kind : {Kind::q8_0, Kind::mxfp4, Kind::bf16}) {
@@ -361,6 +406,14 @@ int run() {
   check_logits(64, 288, Kind::mxfp4, 1, 0, 3);
   check_logits(64, 288, Kind::mxfp4, 1, 240, 243);
   check_nan();
+  for (const Kind kind : {Kind::q8_0, Kind::mxfp4, Kind::bf16}) {
+    check_gemm(kind, 1, 192, 288, 1, RowOrder::natural, false);
+    check_gemm(kind, 1, 320, 2880, 77, RowOrder::rope_halves_64, false);
+    check_gemm(kind, 1, 100, 416, 300, RowOrder::natural, true);
+    check_gemm(kind, 40, 96, 288, 900, RowOrder::natural, false);
+    check_gemm(kind, 5, 72, 640, 1200, RowOrder::natural, false);
+    check_gemm(kind, 33, 96, 288, 2600, RowOrder::natural, false);
+  }
   for (const int context : {1, 31, 32, 33, 128, 129, 160, 256, 257, 1000, 5000})
     for (const int window : {0, 128}) check_attend(2, context, window, true, context % 2, 8);
   check_attend(1, 300, 0, false, true, 8);

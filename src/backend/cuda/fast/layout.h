@@ -27,6 +27,12 @@ enum class RowOrder : uint8_t {
   rope_halves_64,
 };
 
+/// Which row of the matrix row `row` of the tiles is.
+constexpr int source_row(RowOrder order, int row) {
+  if (order == RowOrder::natural) return row;
+  return row / 64 * 64 + 4 * (row % 64 / 8) + row % 4 + (row % 8 >= 4 ? 32 : 0);
+}
+
 inline constexpr int kTileRows = 8;
 inline constexpr int kPair = 64;   ///< columns
 inline constexpr int kBlock = 32;  ///< columns that share a scale

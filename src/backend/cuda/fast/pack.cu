@@ -5,12 +5,6 @@
 namespace mxgpt::cuda::fast {
 namespace {
 
-__device__ int source_row(RowOrder order, int row) {
-  if (order == RowOrder::natural) return row;
-  const int head = row / 64, tile = row % 64 / 8, r = row % 8;
-  return head * 64 + 4 * tile + r % 4 + (r >= 4 ? 32 : 0);
-}
-
 /// One thread writes what one lane holds of one block: eight elements, and the block's scale if it
 /// is the row's first lane.
 __global__ void pack_kernel(Pack p, Packed shape, int64_t count) {

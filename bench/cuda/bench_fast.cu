@@ -254,6 +254,21 @@ int run(Kind dense, int longest) {
     time_gemm("expert gate", layers[0].gate_up.gate, kExperts, 4 * tokens);
     time_gemm("expert down", layers[0].down.down, kExperts, 4 * tokens);
   }
+  for (const int rows : {512, 2048, 8192}) {
+    std::vector<int32_t> consecutive(rows);
+    for (int i = 0; i < rows; ++i) consecutive[i] = i;
+    Attend a = layers[1].attend;
+    a.rows = rows;
+    a.q = random_vector(int64_t{rows} * kHeads * 64, 1);
+    a.out = device_array<float>(int64_t{rows} * kHeads * 64);
+    a.places = {to_device(consecutive), to_device(std::vector<int32_t>(rows))};
+    const double full = time_graph([&] { attend_rows(a, stream); }, 10);
+    a.window = kWindow;
+    const double sliding = time_graph([&] { attend_rows(a, stream); }, 10);
+    const double flop = 4.0 * kHeads * 64 * rows * (rows + 1) / 2;
+    std::printf("attend_rows %5d: full %8.1f us  %6.1f TFLOP/s, window %8.1f us\n", rows, full,
+                flop / full * 1e-6, sliding);
+  }
   const auto whole_step = [&] {
     embed<<<(kHidden + 255) / 256, 256, 0, stream>>>(table, step, x);
     for (Layer& l : layers) {

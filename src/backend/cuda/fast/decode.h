@@ -19,7 +19,8 @@ struct RmsNorm {
   float eps = 1e-5f;
 };
 
-/// Where a layer's keys and values lie: [page][kv_head][32][64] of 16-bit floats.
+/// Where a layer's keys and values lie: [page][kv_head][32][64] of 16-bit floats. What was never
+/// stored must be finite: whole pages are multiplied, with weights of 0.
 struct KvPages {
   void* keys;
   void* values;
@@ -133,5 +134,8 @@ struct Attend {
 };
 size_t attend_scratch_floats(int rows, int kv_heads, int max_pieces);
 void attend(const Attend& p, CUstream_st* stream);
+/// For prompts: many rows of a sequence, adjacent and at consecutive positions; queries and weights
+/// rounded to the cache's format. Needs neither scratch nor pieces.
+void attend_rows(const Attend& p, CUstream_st* stream);
 
 }  // namespace mxgpt::cuda::fast

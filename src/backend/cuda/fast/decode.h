@@ -10,6 +10,10 @@ struct CUstream_st;
 
 namespace mxgpt::cuda::fast {
 
+/// Whether the current GPU has what these kernels are written for: Hopper's copies (sm_90) and its
+/// 227 KiB of shared memory a block. attend_rows and gemm.h run from sm_80 on.
+bool decode_runs_here();
+
 inline constexpr int kMaxRows = 8;  ///< of qkv, project and logits
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxTopK = 4;

@@ -351,6 +351,14 @@ void (*logits_for(int rows))(Logits) {
 
 }  // namespace
 
+bool decode_runs_here() {
+  int device = 0, major = 0, shared_bytes = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return major >= 9 && shared_bytes >= 227 * 1024;
+}
+
 int router_parts() {
   return multiprocessors();
 }

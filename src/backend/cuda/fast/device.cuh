@@ -1,5 +1,6 @@
 // The instructions that the fast kernels are made of: bulk copies, tensor-core products, decoding
-// of packed weights. sm_90 and up.
+// of packed weights. What needs sm_90 traps below it: decode_runs_here() keeps such kernels from
+// being launched there.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -12,6 +13,12 @@
 
 namespace mxgpt::cuda::fast {
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define MXGPT_SM90(...) __trap()
+#else
+#define MXGPT_SM90(...) asm volatile(__VA_ARGS__)
+#endif
+
 __device__ inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
@@ -19,30 +26,29 @@ __device__ inline uint32_t shared_address(const void* p) {
 // Programmatic dependent launch (CUDA programming guide). Before `wait_for_previous_kernels` a
 // kernel may only touch what no kernel of the step writes.
 __device__ inline void let_next_kernel_start() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  MXGPT_SM90("griddepcontrol.launch_dependents;" ::: "memory");
 }
 __device__ inline void wait_for_previous_kernels() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
+  MXGPT_SM90("griddepcontrol.wait;" ::: "memory");
 }
 
 struct Barrier {
   uint64_t state;
 
   __device__ void init(int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(this)),
-                 "r"(arrivals));
+    MXGPT_SM90("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(this)),
+               "r"(arrivals));
   }
   __device__ void expect(int bytes) {
-    asm volatile(
-        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
-        "r"(bytes)
-        : "memory");
+    MXGPT_SM90("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
+               "r"(bytes)
+               : "memory");
   }
   __device__ void arrive() {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(this)) : "memory");
+    MXGPT_SM90("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(this)) : "memory");
   }
   __device__ void wait(uint32_t phase) {
-    asm volatile(
+    MXGPT_SM90(
         "{\n .reg .pred done;\n"
         "again:\n mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
         " @!done bra again;\n}" ::"r"(shared_address(this)),
@@ -53,8 +59,8 @@ struct Barrier {
 
 /// After initializing barriers, before bulk copies use them.
 __device__ inline void publish_barriers() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  MXGPT_SM90("fence.mbarrier_init.release.cluster;" ::: "memory");
+  MXGPT_SM90("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 /// Weights are read once a step: they are the first to leave the L2 cache.
@@ -66,23 +72,12 @@ __device__ inline uint64_t evict_first_policy() {
 
 __device__ inline void bulk_copy(void* to_shared, const void* from, int bytes, Barrier& barrier,
                                  uint64_t policy) {
-  asm volatile(
+  MXGPT_SM90(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(to_shared)),
       "l"(from), "r"(bytes), "r"(shared_address(&barrier)), "l"(policy)
       : "memory");
 }
-__device__ inline void bulk_copy(void* to_shared, const void* from, int bytes, Barrier& barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(shared_address(to_shared)),
-      "l"(from), "r"(bytes), "r"(shared_address(&barrier))
-      : "memory");
-}
-__device__ inline void prefetch_to_l2(const void* from, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
-}
-
 /// D = A · B + C. A: two rows (r, r + 8) of a lane; B: one column; C, D: rows r, r + 8, columns
 /// 2t, 2t + 1.
 __device__ inline void mma_bf16(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {

@@ -138,24 +138,36 @@ const cpu::CpuKernels& scalar() {
 
 TEST(KernelCheck, FindsSinksThatAreIgnored) {
   cpu::CpuKernels faulty = scalar();
-  faulty.attend = [](const cpu::AttendHeads& p) {
-    cpu::AttendHeads without = p;
-    without.sinks = nullptr;
-    scalar().attend(without);
+  faulty.finish = [](const cpu::AttentionStates& states, int queries, int group, int head_dim,
+                     const float*, float* out, int64_t out_stride) {
+    scalar().finish(states, queries, group, head_dim, nullptr, out, out_stride);
   };
   const auto failed = failures_with(faulty);
-  ASSERT_EQ(failed.size(), 3u);  // each format of the cache
+  ASSERT_EQ(failed.size(), 7u);  // each format of the cache, and three of them with their rounding
   EXPECT_TRUE(failed[0].starts_with("attention, F32 cache")) << failed[0];
 }
 
 TEST(KernelCheck, FindsAWindowThatIsOffByOne) {
   cpu::CpuKernels faulty = scalar();
-  faulty.attend = [](const cpu::AttendHeads& p) {
-    cpu::AttendHeads later = p;
-    if (later.first > 0) ++later.first;
-    scalar().attend(later);
+  faulty.attend = [](const cpu::AttendBlock& p, const cpu::AttentionStates& states) {
+    cpu::AttendBlock narrower = p;
+    if (narrower.window > 1) --narrower.window;
+    scalar().attend(narrower, states);
   };
-  EXPECT_EQ(failures_with(faulty).size(), 3u);
+  EXPECT_EQ(failures_with(faulty).size(), 7u);
+}
+
+TEST(KernelCheck, FindsPiecesThatAreAddedWithoutTheirLargestScore) {
+  cpu::CpuKernels faulty = scalar();
+  faulty.merge = [](const cpu::AttentionStates& later, int queries,
+                    const cpu::AttentionStates& into) {
+    for (int q = 0; q < queries; ++q) {
+      into.total[q] += later.total[q];
+      for (int64_t i = 0; i < into.stride; ++i)
+        into.values[q * into.stride + i] += later.values[q * into.stride + i];
+    }
+  };
+  EXPECT_EQ(failures_with(faulty).size(), 7u);
 }
 
 TEST(KernelCheck, FindsPairsThatAreMixedUp) {

@@ -12,6 +12,9 @@
 
 namespace mxgpt::cpu {
 
+/// Of norms, sums and copies: what a thread takes at a time.
+constexpr int64_t kRowsAtOnce = 4;
+
 Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
                  Accumulate accumulate, Arena arena)
     : limits_(limits),
@@ -60,7 +63,7 @@ void Backend::begin(const Batch& batch) {
 void Backend::embed(const Embed& op) {
   const FormatTraits& format = traits(op.table.format);
   const int64_t hidden = op.table.k;
-  for (int64_t row = 0; row < batch_->rows(); ++row) {
+  parallel_for(batch_->rows(), [&](int64_t row) {
     const int32_t token = batch_->tokens[row];
     MXGPT_CHECK(token >= 0 && token < op.table.rows, "token {} of {}", token, op.table.rows);
     float* x = op.x + row * hidden;
@@ -76,7 +79,7 @@ void Backend::embed(const Embed& op) {
           .dequantize(op.positions.data + position * op.positions.row_bytes(), hidden, of_position);
       for (int64_t i = 0; i < hidden; ++i) x[i] += of_position[i];
     }
-  }
+  });
   if (observer_) observer_->residual(op.x, batch_->rows(), hidden);
 }
 
@@ -96,7 +99,9 @@ void Backend::rotations(const Rotations& op) {
 void Backend::norm(const Norm& norm, const float* x, int64_t rows, float* out) {
   const CpuKernels& kernel = cpu_kernels();
   const int64_t n = norm.weight.k;
-  parallel_for(rows, [&](int64_t row) { kernel.norm(norm, x + row * n, n, out + row * n); });
+  parallel_ranges(rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) kernel.norm(norm, x + row * n, n, out + row * n);
+  });
 }
 
 void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
@@ -145,7 +150,9 @@ void Backend::add_projected(const Linear& linear, const Norm& post_norm, float* 
   run({&job, 1});
   if (post_norm) {
     norm(post_norm, projected, rows, projected);
-    for (int64_t i = 0; i < rows * hidden; ++i) x[i] += projected[i];
+    parallel_ranges(rows * hidden, kRowsAtOnce * hidden, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) x[i] += projected[i];
+    });
   }
   if (observer_) observer_->residual(x, rows, hidden);
 }
@@ -181,10 +188,12 @@ void Backend::norm_logits(const NormLogits& op) {
   const auto wanted = static_cast<int64_t>(batch_->logit_rows.size());
   if (wanted == 0) return;
   // Gathered first: most prefill rows want no logits.
-  for (int64_t i = 0; i < wanted; ++i) {
-    std::memcpy(&wide_[0][i * hidden], op.x + batch_->logit_rows[i] * hidden,
-                hidden * sizeof(float));
-  }
+  parallel_ranges(wanted, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(&wide_[0][i * hidden], op.x + batch_->logit_rows[i] * hidden,
+                  hidden * sizeof(float));
+    }
+  });
   norm(op.norm, wide_[0].data(), wanted, normed_.data());
   const Tensor weights[] = {op.head.weight};
   activations_.set(normed_.data(), wanted, hidden, weights);

@@ -12,7 +12,7 @@ namespace mxgpt::cpu {
 
 void Backend::route(const float* router_logits, int64_t experts, int top_k) {
   const int64_t rows = batch_->rows();
-  for (int64_t row = 0; row < rows; ++row) {
+  parallel_for(rows, [&](int64_t row) {
     const float* logits = router_logits + row * experts;
     Choice* chosen = &choices_[row * top_k];
     // Insertion keeps the best top_k in descending order; of equals the lower expert comes first.
@@ -28,7 +28,7 @@ void Backend::route(const float* router_logits, int64_t experts, int top_k) {
     float total = 0;
     for (int s = 0; s < top_k; ++s) total += chosen[s].weight = std::exp(chosen[s].weight - best);
     for (int s = 0; s < top_k; ++s) chosen[s].weight /= total;
-  }
+  });
 
   // Counting sort of the pairs by expert; rows stay in order within one.
   std::fill(expert_begin_.begin(), expert_begin_.end(), 0);

@@ -31,8 +31,8 @@ DEVICE_MACRO = re.compile(r"\w*(CUDA|NVCC|HIPCC)\w*", re.IGNORECASE)
 
 
 def is_device_file(path):
-    """Whether `path`, relative to src/, may know CUDA: backend/cuda/, and the .cuh of a format."""
-    return path.parts[:2] == ("backend", "cuda") or (path.parts[0] == "formats" and path.suffix == ".cuh")
+    """Whether `path`, relative to src/, may know CUDA: .cu and .cuh of backend/cuda/ and of formats/."""
+    return path.suffix in {".cu", ".cuh"} and (path.parts[0] == "formats" or path.parts[:2] == ("backend", "cuda"))
 
 
 def faults_of_include(path, target, src):
@@ -41,8 +41,8 @@ def faults_of_include(path, target, src):
         yield f'"{target}" is not a path relative to src/'
     elif target_room not in (room, *ROOMS.get(room, ())):
         yield f"{room} may not include {target_room}"
-    if target.startswith("backend/cuda/") and path.parts[:2] != ("backend", "cuda"):
-        yield "only backend/cuda includes its own headers; others use backend/ops.h"
+    if target.startswith("backend/cuda/") and target.endswith(".cuh") and path.parts[:2] != ("backend", "cuda"):
+        yield "only backend/cuda includes its own .cuh; its .h are free of CUDA"
     # Generic loops never name a format: they take it from the list.
     if room == "backend" and re.match(r"formats/\w+/", target) and not is_device_file(path):
         yield f'backend may not name a format ("{target}")'
@@ -61,7 +61,7 @@ def faults_of_file(path, src):
                 for fault in faults_of_include(path, quoted, src):
                     yield number, fault
             if DEVICE_HEADER.match(quoted or system) and not is_device_file(path):
-                yield number, f"CUDA header <{quoted or system}> outside backend/cuda and a format's .cuh"
+                yield number, f"CUDA header <{quoted or system}> outside the .cu and .cuh of backend/cuda and formats"
         elif (match := CONDITION.match(line)) and not is_device_file(path):
             if macro := DEVICE_MACRO.search(match[1]):
                 yield number, f"condition on a device ({macro[0]}); CMake picks the backend or its stub"

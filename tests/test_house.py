@@ -59,6 +59,7 @@ def test_a_clean_tree_has_no_faults(tmp_path):
         ("attic/x.cpp", "", "'attic' is no room"),
         ("model/x.cpp", "#include <cuda_runtime.h>", "CUDA header <cuda_runtime.h>"),
         ("formats/mxfp4/x.h", "#include <cuda_bf16.h>", "CUDA header <cuda_bf16.h>"),
+        ("backend/cuda/x.h", "#include <cuda_bf16.h>", "CUDA header <cuda_bf16.h>"),
         ("model/x.cpp", "#ifdef __CUDACC__", "condition on a device (__CUDACC__)"),
         ("main.cpp", "#if defined(MXGPT_WITH_CUDA)", "condition on a device (MXGPT_WITH_CUDA)"),
     ],
@@ -138,7 +139,7 @@ def test_readme_knows_each_command_and_no_other():
 
 
 def own_sources():
-    sources = [path for path in own_files() if path.suffix in (".h", ".cpp")]
+    sources = [path for path in own_files() if path.suffix in (".h", ".cpp", ".cu", ".cuh")]
     assert len(sources) > 100
     return sources
 

@@ -38,6 +38,7 @@ void append_top(std::span<const float> logits, std::vector<int32_t>& ids,
 
 struct Options {
   ModelOption model;
+  DeviceOption device;
   std::string ids, out;
   Precision precision = Precision::standard;
   std::optional<Format> kv;
@@ -64,7 +65,9 @@ int run_logits(const Options& options) {
     declare("top_ids", "I32", {length, top});
     declare("top_logprobs", "F32", {length, top});
   }
-  Session session(*model, {.precision = options.precision,
+  Session session(*model, {.device = options.device.device,
+                           .vram_budget = options.device.vram_budget,
+                           .precision = options.precision,
                            .accumulate = options.accumulate,
                            .kv = options.kv,
                            .context = longest,
@@ -106,6 +109,7 @@ std::function<int()> logits(CLI::App& command) {
                   "[tokens, 8] and i.last_logits [vocabulary]")
       ->required();
   command.add_flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");
+  options->device.declare(command);
   declare_precision(command, options->precision);
   declare_kv(command, options->kv);
   declare_accumulate(command, options->accumulate);

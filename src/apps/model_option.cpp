@@ -51,6 +51,19 @@ std::unique_ptr<Model> ModelOption::open() const {
   return Model::open(model, load);
 }
 
+void DeviceOption::declare(CLI::App& command) {
+  static const std::map<std::string, Device> kNames{{"cpu", Device::cpu}, {"cuda", Device::cuda}};
+  command.add_option("--device", device, "Where the model runs")
+      ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
+      ->type_name("cpu|cuda")
+      ->default_str("cpu");
+  command
+      .add_option("--vram-budget", vram_budget,
+                  "Most memory that mxgpt may take of a GPU's, as 24GiB (default: what is free)")
+      ->transform(CLI::AsSizeValue(false).description(""))
+      ->type_name("SIZE");
+}
+
 void declare_precision(CLI::App& command, Precision& precision, const char* name,
                        const char* default_name) {
   static const std::map<std::string, Precision> kNames{{"default", Precision::standard},

@@ -29,6 +29,14 @@ struct ModelOption {
   std::filesystem::path location() const;
 };
 
+/// `--device` and `--vram-budget`.
+struct DeviceOption {
+  Device device = Device::cpu;
+  int64_t vram_budget = 0;
+
+  void declare(CLI::App& command);
+};
+
 /// `--precision exact|default`, or under another name and with another default.
 void declare_precision(CLI::App& command, Precision& precision, const char* name = "--precision",
                        const char* default_name = "default");

@@ -21,6 +21,7 @@ namespace {
 
 struct Options {
   ModelOption model;
+  DeviceOption device;
   TextOption text;
   Precision precision = Precision::standard;
   std::optional<Format> kv;
@@ -48,13 +49,16 @@ int run_perplexity(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   const Perplexity result = [&] {
     Progress progress("Scoring", scored + pieces.size(), "tokens");
-    return perplexity(
-        *model,
-        {.precision = options.precision, .accumulate = options.accumulate, .kv = options.kv},
-        pieces, [&](int64_t tokens) {
-          if (CtrlC::pressed()) throw Interrupted();
-          progress.advance(tokens);
-        });
+    return perplexity(*model,
+                      {.device = options.device.device,
+                       .vram_budget = options.device.vram_budget,
+                       .precision = options.precision,
+                       .accumulate = options.accumulate,
+                       .kv = options.kv},
+                      pieces, [&](int64_t tokens) {
+                        if (CtrlC::pressed()) throw Interrupted();
+                        progress.advance(tokens);
+                      });
   }();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -107,6 +111,7 @@ std::function<int()> perplexity(CLI::App& command) {
   auto options = std::make_shared<Options>();
   options->model.declare(command);
   options->text.declare(command);
+  options->device.declare(command);
   declare_precision(command, options->precision);
   declare_kv(command, options->kv);
   declare_accumulate(command, options->accumulate);

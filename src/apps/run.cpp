@@ -25,6 +25,7 @@ namespace {
 
 struct Options {
   ModelOption model;
+  DeviceOption device;
   std::string prompt;
   bool raw = false;
   bool stats = false;
@@ -156,7 +157,9 @@ int run_model(Options& options) {
   }
   sampling.check(model->config().vocabulary);
   const auto chat = options.raw ? nullptr : make_chat(*model, tokenizer, options.chat);
-  Session session(*model, {.precision = options.precision,
+  Session session(*model, {.device = options.device.device,
+                           .vram_budget = options.device.vram_budget,
+                           .precision = options.precision,
                            .accumulate = options.accumulate,
                            .kv = options.kv,
                            .context = options.context});
@@ -204,6 +207,7 @@ std::function<int()> run(CLI::App& command) {
                   "Longest conversation in tokens (default: the model's, at most 32768)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))
       ->type_name("N");
+  o.device.declare(command);
   declare_precision(command, o.precision);
   declare_kv(command, o.kv);
   declare_accumulate(command, o.accumulate);

@@ -6,7 +6,6 @@
 #include <csignal>
 
 #include "apps/command.h"
-#include "apps/model_option.h"
 #include "apps/terminal.h"
 
 namespace mxgpt::apps {
@@ -62,6 +61,7 @@ std::function<int()> validate(CLI::App& command) {
   declare_precision(command, o.reference_precision, "--reference-precision", "exact");
   declare_accumulate(command, o.accumulate);
   declare_kv(command, o.kv);
+  o.device.declare(command);
   command.add_option("--json", o.json, "Write all figures")->type_name("FILE")->group("Report");
   command
       .add_option("--html", o.html, "Write a report with plots, in one page that needs no other")

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "apps/model_option.h"
 #include "apps/text_option.h"
 #include "backend/ops.h"
 #include "numerics/gates.h"
@@ -17,6 +18,7 @@ struct ValidateOptions {
   Precision precision = Precision::standard;         ///< the candidate's
   Accumulate accumulate = Accumulate::f32;           ///< the candidate's
   std::optional<Format> kv;                          ///< the candidate's
+  DeviceOption device;                               ///< the candidate's
   TextOption text;
   int64_t chunk = 512, max_tokens = 0;
   Gates gates;

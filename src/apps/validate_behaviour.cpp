@@ -152,7 +152,9 @@ int run_behaviour(const ValidateOptions& options) {
     Progress progress("Answering", prompts.size(), "prompts");
     return answer_prompts(*reference, *candidate, ids, reference->stop_tokens(),
                           {.reference = {.precision = options.reference_precision},
-                           .candidate = {.precision = options.precision,
+                           .candidate = {.device = options.device.device,
+                                         .vram_budget = options.device.vram_budget,
+                                         .precision = options.precision,
                                          .accumulate = options.accumulate,
                                          .kv = options.kv},
                            .seeds = options.seeds,

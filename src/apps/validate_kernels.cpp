@@ -13,7 +13,8 @@
 namespace mxgpt::apps {
 
 int validate_kernels(const ValidateOptions& options) {
-  const std::vector<KernelResult> results = check_kernels(kernel_sets());
+  const std::vector<KernelResult> results =
+      options.device.device == Device::cuda ? check_cuda_kernels() : check_kernels(kernel_sets());
   size_t kernel_width = 6, shape_width = 5, measure_width = 7;
   for (const KernelResult& r : results) {
     kernel_width = std::max(kernel_width, r.kernel.size());

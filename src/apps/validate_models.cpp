@@ -186,9 +186,12 @@ class Validation {
   int64_t vocabulary() const { return candidate_.model->config().vocabulary; }
 
   Contender candidate() const {
-    return {
-        candidate_.model.get(),
-        {.precision = options_.precision, .accumulate = options_.accumulate, .kv = options_.kv}};
+    return {candidate_.model.get(),
+            {.device = options_.device.device,
+             .vram_budget = options_.device.vram_budget,
+             .precision = options_.precision,
+             .accumulate = options_.accumulate,
+             .kv = options_.kv}};
   }
 
   bool hashes() const { return !options_.json.empty() || !options_.html.empty(); }

@@ -58,9 +58,10 @@ int validate_self(const ValidateOptions& options) {
     throw Error(options.model.string(), "there is no such model", "check the path");
   }
   const auto model = Model::open(options.model);
-  const std::vector<SelfCheckResult> results = self_check(
-      {model->architecture(), model->config(), model->weights(), options.accumulate, options.kv},
-      text_of(options));
+  const std::vector<SelfCheckResult> results =
+      self_check({model->architecture(), model->config(), model->weights(options.device.device),
+                  options.accumulate, options.kv, options.device.device},
+                 text_of(options));
   fmt::print("{}: {}\n\n", printable(options.model.string()), model->config().architecture);
   fmt::print("{:<50}  {:>9}  {:>9}  {}\n", "check", "measured", "bound", "of");
   json::array list;

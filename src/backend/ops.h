@@ -15,6 +15,9 @@
 
 namespace mxgpt {
 
+/// Where a model runs, and its weights are.
+enum class Device { cpu, cuda };
+
 /// How faithful a step is. `standard` may round activations to 16 bits where weights are quantized;
 /// `exact` keeps activations and the KV cache in f32.
 enum class Precision { standard, exact };
@@ -58,7 +61,7 @@ enum class RopePairs {
 
 /// Rotary embedding (Su et al. 2021). cos and sin are multiplied by `magnitude`.
 struct Rope {
-  const float* inverse_frequency;  ///< [head_dim / 2]; host memory
+  const float* inverse_frequency;  ///< [head_dim / 2]
   float magnitude = 1;
 };
 

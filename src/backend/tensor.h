@@ -16,6 +16,8 @@ struct Tensor {
   int64_t slices = 1;  ///< experts; 1 for everything else
   int64_t rows = 0;    ///< output features
   int64_t k = 0;       ///< input features, contiguous; of a vector, its length
+  uint8_t layout = 0;  ///< 0: blocks as files have them; else an order of one backend, which alone
+                       ///< reads it
 
   explicit operator bool() const { return data != nullptr; }
   int64_t row_bytes() const { return traits(format).row_bytes(k); }

@@ -57,7 +57,10 @@ EngineShape EngineShape::of(const Config& config) {
 
 RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptions& options) {
   const SchedulerLimits limits = limits_of(shape, options);
-  RunnerOptions runner{.precision = options.precision,
+  RunnerOptions runner{.device = options.device,
+                       .vram_budget = options.vram_budget,
+                       .max_sequences = options.max_sequences,
+                       .precision = options.precision,
                        .accumulate = options.accumulate,
                        .kv = options.kv,
                        .max_rows = limits.max_rows,
@@ -67,8 +70,7 @@ RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptio
 }
 
 Engine::Engine(const Model& model, const EngineOptions& options)
-    : Engine(model.architecture().runner(model.config(), model.weights(),
-                                         runner_options(EngineShape::of(model.config()), options)),
+    : Engine(model.runner(runner_options(EngineShape::of(model.config()), options)),
              EngineShape::of(model.config()), options) {}
 
 Engine::Engine(std::unique_ptr<Runner> runner, const EngineShape& shape,

@@ -29,6 +29,8 @@ struct EngineOptions {
   int64_t stream_events = 16384;        ///< that may wait to be read, of a request
   int64_t repetition = 256;  ///< an answer whose last tokens are one circle of at most 8 tokens for
                              ///< longer than this has collapsed; 0: never
+  Device device = Device::cpu;
+  int64_t vram_budget = 0;  ///< as of RunnerOptions
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;
   std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16

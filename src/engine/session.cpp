@@ -22,12 +22,14 @@ int64_t context_of(const Config& config, const SessionOptions& options) {
 }  // namespace
 
 Session::Session(const Model& model, const SessionOptions& options)
-    : Session(model.architecture(), model.config(), model.weights(), options) {}
+    : Session(model.config(), options, model.runner(runner_options(model.config(), options))) {}
 
 RunnerOptions Session::runner_options(const Config& config, const SessionOptions& options) {
   const int64_t context = context_of(config, options);
   const int64_t rows = std::min(options.max_rows, context);
-  return {.precision = options.precision,
+  return {.device = options.device,
+          .vram_budget = options.vram_budget,
+          .precision = options.precision,
           .accumulate = options.accumulate,
           .kv = options.kv,
           .max_rows = rows,
@@ -38,21 +40,23 @@ RunnerOptions Session::runner_options(const Config& config, const SessionOptions
 
 Session::Session(const Architecture& architecture, const Config& config, const Weights& weights,
                  const SessionOptions& options)
-    : Session(architecture, config, weights, options, runner_options(config, options)) {}
+    : Session(config, options,
+              architecture.runner(config, weights, runner_options(config, options))) {}
 
-Session::Session(const Architecture& architecture, const Config& config, const Weights& weights,
-                 const SessionOptions& options, const RunnerOptions& runner)
+Session::Session(const Config& config, const SessionOptions& options,
+                 std::unique_ptr<Runner> runner)
     : config_(config),
       context_(context_of(config, options)),
-      max_rows_(runner.max_rows),
+      max_rows_(std::min(options.max_rows, context_)),
       all_logits_(options.all_logits),
-      pools_{PagePool(runner.pages[0]), PagePool(runner.pages[1])} {
+      pools_{PagePool(pages_needed(context_, 0, max_rows_)),
+             PagePool(pages_needed(context_, config.window, max_rows_))},
+      runner_(std::move(runner)) {
   const int64_t windows[kKvGroups] = {0, config_.window};
   for (int g = 0; g < kKvGroups; ++g) {
     tables_[g].resize(pages_for(context_));
     groups_.emplace_back(pools_[g], windows[g], tables_[g]);
   }
-  runner_ = architecture.runner(config, weights, runner);
 }
 
 std::span<const float> Session::feed(std::span<const int32_t> tokens, const OnLogits& each,

@@ -16,6 +16,8 @@
 namespace mxgpt {
 
 struct SessionOptions {
+  Device device = Device::cpu;
+  int64_t vram_budget = 0;  ///< as of RunnerOptions
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;  ///< of linear layers
   std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16
@@ -31,7 +33,8 @@ inline constexpr int64_t kDefaultContext = 32768;
 class Session {
  public:
   Session(const Model& model, const SessionOptions& options);
-  /// Of weights that are not a model's own: a changed copy, for instance. All three outlive it.
+  /// Of weights that are not a model's own: a changed copy, for instance. They are in the memory of
+  /// options.device. All three outlive it.
   Session(const Architecture& architecture, const Config& config, const Weights& weights,
           const SessionOptions& options);
 
@@ -59,8 +62,8 @@ class Session {
   int64_t context() const { return context_; }
 
  private:
-  Session(const Architecture& architecture, const Config& config, const Weights& weights,
-          const SessionOptions& options, const RunnerOptions& runner);
+  Session(const Config& config, const SessionOptions& options, std::unique_ptr<Runner> runner);
+
   void keep(int64_t end);
 
   const Config& config_;

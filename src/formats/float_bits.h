@@ -9,18 +9,18 @@
 
 namespace mxgpt {
 
-MXGPT_ALWAYS_INLINE float bf16_to_f32(uint16_t bits) {
+MXGPT_ALWAYS_INLINE constexpr float bf16_to_f32(uint16_t bits) {
   return std::bit_cast<float>(uint32_t{bits} << 16);
 }
 
-MXGPT_ALWAYS_INLINE uint16_t f32_to_bf16(float value) {
+MXGPT_ALWAYS_INLINE constexpr uint16_t f32_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffff) > 0x7f800000)
     return static_cast<uint16_t>(bits >> 16 | 0x40);  // quiet NaN
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-MXGPT_ALWAYS_INLINE float f16_to_f32(uint16_t half) {
+MXGPT_ALWAYS_INLINE constexpr float f16_to_f32(uint16_t half) {
   const uint32_t sign = uint32_t{half & 0x8000u} << 16;
   const uint32_t magnitude = half & 0x7fffu;
   if (magnitude >= 0x7c00)
@@ -31,7 +31,7 @@ MXGPT_ALWAYS_INLINE float f16_to_f32(uint16_t half) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
 
-MXGPT_ALWAYS_INLINE uint16_t f32_to_f16(float value) {
+MXGPT_ALWAYS_INLINE constexpr uint16_t f32_to_f16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
   const uint32_t magnitude = bits & 0x7fffffff;

@@ -13,10 +13,10 @@ namespace mxgpt {
 struct KParts {
   uint8_t bytes[12];
 
-  MXGPT_ALWAYS_INLINE int scale(int p) const {
+  MXGPT_ALWAYS_INLINE constexpr int scale(int p) const {
     return p < 4 ? bytes[p] & 63 : (bytes[p + 4] & 0xf) | bytes[p - 4] >> 6 << 4;
   }
-  MXGPT_ALWAYS_INLINE int minimum(int p) const {
+  MXGPT_ALWAYS_INLINE constexpr int minimum(int p) const {
     return p < 4 ? bytes[p + 4] & 63 : bytes[p + 4] >> 4 | bytes[p] >> 6 << 4;
   }
   /// Of parts that are zero so far.

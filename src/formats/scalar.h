@@ -2,9 +2,10 @@
 // other instruction set is tested against.
 //
 // A quantized format F has:  Block, kElements, kOffset, kName, kGgmlType and
-//   static void unpack(const Block&, int group, Group&);   group in [0, kElements / 32)
+//   static constexpr void unpack(const Block&, int group, Group&);   group in [0, kElements / 32)
 // A floating-point format F has:  Block (one element), kName, kGgmlType and
-//   static float value(Block);
+//   static constexpr float value(Block);
+// Both are constexpr so that the same function decodes blocks on a GPU (formats/device.cuh).
 #pragma once
 
 #include "formats/float_bits.h"
@@ -19,6 +20,14 @@ struct Group {
   float scale[2];
   float offset[2];
 };
+
+/// A table of sixteen small integers as two words, which a GPU looks up without memory; `word` 0
+/// has the first eight.
+constexpr uint64_t packed_table(const int8_t (&values)[16], int word) {
+  uint64_t packed = 0;
+  for (int i = 7; i >= 0; --i) packed = packed << 8 | static_cast<uint8_t>(values[word * 8 + i]);
+  return packed;
+}
 
 template <class F>
 concept QuantizedFormat = requires(const typename F::Block& b, Group& g) {
@@ -35,7 +44,7 @@ constexpr int elements_of() {
 
 /// Element i of an unpacked group.
 template <class F>
-float element(const Group& g, int i) {
+constexpr float element(const Group& g, int i) {
   const float product = g.scale[i / 16] * static_cast<float>(g.q[i]);
   if constexpr (F::kOffset)
     return product + g.offset[i / 16];

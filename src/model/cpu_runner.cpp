@@ -18,11 +18,6 @@ cpu::Limits limits_of(const Config& c, const RunnerOptions& options) {
           .top_k = c.top_k};
 }
 
-/// One Rotary if all layers rotate alike, else one for each group.
-size_t rotaries(const Config& c) {
-  return c.rope_of(KvGroup::full) == c.rope_of(KvGroup::window) ? 1 : kKvGroups;
-}
-
 /// Takes everything but the cache; the ropes are filled in by the owner of the frequencies.
 StepMemory lay_out(const Config& c, const RunnerOptions& options, Arena& arena) {
   const int64_t rows = options.max_rows, heads = rows * c.heads * c.head_dim;

@@ -9,31 +9,10 @@
 #include "base/arena.h"
 #include "base/check.h"
 #include "model/runner.h"
+#include "model/step_memory.h"
 #include "model/weights.h"
 
 namespace mxgpt {
-
-/// RoPE of a kind of layers, and its cos and sin for the rows of the step.
-struct Rotary {
-  Rope rope;
-  float* cos;  ///< [rows, head_dim / 2]
-  float* sin;
-};
-
-/// What a forward works in: activations of one step, and the KV cache.
-struct StepMemory {
-  float* x;                 ///< [rows, hidden]
-  float* q;                 ///< [rows, heads, head_dim]
-  float* attended;          ///< [rows, heads, head_dim]
-  float* logits;            ///< [logit_rows, vocabulary]
-  std::vector<KvLayer> kv;  ///< [layers]
-
-  std::vector<Rotary> rotaries;  ///< one if all layers rotate alike, else by KvGroup
-
-  const Rotary& rotary(KvGroup group) const {
-    return rotaries[rotaries.size() == 1 ? 0 : static_cast<int>(group)];
-  }
-};
 
 /// Owns StepMemory and the backend for one model.
 class CpuMemory {
@@ -77,11 +56,5 @@ class CpuRunner final : public Runner {
   CpuMemory memory_;
   Forward forward_;
 };
-
-template <class Forward>
-std::unique_ptr<Runner> make_cpu_runner(const Config& config, const Weights& weights,
-                                        const RunnerOptions& options, Forward forward) {
-  return std::make_unique<CpuRunner<Forward>>(config, weights, options, forward);
-}
 
 }  // namespace mxgpt

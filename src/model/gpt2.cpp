@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "model/architecture.h"
 #include "model/common.h"
-#include "model/cpu_runner.h"
+#include "model/forward_runner.h"
 
 namespace mxgpt {
 namespace {
@@ -93,7 +93,7 @@ void describe(const Config& c, GgufWriter& out) {
   out.add<float>("gpt2.attention.layer_norm_epsilon", static_cast<float>(c.norm_eps));
 }
 
-/// The whole model. `b` is a backend, `s` its memory (model/cpu_runner.h).
+/// The whole model. `b` is a backend, `s` its memory (model/step_memory.h).
 template <class Backend, class Memory>
 void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Batch& batch) {
   const int heads = static_cast<int>(c.heads), head_dim = static_cast<int>(c.head_dim);
@@ -137,7 +137,7 @@ void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Bat
 }
 
 std::unique_ptr<Runner> runner(const Config& c, const Weights& w, const RunnerOptions& options) {
-  return make_cpu_runner(c, w, options, [](auto&... args) { forward(args...); });
+  return make_runner(c, w, options, [](auto&... args) { forward(args...); });
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 
 #include "model/architecture.h"
 #include "model/common.h"
-#include "model/cpu_runner.h"
+#include "model/forward_runner.h"
 
 namespace mxgpt {
 namespace {
@@ -100,7 +100,7 @@ void describe(const Config& c, GgufWriter& out) {
   integer("expert_feed_forward_length", c.intermediate);
 }
 
-/// The whole model. `b` is a backend, `s` its memory (model/cpu_runner.h).
+/// The whole model. `b` is a backend, `s` its memory (model/step_memory.h).
 template <class Backend, class Memory>
 void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Batch& batch) {
   const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads);
@@ -151,7 +151,7 @@ void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Bat
 }
 
 std::unique_ptr<Runner> runner(const Config& c, const Weights& w, const RunnerOptions& options) {
-  return make_cpu_runner(c, w, options, [](auto&... args) { forward(args...); });
+  return make_runner(c, w, options, [](auto&... args) { forward(args...); });
 }
 
 }  // namespace

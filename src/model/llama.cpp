@@ -5,7 +5,7 @@
 
 #include "model/architecture.h"
 #include "model/common.h"
-#include "model/cpu_runner.h"
+#include "model/forward_runner.h"
 
 namespace mxgpt {
 namespace {
@@ -64,7 +64,7 @@ void describe(const Config& c, GgufWriter& out) {
   describe_common(c, out);
 }
 
-/// The whole model. `b` is a backend, `s` its memory (model/cpu_runner.h).
+/// The whole model. `b` is a backend, `s` its memory (model/step_memory.h).
 template <class Backend, class Memory>
 void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Batch& batch) {
   const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads);
@@ -125,7 +125,7 @@ void forward(Backend& b, const Config& c, const Weights& w, Memory& s, const Bat
 
 std::unique_ptr<Runner> llama_runner(const Config& c, const Weights& w,
                                      const RunnerOptions& options) {
-  return make_cpu_runner(c, w, options, [](auto&... args) { forward(args...); });
+  return make_runner(c, w, options, [](auto&... args) { forward(args...); });
 }
 
 namespace architectures {

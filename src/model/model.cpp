@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "formats/mxfp4/mxfp4.h"
+#include "model/cuda_weights.h"
 #include "model/load.h"
 #include "model/repack.h"
 
@@ -338,6 +339,11 @@ void Model::release(const TensorSpec& spec, int64_t layer) const {
   }
 }
 
+HostTensor Model::load(const TensorSpec& spec, int64_t layer) const {
+  HostTensor host = read(spec, layer);
+  return spec.role == Role::vector ? to_f32(host) : host;
+}
+
 const Weights& Model::weights() const {
   std::call_once(load_once_, [this] { load(); });
   return weights_;
@@ -349,8 +355,7 @@ void Model::load() const {
   for (const TensorSpec& spec : architecture_->tensors) {
     for (int64_t layer = 0; layer < spec.layers(config_); ++layer) {
       if (!has(spec, layer)) continue;
-      HostTensor host = read(spec, layer);
-      if (spec.role == Role::vector) host = to_f32(host);
+      HostTensor host = load(spec, layer);
       // What was repacked is not wanted twice in memory.
       if (host.owner && host.bytes.size() >= kLarge) release(spec, layer);
       loaded_.push_back(std::move(host));
@@ -378,6 +383,18 @@ void Model::load() const {
       ++host;
     }
   }
+}
+
+const Weights& Model::weights(Device device) const {
+  if (device == Device::cpu) return weights();
+  std::call_once(load_cuda_once_, [this] { cuda_weights_ = std::make_unique<CudaWeights>(*this); });
+  return cuda_weights_->weights();
+}
+
+std::unique_ptr<Runner> Model::runner(const RunnerOptions& options) const {
+  if (options.device == Device::cuda)
+    require_vram(cuda_plan(*this, options), options, cuda_weights_ != nullptr);
+  return architecture_->runner(config_, weights(options.device), options);
 }
 
 }  // namespace mxgpt

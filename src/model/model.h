@@ -13,6 +13,8 @@
 
 namespace mxgpt {
 
+class CudaWeights;
+
 /// How weights come into host memory.
 struct LoadOptions {
   bool map = true;    ///< used where the file is mapped; else copied into private memory
@@ -45,6 +47,8 @@ class Model {
   /// a view of the map; from a checkpoint, a view where the layout is the same and a repacked copy
   /// where it is not.
   HostTensor read(const TensorSpec& spec, int64_t layer) const;
+  /// The same as a backend holds it: vectors as f32.
+  HostTensor load(const TensorSpec& spec, int64_t layer) const;
   /// The format that read() gives. Throws what read() would, but touches no weights.
   Format stored_format(const TensorSpec& spec, int64_t layer) const;
 
@@ -62,6 +66,11 @@ class Model {
   /// All tensors in host memory, as the CPU backend uses them; vectors as f32. Loaded at the first
   /// call, as LoadOptions say. Throws Error if locking is wanted and not allowed.
   const Weights& weights() const;
+  /// The same in the memory of a device; of a GPU, copied at the first call.
+  const Weights& weights(Device device) const;
+  /// A runner of this model on options.device. Throws Error, before anything is loaded, if weights,
+  /// cache and workspace do not fit there. The model outlives it.
+  std::unique_ptr<Runner> runner(const RunnerOptions& options) const;
 
  private:
   Model() = default;
@@ -102,6 +111,8 @@ class Model {
   mutable std::once_flag load_once_;
   mutable Weights weights_;
   mutable std::vector<HostTensor> loaded_;  ///< owners of what weights_ points at
+  mutable std::once_flag load_cuda_once_;
+  mutable std::unique_ptr<CudaWeights> cuda_weights_;
 };
 
 }  // namespace mxgpt

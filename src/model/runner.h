@@ -12,6 +12,9 @@
 namespace mxgpt {
 
 struct RunnerOptions {
+  Device device = Device::cpu;
+  int64_t vram_budget = 0;    ///< bytes that mxgpt may take of a GPU's memory; 0: what is free
+  int64_t max_sequences = 1;  ///< of a batch
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;  ///< of linear layers
   std::optional<Format> kv;    ///< of the cache; empty: f32 in exact precision, else f16

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "base/check.h"
 #include "base/threads.h"
@@ -43,11 +44,13 @@ void compare_models(const Contender& reference, const Contender& candidate, cons
   const size_t baseline = source ? kSource : kReference;
 
   int64_t rows = INT64_MAX;
-  bool comparable = true;
+  bool comparable = true, seen = true;
   for (const Contender* c : contenders) {
     rows = std::min(rows, rows_a_step(c->model->config()));
     comparable = comparable && same_shape(*contenders[baseline]->model, *c->model);
+    seen = seen && c->options.device == Device::cpu;
   }
+  const bool same_shapes = std::exchange(comparable, comparable && seen);
   std::vector<Observed> runners(contenders.size());
   for (size_t m = 0; m < contenders.size(); ++m) {
     SessionOptions options = contenders[m]->options;
@@ -100,7 +103,10 @@ void compare_models(const Contender& reference, const Contender& candidate, cons
     report.against_source.push_back({kLabels[pairs[k].candidate], pairs[k].positions.summary()});
   }
   report.baseline = kLabels[baseline];
-  if (!comparable) report.insides_missing = "the models are not of one shape";
+  if (!same_shapes)
+    report.insides_missing = "the models are not of one shape";
+  else if (!comparable)
+    report.insides_missing = "a GPU keeps them to itself";
   for (size_t m = 0; comparable && m < runners.size(); ++m) {
     if (m == baseline) continue;
     report.insides.push_back({.label = kLabels[m],

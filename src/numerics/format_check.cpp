@@ -223,7 +223,9 @@ void check_formats(const std::vector<KernelSet>& sets, std::vector<KernelResult>
       for (const Accumulate accumulate : {Accumulate::f32, Accumulate::f16}) {
         for (const KernelSet& set : sets) {
           const Kernels& kernels = set.formats(format);
-          check_matmul(cases, q16, accumulate, q16 ? kernels.matmul_q16 : kernels.matmul_f32,
+          const auto matmul = q16 ? kernels.matmul_q16 : kernels.matmul_f32;
+          if (!matmul) continue;
+          check_matmul(cases, q16, accumulate, matmul,
                        begin(fmt::format("matmul_{}{}", q16 ? "q16" : "f32",
                                          accumulate == Accumulate::f16 ? ", f16 sums" : ""),
                              set.target));

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "backend/cpu/backend.h"
 #include "numerics/random_weights.h"
 
 namespace mxgpt {
@@ -16,6 +17,31 @@ std::vector<KernelSet> kernel_sets() {
                     .ops = cpu::cpu_kernels(isa)});
   }
   return sets;
+}
+
+HostOps cpu_ops() {
+  return {.target = std::string("cpu ") + isa_name(isa()),
+          .embed =
+              [](const Batch& batch, const Embed& op) {
+                const int64_t hidden = op.table.k;
+                cpu::Backend backend({.rows = batch.rows(), .hidden = hidden, .widest = hidden},
+                                     Precision::standard);
+                backend.begin(batch);
+                backend.embed(op);
+              },
+          .experts =
+              [](const Batch& batch, const NormRouteExpertsResidual& op) {
+                const int64_t hidden = op.norm.weight.k;
+                cpu::Backend backend({.rows = batch.rows(),
+                                      .hidden = hidden,
+                                      .widest = hidden,
+                                      .intermediate = op.gate.weight.rows,
+                                      .experts = op.router.weight.rows,
+                                      .top_k = op.top_k},
+                                     Precision::exact);
+                backend.begin(batch);
+                backend.norm_route_experts_residual(op);
+              }};
 }
 
 std::vector<KernelResult> check_kernels(const std::vector<KernelSet>& sets) {

@@ -11,14 +11,23 @@
 
 namespace mxgpt {
 
-/// The kernels of one instruction set or device, callable on host memory.
+/// The kernels of one instruction set or device, callable on host memory. What a device does not
+/// have apart from its ops is null.
 struct KernelSet {
   std::string target;  ///< "cpu scalar"
   std::function<const Kernels&(Format)> formats;
   const cpu::CpuKernels* ops;
 };
 
-/// Of all backends in this build that this machine can run.
+/// Ops whose work is in the backend itself, callable on host memory.
+struct HostOps {
+  std::string target;
+  std::function<void(const Batch&, const Embed&)> embed;
+  std::function<void(const Batch&, const NormRouteExpertsResidual&)> experts;
+};
+HostOps cpu_ops();
+
+/// Of all instruction sets of this build that this machine can run.
 std::vector<KernelSet> kernel_sets();
 
 struct KernelResult {
@@ -36,9 +45,13 @@ struct KernelResult {
 /// By kernel; within one, by set in the given order.
 std::vector<KernelResult> check_kernels(const std::vector<KernelSet>& sets);
 
+/// The same of the GPU. Throws Error if there is none.
+std::vector<KernelResult> check_cuda_kernels();
+
 /// Its two parts: the matrix tiles, dequantizing and quantizing of every format; all else.
 void check_formats(const std::vector<KernelSet>& sets, std::vector<KernelResult>& results);
-void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelResult>& results);
+void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelResult>& results,
+               const HostOps& ops = cpu_ops());
 
 /// Adds up what was measured of one kernel, shape by shape, in a result.
 class Worst {

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "backend/cpu/backend.h"
 #include "numerics/attend_problem.h"
 #include "numerics/kernel_check.h"
 #include "numerics/matmul_problem.h"
@@ -195,7 +194,7 @@ struct Rows {
 };
 
 /// x = scale · row of the token, plus that of the position.
-void check_embed(Format format, KernelResult& result) {
+void check_embed(const HostOps& ops, Format format, KernelResult& result) {
   Worst worst(result);
   result.measure = kShare;
   constexpr int64_t kWidth = 768, kTable = 40;
@@ -206,13 +205,11 @@ void check_embed(Format format, KernelResult& result) {
   for (const int64_t rows : {1, 33}) {
     for (const bool learned : {false, true}) {
       const Rows batch(rows);
-      cpu::Backend backend({.rows = rows, .hidden = kWidth, .widest = kWidth}, Precision::standard);
-      backend.begin(batch.batch);
       std::vector<float> x(rows * kWidth);
       Embed op{.table = {format, table.data(), 1, kTable, kWidth}, .scale = 1.5f, .x = x.data()};
       if (learned)
         op.positions = {Format::f32, std::as_bytes(std::span(places)).data(), 1, kTable, kWidth};
-      backend.embed(op);
+      ops.embed(batch.batch, op);
       std::vector<double> exact, allowed;
       for (int64_t i = 0; i < rows * kWidth; ++i) {
         const int64_t row = i / kWidth, at = i % kWidth;
@@ -229,7 +226,7 @@ void check_embed(Format format, KernelResult& result) {
 
 /// Experts that give constants, so that what comes out is the routing: the choice, its order among
 /// equals, and the weights.
-void check_route(KernelResult& result) {
+void check_route(const HostOps& ops, KernelResult& result) {
   Worst worst(result);
   result.measure = kShare;
   constexpr int64_t kHidden = 32;
@@ -248,14 +245,6 @@ void check_route(KernelResult& result) {
       };
       for (const int64_t rows : {1, 9, 33}) {
         const Rows batch(rows);
-        cpu::Backend backend({.rows = rows,
-                              .hidden = kHidden,
-                              .widest = kHidden,
-                              .intermediate = kHidden,
-                              .experts = experts,
-                              .top_k = top_k},
-                             Precision::exact);
-        backend.begin(batch.batch);
         std::vector<float> x = normal(rows * kHidden, 1, 11);
         std::vector<double> exact, allowed(x.size(), 2e-4);
         const Norm norm{.weight = vector_of(ones)};
@@ -277,15 +266,15 @@ void check_route(KernelResult& result) {
           for (const float v : in) exact.push_back(v + out / total);
         }
         const Linear flat{of(zeros, experts, kHidden, kHidden), of(no_bias, experts, 1, kHidden)};
-        backend.norm_route_experts_residual(
-            {.norm = norm,
-             .router = {of(router, 1, experts, kHidden), {}},
-             .gate = flat,
-             .up = flat,
-             .down = {of(zeros, experts, kHidden, kHidden), of(constants, experts, 1, kHidden)},
-             .top_k = top_k,
-             .activation = {},
-             .x = x.data()});
+        ops.experts(batch.batch, {.norm = norm,
+                                  .router = {of(router, 1, experts, kHidden), {}},
+                                  .gate = flat,
+                                  .up = flat,
+                                  .down = {of(zeros, experts, kHidden, kHidden),
+                                           of(constants, experts, 1, kHidden)},
+                                  .top_k = top_k,
+                                  .activation = {},
+                                  .x = x.data()});
         worst.add(fmt::format("{} of {} experts, {} rows{}", top_k, experts, rows,
                               equal ? ", equal logits" : ""),
                   worst_share(x, exact, allowed), 1);
@@ -296,39 +285,47 @@ void check_route(KernelResult& result) {
 
 }  // namespace
 
-void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelResult>& results) {
-  const auto for_each_set = [&](const std::string& kernel, auto check) {
-    for (const KernelSet& set : sets)
-      check(*set.ops, results.emplace_back(KernelResult{.kernel = kernel, .target = set.target}));
+void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelResult>& results,
+               const HostOps& ops) {
+  using cpu::CpuKernels;
+  const auto for_each_set = [&](const std::string& kernel, auto member, auto check) {
+    for (const KernelSet& set : sets) {
+      if (set.ops->*member)
+        check(*set.ops, results.emplace_back(KernelResult{.kernel = kernel, .target = set.target}));
+    }
   };
   const auto with = [](auto check, auto argument) {
     return [=](const cpu::CpuKernels& kernels, KernelResult& result) {
       check(argument, kernels, result);
     };
   };
-  for_each_set("quantize activations to 16 bits", check_quantize_q16);
-  for_each_set("RMSNorm", with(check_norm, NormKind::rms));
-  for_each_set("LayerNorm", with(check_norm, NormKind::layer));
-  for_each_set("RoPE, halves", with(check_rotate, RopePairs::halves));
-  for_each_set("RoPE, neighbours", with(check_rotate, RopePairs::neighbours));
-  for_each_set("SwiGLU, clamped",
+  for_each_set("quantize activations to 16 bits", &CpuKernels::quantize_q16, check_quantize_q16);
+  for_each_set("RMSNorm", &CpuKernels::norm, with(check_norm, NormKind::rms));
+  for_each_set("LayerNorm", &CpuKernels::norm, with(check_norm, NormKind::layer));
+  for_each_set("RoPE, halves", &CpuKernels::rotate, with(check_rotate, RopePairs::halves));
+  for_each_set("RoPE, neighbours", &CpuKernels::rotate, with(check_rotate, RopePairs::neighbours));
+  for_each_set("SwiGLU, clamped", &CpuKernels::activate,
                with(check_activate, Activation{ActivationKind::clamped_swiglu, 1.702f, 7.0f}));
-  for_each_set("SiLU", with(check_activate, Activation{ActivationKind::silu}));
-  for_each_set("GELU", with(check_activate, Activation{ActivationKind::gelu}));
-  for_each_set("GELU, tanh", with(check_activate, Activation{ActivationKind::gelu_tanh}));
-  for_each_set("add scaled", check_add_scaled);
+  for_each_set("SiLU", &CpuKernels::activate,
+               with(check_activate, Activation{ActivationKind::silu}));
+  for_each_set("GELU", &CpuKernels::activate,
+               with(check_activate, Activation{ActivationKind::gelu}));
+  for_each_set("GELU, tanh", &CpuKernels::activate,
+               with(check_activate, Activation{ActivationKind::gelu_tanh}));
+  for_each_set("add scaled", &CpuKernels::add_scaled, check_add_scaled);
   for (const Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0}) {
     const std::string name = fmt::format("attention, {} cache", traits(format).name);
-    for_each_set(name, with(check_attend, format));
+    for_each_set(name, &CpuKernels::attend, with(check_attend, format));
     if (format != Format::f32)
-      for_each_set(name + ", with its rounding", with(check_kv_format, format));
+      for_each_set(name + ", with its rounding", &CpuKernels::attend,
+                   with(check_kv_format, format));
   }
-  const std::string chosen = std::string("cpu ") + isa_name(isa());
-  check_route(results.emplace_back(KernelResult{.kernel = "routing", .target = chosen}));
+  check_route(ops, results.emplace_back(KernelResult{.kernel = "routing", .target = ops.target}));
   for (const Format format : all_formats()) {
-    check_embed(format,
-                results.emplace_back(KernelResult{
-                    .kernel = fmt::format("{} embedding", traits(format).name), .target = chosen}));
+    check_embed(
+        ops, format,
+        results.emplace_back(KernelResult{
+            .kernel = fmt::format("{} embedding", traits(format).name), .target = ops.target}));
   }
 }
 

@@ -42,12 +42,15 @@ SelfCheckResult does_not_apply(std::string why) {
 
 constexpr int64_t kRows = 64;  // a step
 
+constexpr const char* kNeedsHost = "it looks into memory that a GPU keeps to itself";
+
 const char* name_of(Precision precision) {
   return precision == Precision::exact ? "exact" : "default";
 }
 
 SessionOptions options_of(const SelfCheckSubject& s, Precision precision, int64_t context) {
-  return {.precision = precision,
+  return {.device = s.device,
+          .precision = precision,
           .accumulate = precision == Precision::standard ? s.accumulate : Accumulate::f32,
           .kv = precision == Precision::standard ? s.kv : std::nullopt,
           .context = context,
@@ -99,6 +102,7 @@ class SharedRunner {
         pages_.push_back(static_cast<int32_t>((stride_ - 1 - page) * sequences + q));
     }
     RunnerOptions options = step;
+    options.max_sequences = sequences;
     for (int64_t& pages : options.pages) pages = sequences * stride_;
     runner_ = s.architecture.runner(s.config, s.weights, options);
   }
@@ -136,7 +140,8 @@ class SharedRunner {
 
 RunnerOptions runner_options(const SelfCheckSubject& s, Precision precision, int64_t rows,
                              int64_t logit_rows, Observer* observer = nullptr) {
-  return {.precision = precision,
+  return {.device = s.device,
+          .precision = precision,
           .accumulate = precision == Precision::standard ? s.accumulate : Accumulate::f32,
           .kv = precision == Precision::standard ? s.kv : std::nullopt,
           .max_rows = rows,
@@ -279,6 +284,7 @@ int64_t expert_bytes_of_layer(const SelfCheckSubject& s, int64_t layer) {
 
 SelfCheckResult permuted_experts(const SelfCheckSubject& s, Tokens text) {
   if (s.config.experts == 0) return does_not_apply("the model has no experts");
+  if (s.device != Device::cpu) return does_not_apply(kNeedsHost);
   constexpr int64_t kMostBytes = int64_t{1} << 30;
   int64_t layers = 1;
   for (int64_t bytes = 2 * expert_bytes_of_layer(s, 0); layers < s.config.layers; ++layers) {
@@ -362,6 +368,7 @@ class AttentionCheck : public Observer {
 
 SelfCheckResult attention_equals_dense(const SelfCheckSubject& s, Precision precision,
                                        Tokens text) {
+  if (s.device != Device::cpu) return does_not_apply(kNeedsHost);
   AttentionCheck check;
   const auto n = static_cast<int64_t>(text.size());
   SharedRunner(s, runner_options(s, precision, n, 1, &check), 1, n).step({{0, 0, text}});
@@ -393,6 +400,7 @@ class FirstScores : public Observer {
 /// RoPE makes scores depend on distances alone. Angles are rounded to f32: at positions up to 2^8,
 /// by 2^-17 at most.
 SelfCheckResult shift_invariance(const SelfCheckSubject& s, Tokens text) {
+  if (s.device != Device::cpu) return does_not_apply(kNeedsHost);
   if (s.weights.positions) return does_not_apply("positions are learned");
   const int64_t shift = 3 * kPageTokens;
   const Tokens few = text.first(std::min<size_t>(text.size(), 2 * kPageTokens));

@@ -28,6 +28,7 @@ struct SelfCheckSubject {
   const Weights& weights;
   Accumulate accumulate = Accumulate::f32;  ///< of the default precision
   std::optional<Format> kv;                 ///< of the default precision's cache
+  Device device = Device::cpu;              ///< whose memory the weights are in
 };
 
 /// Runs all checks on a text of the model's kind; kSelfCheckTokens of it at most. Throws Error if

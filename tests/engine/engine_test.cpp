@@ -4,12 +4,10 @@
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <random>
 
+#include "agreement.h"
 #include "base/error.h"
-#include "base/json.h"
-#include "engine/generate.h"
 #include "engine/session.h"
 
 namespace mxgpt {
@@ -110,33 +108,8 @@ TEST(Session, CancelledBetweenStepsItGoesOnFromThere) {
 }
 
 TEST(Reference, GreedyAnswersAreEqual) {
-  std::ifstream file(nano().path() / "reference-greedy.jsonl");
-  std::string line;
-  int equal = 0, all = 0;
   Session session(nano(), {.precision = Precision::exact, .context = 4096});
-  while (std::getline(file, line)) {
-    const json::value document = json::parse(line, "reference-greedy.jsonl");
-    const json::Node node(document, "reference-greedy.jsonl:");
-    const auto ids = [&](const char* field) {
-      std::vector<int32_t> result;
-      for (const auto& v : node[field].array()) result.push_back(v.to_number<int32_t>());
-      return result;
-    };
-    const auto prompt = ids("prompt_ids");
-    const auto expected = ids("output_ids");
-    std::vector<int32_t> got;
-    GenerateOptions options{.sampling = {.temperature = 0},
-                            .max_tokens = static_cast<int64_t>(expected.size())};
-    generate(session, prompt, options, [&](int32_t token) {
-      got.push_back(token);
-      return true;
-    });
-    ++all;
-    equal += got == expected;
-    EXPECT_EQ(got, expected) << "prompt " << all;
-  }
-  EXPECT_EQ(equal, 24);
-  fmt::print("{} of {} greedy answers equal\n", equal, all);
+  EXPECT_EQ(equal_greedy_answers(session, nano().path()), 24);
 }
 
 }  // namespace

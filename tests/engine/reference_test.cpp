@@ -4,98 +4,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <vector>
 
+#include "agreement.h"
 #include "base/error.h"
-#include "engine/session.h"
-#include "io/safetensors.h"
 #include "model/convert.h"
-#include "model/model.h"
 
 namespace mxgpt {
 namespace {
 
 const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
 
-template <class T>
-std::vector<T> values(const FileTensor& tensor) {
-  std::vector<T> result(tensor.bytes.size() / sizeof(T));
-  std::memcpy(result.data(), tensor.bytes.data(), tensor.bytes.size());
-  return result;
-}
-
-struct Agreement {
-  double worst_top8 = 0;  // largest |Δ logprob| over the reference's top 8
-  double kld = 0;         // mean over positions, of the distribution over top 8 and the rest
-  double top1 = 0;
-  double last_logits = 0;  // largest |Δ logprob| over the whole vocabulary at the last positions
-  int64_t positions = 0;
-};
-
-std::vector<double> log_softmax(std::span<const float> logits) {
-  double most = -INFINITY, total = 0;
-  for (float l : logits) most = std::max<double>(most, l);
-  for (float l : logits) total += std::exp(l - most);
-  std::vector<double> result;
-  for (float l : logits) result.push_back(l - most - std::log(total));
-  return result;
-}
-
-/// `directory` holds the reference; `model` is what it is the reference of.
-Agreement agreement(const std::filesystem::path& directory, const Model& model, Precision precision,
-                    int64_t rows, Accumulate accumulate = Accumulate::f32) {
-  const auto reference = SafetensorsFile::open(directory / "reference-logits.safetensors");
-  Agreement a;
-  for (int i = 0; reference.tensors().find(fmt::format("{}.ids", i)); ++i) {
-    const auto of = [&](const char* field) -> const FileTensor& {
-      return reference.tensors().at(fmt::format("{}.{}", i, field));
-    };
-    const auto ids = values<int32_t>(of("ids"));
-    const auto top_ids = values<int32_t>(of("top_ids"));
-    const auto top_logprobs = values<float>(of("top_logprobs"));
-    const auto last_logits = values<float>(of("last_logits"));
-    Session session(model, {.precision = precision,
-                            .accumulate = accumulate,
-                            .context = std::min<int64_t>(4096, model.config().context),
-                            .max_rows = rows,
-                            .all_logits = true});
-    session.feed(ids, [&](int64_t position, std::span<const float> logits) {
-      const std::vector<double> ours = log_softmax(logits);
-      double kld = 0, rest_theirs = 1, rest_ours = 1;
-      for (int64_t j = position * 8; j < position * 8 + 8; ++j) {
-        const double theirs = top_logprobs[j], mine = ours[top_ids[j]];
-        a.worst_top8 = std::max(a.worst_top8, std::abs(theirs - mine));
-        kld += std::exp(theirs) * (theirs - mine);
-        rest_theirs -= std::exp(theirs);
-        rest_ours -= std::exp(mine);
-      }
-      if (rest_theirs > 1e-9 && rest_ours > 1e-9)
-        kld += rest_theirs * std::log(rest_theirs / rest_ours);
-      a.kld += kld;
-      a.top1 += std::max_element(ours.begin(), ours.end()) - ours.begin() == top_ids[position * 8];
-      ++a.positions;
-      if (position + 1 == static_cast<int64_t>(ids.size())) {
-        const std::vector<double> theirs = log_softmax(last_logits);
-        for (size_t v = 0; v < theirs.size(); ++v) {
-          a.last_logits = std::max(a.last_logits, std::abs(theirs[v] - ours[v]));
-        }
-      }
-    });
-  }
-  a.kld /= static_cast<double>(a.positions);
-  a.top1 /= static_cast<double>(a.positions);
-  fmt::print(
-      "{} positions: max |d logprob| {:.2e} (last, all: {:.2e}), mean KLD {:.2e}, top-1 {:.4f}\n",
-      a.positions, a.worst_top8, a.last_logits, a.kld, a.top1);
-  return a;
-}
-
 Agreement agreement(const std::filesystem::path& directory, Precision precision, int64_t rows,
                     Accumulate accumulate = Accumulate::f32) {
-  return agreement(directory, *Model::open(directory), precision, rows, accumulate);
+  return agreement(directory, *Model::open(directory),
+                   {.precision = precision, .accumulate = accumulate, .max_rows = rows});
 }
 
 TEST(Reference, ExactPrecisionInPrefill) {
@@ -147,7 +70,8 @@ TEST_P(Architectures, AGgufFileOfItGivesTheSame) {
     return;
   }
   write();
-  const Agreement a = agreement(checkpoint(), *Model::open(path), Precision::exact, 16);
+  const Agreement a =
+      agreement(checkpoint(), *Model::open(path), {.precision = Precision::exact, .max_rows = 16});
   std::filesystem::remove(path);
   EXPECT_LE(a.worst_top8, 2e-3);
   EXPECT_LE(a.last_logits, 2e-3);

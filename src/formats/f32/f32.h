@@ -10,7 +10,7 @@ struct F32 {
   using Block = float;
   static constexpr std::string_view kName = "F32";
   static constexpr uint32_t kGgmlType = 0;
-  MXGPT_ALWAYS_INLINE static float value(Block element) { return element; }
+  MXGPT_ALWAYS_INLINE static constexpr float value(Block element) { return element; }
 };
 
 }  // namespace mxgpt

@@ -24,10 +24,15 @@ struct IQ4_NL {
   static constexpr int8_t kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                          1,    13,   25,  38,  53,  69,  89,  113};
 
-  static void unpack(const Block& block, int, Group& out) {
+  static constexpr uint64_t kLow = packed_table(kValues, 0), kHigh = packed_table(kValues, 1);
+  static constexpr int8_t value(int code) {
+    return static_cast<int8_t>((code < 8 ? kLow : kHigh) >> (code % 8 * 8));
+  }
+
+  static constexpr void unpack(const Block& block, int, Group& out) {
     for (int j = 0; j < 16; ++j) {
-      out.q[j] = kValues[block.nibbles[j] & 0xf];
-      out.q[j + 16] = kValues[block.nibbles[j] >> 4];
+      out.q[j] = value(block.nibbles[j] & 0xf);
+      out.q[j + 16] = value(block.nibbles[j] >> 4);
     }
     out.scale[0] = out.scale[1] = f16_to_f32(block.scale);
   }

@@ -25,16 +25,16 @@ struct IQ4_XS {
   static constexpr bool kOffset = false;
 
   /// Scale of part p in [-32, 31].
-  MXGPT_ALWAYS_INLINE static int part_scale(const Block& block, int p) {
+  MXGPT_ALWAYS_INLINE static constexpr int part_scale(const Block& block, int p) {
     const int low = block.parts_low[p / 2] >> (p % 2 * 4) & 0xf;
     const int high = block.parts_high >> (p * 2) & 3;
     return (low | high << 4) - 32;
   }
 
-  static void unpack(const Block& block, int g, Group& out) {
+  static constexpr void unpack(const Block& block, int g, Group& out) {
     for (int j = 0; j < 16; ++j) {
-      out.q[j] = IQ4_NL::kValues[block.nibbles[g * 16 + j] & 0xf];
-      out.q[j + 16] = IQ4_NL::kValues[block.nibbles[g * 16 + j] >> 4];
+      out.q[j] = IQ4_NL::value(block.nibbles[g * 16 + j] & 0xf);
+      out.q[j + 16] = IQ4_NL::value(block.nibbles[g * 16 + j] >> 4);
     }
     out.scale[0] = out.scale[1] =
         f16_to_f32(block.scale) * static_cast<float>(part_scale(block, g));

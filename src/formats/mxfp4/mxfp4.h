@@ -27,6 +27,9 @@ struct Mxfp4 {
   static constexpr int8_t kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
   /// The scale of kDoubled: half of the block's. 2^-128 and up are floats, subnormal at the bottom.
+  static constexpr float half_scale(uint8_t s) {
+    return s == 255 ? e8m0_to_f32(255) : 0.5f * e8m0_to_f32(s);
+  }
   static constexpr std::array<float, 256> kHalfScale = [] {
     std::array<float, 256> table{};
     for (int s = 0; s < 255; ++s) table[s] = 0.5f * e8m0_to_f32(static_cast<uint8_t>(s));
@@ -34,12 +37,17 @@ struct Mxfp4 {
     return table;
   }();
 
-  static void unpack(const Block& block, int, Group& out) {
+  static constexpr uint64_t kLow = packed_table(kDoubled, 0), kHigh = packed_table(kDoubled, 1);
+  static constexpr int8_t doubled(int code) {
+    return static_cast<int8_t>((code < 8 ? kLow : kHigh) >> (code % 8 * 8));
+  }
+
+  static constexpr void unpack(const Block& block, int, Group& out) {
     for (int j = 0; j < 16; ++j) {
-      out.q[j] = kDoubled[block.nibbles[j] & 0xf];
-      out.q[j + 16] = kDoubled[block.nibbles[j] >> 4];
+      out.q[j] = doubled(block.nibbles[j] & 0xf);
+      out.q[j + 16] = doubled(block.nibbles[j] >> 4);
     }
-    out.scale[0] = out.scale[1] = kHalfScale[block.scale];
+    out.scale[0] = out.scale[1] = half_scale(block.scale);
   }
 };
 

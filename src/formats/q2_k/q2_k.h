@@ -22,7 +22,7 @@ struct Q2_K {
   static constexpr int kElements = 256;
   static constexpr bool kOffset = true;
 
-  static void unpack(const Block& block, int g, Group& out) {
+  static constexpr void unpack(const Block& block, int g, Group& out) {
     for (int l = 0; l < kGroup; ++l) {
       out.q[l] = static_cast<int8_t>(block.q[g / 4 * 32 + l] >> (g % 4 * 2) & 3);
     }

@@ -27,13 +27,13 @@ struct Q3_K {
   static constexpr bool kOffset = false;
 
   /// Scale of part p in [-32, 31].
-  MXGPT_ALWAYS_INLINE static int part_scale(const Block& block, int p) {
+  MXGPT_ALWAYS_INLINE static constexpr int part_scale(const Block& block, int p) {
     const int low = block.parts[p % 8] >> (p / 8 * 4) & 0xf;
     const int high = block.parts[8 + p % 4] >> (p / 4 * 2) & 3;
     return (low | high << 4) - 32;
   }
 
-  static void unpack(const Block& block, int g, Group& out) {
+  static constexpr void unpack(const Block& block, int g, Group& out) {
     for (int l = 0; l < kGroup; ++l) {
       const int low = block.q[g / 4 * 32 + l] >> (g % 4 * 2) & 3;
       const int high = block.high[l] >> g & 1;

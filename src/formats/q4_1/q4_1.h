@@ -20,7 +20,7 @@ struct Q4_1 {
   static constexpr int kElements = 32;
   static constexpr bool kOffset = true;
 
-  static void unpack(const Block& block, int, Group& out) {
+  static constexpr void unpack(const Block& block, int, Group& out) {
     for (int j = 0; j < 16; ++j) {
       out.q[j] = static_cast<int8_t>(block.nibbles[j] & 0xf);
       out.q[j + 16] = static_cast<int8_t>(block.nibbles[j] >> 4);

@@ -23,7 +23,7 @@ struct Q4_K {
   static constexpr int kElements = 256;
   static constexpr bool kOffset = true;
 
-  static void unpack(const Block& block, int g, Group& out) {
+  static constexpr void unpack(const Block& block, int g, Group& out) {
     for (int l = 0; l < kGroup; ++l) {
       out.q[l] = static_cast<int8_t>(block.nibbles[g / 2 * 32 + l] >> (g % 2 * 4) & 0xf);
     }

@@ -22,7 +22,7 @@ struct Q5_0 {
   static constexpr int kElements = 32;
   static constexpr bool kOffset = false;
 
-  static void unpack(const Block& block, int, Group& out) {
+  static constexpr void unpack(const Block& block, int, Group& out) {
     for (int i = 0; i < kElements; ++i) {
       const int low = block.nibbles[i % 16] >> (i / 16 * 4) & 0xf;
       const int high = block.high[i / 8] >> (i % 8) & 1;

@@ -24,7 +24,7 @@ struct Q5_K {
   static constexpr int kElements = 256;
   static constexpr bool kOffset = true;
 
-  static void unpack(const Block& block, int g, Group& out) {
+  static constexpr void unpack(const Block& block, int g, Group& out) {
     for (int l = 0; l < kGroup; ++l) {
       const int low = block.nibbles[g / 2 * 32 + l] >> (g % 2 * 4) & 0xf;
       const int high = block.high[l] >> g & 1;

@@ -26,7 +26,7 @@ struct Q6_K {
   static constexpr int kElements = 256;
   static constexpr bool kOffset = false;
 
-  static void unpack(const Block& block, int g, Group& out) {
+  static constexpr void unpack(const Block& block, int g, Group& out) {
     const int half_block = g / 4, quarter = g % 4;
     for (int l = 0; l < kGroup; ++l) {
       const int low =

@@ -18,7 +18,7 @@ struct Q8_0 {
   static constexpr int kElements = 32;
   static constexpr bool kOffset = false;
 
-  static void unpack(const Block& block, int, Group& out) {
+  static constexpr void unpack(const Block& block, int, Group& out) {
     for (int i = 0; i < kElements; ++i) out.q[i] = block.q[i];
     out.scale[0] = out.scale[1] = f16_to_f32(block.scale);
   }

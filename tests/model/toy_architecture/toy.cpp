@@ -1,6 +1,6 @@
 // A bigram model: the logits of a token are the head over its normalized embedding.
 #include "model/architecture.h"
-#include "model/cpu_runner.h"
+#include "model/forward_runner.h"
 
 namespace mxgpt {
 namespace {
@@ -57,7 +57,7 @@ extern const Architecture toy{
     .describe = [](const Config&, GgufWriter&) {},
     .runner =
         [](const Config& c, const Weights& w, const RunnerOptions& options) {
-          return make_cpu_runner(c, w, options, [](auto&... args) { forward(args...); });
+          return make_runner(c, w, options, [](auto&... args) { forward(args...); });
         }};
 }  // namespace architectures
 }  // namespace mxgpt

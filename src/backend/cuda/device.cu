@@ -1,0 +1,136 @@
+#include <dlfcn.h>
+
+#include <algorithm>
+
+#include "backend/cuda/device.h"
+#include "backend/cuda/error.cuh"
+
+namespace mxgpt::cuda {
+
+namespace {
+
+/// Bytes in use on the GPU by all processes, as the driver's management library says without
+/// making a context; -1 if it cannot.
+int64_t used_by_all() {
+  struct Usage {
+    unsigned long long total, free, used;
+  };
+  void* library = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!library) return -1;
+  const auto init = reinterpret_cast<int (*)()>(::dlsym(library, "nvmlInit_v2"));
+  const auto by_index = reinterpret_cast<int (*)(unsigned, void**)>(
+      ::dlsym(library, "nvmlDeviceGetHandleByIndex_v2"));
+  const auto memory =
+      reinterpret_cast<int (*)(void*, Usage*)>(::dlsym(library, "nvmlDeviceGetMemoryInfo"));
+  void* device = nullptr;
+  Usage usage{};
+  const bool known = init && by_index && memory && init() == 0 && by_index(0, &device) == 0 &&
+                     memory(device, &usage) == 0;
+  return known ? static_cast<int64_t>(usage.used) : -1;
+}
+
+struct Context {
+  std::string missing;
+  int64_t bytes = 0;
+};
+
+/// Made at the first use.
+const Context& context() {
+  static const Context made = [] {
+    Context c;
+    int count = 0;
+    if (const cudaError_t result = cudaGetDeviceCount(&count); result != cudaSuccess || !count) {
+      c.missing = result == cudaSuccess ? "there is none" : cudaGetErrorString(result);
+      return c;
+    }
+    const int64_t before = used_by_all();
+    if (const cudaError_t result = cudaFree(nullptr); result != cudaSuccess) {
+      c.missing = cudaGetErrorString(result);
+      return c;
+    }
+    constexpr int64_t kUsual = 600 << 20;
+    const int64_t after = used_by_all();
+    c.bytes = before >= 0 && after >= before ? after - before : kUsual;
+    return c;
+  }();
+  return made;
+}
+
+}  // namespace
+
+std::string missing() {
+  return context().missing;
+}
+
+DeviceInfo device_info() {
+  if (!context().missing.empty()) {
+    throw Error("--device cuda", "no GPU can be used: " + context().missing,
+                "check that nvidia-smi shows one, or take --device cpu");
+  }
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, 0), "properties of the GPU");
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "memory of the GPU");
+  return {.name = properties.name,
+          .major = properties.major,
+          .minor = properties.minor,
+          .multiprocessors = properties.multiProcessorCount,
+          .total = static_cast<int64_t>(total),
+          .free = static_cast<int64_t>(free),
+          .context = context().bytes};
+}
+
+Memory::Memory(Kind kind, int64_t bytes) : kind_(kind), bytes_(std::max<int64_t>(bytes, 1)) {
+  void* data = nullptr;
+  if (kind == Kind::device)
+    check(cudaMalloc(&data, bytes_), "memory of the GPU");
+  else
+    check(cudaHostAlloc(&data, bytes_, cudaHostAllocDefault), "pinned host memory");
+  data_ = static_cast<std::byte*>(data);
+}
+
+Memory::~Memory() {
+  if (kind_ == Kind::device)
+    cudaFree(data_);
+  else
+    cudaFreeHost(data_);
+}
+
+Stream::Stream() {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
+}
+
+Stream::~Stream() {
+  cudaStreamDestroy(stream_);
+}
+
+void Stream::copy(void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "a copy");
+}
+
+void Stream::zero(void* device, int64_t bytes) {
+  check(cudaMemsetAsync(device, 0, bytes, stream_), "clearing memory");
+}
+
+void Stream::wait() {
+  check(cudaGetLastError(), "a launch");
+  check(cudaStreamSynchronize(stream_), "work on the GPU");
+}
+
+Event::Event() {
+  check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event");
+}
+
+Event::~Event() {
+  cudaEventDestroy(event_);
+}
+
+void Event::record(Stream& stream) {
+  check(cudaEventRecord(event_, stream.get()), "an event");
+}
+
+void Event::wait() {
+  check(cudaEventSynchronize(event_), "work on the GPU");
+}
+
+}  // namespace mxgpt::cuda

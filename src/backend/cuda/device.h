@@ -1,0 +1,103 @@
+// A GPU's memory, and the way there. Free of CUDA's headers; builds without CUDA have stub.cpp,
+// where everything throws the Error that says what is missing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "formats/device.h"
+
+namespace mxgpt::cuda {
+
+struct DeviceInfo {
+  std::string name;
+  int major = 0, minor = 0;  ///< compute capability
+  int multiprocessors = 0;
+  int64_t total = 0, free = 0;  ///< bytes of its memory; `free` as of now
+  int64_t context = 0;  ///< bytes that CUDA took for this process before anything was loaded
+};
+
+/// Why there is no GPU to run on; empty if there is one.
+std::string missing();
+/// Throws Error if there is none.
+DeviceInfo device_info();
+
+/// Everything on the GPU is aligned to this.
+inline constexpr int64_t kAlignment = 256;
+inline int64_t aligned(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+/// Hands out room from one allocation; over a null base it only counts, so that what is planned
+/// and what is taken are one computation.
+class Room {
+ public:
+  explicit Room(std::byte* base = nullptr) : base_(base) {}
+
+  template <class T>
+  T* take(int64_t count) {
+    std::byte* at = base_ ? base_ + used_ : nullptr;
+    used_ += aligned(count * static_cast<int64_t>(sizeof(T)));
+    return reinterpret_cast<T*>(at);
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  int64_t used_ = 0;
+};
+
+/// One allocation on the GPU, or of host memory that it reads and writes directly.
+class Memory {
+ public:
+  enum class Kind { device, pinned };
+  /// Throws Error if there is too little.
+  Memory(Kind kind, int64_t bytes);
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory();
+  std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  Kind kind_;
+  int64_t bytes_;
+  std::byte* data_ = nullptr;
+};
+
+/// Work in order.
+class Stream {
+ public:
+  Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream();
+  DeviceStream get() const { return stream_; }
+  /// Both sides are pinned or on the GPU.
+  void copy(void* to, const void* from, int64_t bytes);
+  void zero(void* device, int64_t bytes);
+  /// Waits until all is done. Throws Error if any of it failed.
+  void wait();
+
+ private:
+  DeviceStream stream_ = nullptr;
+};
+
+/// A place in a stream's work.
+class Event {
+ public:
+  Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event();
+  void record(Stream& stream);
+  /// Until the stream came to where the event was last recorded; at once if it never was.
+  void wait();
+
+ private:
+  struct CUevent_st* event_ = nullptr;
+};
+
+}  // namespace mxgpt::cuda

@@ -1,0 +1,45 @@
+#include "backend/cuda/uploader.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace mxgpt::cuda {
+
+Uploader::Uploader(int64_t chunk_bytes)
+    : chunk_(chunk_bytes), pinned_(Memory::Kind::pinned, kBuffers * chunk_bytes) {}
+
+Uploader::~Uploader() {
+  for (Event& sent : sent_) {
+    try {
+      sent.wait();
+    } catch (const std::exception&) {  // whoever waits for the weights hears of it
+    }
+  }
+}
+
+void Uploader::copy(std::span<const std::byte> bytes, std::byte* device) {
+  while (!bytes.empty()) {
+    const auto size = std::min<int64_t>(chunk_, static_cast<int64_t>(bytes.size()));
+    std::byte* const buffer = pinned_.data() + next_ * chunk_;
+    sent_[next_].wait();
+    // One thread copies at a fraction of what memory, or the bus to the GPU, carries.
+    constexpr int64_t kPart = 1 << 20;
+    const int64_t parts = (size + kPart - 1) / kPart;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t at = part * kPart;
+      std::memcpy(buffer + at, bytes.data() + at, std::min(kPart, size - at));
+    }
+    stream_.copy(device, buffer, size);
+    sent_[next_].record(stream_);
+    next_ = (next_ + 1) % kBuffers;
+    bytes = bytes.subspan(size);
+    device += size;
+  }
+}
+
+void Uploader::finish() {
+  stream_.wait();
+}
+
+}  // namespace mxgpt::cuda

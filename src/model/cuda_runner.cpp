@@ -1,0 +1,99 @@
+#include "model/cuda_runner.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/plan.h"
+
+namespace mxgpt {
+
+namespace {
+
+cuda::Limits limits_of(const Config& c, const RunnerOptions& options) {
+  const int64_t pages = options.pages[static_cast<int>(KvGroup::full)];
+  return {.rows = std::max(options.max_rows, options.max_logit_rows),
+          .sequences = options.max_sequences,
+          .context = pages ? std::min(c.context, pages * kPageTokens) : c.context,
+          .vocabulary = c.vocabulary,
+          .hidden = c.hidden,
+          .widest = std::max(c.hidden, c.heads * c.head_dim),
+          .intermediate = c.intermediate,
+          .experts = c.experts,
+          .top_k = c.top_k,
+          .heads = c.heads,
+          .head_dim = c.head_dim};
+}
+
+/// Takes everything but the backend's own; the ropes' frequencies are not yet there.
+StepMemory lay_out(const Config& c, const RunnerOptions& options, cuda::Room& room) {
+  const int64_t rows = options.max_rows, half = c.head_dim / 2;
+  StepMemory step{.x = room.take<float>(rows * c.hidden),
+                  .q = room.take<float>(rows * c.heads * c.head_dim),
+                  .attended = room.take<float>(rows * c.heads * c.head_dim),
+                  .logits = room.take<float>(options.max_logit_rows * c.vocabulary)};
+  for (size_t i = 0; i < rotaries(c); ++i) {
+    step.rotaries.push_back({.rope = {.inverse_frequency = room.take<float>(half)},
+                             .cos = room.take<float>(rows * half),
+                             .sin = room.take<float>(rows * half)});
+  }
+  return step;
+}
+
+void lay_out_kv(const Config& c, const RunnerOptions& options, cuda::Room& room, StepMemory& step) {
+  for (int64_t i = 0; i < c.layers; ++i) {
+    const KvGroup group = c.group(i);
+    const int64_t bytes = options.pages[static_cast<int>(group)] * kv_page_bytes(c, options);
+    auto* keys = room.take<std::byte>(bytes);
+    auto* values = room.take<std::byte>(bytes);
+    step.kv.push_back({group, kv_format(c, options), keys, values});
+  }
+}
+
+int64_t device_bytes(const Config& c, const RunnerOptions& options) {
+  if (options.observer)
+    throw Error("--device cuda", "what looks into a step needs the CPU", "take --device cpu");
+  cuda::device_info();  // throws where there is none
+  const CudaPlan plan = cuda_runner_plan(c, options);
+  return plan.kv + plan.workspace;
+}
+
+}  // namespace
+
+CudaPlan cuda_runner_plan(const Config& c, const RunnerOptions& options) {
+  cuda::Room room;
+  StepMemory step = lay_out(c, options, room);
+  const cuda::Backend backend(limits_of(c, options), room);
+  CudaPlan plan{.workspace = room.used()};
+  lay_out_kv(c, options, room, step);
+  plan.kv = room.used() - plan.workspace;
+  return plan;
+}
+
+CudaMemory::CudaMemory(const Config& c, const RunnerOptions& options)
+    : device_(cuda::Memory::Kind::device, device_bytes(c, options)),
+      logits_(cuda::Memory::Kind::pinned,
+              options.max_logit_rows * c.vocabulary * static_cast<int64_t>(sizeof(float))),
+      room_(device_.data()),
+      step(lay_out(c, options, room_)),
+      backend(limits_of(c, options), room_, options.accumulate) {
+  lay_out_kv(c, options, room_, step);
+  for (size_t i = 0; i < step.rotaries.size(); ++i) {
+    const RopeFrequencies frequencies = rope_frequencies(c.rope[i], c.head_dim);
+    Rope& rope = step.rotaries[i].rope;
+    rope.magnitude = frequencies.magnitude;
+    backend.stream().copy(const_cast<float*>(rope.inverse_frequency), frequencies.inverse.data(),
+                          std::ssize(frequencies.inverse) * static_cast<int64_t>(sizeof(float)));
+    backend.stream().wait();
+  }
+}
+
+std::span<const float> CudaMemory::finish(int64_t count) {
+  auto* logits = reinterpret_cast<float*>(logits_.data());
+  if (count) {
+    backend.stream().copy(logits, step.logits, count * static_cast<int64_t>(sizeof(float)));
+  }
+  backend.stream().wait();
+  return {logits, static_cast<size_t>(count)};
+}
+
+}  // namespace mxgpt

@@ -1,0 +1,67 @@
+// Runs an architecture's forward on a GPU, in memory laid out once.
+#pragma once
+
+#include <memory>
+
+#include "backend/cuda/backend.h"
+#include "base/check.h"
+#include "model/runner.h"
+#include "model/step_memory.h"
+#include "model/weights.h"
+
+namespace mxgpt {
+
+/// Bytes of a GPU's memory that running a model takes.
+struct CudaPlan {
+  int64_t weights = 0, kv = 0, workspace = 0;
+  int64_t context = 0;  ///< what CUDA takes for a process
+  int64_t total() const { return weights + kv + workspace + context; }
+};
+
+/// Of cache and workspace alone.
+CudaPlan cuda_runner_plan(const Config& config, const RunnerOptions& options);
+
+/// Owns StepMemory and the backend for one model, in one allocation on the GPU.
+class CudaMemory {
+ public:
+  CudaMemory(const Config& config, const RunnerOptions& options);
+  /// Waits for the step; its logits, `count` numbers in host memory, valid until the next.
+  std::span<const float> finish(int64_t count);
+
+ private:
+  cuda::Memory device_;
+  cuda::Memory logits_;  ///< pinned
+  cuda::Room room_;
+
+ public:
+  StepMemory step;
+  cuda::Backend backend;
+};
+
+template <class Forward>
+class CudaRunner final : public Runner {
+ public:
+  CudaRunner(const Config& config, const Weights& weights, const RunnerOptions& options,
+             Forward forward)
+      : config_(config),
+        weights_(weights),
+        max_logit_rows_(options.max_logit_rows),
+        memory_(config_, options),
+        forward_(forward) {}
+
+  std::span<const float> step(const Batch& batch) override {
+    const auto wanted = static_cast<int64_t>(batch.logit_rows.size());
+    MXGPT_CHECK(wanted <= max_logit_rows_, "{} logit rows, planned {}", wanted, max_logit_rows_);
+    forward_(memory_.backend, config_, weights_, memory_.step, batch);
+    return memory_.finish(wanted * config_.vocabulary);
+  }
+
+ private:
+  const Config& config_;
+  const Weights& weights_;
+  int64_t max_logit_rows_;
+  CudaMemory memory_;
+  Forward forward_;
+};
+
+}  // namespace mxgpt

@@ -1,0 +1,127 @@
+// The CUDA backend on a GPU: kernels, references, and what must hold of any backend. Where there is
+// none every test says that it was skipped; bench/cuda/check.sh runs them on a machine that has
+// one.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "agreement.h"
+#include "backend/cuda/device.h"
+#include "model/cuda_weights.h"
+#include "numerics/kernel_check.h"
+#include "numerics/self_check.h"
+
+namespace mxgpt {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kNano = fs::path(MXGPT_ROOT) / "models/gpt-oss-nano";
+const fs::path kFixtures = MXGPT_FIXTURES;
+
+class Cuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!cuda::missing().empty())
+      GTEST_SKIP() << "NOT TESTED: " << cuda::missing() << "; with a GPU: bench/cuda/check.sh";
+  }
+};
+
+const Model& nano() {
+  static const auto model = Model::open(kNano);
+  return *model;
+}
+
+SessionOptions options(Precision precision, int64_t rows = 256) {
+  return {.device = Device::cuda, .precision = precision, .max_rows = rows};
+}
+
+TEST_F(Cuda, KernelsAreWithinTheirBounds) {
+  for (const KernelResult& r : check_cuda_kernels()) {
+    EXPECT_TRUE(r.holds()) << fmt::format("{} on {}: {} {:.2e}, bound {:.2e}, at {}", r.kernel,
+                                          r.target, r.measure, r.error, r.bound, r.worst_shape);
+  }
+}
+
+void expect_exact(const Agreement& a) {
+  EXPECT_LE(a.worst_top8, 2e-3);
+  EXPECT_LE(a.kld, 1e-6);
+}
+
+void expect_default(const Agreement& a) {
+  EXPECT_LE(a.kld, 2e-3);
+  EXPECT_GE(a.top1, 0.985);
+}
+
+TEST_F(Cuda, GptOss) {
+  expect_exact(agreement(kNano, nano(), options(Precision::exact)));
+  expect_default(agreement(kNano, nano(), options(Precision::standard)));
+  SessionOptions f16 = options(Precision::exact);
+  f16.accumulate = Accumulate::f16;
+  expect_default(agreement(kNano, nano(), f16));
+}
+
+TEST_F(Cuda, Gpt2) {
+  const auto model = Model::open(kFixtures / "gpt2-nano");
+  expect_exact(agreement(model->path(), *model, options(Precision::exact)));
+  expect_default(agreement(model->path(), *model, options(Precision::standard)));
+}
+
+TEST_F(Cuda, EveryArchitecture) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(kFixtures / "architectures")) {
+    SCOPED_TRACE(entry.path().filename().string());
+    const auto model = Model::open(entry.path());
+    for (const int64_t rows : {64, 16, 1})
+      expect_exact(agreement(entry.path(), *model, options(Precision::exact, rows)));
+  }
+}
+
+TEST_F(Cuda, SelfChecks) {
+  const auto file = SafetensorsFile::open(kNano / "reference-logits.safetensors");
+  std::vector<int32_t> text;
+  for (int i = 0; std::ssize(text) < kSelfCheckTokens; ++i)
+    text = values<int32_t>(file.tensors().at(fmt::format("{}.ids", i)));
+  for (const SelfCheckResult& r :
+       self_check({nano().architecture(), nano().config(), nano().weights(Device::cuda),
+                   Accumulate::f32, std::nullopt, Device::cuda},
+                  text)) {
+    EXPECT_NE(r.verdict, SelfCheckResult::Verdict::fails)
+        << r.name << ": " << r.measured << " " << r.measure;
+  }
+}
+
+TEST_F(Cuda, GreedyAnswersAreThoseOfTheReference) {
+  SessionOptions exact = options(Precision::exact);
+  exact.context = 4096;
+  Session session(nano(), exact);
+  EXPECT_EQ(equal_greedy_answers(session, kNano), 24);
+}
+
+TEST_F(Cuda, TwoRunsGiveTheSameBits) {
+  std::vector<int32_t> ids(300);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7919 % 8000);
+  std::vector<float> logits[2];
+  for (auto& run : logits) {
+    Session session(nano(), options(Precision::standard, 64));
+    const auto last = session.feed(ids);
+    run.assign(last.begin(), last.end());
+  }
+  EXPECT_EQ(logits[0], logits[1]);
+}
+
+TEST_F(Cuda, WhatDoesNotFitIsRefusedWithTheNumbers) {
+  SessionOptions tight = options(Precision::standard);
+  tight.vram_budget = 1 << 20;
+  try {
+    Session session(nano(), tight);
+    FAIL() << "a model fitted into 1 MiB";
+  } catch (const VramError& error) {
+    EXPECT_EQ(error.budget, tight.vram_budget);
+    EXPECT_GT(error.plan.total(), tight.vram_budget);
+    EXPECT_THAT(error.what(), testing::HasSubstr("VRAM_OOM"));
+  }
+}
+
+}  // namespace
+}  // namespace mxgpt

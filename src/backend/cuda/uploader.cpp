@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/threads.h"
+
 namespace mxgpt::cuda {
 
 Uploader::Uploader(int64_t chunk_bytes)
@@ -25,11 +27,10 @@ void Uploader::copy(std::span<const std::byte> bytes, std::byte* device) {
     // One thread copies at a fraction of what memory, or the bus to the GPU, carries.
     constexpr int64_t kPart = 1 << 20;
     const int64_t parts = (size + kPart - 1) / kPart;
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t part = 0; part < parts; ++part) {
+    parallel_for(parts, [&](int64_t part) {
       const int64_t at = part * kPart;
       std::memcpy(buffer + at, bytes.data() + at, std::min(kPart, size - at));
-    }
+    });
     stream_.copy(device, buffer, size);
     sent_[next_].record(stream_);
     next_ = (next_ + 1) % kBuffers;

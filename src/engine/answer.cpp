@@ -36,6 +36,14 @@ void Answer::end(Finish why, std::string error) {
   what = std::move(error);
 }
 
+void Answer::propose(const StepCost& cost, int64_t rows) {
+  drafts.clear();
+  // What is drawn after the last draft must have room too.
+  const int64_t room = most - static_cast<int64_t>(tokens.size()) - 1;
+  const int64_t count = std::min(room, drafting_.count(cost, rows));
+  if (count > 0) drafts = look_up(tokens, count);
+}
+
 void Answer::draw(const Slice& slice, std::span<const float> logits, int64_t vocabulary,
                   int64_t repetition) {
   drawn = 0;
@@ -56,6 +64,11 @@ void Answer::draw(const Slice& slice, std::span<const float> logits, int64_t voc
     if (draft == slice.drafts || tokens.back() != drafts[draft]) break;
   }
   if (computed + slice.rows >= prompt) score_prompt = false;
+  if (slice.drafts > 0) {
+    drafting_.learn(slice.drafts, drawn - 1);
+  } else if (drawn > 0) {
+    drafting_.rest();
+  }
 }
 
 bool Answer::draw_one(std::span<const float> logits, int64_t repetition) {

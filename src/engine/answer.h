@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/prompt_lookup.h"
 #include "engine/repetition.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
@@ -26,6 +27,9 @@ struct SharedRequest {
 
 struct Answer : Sequence {
   Answer(std::shared_ptr<SharedRequest> of, int choice, int64_t context);
+
+  /// Guesses what the next tokens will be: drafts, as far as they pay in a step of `rows` rows.
+  void propose(const StepCost& cost, int64_t rows);
 
   /// Draws from the last of the rows that a step computed of it: as many tokens as the drafts were
   /// right, and one. `logits` are those of slice.logit_rows rows. Appends to `tokens`, leaves
@@ -51,6 +55,7 @@ struct Answer : Sequence {
 
   Sampler sampler_;
   Repetition repetition_;
+  DraftPolicy drafting_;
   std::vector<uint32_t> allowed_;
   int64_t scored_ = 1;  // tokens of the prompt that need no score any more; the first has none
 };

@@ -31,6 +31,7 @@ struct EngineOptions {
                              ///< longer than this has collapsed; 0: never
   Device device = Device::cpu;
   int64_t vram_budget = 0;  ///< as of RunnerOptions
+  bool drafts = true;       ///< guess tokens from the text so far, where that is quicker
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;
   std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16
@@ -65,6 +66,7 @@ struct EngineStatus {
   int64_t cached_tokens = 0;          ///< of these, found in the cache
   int64_t answer_tokens = 0;
   int64_t steps = 0, step_rows = 0;
+  int64_t drafts = 0, right_drafts = 0;  ///< tokens guessed; those that were drawn
   int64_t preemptions = 0;
   int64_t failed_steps = 0;
   std::string last_failure;  ///< of a step

@@ -24,11 +24,11 @@ PageKey PageKey::root(std::string_view salt) {
 }
 
 PageKey PageKey::next(std::span<const int32_t> tokens) const {
-  MXGPT_CHECK(tokens.size() == kPageTokens, "{} tokens", tokens.size());
+  MXGPT_CHECK(tokens.size() <= kPageTokens, "{} tokens", tokens.size());
   std::byte bytes[sizeof bits + kPageTokens * sizeof(int32_t)];
   std::memcpy(bytes, bits.data(), sizeof bits);
   std::memcpy(bytes + sizeof bits, tokens.data(), tokens.size_bytes());
-  return key_of(bytes);
+  return key_of(std::span(bytes).first(sizeof bits + tokens.size_bytes()));
 }
 
 PagePool::PagePool(int64_t pages) : pages_(pages) {
@@ -158,6 +158,13 @@ bool SequencePages::adopt(std::span<const PageKey> keys) {
   held_begin_ = first;
   held_end_ = count;
   return true;
+}
+
+void SequencePages::adopt_partial(const PageKey& key) {
+  const int32_t page = *pool_.find(key);
+  pool_.share(page);
+  pool_.clear_key(page);
+  row_[held_end_++] = page;
 }
 
 void SequencePages::clear_keys() {

@@ -14,8 +14,8 @@
 
 namespace mxgpt {
 
-/// Names a full page by all tokens up to its end: SHA-256 over the key before and the page's
-/// tokens, cut to 128 bits. Strangers choose the tokens, so a weaker hash could be made to collide
+/// Names a page by all tokens up to its end: SHA-256 over the key before and the page's tokens, cut
+/// to 128 bits. Strangers choose the tokens, so a weaker hash could be made to collide
 /// and show one client's cache to another.
 struct PageKey {
   std::array<uint64_t, 2> bits{};
@@ -23,7 +23,7 @@ struct PageKey {
 
   /// Before the first page. Texts of different salts share nothing.
   static PageKey root(std::string_view salt);
-  /// `tokens` are kPageTokens.
+  /// `tokens` are kPageTokens, or fewer of a page that is not full.
   PageKey next(std::span<const int32_t> tokens) const;
 };
 
@@ -42,7 +42,7 @@ class PagePool {
   /// One fewer does.
   void give_back(int32_t page);
 
-  /// The page is full, and found by this key from now on, unless another has the key already.
+  /// The page is found by this key from now on, unless another has the key already.
   void set_key(int32_t page, const PageKey& key);
   /// Its contents are not to be found any more.
   void clear_key(int32_t page);
@@ -98,7 +98,10 @@ class SequencePages {
   /// An empty sequence begins with `keys.size()` full pages found in the pool. False, and nothing
   /// held, if one that a row there can see is not to be found.
   bool adopt(std::span<const PageKey> keys);
-  /// The page of that index is full.
+  /// And goes on in the page behind these, that its last holder left partly filled: found once, as
+  /// it is written to again.
+  void adopt_partial(const PageKey& key);
+  /// What the page of that index holds.
   void set_key(int64_t index, const PageKey& key) { pool_.set_key(row_[index], key); }
   /// What is held is not to be found any more.
   void clear_keys();

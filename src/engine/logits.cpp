@@ -9,18 +9,19 @@ namespace mxgpt {
 
 namespace {
 
-constexpr int kLanes = 8;
-using F8 = float __attribute__((vector_size(32)));
-using I8 = int32_t __attribute__((vector_size(32)));
+// Of the width that every x86-64 and ARM processor has.
+constexpr int kLanes = 4;
+using F4 = float __attribute__((vector_size(16)));
+using I4 = int32_t __attribute__((vector_size(16)));
 
-F8 load(const float* p) {
-  F8 v;
+F4 load(const float* p) {
+  F4 v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
 
 /// The last, incomplete vector, filled up with what weighs nothing.
-F8 load_tail(std::span<const float> tail) {
+F4 load_tail(std::span<const float> tail) {
   float padded[kLanes];
   std::fill(std::begin(padded), std::end(padded), -std::numeric_limits<float>::infinity());
   std::copy(tail.begin(), tail.end(), padded);
@@ -34,36 +35,36 @@ void each_vector(std::span<const float> values, const Visit& visit) {
   if (i < values.size()) visit(i, load_tail(values.subspan(i)));
 }
 
-bool any(I8 mask) {
-  int64_t halves[4];
+bool any(I4 mask) {
+  int64_t halves[2];
   std::memcpy(halves, &mask, sizeof mask);
-  return (halves[0] | halves[1] | halves[2] | halves[3]) != 0;
+  return (halves[0] | halves[1]) != 0;
 }
 
 /// exp((x - peak) · scale), 0 below kWeightless. 2^y = 2^n · 2^f with n the nearest integer; of 2^f
 /// the Taylor polynomial of degree 6, within 2e-7 for |f| ≤ 1/2.
-F8 weights(F8 x, float peak, float scale) {
-  const F8 exponent = (x - peak) * scale;
-  const F8 clamped = exponent < -kWeightless ? F8{} - kWeightless : exponent;
-  const F8 y = clamped * 1.44269504f;
+F4 weights(F4 x, float peak, float scale) {
+  const F4 exponent = (x - peak) * scale;
+  const F4 clamped = exponent < -kWeightless ? F4{} - kWeightless : exponent;
+  const F4 y = clamped * 1.44269504f;
   constexpr float kRound = 12582912;  // 1.5 · 2^23: the sum's last bit is a unit
-  const F8 shifted = y + kRound;
-  const F8 f = (y - (shifted - kRound)) * 0.693147181f;
-  const F8 p =
-      1 + f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f / 720.0f)))));
-  const I8 n = (I8)shifted << 23;  // what is above falls off the left end
-  const F8 result = (F8)((I8)p + n);
-  return exponent < -kWeightless ? F8{} : result;
+  const F4 shifted = y + kRound;
+  const F4 f = (y - (shifted - kRound)) * 0.693147181f;
+  const F4 p =
+      1 +
+      f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f))))));
+  const I4 n = (I4)shifted << 23;  // what is above falls off the left end
+  const F4 result = (F4)((I4)p + n);
+  return exponent < -kWeightless ? F4{} : result;
 }
 
 /// A block's weights are added in one order everywhere.
 constexpr size_t kBlock = 512;
 
 double sum_block(std::span<const float> block, float peak, float scale) {
-  F8 sum{};
-  each_vector(block, [&](size_t, F8 x) { sum += weights(x, peak, scale); });
-  return ((static_cast<double>(sum[0]) + sum[4]) + (static_cast<double>(sum[2]) + sum[6])) +
-         ((static_cast<double>(sum[1]) + sum[5]) + (static_cast<double>(sum[3]) + sum[7]));
+  F4 sum{};
+  each_vector(block, [&](size_t, F4 x) { sum += weights(x, peak, scale); });
+  return (static_cast<double>(sum[0]) + sum[1]) + (static_cast<double>(sum[2]) + sum[3]);
 }
 
 template <class Visit>
@@ -75,21 +76,29 @@ void each_block(std::span<const float> logits, const Visit& visit) {
 }  // namespace
 
 float peak(std::span<const float> logits) {
-  F8 most = F8{} - std::numeric_limits<float>::infinity();
-  I8 none{};
-  each_vector(logits, [&](size_t, F8 x) {
-    most = x > most ? x : most;
-    none |= x != x;
-  });
-  if (any(none)) return std::numeric_limits<float>::quiet_NaN();
-  float result = most[0];
-  for (int i = 1; i < kLanes; ++i) result = std::max(result, most[i]);
+  constexpr float kLeast = -std::numeric_limits<float>::infinity();
+  // Two of each, as a maximum takes longer than the time between two.
+  F4 most[2] = {F4{} + kLeast, F4{} + kLeast};
+  I4 none[2] = {};
+  const auto see = [&](int i, F4 x) {
+    most[i] = x > most[i] ? x : most[i];
+    none[i] |= x != x;
+  };
+  const size_t pairs = logits.size() / (2 * kLanes) * (2 * kLanes);
+  for (size_t i = 0; i < pairs; i += 2 * kLanes) {
+    see(0, load(&logits[i]));
+    see(1, load(&logits[i + kLanes]));
+  }
+  each_vector(logits.subspan(pairs), [&](size_t, F4 x) { see(0, x); });
+  if (any(none[0] | none[1])) return std::numeric_limits<float>::quiet_NaN();
+  float result = kLeast;
+  for (int i = 0; i < kLanes; ++i) result = std::max({result, most[0][i], most[1][i]});
   return result;
 }
 
 int32_t first_at(std::span<const float> logits, float value) {
   size_t first = logits.size();
-  each_vector(logits, [&](size_t at, F8 x) {
+  each_vector(logits, [&](size_t at, F4 x) {
     if (first < logits.size() || !any(x == value)) return;
     first = at;
     while (logits[first] != value) ++first;
@@ -122,8 +131,8 @@ int32_t token_at_share(std::span<const float> logits, float peak, float scale, d
   bool found = false;
   const auto block =
       logits.subspan(chosen * kBlock).first(std::min(kBlock, logits.size() - chosen * kBlock));
-  each_vector(block, [&](size_t at, F8 x) {
-    const F8 w = weights(x, peak, scale);
+  each_vector(block, [&](size_t at, F4 x) {
+    const F4 w = weights(x, peak, scale);
     for (int lane = 0; lane < kLanes && !found; ++lane) {
       if (w[lane] == 0) continue;
       token = static_cast<int32_t>(chosen * kBlock + at + lane);
@@ -137,9 +146,9 @@ void collect(std::span<const float> logits, float peak, float scale, float below
              std::vector<Candidate>& out) {
   out.clear();
   const float least = peak - below;
-  each_vector(logits, [&](size_t at, F8 x) {
+  each_vector(logits, [&](size_t at, F4 x) {
     if (!any(x >= least)) return;
-    const F8 w = weights(x, peak, scale);
+    const F4 w = weights(x, peak, scale);
     for (int lane = 0; lane < kLanes; ++lane) {
       if (x[lane] >= least && at + lane < logits.size())
         out.push_back({x[lane], w[lane], static_cast<int32_t>(at + lane)});

@@ -71,13 +71,8 @@ void Scheduler::remove(Sequence& sequence) {
 }
 
 void Scheduler::stop(Sequence& sequence) {
-  for (std::optional<SequencePages>& group : sequence.groups) {
-    if (group) group->keep(0);
-    group.reset();
-  }
   slots_.push_back(sequence.slot);
-  sequence.slot = -1;
-  sequence.computed = 0;
+  give_back_pages(sequence);
   running_.erase(std::find(running_.begin(), running_.end(), &sequence));
 }
 
@@ -187,12 +182,7 @@ bool Scheduler::admit(Sequence& s) {
     int64_t promised = static_cast<int64_t>(running_.size());
     for (const Sequence* other : running_) promised += growth(*other, g);
     if (pools_[g].free() - promised >= growth(s, g)) continue;
-    for (std::optional<SequencePages>& group : s.groups) {
-      if (group) group->keep(0);
-      group.reset();
-    }
-    s.slot = -1;
-    s.computed = 0;
+    give_back_pages(s);
     return false;
   }
   slots_.pop_back();
@@ -214,7 +204,37 @@ void Scheduler::adopt_cached(Sequence& s) {
   // Shorter, until the window before the cut is there too.
   while (sliding && !sliding->adopt(found)) found = found.first(found.size() - 1);
   if (full) full->adopt(found);
-  s.computed = static_cast<int64_t>(found.size()) * kPageTokens;
+  const auto pages = static_cast<int64_t>(found.size());
+  s.computed = pages * kPageTokens;
+  const int64_t most = std::min<int64_t>(kPageTokens - 1, known(s) - 1 - s.computed);
+  for (int64_t tokens = most; tokens > 0; --tokens) {
+    const PageKey key = key_after(s, pages, tokens);
+    const auto missing = [&](int g) { return s.groups[g] && !pools_[g].find(key); };
+    if (missing(0) || missing(1)) continue;
+    for (std::optional<SequencePages>& group : s.groups) {
+      if (group) group->adopt_partial(key);
+    }
+    s.computed += tokens;
+    break;
+  }
+}
+
+void Scheduler::give_back_pages(Sequence& s) {
+  const int64_t pages = s.computed / kPageTokens, tokens = s.computed % kPageTokens;
+  const bool partial = tokens > 0 && s.trusted;
+  const PageKey key = partial ? key_after(s, pages, tokens) : PageKey{};
+  for (std::optional<SequencePages>& group : s.groups) {
+    if (group && partial) group->set_key(pages, key);
+    if (group) group->keep(0);
+    group.reset();
+  }
+  s.slot = -1;
+  s.computed = 0;
+}
+
+PageKey Scheduler::key_after(Sequence& s, int64_t pages, int64_t tokens) {
+  const PageKey& before = pages ? keys(s, pages).back() : s.root;
+  return before.next(std::span(s.tokens).subspan(pages * kPageTokens, tokens));
 }
 
 int64_t Scheduler::growth(const Sequence& s, int g) const {
@@ -258,6 +278,7 @@ void Scheduler::value_boundary(Sequence& s, int64_t end) {
 }
 
 void Scheduler::distrust(Sequence& s) {
+  s.trusted = false;
   for (std::optional<SequencePages>& group : s.groups) {
     if (group) group->clear_keys();
   }

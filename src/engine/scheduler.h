@@ -48,6 +48,7 @@ struct Sequence {
  private:
   friend class Scheduler;
   int64_t rank = 0, id = 0;
+  bool trusted = true;                             // what it computed may be reused
   int64_t step = -1;                               // the last it is part of
   std::vector<PageKey> keys;                       // of its full pages
   std::optional<SequencePages> groups[kKvGroups];  // of a running one, those the model has
@@ -120,10 +121,14 @@ class Scheduler {
   /// Takes row and pages from a running sequence.
   void stop(Sequence& sequence);
   void adopt_cached(Sequence& sequence);
+  /// It waits again. The page that it leaves partly filled can be found too.
+  void give_back_pages(Sequence& sequence);
   /// Pages that it is going to take until all its tokens and one more are computed.
   int64_t growth(const Sequence& sequence, int group) const;
   /// Has its first `pages` keys at hand.
   std::span<const PageKey> keys(Sequence& sequence, int64_t pages);
+  /// Of the page behind `pages` full ones that has `tokens`.
+  PageKey key_after(Sequence& sequence, int64_t pages, int64_t tokens);
   /// Values the sliding layers' pages that a text cut at `end` needs to go on.
   void value_boundary(Sequence& sequence, int64_t end);
 

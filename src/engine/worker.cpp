@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "base/threads.h"
+
 namespace mxgpt {
 
 namespace {
@@ -193,14 +195,21 @@ void Engine::Worker::step() {
   ++status_.steps;
   status_.step_rows += batch.rows();
   status_.step_seconds += seconds(computed - start);
+  cost_.add(batch.rows(), seconds(computed - start));
 
-  int64_t row = 0;
-  for (const Slice& slice : slices) {
-    static_cast<Answer&>(*slice.sequence)
-        .draw(slice, logits.subspan(row * vocabulary_, slice.logit_rows * vocabulary_), vocabulary_,
-              options_.repetition);
+  logits_at_.clear();
+  for (int64_t row = 0; const Slice& slice : slices) {
+    logits_at_.push_back(row * vocabulary_);
     row += slice.logit_rows;
   }
+  const auto draw = [&](int64_t i) {
+    const Slice& slice = slices[i];
+    auto& answer = static_cast<Answer&>(*slice.sequence);
+    answer.draw(slice, logits.subspan(logits_at_[i], slice.logit_rows * vocabulary_), vocabulary_,
+                options_.repetition);
+    if (options_.drafts && !answer.finish) answer.propose(cost_, std::ssize(slices));
+  };
+  parallel_for(std::ssize(slices), draw);
   const Clock::time_point now = Clock::now();
   for (const Slice& slice : slices) settle(static_cast<Answer&>(*slice.sequence), slice, now);
 }
@@ -210,6 +219,8 @@ void Engine::Worker::settle(Answer& answer, const Slice& slice, Clock::time_poin
   const int64_t right = std::max<int64_t>(answer.drawn - 1, 0);
   scheduler_.advance(answer, answer.computed + slice.rows - slice.drafts + right);
   status_.answer_tokens += answer.drawn;
+  status_.drafts += slice.drafts;
+  status_.right_drafts += right;
   if (answer.drawn && !answer.first_token) answer.first_token = now;
   bool read = true;
   for (StreamEvent& event : answer.events)

@@ -64,9 +64,11 @@ class Engine::Worker {
   Scheduler scheduler_;
   std::vector<std::unique_ptr<Answer>> answers_;  // unordered
   EngineStatus status_;
+  StepCost cost_;
   int64_t begun_ = 0, begun_tokens_ = 0;  // since the queue was last told
   bool cancel_all_ = false;
   std::vector<int32_t> tokens_, positions_, sequences_, logit_rows_;  // of the batch
+  std::vector<int64_t> logits_at_;  // where a slice's logits begin
 
   std::thread thread_;  // the last member: it uses all others
 };

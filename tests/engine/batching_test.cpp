@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 #include "engine/engine.h"
-#include "engine/generate.h"
+#include "engine/session.h"
 
 namespace mxgpt {
 namespace {
@@ -57,7 +57,7 @@ Heard hear(TokenStream& stream) {
 
 Request request(const std::vector<int32_t>& prompt, int64_t i) {
   return {.prompt = prompt,
-          .max_tokens = 12 + i % 9,
+          .max_tokens = i < 8 ? 72 : 12,
           .sampling = {.temperature = i % 2 ? 0.9 : 0,
                        .top_p = i % 3 ? 1 : 0.9,
                        .seed = static_cast<uint64_t>(i)},
@@ -86,7 +86,8 @@ TEST_P(Batching, TheSameBitsAloneAndAmongOthers) {
   }
   ASSERT_EQ(prompts.size(), 16u);
   std::vector<Heard> alone;
-  Engine single(nano(), {.context = 1024, .max_sequences = 1, .precision = GetParam()});
+  Engine single(nano(),
+                {.context = 1024, .max_sequences = 1, .drafts = false, .precision = GetParam()});
   for (size_t i = 0; i < prompts.size(); ++i) {
     Request asked = request(prompts[i], static_cast<int64_t>(i));
     asked.cache_salt = std::to_string(i);  // nothing is reused
@@ -137,12 +138,15 @@ TEST(BatchingAgrees, ASessionGivesTheSameAsTheEngine) {
   Engine engine(nano(), {.context = 1024});
   for (size_t i = 0; i < 6; ++i) {
     const Request asked = request(prompts[i], static_cast<int64_t>(i));
+    session.reset();
+    Sampler sampler(asked.sampling, asked.prompt);
     std::vector<int32_t> tokens;
-    generate(session, asked.prompt, {.sampling = asked.sampling, .max_tokens = *asked.max_tokens},
-             [&](int32_t token) {
-               tokens.push_back(token);
-               return true;
-             });
+    std::span<const float> logits = session.feed(asked.prompt);
+    while (true) {
+      tokens.push_back(sampler.sample(logits).value());
+      if (std::ssize(tokens) == *asked.max_tokens) break;
+      logits = session.feed({&tokens.back(), 1});
+    }
     TokenStream stream = submit(engine, request(prompts[i], static_cast<int64_t>(i)));
     EXPECT_EQ(hear(stream).tokens, tokens);
   }

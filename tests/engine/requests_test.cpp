@@ -1,7 +1,9 @@
 // The engine on a runner without a model: every way that a request can go and end.
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <numeric>
 #include <thread>
 
@@ -29,6 +31,7 @@ TEST(Requests, AnAnswerIsThatOfTheDefinition) {
     EXPECT_EQ(heard.ends[0].answer_tokens, 100);
     EXPECT_EQ(heard.ends[0].prompt_tokens, size);
   }
+  engine->drain(Clock::now() + 20s);  // what the last step counted is published after it
   const EngineStatus status = engine->status();
   EXPECT_EQ(status.requests, 7);
   EXPECT_EQ(status.answer_tokens, 700);
@@ -372,6 +375,35 @@ TEST(Requests, RandomTraffic) {
   EXPECT_EQ(status.running, 0);
   EXPECT_EQ(used_pages(*engine), 0);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/// Resident, as the system counts it.
+int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t total = 0, resident = 0;
+  file >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+TEST(Requests, TwentyThousandTakeNoMoreMemoryThanTwoThousand) {
+  const auto engine = make_engine();
+  const auto serve = [&](int from, int to) {
+    std::vector<TokenStream> open;
+    for (int i = from; i < to; ++i) {
+      open.push_back(submit(*engine, {.prompt = text(1 + i % 50, static_cast<uint64_t>(i)),
+                                      .max_tokens = 2,
+                                      .choices = 1 + i % 2}));
+      if (open.size() < 100) continue;
+      for (TokenStream& stream : open) hear(stream, 2);
+      open.clear();
+    }
+  };
+  serve(0, 2000);
+  const int64_t before = resident_bytes();
+  serve(2000, 20000);
+  EXPECT_LE(static_cast<double>(resident_bytes()), 1.02 * static_cast<double>(before));
+}
+#endif
 
 }  // namespace
 }  // namespace mxgpt

@@ -13,26 +13,40 @@ namespace {
 
 constexpr int kPieces = DeviceTile::kPieces;
 
-/// Elements at, at + 1, … of a row as f32; those past its end, of formats of single elements, are
-/// 0.
+/// A row of a matrix whose blocks are as files have them. A backend with an order of its own has a
+/// class like this for it.
 template <class F>
-__device__ __forceinline__ void decode(const typename F::Block* row, int at, int k,
-                                       float (&w)[kGroup]) {
-  if constexpr (QuantizedFormat<F>) {
-    Group group;
-    F::unpack(row[at / F::kElements], at % F::kElements / kGroup, group);
+class FileRow {
+ public:
+  /// Whether k is whole groups.
+  static constexpr bool kGroups = QuantizedFormat<F>;
+
+  __device__ FileRow(const DeviceTile& p, int slice, int row)
+      : FileRow(p.weights + (static_cast<int64_t>(slice) * p.rows + row) * p.row_bytes) {}
+  __device__ explicit FileRow(const std::byte* row)
+      : blocks_(reinterpret_cast<const typename F::Block*>(row)) {}
+
+  /// Elements at, at + 1, … as f32; those past the row's end are 0.
+  __device__ __forceinline__ void decode(int at, int k, float (&w)[kGroup]) const {
+    if constexpr (kGroups) {
+      Group group;
+      F::unpack(blocks_[at / F::kElements], at % F::kElements / kGroup, group);
 #pragma unroll
-    for (int i = 0; i < kGroup; ++i) w[i] = element<F>(group, i);
-  } else {
+      for (int i = 0; i < kGroup; ++i) w[i] = element<F>(group, i);
+    } else {
 #pragma unroll
-    for (int i = 0; i < kGroup; ++i) w[i] = at + i < k ? F::value(row[at + i]) : 0.0f;
+      for (int i = 0; i < kGroup; ++i) w[i] = at + i < k ? F::value(blocks_[at + i]) : 0.0f;
+    }
   }
-}
+
+ private:
+  const typename F::Block* blocks_;
+};
 
 /// Four activations; past the end of a row they are 0.
-template <class F>
+template <class Row>
 __device__ __forceinline__ float4 four(const float* x, int at, int k) {
-  if constexpr (QuantizedFormat<F>) {
+  if constexpr (Row::kGroups) {
     return *reinterpret_cast<const float4*>(x + at);  // k is whole groups: rows are aligned
   } else {
     const auto one = [&](int i) { return at + i < k ? x[at + i] : 0.0f; };
@@ -72,22 +86,15 @@ __device__ __forceinline__ void finish(const DeviceTile& p, int slice, int token
   out = p.add ? out + result : result;
 }
 
-template <class F>
-__device__ __forceinline__ const typename F::Block* row_of(const DeviceTile& p, int slice,
-                                                           int row) {
-  return reinterpret_cast<const typename F::Block*>(
-      p.weights + (static_cast<int64_t>(slice) * p.rows + row) * p.row_bytes);
-}
-
 constexpr int kFewThreads = 256, kFewRows = kFewThreads / kPieces;
 
 /// A thread sums one piece of one row.
-template <class F, int kTokens>
+template <class Row, int kTokens>
 __global__ void __launch_bounds__(kFewThreads) few_tokens(const DeviceTile p) {
   const int slice = blockIdx.y, piece = threadIdx.x % kPieces;
   const int row = blockIdx.x * kFewRows + threadIdx.x / kPieces;
   const Tokens tokens = tokens_of(p, slice);
-  const auto* blocks = row_of<F>(p, slice, min(row, p.rows - 1));
+  const Row weights(p, slice, min(row, p.rows - 1));
   const int length = groups_a_piece(p.k) * kGroup;
   const int begin = piece * length, end = min(p.k, begin + length);
   for (int t0 = 0; t0 < tokens.count; t0 += kTokens) {
@@ -100,12 +107,12 @@ __global__ void __launch_bounds__(kFewThreads) few_tokens(const DeviceTile p) {
     }
     for (int at = begin; at < end; at += kGroup) {
       float w[kGroup];
-      decode<F>(blocks, at, p.k, w);
+      weights.decode(at, p.k, w);
 #pragma unroll
       for (int i = 0; i < kGroup; i += 4) {
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
-          const float4 v = four<F>(x[t], at + i, p.k);
+          const float4 v = four<Row>(x[t], at + i, p.k);
           sum[t] = fmaf(w[i], v.x, sum[t]);
           sum[t] = fmaf(w[i + 1], v.y, sum[t]);
           sum[t] = fmaf(w[i + 2], v.z, sum[t]);
@@ -129,7 +136,7 @@ __global__ void __launch_bounds__(kFewThreads) few_tokens(const DeviceTile p) {
 constexpr int kTile = 64, kManyThreads = 256;
 
 /// A thread sums 4 rows × 4 tokens of a tile, in the order that few_tokens has.
-template <class F>
+template <class Row>
 __global__ void __launch_bounds__(kManyThreads) many_tokens(const DeviceTile p) {
   constexpr int kPad = 4;  // so that rows of the arrays begin in other banks, still 16-byte aligned
   __shared__ __align__(16) float w_tile[kGroup][kTile + kPad], x_tile[kGroup][kTile + kPad];
@@ -139,20 +146,19 @@ __global__ void __launch_bounds__(kManyThreads) many_tokens(const DeviceTile p) 
   const int rows_at = threadIdx.x % 16 * 4, tokens_at = threadIdx.x / 16 * 4;
   const int x_token = threadIdx.x % kTile;
   const float* x = x_of(p, tokens.first + min(t0 + x_token, tokens.count - 1));
-  const auto* blocks =
-      row_of<F>(p, slice, min(row0 + static_cast<int>(threadIdx.x % kTile), p.rows - 1));
+  const Row weights(p, slice, min(row0 + static_cast<int>(threadIdx.x % kTile), p.rows - 1));
   const int groups = groups_of(p.k), piece = groups_a_piece(p.k);
   float total[4][4] = {}, sum[4][4] = {};
   for (int g = 0; g < groups; ++g) {
     const int at = g * kGroup;
     if (threadIdx.x < kTile) {
       float w[kGroup];
-      decode<F>(blocks, at, p.k, w);
+      weights.decode(at, p.k, w);
 #pragma unroll
       for (int i = 0; i < kGroup; ++i) w_tile[i][threadIdx.x] = w[i];
     }
     for (int i = threadIdx.x / kTile * 4; i < kGroup; i += kManyThreads / kTile * 4) {
-      const float4 v = four<F>(x, at + i, p.k);
+      const float4 v = four<Row>(x, at + i, p.k);
       x_tile[i][x_token] = v.x;
       x_tile[i + 1][x_token] = v.y;
       x_tile[i + 2][x_token] = v.z;
@@ -197,12 +203,11 @@ __global__ void __launch_bounds__(kManyThreads) many_tokens(const DeviceTile p) 
 
 template <class F>
 __global__ void look_up(const DeviceLookup p) {
-  const auto* row = reinterpret_cast<const typename F::Block*>(
-      p.table + static_cast<int64_t>(p.ids[blockIdx.x]) * p.row_bytes);
+  const FileRow<F> row(p.table + static_cast<int64_t>(p.ids[blockIdx.x]) * p.row_bytes);
   float* out = p.out + static_cast<int64_t>(blockIdx.x) * p.k;
   for (int at = threadIdx.x * kGroup; at < p.k; at += blockDim.x * kGroup) {
     float w[kGroup];
-    decode<F>(row, at, p.k, w);
+    row.decode(at, p.k, w);
     for (int i = 0; i < kGroup && at + i < p.k; ++i) {
       const float value = p.scale == 1 ? w[i] : p.scale * w[i];
       out[at + i] = p.add ? out[at + i] + value : value;
@@ -214,20 +219,20 @@ inline unsigned blocks_for(int64_t count, int size) {
   return static_cast<unsigned>((count + size - 1) / size);
 }
 
-template <class F>
+template <class Row>
 void launch_few(const DeviceTile& p, DeviceStream stream) {
   const dim3 grid(blocks_for(p.rows, kFewRows), static_cast<unsigned>(p.slices));
   if (p.tokens == 1)
-    few_tokens<F, 1><<<grid, kFewThreads, 0, stream>>>(p);
+    few_tokens<Row, 1><<<grid, kFewThreads, 0, stream>>>(p);
   else
-    few_tokens<F, 8><<<grid, kFewThreads, 0, stream>>>(p);
+    few_tokens<Row, 8><<<grid, kFewThreads, 0, stream>>>(p);
 }
 
-template <class F>
+template <class Row>
 void launch_many(const DeviceTile& p, DeviceStream stream) {
   const dim3 grid(blocks_for(p.rows, kTile), blocks_for(p.tokens, kTile),
                   static_cast<unsigned>(p.slices));
-  many_tokens<F><<<grid, kManyThreads, 0, stream>>>(p);
+  many_tokens<Row><<<grid, kManyThreads, 0, stream>>>(p);
 }
 
 template <class F>
@@ -239,7 +244,8 @@ void launch_lookup(const DeviceLookup& p, DeviceStream stream) {
 }  // namespace mxgpt
 
 /// In formats/<folder>/<folder>.cu: the kernels of the format F.
-#define MXGPT_DEFINE_DEVICE(folder, F)                                                         \
-  namespace mxgpt::formats {                                                                   \
-  extern const DeviceKernels folder##_device{launch_few<F>, launch_many<F>, launch_lookup<F>}; \
+#define MXGPT_DEFINE_DEVICE(folder, F)                                                        \
+  namespace mxgpt::formats {                                                                  \
+  extern const DeviceKernels folder##_device{launch_few<FileRow<F>>, launch_many<FileRow<F>>, \
+                                             launch_lookup<F>};                               \
   }

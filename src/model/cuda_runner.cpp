@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/cuda/layouts.h"
 #include "base/error.h"
 #include "model/plan.h"
 
@@ -49,6 +50,10 @@ void lay_out_kv(const Config& c, const RunnerOptions& options, cuda::Room& room,
   }
 }
 
+bool is_fast(const RunnerOptions& options) {
+  return options.precision == Precision::standard && cuda::has_fast_kernels();
+}
+
 int64_t device_bytes(const Config& c, const RunnerOptions& options) {
   if (options.observer)
     throw Error("--device cuda", "what looks into a step needs the CPU", "take --device cpu");
@@ -62,7 +67,7 @@ int64_t device_bytes(const Config& c, const RunnerOptions& options) {
 CudaPlan cuda_runner_plan(const Config& c, const RunnerOptions& options) {
   cuda::Room room;
   StepMemory step = lay_out(c, options, room);
-  const cuda::Backend backend(limits_of(c, options), room);
+  const cuda::Backend backend(limits_of(c, options), room, options.accumulate, is_fast(options));
   CudaPlan plan{.workspace = room.used()};
   lay_out_kv(c, options, room, step);
   plan.kv = room.used() - plan.workspace;
@@ -75,8 +80,14 @@ CudaMemory::CudaMemory(const Config& c, const RunnerOptions& options)
               options.max_logit_rows * c.vocabulary * static_cast<int64_t>(sizeof(float))),
       room_(device_.data()),
       step(lay_out(c, options, room_)),
-      backend(limits_of(c, options), room_, options.accumulate) {
+      backend(limits_of(c, options), room_, options.accumulate, is_fast(options)) {
   lay_out_kv(c, options, room_, step);
+  // Whole pages are multiplied, with weights of 0 where nothing was stored, which must be numbers.
+  for (const KvLayer& kv : step.kv) {
+    const int64_t bytes = options.pages[static_cast<int>(kv.group)] * kv_page_bytes(c, options);
+    backend.stream().zero(kv.keys, bytes);
+    backend.stream().zero(kv.values, bytes);
+  }
   for (size_t i = 0; i < step.rotaries.size(); ++i) {
     const RopeFrequencies frequencies = rope_frequencies(c.rope[i], c.head_dim);
     Rope& rope = step.rotaries[i].rope;

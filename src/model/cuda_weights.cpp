@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "backend/cuda/layouts.h"
 #include "backend/cuda/uploader.h"
 #include "base/progress.h"
 
@@ -18,6 +19,77 @@ void for_each_tensor(const Model& model, F f) {
   for (const TensorSpec& spec : model.architecture().tensors) {
     for (int64_t layer = 0; layer < spec.layers(model.config()); ++layer) {
       if (model.has(spec, layer)) f(spec, layer);
+    }
+  }
+}
+
+/// Whether the fast kernels know the layers of such a model.
+bool has_fast_layers(const Config& c) {
+  return cuda::has_fast_kernels() && c.experts > 0 && c.experts <= 128 && c.top_k <= 4 &&
+         c.head_dim == 64 && c.rope_pairs == RopePairs::halves &&
+         c.activation.kind == ActivationKind::clamped_swiglu;
+}
+
+/// How the GPU holds a tensor.
+struct Held {
+  Format format;
+  uint8_t layout = cuda::kAsInFile;
+};
+
+Held held(const Model& model, const TensorSpec& spec, int64_t layer) {
+  if (spec.role == Role::vector) return {Format::f32};
+  const Format format = model.stored_format(spec, layer);
+  if (!has_fast_layers(model.config())) return {format};
+  if (spec.role == Role::router) return {Format::f32};
+  if (!cuda::can_be_tiles(format)) return {format};
+  const auto is = [&](Tensor Layer::*member) {
+    const auto* own = std::get_if<Tensor Layer::*>(&spec.member);
+    return own && *own == member;
+  };
+  if (is(&Layer::q) || is(&Layer::k)) return {format, cuda::kTilesRopeHalves};
+  const bool experts = spec.role == Role::expert && format == Format::mxfp4;
+  if (experts || is(&Layer::v) || is(&Layer::o) || spec.role == Role::head)
+    return {format, cuda::kTiles};
+  return {format};
+}
+
+/// The tensor, but for its data.
+Tensor shaped(const Config& c, const TensorSpec& spec, const Held& how) {
+  return {.format = how.format,
+          .slices = dim(c, spec.slices),
+          .rows = dim(c, spec.rows),
+          .k = dim(c, spec.k),
+          .layout = how.layout};
+}
+
+int64_t bytes_of(const Tensor& t) {
+  return t.layout ? cuda::tiles_bytes(t) : t.slices * t.rows * t.row_bytes();
+}
+
+/// Copies blocks into a staging area on the GPU and from there into tiles, some rows at a time.
+void upload_tiles(std::span<const std::byte> blocks, const Tensor& tensor, cuda::Uploader& uploader,
+                  const cuda::Memory& staging) {
+  // Tiles follow each other by rows, and heads are whole tiles.
+  constexpr int64_t kRowsTogether = 64;
+  const int64_t row = tensor.row_bytes(), slice = tensor.rows * row;
+  const int64_t slices = std::max<int64_t>(1, std::min(tensor.slices, staging.bytes() / slice));
+  const int64_t rows = slice <= staging.bytes()
+                           ? tensor.rows
+                           : staging.bytes() / row / kRowsTogether * kRowsTogether;
+  for (int64_t s = 0; s < tensor.slices; s += slices) {
+    for (int64_t r = 0; r < tensor.rows; r += rows) {
+      Tensor part = tensor, before = tensor;
+      part.slices = std::min(slices, tensor.slices - s);
+      part.rows = std::min(rows, tensor.rows - r);
+      before.slices = s;
+      int64_t offset = cuda::tiles_bytes(before);
+      before.slices = 1;
+      before.rows = r;
+      offset += cuda::tiles_bytes(before);
+      part.data = tensor.data + offset;
+      uploader.copy(blocks.subspan(s * slice + r * row, part.slices * part.rows * row),
+                    staging.data());
+      cuda::make_tiles(part, staging.data(), uploader.stream());
     }
   }
 }
@@ -43,11 +115,7 @@ std::string explain(const CudaPlan& plan, int64_t budget, int64_t free, int64_t 
 int64_t CudaWeights::bytes(const Model& model) {
   cuda::Room room;
   for_each_tensor(model, [&](const TensorSpec& spec, int64_t layer) {
-    const Format format =
-        spec.role == Role::vector ? Format::f32 : model.stored_format(spec, layer);
-    int64_t elements = 1;
-    for (const int64_t d : spec.shape(model.config())) elements *= d;
-    room.take<std::byte>(traits(format).row_bytes(elements));
+    room.take<std::byte>(bytes_of(shaped(model.config(), spec, held(model, spec, layer))));
   });
   return room.used();
 }
@@ -57,19 +125,26 @@ CudaWeights::CudaWeights(const Model& model) : device_(cuda::Memory::Kind::devic
   weights_.layers.resize(config.layers);
   cuda::Room room(device_.data());
   cuda::Uploader uploader;
+  constexpr int64_t kStaging = 64 << 20;
+  const cuda::Memory staging(cuda::Memory::Kind::device, kStaging);
   const auto start = std::chrono::steady_clock::now();
   Progress progress("Loading", device_.bytes());
   for_each_tensor(model, [&](const TensorSpec& spec, int64_t layer) {
     const HostTensor host = model.load(spec, layer);
-    const auto size = static_cast<int64_t>(host.bytes.size());
-    auto* const device = room.take<std::byte>(size);
-    uploader.copy(host.bytes, device);
+    Tensor& tensor = spec.in(weights_, layer);
+    tensor = shaped(config, spec, held(model, spec, layer));
+    const int64_t size = bytes_of(tensor);
+    tensor.data = room.take<std::byte>(size);
+    if (tensor.layout) {
+      upload_tiles(host.bytes, tensor, uploader, staging);
+    } else if (tensor.format != host.format) {
+      std::vector<float> values(tensor.slices * tensor.rows * tensor.k);
+      traits(host.format).dequantize(host.bytes.data(), std::ssize(values), values.data());
+      uploader.copy(std::as_bytes(std::span(values)), const_cast<std::byte*>(tensor.data));
+    } else {
+      uploader.copy(host.bytes, const_cast<std::byte*>(tensor.data));
+    }
     model.release(spec, layer);
-    spec.in(weights_, layer) = {.format = host.format,
-                                .data = device,
-                                .slices = dim(config, spec.slices),
-                                .rows = dim(config, spec.rows),
-                                .k = dim(config, spec.k)};
     progress.advance(size);
   });
   uploader.finish();

@@ -57,6 +57,7 @@ void expect_default(const Agreement& a) {
 TEST_F(Cuda, GptOss) {
   expect_exact(agreement(kNano, nano(), options(Precision::exact)));
   expect_default(agreement(kNano, nano(), options(Precision::standard)));
+  expect_default(agreement(kNano, nano(), options(Precision::standard, 1)));
   SessionOptions f16 = options(Precision::exact);
   f16.accumulate = Accumulate::f16;
   expect_default(agreement(kNano, nano(), f16));
@@ -102,12 +103,14 @@ TEST_F(Cuda, TwoRunsGiveTheSameBits) {
   std::vector<int32_t> ids(300);
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7919 % 8000);
   std::vector<float> logits[2];
-  for (auto& run : logits) {
-    Session session(nano(), options(Precision::standard, 64));
-    const auto last = session.feed(ids);
-    run.assign(last.begin(), last.end());
+  for (const int64_t rows : {64, 1}) {
+    for (auto& run : logits) {
+      Session session(nano(), options(Precision::standard, rows));
+      const auto last = session.feed(ids);
+      run.assign(last.begin(), last.end());
+    }
+    EXPECT_EQ(logits[0], logits[1]) << rows;
   }
-  EXPECT_EQ(logits[0], logits[1]);
 }
 
 TEST_F(Cuda, WhatDoesNotFitIsRefusedWithTheNumbers) {

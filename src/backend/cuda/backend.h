@@ -3,9 +3,13 @@
 // the CPU.
 #pragma once
 
+#include <initializer_list>
 #include <memory>
+#include <optional>
 
 #include "backend/cuda/device.h"
+#include "backend/cuda/fast/decode.h"
+#include "backend/cuda/fast/gemm.h"
 #include "backend/ops.h"
 
 namespace mxgpt::cuda {
@@ -51,7 +55,10 @@ struct AttendParts {
 class Backend {
  public:
   /// Takes its buffers from `room`, which may only count; then it can do nothing else.
-  Backend(const Limits& limits, Room& room, Accumulate accumulate = Accumulate::f32);
+  /// With `fast`, the kernels of fast/ are used for what they know: close to the others' results,
+  /// with other kernels, and bits, for steps of one row than for those of many.
+  Backend(const Limits& limits, Room& room, Accumulate accumulate = Accumulate::f32,
+          bool fast = false);
   ~Backend();
 
   /// The batch that the ops refer to until the next call; copied, on its way when this returns.
@@ -72,14 +79,25 @@ class Backend {
  private:
   struct Host;  ///< stream and pinned memory
 
+  /// What a layer of experts reads and writes in all; 0: as many rows as the tile has tokens.
+  struct Grouped {
+    int64_t x_rows;
+    int tokens;
+  };
   /// The one place where a linear layer is launched.
-  void linear(const Linear& linear, DeviceTile tile);
+  void linear(const Linear& linear, DeviceTile tile, const Grouped& grouped = {});
+  /// Whether this step and these weights are for fast/.
+  bool is_fast(std::initializer_list<const Tensor*> weights) const;
+  /// A projection that waits for the router behind it.
+  void flush();
+  fast::KvPages pages(const KvLayer& kv) const;
   void add_projected(const Linear& linear, const Norm& post_norm, const float* in, float* x);
 
   Limits limits_;
   Accumulate accumulate_;
   std::unique_ptr<Host> host_;
   int rows_ = 0, wanted_ = 0;
+  int sequences_ = 0;
   int64_t last_position_ = 0;  ///< largest of the batch
 
   int32_t* batch_;      ///< what follows, as one array
@@ -95,6 +113,17 @@ class Backend {
   float* router_logits_;       ///< [rows, experts]
   Routing routing_;
   AttendParts parts_;
+
+  bool fast_;
+  std::optional<ProjectResidual> pending_;
+  uint16_t* narrow_ = nullptr;      ///< activations as fast::gemm reads them
+  const float* rounded_ = nullptr;  ///< what narrow_ holds
+  int rounded_columns_ = 0;
+  int piece_pages_ = 8;              ///< of fast::attend
+  float* router_parts_ = nullptr;    ///< as of fast::router_part_floats
+  uint8_t* activated_ = nullptr;     ///< fast::activated_bytes
+  float* attend_scratch_ = nullptr;  ///< fast::attend_scratch_floats
+  int32_t* arrived_ = nullptr;       ///< [heads], zero between ops
 };
 
 }  // namespace mxgpt::cuda

@@ -1,5 +1,6 @@
 // What a build without CUDA has in the backend's place.
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/layouts.h"
 #include "backend/cuda/uploader.h"
 #include "base/error.h"
 
@@ -48,7 +49,7 @@ void Uploader::copy(std::span<const std::byte>, std::byte*) {}
 void Uploader::finish() {}
 
 struct Backend::Host {};
-Backend::Backend(const Limits&, Room&, Accumulate) {
+Backend::Backend(const Limits&, Room&, Accumulate, bool) {
   refuse();
 }
 Backend::~Backend() = default;
@@ -64,6 +65,17 @@ void Backend::norm_logits(const NormLogits&) {}
 Stream& Backend::stream() {
   refuse();
 }
+
+bool has_fast_kernels() {
+  return false;
+}
+bool can_be_tiles(Format) {
+  return false;
+}
+int64_t tiles_bytes(const Tensor&) {
+  return 0;
+}
+void make_tiles(const Tensor&, const std::byte*, DeviceStream) {}
 
 void norm_rows(const NormRows&, DeviceStream) {}
 void angles(const Angles&, DeviceStream) {}

@@ -14,6 +14,8 @@ class Uploader {
   ~Uploader();
   /// Returns when all of `bytes` was read; it may not have arrived.
   void copy(std::span<const std::byte> bytes, std::byte* device);
+  /// Work on it comes after what was copied, and before what will be.
+  DeviceStream stream() const { return stream_.get(); }
   /// Until all has arrived.
   void finish();
 

@@ -1,12 +1,18 @@
 // The matrix tiles of every format: how near decoding (one token) comes to the speed of memory, and
 // what prefill (many tokens) computes.
 //   read                      streaming read of the same buffer, the ceiling of decode
-//   decode/FORMAT/KERNEL      one token; weights come from memory, not from a cache
+//   decode/FORMAT/KERNEL      one token; weights come from memory, not from a cache. `of_read` is
+//   the
+//                             share of the speed of reading, by as many threads.
+//   cached/FORMAT/KERNEL      one token; a chunk that stays in the cache: what computing allows
 //   prefill/FORMAT/KERNEL/N   N tokens, rows in chunks that stay in the cache
-// KERNEL is q16 or f32. With --benchmark_filter=… and MXGPT_ISA=scalar for the scalar code.
+// KERNEL is q16 or f32; a multiply-add is two FLOP. With --benchmark_filter=… and MXGPT_ISA=scalar
+// for the scalar code.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -37,6 +43,7 @@ struct Activations {
   std::vector<int16_t> q = std::vector<int16_t>(x.size(), 7777);
   std::vector<float> scale = std::vector<float>(x.size() / 32, 0.01f),
                      sum = std::vector<float>(x.size() / 16, 0.2f);
+  std::vector<int32_t> total = std::vector<int32_t>(sum.size(), 16 * 7777);
 };
 
 const Activations& activations() {
@@ -52,7 +59,10 @@ MatmulTile tile_of(const FormatTraits& t, const std::byte* first_row, int64_t ro
           .rows = rows,
           .k = k_of(t),
           .x = a.x.data(),
-          .x16 = {.q = a.q.data(), .scale = a.scale.data(), .sum = a.sum.data()},
+          .x16 = {.q = a.q.data(),
+                  .scale = a.scale.data(),
+                  .sum = a.sum.data(),
+                  .total = a.total.data()},
           .x_rows = nullptr,
           .tokens = tokens,
           .out = out,
@@ -61,18 +71,41 @@ MatmulTile tile_of(const FormatTraits& t, const std::byte* first_row, int64_t ro
 
 using Matmul = void (*)(const MatmulTile&);
 
-void read(benchmark::State& state) {
-  const int64_t part = kBufferBytes / state.threads();
-  const auto* data = reinterpret_cast<const uint64_t*>(weights() + part * state.thread_index());
-  for (auto _ : state) {
-    uint64_t sums[8] = {};
-    for (int64_t i = 0; i < part / 8; i += 8) {
-      __builtin_prefetch(data + i + 512);  // past the end of the page, where the hardware stops
-      for (int j = 0; j < 8; ++j) sums[j] += data[i + j];
-    }
-    benchmark::DoNotOptimize(sums);
+/// Reads one of `parts` equal parts of the buffer.
+void read_part(int64_t part, int64_t parts) {
+  const int64_t words = kBufferBytes / parts / 8;
+  const auto* data = reinterpret_cast<const uint64_t*>(weights()) + part * words;
+  uint64_t sums[8] = {};
+  for (int64_t i = 0; i + 8 <= words; i += 8) {
+    __builtin_prefetch(data + i + 512);  // past the end of the page, where the hardware stops
+    for (int j = 0; j < 8; ++j) sums[j] += data[i + j];
   }
-  state.SetBytesProcessed(state.iterations() * part);
+  benchmark::DoNotOptimize(sums);
+}
+
+void read(benchmark::State& state) {
+  for (auto _ : state) read_part(state.thread_index(), state.threads());
+  state.SetBytesProcessed(state.iterations() * (kBufferBytes / state.threads()));
+}
+
+/// Bytes a second that as many threads read, the best of three times.
+double read_speed(int threads) {
+  static std::map<int, double> known;
+  double& best = known[threads];
+  for (int i = 0; best == 0 || i < 3; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<std::thread> others;
+    for (int t = 1; t < threads; ++t) others.emplace_back(read_part, t, threads);
+    read_part(0, threads);
+    for (std::thread& other : others) other.join();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, static_cast<double>(kBufferBytes) / seconds.count());
+  }
+  return best;
+}
+
+benchmark::Counter rate(double amount) {
+  return {amount, benchmark::Counter::kIsRate};
 }
 
 /// Each iteration is one weight of kRows rows; the next starts where it ended.
@@ -90,8 +123,23 @@ void decode(benchmark::State& state, Format format, Matmul matmul) {
     if (at + bytes > part) at = 0;
   }
   state.SetBytesProcessed(state.iterations() * bytes);
-  state.counters["FLOP/s"] = benchmark::Counter(
-      2.0 * kRows * k_of(t) * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  const auto weights_read = static_cast<double>(kRows * k_of(t) * state.iterations());
+  state.counters["FLOP/s"] = rate(2 * weights_read);
+  const auto bytes_read = static_cast<double>(bytes * state.iterations());
+  if (state.thread_index() == 0) {
+    const double all = bytes_read * state.threads();
+    state.counters["of_read"] = rate(all / read_speed(state.threads()));
+  }
+}
+
+void cached(benchmark::State& state, Format format, Matmul matmul) {
+  const FormatTraits& t = traits(format);
+  std::vector<float> out(kChunkRows);
+  for (auto _ : state) {
+    matmul(tile_of(t, weights(), kChunkRows, 1, out.data()));
+    benchmark::DoNotOptimize(out.data());
+  }
+  state.SetBytesProcessed(state.iterations() * kChunkRows * t.row_bytes(k_of(t)));
 }
 
 void prefill(benchmark::State& state, Format format, Matmul matmul) {
@@ -104,9 +152,8 @@ void prefill(benchmark::State& state, Format format, Matmul matmul) {
     benchmark::DoNotOptimize(out.data());
     row = (row + kChunkRows) % kRows;
   }
-  state.counters["FLOP/s"] = benchmark::Counter(
-      2.0 * kChunkRows * k_of(t) * static_cast<double>(tokens * state.iterations()),
-      benchmark::Counter::kIsRate);
+  state.counters["FLOP/s"] =
+      rate(2.0 * kChunkRows * k_of(t) * static_cast<double>(tokens * state.iterations()));
 }
 
 void register_all() {
@@ -123,6 +170,7 @@ void register_all() {
           ->Threads(1)
           ->Threads(threads)
           ->UseRealTime();
+      benchmark::RegisterBenchmark(("cached/" + name).c_str(), cached, format, matmul);
       benchmark::RegisterBenchmark(("prefill/" + name).c_str(), prefill, format, matmul)
           ->Arg(4)
           ->Arg(64)

@@ -2,8 +2,9 @@
 // blocks.
 //
 // A quantized format is a folder with its Block, one `unpack` that gives 32 elements as integers
-// with scales (the scalar oracle), and one AVX2 `load`; dequantize, dot products and matrix tiles
-// follow from those in scalar.h and avx2.h. A floating-point format gives `value(Block)` instead.
+// with scales (the scalar oracle), and for AVX2 `load` and `scales`; dequantize and matrix products
+// follow from those in scalar.h and avx2_matmul.h. A floating-point format gives `value(Block)`
+// instead.
 #pragma once
 
 #include <cstddef>
@@ -29,10 +30,10 @@ inline constexpr int kFormatCount = 0 MXGPT_FORMATS(MXGPT_COUNT);
 /// Elements that share one scale of 16-bit activations; every quantized block is a multiple of it.
 inline constexpr int kGroup = 32;
 
-/// Where element i of a group of 16-bit activations lies: its second and third eights change
-/// places, since that is how AVX2 widens the bytes of weights (within each half of a register).
+/// Where element i of a group of 16-bit activations lies: in each half of the group the even
+/// elements come first, then the odd ones. A mask and a shift take the weights' bytes apart so.
 constexpr int q16_place(int i) {
-  return i / 8 == 1 ? i + 8 : i / 8 == 2 ? i - 8 : i;
+  return i / 16 * 16 + i % 2 * 8 + i % 16 / 2;
 }
 
 /// Activations in 16 bits: x ≈ scale · q in groups of 32, q in [-32767, 32767]. With 8 bits, as
@@ -41,14 +42,14 @@ constexpr int q16_place(int i) {
 struct Q16Activations {
   const int16_t* q;    ///< [rows][k], each group in the order of q16_place
   const float* scale;  ///< [rows][k / 32]
-  const float* sum;  ///< [rows][k / 16]: scale · Σ q over half a group, for formats with an offset
+  const float* sum;  ///< [rows][k / 16]: scale · Σ q over half a group, for formats with offsets
+  const int32_t* total;  ///< [rows][k / 16]: Σ q, for kernels that hold weights as q + bias
 };
 
 /// What holds a running sum of products. With f16, as tensor cores with f16 accumulators do it:
 /// after each group of 32 elements in the order of k (a row's last group may be shorter) the sum is
 /// rounded to f16, to nearest even; inside a group, products and sums are f32. Beyond 65504 it
-/// becomes infinity, and stays so or becomes NaN. A kernel that keeps several sums of one result
-/// treats each so, adds them up in f32 and rounds once more; the result is a number of f16.
+/// becomes infinity, and stays so or becomes NaN.
 enum class Accumulate : uint8_t { f32, f16 };
 inline constexpr int kAccumulateCount = 2;
 
@@ -67,11 +68,19 @@ struct MatmulTile {
   Accumulate accumulate = Accumulate::f32;
 };
 
+/// A result is one chain of sums in f32, from 0 on, in the order of k, so that it does not depend
+/// on the rows and tokens beside it.
 struct Kernels {
   /// Activations in f32: with accumulation in f32 the exact path; the only one of floating-point
-  /// formats.
+  /// formats. sum = w · x + sum for each element, w as `dequantize` gives it; fused, and so the
+  /// same bits, on every instruction set but `scalar`.
   void (*matmul_f32)(const MatmulTile&);
-  /// Activations in 16 bits, integer products of up to a group. Null for floating-point formats.
+  /// Activations in 16 bits; the same bits on every instruction set. Null for floating-point
+  /// formats. For each group, by fused multiply-adds:
+  ///   sum = (scale · x.scale) · (float) Σ q · x.q + sum
+  ///   sum = offset · (x.sum[0] + x.sum[1]) + sum       formats with offsets
+  /// the products of scales rounded, Σ in integers. Where each half of a group has a scale of its
+  /// own, there are two of the first kind, then two of the second, each with its own x.sum.
   void (*matmul_q16)(const MatmulTile&);
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "formats/isa.h"
 
@@ -19,6 +20,14 @@ struct KParts {
   MXGPT_ALWAYS_INLINE constexpr int minimum(int p) const {
     return p < 4 ? bytes[p + 4] & 63 : bytes[p + 4] >> 4 | bytes[p] >> 6 << 4;
   }
+  /// All eight at once, part p in byte p.
+  MXGPT_ALWAYS_INLINE uint64_t scales() const {
+    return (word(0) & 0x3f3f3f3f) | ((word(8) & 0x0f0f0f0f) | (word(0) >> 2 & 0x30303030)) << 32;
+  }
+  MXGPT_ALWAYS_INLINE uint64_t minima() const {
+    return (word(4) & 0x3f3f3f3f) | ((word(8) >> 4 & 0x0f0f0f0f) | (word(4) >> 2 & 0x30303030))
+                                        << 32;
+  }
   /// Of parts that are zero so far.
   void set(int p, int scale, int minimum) {
     if (p < 4) {
@@ -29,6 +38,14 @@ struct KParts {
       bytes[p - 4] |= static_cast<uint8_t>(scale >> 4 << 6);
       bytes[p] |= static_cast<uint8_t>(minimum >> 4 << 6);
     }
+  }
+
+ private:
+  /// Four bytes, little-endian.
+  MXGPT_ALWAYS_INLINE uint64_t word(int first) const {
+    uint32_t four;
+    std::memcpy(&four, bytes + first, sizeof four);
+    return four;
   }
 };
 static_assert(sizeof(KParts) == 12);

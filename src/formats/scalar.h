@@ -1,12 +1,15 @@
 // What follows from a format's definition in plain C++: dequantize, and the matrix tiles that every
 // other instruction set is tested against.
 //
-// A quantized format F has:  Block, kElements, kOffset, kName, kGgmlType and
+// A quantized format F has:  Block, kElements, kScales (of a group: 1, or 2, one a half), kOffset,
+// kName, kGgmlType and
 //   static constexpr void unpack(const Block&, int group, Group&);   group in [0, kElements / 32)
 // A floating-point format F has:  Block (one element), kName, kGgmlType and
 //   static constexpr float value(Block);
 // Both are constexpr so that the same function decodes blocks on a GPU (formats/device.cuh).
 #pragma once
+
+#include <cmath>
 
 #include "formats/float_bits.h"
 #include "formats/format.h"
@@ -115,12 +118,19 @@ void matmul_q16_scalar(const MatmulTile& p) {
         F::unpack(row[at / F::kElements], static_cast<int>(at % F::kElements) / kGroup, group);
         const int16_t* x = p.x16.q + xr * p.k + at;
         const float x_scale = p.x16.scale[(xr * p.k + at) / kGroup];
-        for (int half = 0; half < 2; ++half) {
+        constexpr int kPart = kGroup / F::kScales;
+        for (int part = 0; part < F::kScales; ++part) {
           int32_t dot = 0;
-          for (int i = half * 16; i < half * 16 + 16; ++i) dot += group.q[i] * x[q16_place(i)];
-          sum += group.scale[half] * x_scale * static_cast<float>(dot);
-          if constexpr (F::kOffset)
-            sum += group.offset[half] * p.x16.sum[(xr * p.k + at) / 16 + half];
+          for (int i = part * kPart; i < (part + 1) * kPart; ++i)
+            dot += group.q[i] * x[q16_place(i)];
+          sum = std::fma(group.scale[part] * x_scale, static_cast<float>(dot), sum);
+        }
+        if constexpr (F::kOffset) {
+          const float* x_sum = p.x16.sum + (xr * p.k + at) / 16;
+          for (int part = 0; part < F::kScales; ++part) {
+            const float of_part = F::kScales == 1 ? x_sum[0] + x_sum[1] : x_sum[part];
+            sum = std::fma(group.offset[part], of_part, sum);
+          }
         }
         sum = kept<kAccumulate>(sum);
       }

@@ -24,6 +24,7 @@ struct MatmulProblem {
   /// 16-bit activations, which are not those of x; empty where k is not a multiple of kGroup.
   std::vector<int16_t> q = {};  ///< by q16_place
   std::vector<float> scale = {}, sum = {};
+  std::vector<int32_t> total = {};
 
   /// The first `some_rows` and `some_tokens`; out[token * stride + row].
   MatmulTile tile(int64_t some_rows, int64_t some_tokens, float* out, int64_t stride) const {
@@ -32,7 +33,7 @@ struct MatmulProblem {
             .rows = some_rows,
             .k = k,
             .x = x.data(),
-            .x16 = {.q = q.data(), .scale = scale.data(), .sum = sum.data()},
+            .x16 = {.q = q.data(), .scale = scale.data(), .sum = sum.data(), .total = total.data()},
             .x_rows = nullptr,
             .tokens = some_tokens,
             .out = out,
@@ -48,7 +49,6 @@ struct MatmulProblem {
     if (k % kGroup) return;
     q.resize(tokens * k);
     scale.resize(q.size() / kGroup);
-    sum.resize(q.size() / 16);
     for (auto& v : q) v = static_cast<int16_t>(static_cast<int>(random() % 65535) - 32767);
     for (int64_t t = 0; t < std::min<int64_t>(tokens, 4); ++t) {
       for (int64_t i = 0; i < k; ++i) {
@@ -57,8 +57,16 @@ struct MatmulProblem {
       }
     }
     for (auto& v : scale) v = std::abs(normal(random)) / (64 * 256);
+    add_totals();
+  }
+
+  /// What follows from q and scale.
+  void add_totals() {
+    total.resize(q.size() / 16);
+    sum.resize(total.size());
     for (size_t i = 0; i < sum.size(); ++i) {
-      sum[i] = scale[i / 2] * static_cast<float>(std::accumulate(&q[i * 16], &q[i * 16] + 16, 0));
+      total[i] = std::accumulate(&q[i * 16], &q[i * 16] + 16, 0);
+      sum[i] = scale[i / 2] * static_cast<float>(total[i]);
     }
   }
 };
@@ -134,7 +142,7 @@ inline ExactMatmul exact_f32(const MatmulProblem& p) {
         sum += term;
         magnitudes += std::abs(term);
       }
-      // A product, at most k sums, and the three that add up the lanes.
+      // A product, where it is not fused, and k sums; and those of kernels that keep some apart.
       const auto k = static_cast<double>(p.k);
       e.add(sum, magnitudes, k + 4, k * 0x1p-149);
     }
@@ -142,8 +150,8 @@ inline ExactMatmul exact_f32(const MatmulProblem& p) {
   return e;
 }
 
-/// scale · q of each weight and the offset of each half of a group, by the scalar kernel on
-/// activations that pick one of them.
+/// scale · q of each weight and the offset of each half of a group, by the scalar kernel, which has
+/// no use for totals, on activations that pick one of them.
 struct WeightParts {
   std::vector<float> product;  ///< [rows][k]
   std::vector<float> offset;   ///< [rows][k / 16]
@@ -161,19 +169,20 @@ inline WeightParts parts_of(Format format, const std::vector<std::byte>& weights
   const size_t blocks = weights.size() / t.block_bytes;
   WeightParts parts{std::vector<float>(blocks * n), std::vector<float>(blocks * n / 16)};
   for (size_t block = 0; block < blocks; ++block) {
-    MatmulTile tile{.weights = weights.data() + block * t.block_bytes,
-                    .row_bytes = t.block_bytes,
-                    .rows = 1,
-                    .k = n,
-                    .x = nullptr,
-                    .x16 = {.q = q.data(), .scale = ones.data(), .sum = no_sum.data()},
-                    .x_rows = nullptr,
-                    .tokens = n,
-                    .out = &parts.product[block * n],
-                    .out_stride = 1};
+    MatmulTile tile{
+        .weights = weights.data() + block * t.block_bytes,
+        .row_bytes = t.block_bytes,
+        .rows = 1,
+        .k = n,
+        .x = nullptr,
+        .x16 = {.q = q.data(), .scale = ones.data(), .sum = no_sum.data(), .total = nullptr},
+        .x_rows = nullptr,
+        .tokens = n,
+        .out = &parts.product[block * n],
+        .out_stride = 1};
     const auto& kernels = *t.kernels[static_cast<int>(Isa::scalar)];
     kernels.matmul_q16(tile);
-    tile.x16 = {.q = no_q.data(), .scale = ones.data(), .sum = sum.data()};
+    tile.x16 = {.q = no_q.data(), .scale = ones.data(), .sum = sum.data(), .total = nullptr};
     tile.tokens = n / 16;
     tile.out = &parts.offset[block * n / 16];
     kernels.matmul_q16(tile);
@@ -199,10 +208,9 @@ inline ExactMatmul exact_q16(const MatmulProblem& p) {
         sum += term;
         magnitudes += std::abs(term);
       }
-      // Sums: at most two for each half of a group, and three for the lanes. Products: three, of
-      // which one is the rounding of w.product here, and the conversion of a sum of sixteen
-      // products of 2^7 · 2^15, which may round. A product of scales that underflows is multiplied
-      // by those.
+      // Sums: at most four a group. Products: two, of which one is the rounding of w.product here;
+      // the conversion of a sum of products of 2^7 · 2^15 and the sum of two x.sum, which may
+      // round. A product of scales that underflows is multiplied by those.
       const auto k = static_cast<double>(p.k);
       e.add(sum, magnitudes, k / 8 + 7, k * 128 * 32768 * 0x1p-149);
     }

@@ -45,15 +45,17 @@ void check_quantize_q16(const cpu::CpuKernels& kernels, KernelResult& result) {
     const std::vector<float> x = normal(k, 1, 1);
     std::vector<int16_t> q(k);
     std::vector<float> scale(k / 32), sum(k / 16);
-    kernels.quantize_q16(x.data(), k, q.data(), scale.data(), sum.data());
+    std::vector<int32_t> total(k / 16);
+    kernels.quantize_q16(x.data(), k, q.data(), scale.data(), sum.data(), total.data());
     double most = 0;
     for (int64_t i = 0; i < k; ++i)
       most = std::max(
           most, std::abs(double{x[i]} - double{scale[i / 32]} * q[placed(i)]) / scale[i / 32]);
     for (int64_t half = 0; half < k / 16; ++half) {
-      int total = 0;
-      for (int64_t i = half * 16; i < half * 16 + 16; ++i) total += q[placed(i)];
-      if (sum[half] != scale[half / 2] * static_cast<float>(total)) most = NAN;
+      int expected = 0;
+      for (int64_t i = half * 16; i < half * 16 + 16; ++i) expected += q[placed(i)];
+      if (total[half] != expected || sum[half] != scale[half / 2] * static_cast<float>(expected))
+        most = NAN;
     }
     // Half a step, and the roundings of x / scale, of up to 2^15 steps, in f32.
     worst.add(fmt::format("{} elements", k), most, 0.5 + 0x1p15 * 0x1p-22);
@@ -62,7 +64,8 @@ void check_quantize_q16(const cpu::CpuKernels& kernels, KernelResult& result) {
   bad[31] = INFINITY;
   int16_t q[32];
   float scale, sum[2];
-  kernels.quantize_q16(bad.data(), 32, q, &scale, sum);
+  int32_t total[2];
+  kernels.quantize_q16(bad.data(), 32, q, &scale, sum, total);
   if (!std::isnan(scale)) worst.add("an infinity", NAN, 0);
 }
 

@@ -33,7 +33,8 @@ TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
     const auto x = randoms(k, 1);
     std::vector<int16_t> q(k);
     std::vector<float> scale(k / 32), sum(k / 16);
-    kernels().quantize_q16(x.data(), k, q.data(), scale.data(), sum.data());
+    std::vector<int32_t> total(k / 16);
+    kernels().quantize_q16(x.data(), k, q.data(), scale.data(), sum.data(), total.data());
     for (int64_t i = 0; i < k; ++i) {
       // Half a step, and the rounding of x / scale in f32.
       const int value = q[i / 32 * 32 + q16_place(static_cast<int>(i % 32))];
@@ -42,10 +43,11 @@ TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
       EXPECT_GE(value, -32767);
     }
     for (int64_t h = 0; h < k / 16; ++h) {
-      int total = 0;
+      int expected = 0;
       for (int64_t i = h * 16; i < h * 16 + 16; ++i)
-        total += q[i / 32 * 32 + q16_place(static_cast<int>(i % 32))];
-      EXPECT_EQ(sum[h], scale[h / 2] * static_cast<float>(total));
+        expected += q[i / 32 * 32 + q16_place(static_cast<int>(i % 32))];
+      EXPECT_EQ(total[h], expected);
+      EXPECT_EQ(sum[h], scale[h / 2] * static_cast<float>(expected));
     }
   }
 }
@@ -54,14 +56,15 @@ TEST_P(CpuKernelsTest, QuantizeQ16KeepsZerosAndDoesNotHideNan) {
   std::vector<float> x(64, 0.0f);
   std::vector<int16_t> q(64);
   float scale[2], sum[4];
-  kernels().quantize_q16(x.data(), 64, q.data(), scale, sum);
+  int32_t total[4];
+  kernels().quantize_q16(x.data(), 64, q.data(), scale, sum, total);
   EXPECT_EQ(scale[0], 0);
   EXPECT_EQ(q[5], 0);
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     for (const int place : {0, 7, 31}) {
       auto damaged = x;
       damaged[place] = bad;
-      kernels().quantize_q16(damaged.data(), 64, q.data(), scale, sum);
+      kernels().quantize_q16(damaged.data(), 64, q.data(), scale, sum, total);
       EXPECT_TRUE(std::isnan(scale[0]));
       EXPECT_EQ(scale[1], 0);
     }

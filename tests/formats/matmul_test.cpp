@@ -153,6 +153,26 @@ TEST_P(MatmulTest, SameBitsInEveryTile) {
   }
 }
 
+/// And not on the instruction set: see Kernels. Of f32 activations, that of the fused ones.
+TEST_P(MatmulTest, SameBitsOnEveryInstructionSet) {
+  const Isa isa = std::get<1>(GetParam());
+  if (isa == Isa::scalar) return;
+  const auto expect_same = [&](auto kernel, Isa other) {
+    for (const Accumulate accumulate : {Accumulate::f32, Accumulate::f16}) {
+      for (int64_t k : ks_of(format())) {
+        const MatmulProblem p = f16_problem(format(), kMaxRows, kMaxTokens, k);
+        const Kernels& others = *t().kernels[static_cast<int>(other)];
+        const std::vector<float> a = run({kernels().*kernel, accumulate}, p);
+        const std::vector<float> b = run({others.*kernel, accumulate}, p);
+        for (size_t i = 0; i < a.size(); ++i)
+          ASSERT_EQ(bits(a[i]), bits(b[i])) << "k " << k << " at " << i;
+      }
+    }
+  };
+  if (kernels().matmul_q16) expect_same(&Kernels::matmul_q16, Isa::scalar);
+  expect_same(&Kernels::matmul_f32, Isa::avx2);
+}
+
 TEST_P(MatmulTest, GathersRowsOfX) {
   const MatmulProblem p = moderate(format(), ks_of(format()).back());
   const std::vector<int32_t> x_rows = {3, 0, 0, 16, 5, 5, 12, 1, 9, 2, 16};
@@ -195,7 +215,7 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeights) {
   }
 }
 
-/// The same for 8 bits; scale · q and the offset are picked one at a time.
+/// The same for 16 bits; scale · q and the offset are picked one at a time.
 TEST_P(MatmulTest, UnitVectorsGiveTheWeightsQ16) {
   if (!kernels().matmul_q16) return;
   const int64_t k = t().block_elements;
@@ -207,13 +227,15 @@ TEST_P(MatmulTest, UnitVectorsGiveTheWeightsQ16) {
   }
   p.scale.assign(k * k / kGroup, 1.0f);
   p.q.assign(k * k, 0);
-  p.sum.assign(k * k / 16, 0.0f);
   for (int64_t i = 0; i < k; ++i) p.q[i * k + placed(i)] = 1;
+  p.add_totals();
+  p.sum.assign(k * k / 16, 0.0f);
   std::vector<float> out = run({kernels().matmul_q16}, p, kMaxRows, k);
   for (int64_t i = 0; i < k; ++i) {
     for (int r = 0; r < kMaxRows; ++r) ASSERT_EQ(out[i * kMaxRows + r], parts.product[r * k + i]);
   }
   p.q.assign(k * k, 0);
+  p.add_totals();
   for (int64_t i = 0; i < k / 16; ++i) p.sum[i * k / 16 + i] = 1;
   out = run({kernels().matmul_q16}, p, kMaxRows, k / 16);
   for (int64_t i = 0; i < k / 16; ++i) {

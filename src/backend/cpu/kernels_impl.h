@@ -14,8 +14,12 @@
 namespace mxgpt::cpu {
 namespace {
 
-void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* sums) {
-  for (int64_t g = 0; g < k / kGroup; ++g, x += kGroup, q += kGroup, sums += 2) {
+void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* sums,
+                  int32_t* totals) {
+  using F8 = float __attribute__((vector_size(32)));
+  using U8 = uint32_t __attribute__((vector_size(32)));  // of a NaN any bits: sums may wrap
+  using S8 = int16_t __attribute__((vector_size(16)));
+  for (int64_t g = 0; g < k / kGroup; ++g, x += kGroup, q += kGroup, sums += 2, totals += 2) {
     Vec most{};
     Vec poison{};  // 0, or NaN if x holds a NaN or an infinity: it must not vanish in the rounding
     for (int i = 0; i < kGroup; i += kWidth) {
@@ -25,17 +29,28 @@ void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* su
     }
     const float amax = largest(most);
     scale[g] = amax / 32767 + sum(poison);
-    const float inverse = amax > 0 ? 32767 / amax : 0;
+    const F8 inverse = F8{} + (amax > 0 ? 32767 / amax : 0);
+    // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
+    const auto rounded = [&](const float* from) {
+      F8 eight;
+      std::memcpy(&eight, from, sizeof eight);
+      const F8 shifted = eight * inverse + 12582912.0f;
+      U8 bits;
+      std::memcpy(&bits, &shifted, sizeof bits);
+      return bits - 0x4b400000;
+    };
     for (int half = 0; half < 2; ++half) {
-      int32_t total = 0;
-      for (int i = half * 16; i < half * 16 + 16; ++i) {
-        // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
-        const float shifted = x[i] * inverse + 12582912.0f;
-        const auto value = static_cast<int16_t>(std::bit_cast<int32_t>(shifted));
-        q[q16_place(i)] = value;
-        total += value;
-      }
-      sums[half] = scale[g] * static_cast<float>(total);
+      const U8 a = rounded(x + half * 16), b = rounded(x + half * 16 + 8);
+      // By q16_place.
+      const S8 places[] = {
+          __builtin_convertvector(__builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14), S8),
+          __builtin_convertvector(__builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15), S8)};
+      std::memcpy(q + half * 16, places, sizeof places);
+      const U8 pairs = a + b;
+      uint32_t total = 0;
+      for (int i = 0; i < 8; ++i) total += pairs[i];
+      totals[half] = static_cast<int32_t>(total);
+      sums[half] = scale[g] * static_cast<float>(totals[half]);
     }
   }
 }

@@ -15,6 +15,7 @@ Activations::Activations(int64_t max_elements, Precision precision, Arena& arena
   q_ = arena.take<int16_t>(max_elements);
   scale_ = arena.take<float>(groups);
   sum_ = arena.take<float>(2 * groups);
+  total_ = arena.take<int32_t>(2 * groups);
 }
 
 bool Activations::uses_q16(const Tensor& weight) const {
@@ -31,7 +32,7 @@ void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const T
   const CpuKernels& kernel = cpu_kernels();
   parallel_for(rows, [&](int64_t row) {
     kernel.quantize_q16(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup],
-                        &sum_[row * k / 16]);
+                        &sum_[row * k / 16], &total_[row * k / 16]);
   });
 }
 
@@ -68,13 +69,16 @@ void run_chunk(const LinearJob& job, const Activations& activations, Accumulate 
   }
 }
 
-/// Small enough to balance the threads, large enough to pay for being handed out.
+/// Small enough to balance the threads, large enough to pay for being handed out; whole panels of
+/// rows (formats/avx2_matmul.h).
 int64_t chunk_rows(const LinearJob& job, int threads) {
   constexpr int64_t kLeastWork = 1 << 15;  // multiply-adds
+  constexpr int64_t kPanelRows = 32;
   const Tensor& w = job.linear.weight;
   const int64_t least = kLeastWork / std::max<int64_t>(1, w.k * job.tokens);
   const int64_t balanced = w.rows / (threads * 4);
-  return std::clamp<int64_t>(std::max(least, balanced) / 8 * 8, 8, 256);
+  const int64_t panels = std::max(least, balanced) / kPanelRows;
+  return std::clamp<int64_t>(panels * kPanelRows, kPanelRows, 256);
 }
 
 }  // namespace

@@ -22,13 +22,14 @@ class Activations {
 
   bool uses_q16(const Tensor& weight) const;
   const float* x() const { return x_; }
-  Q16Activations q16() const { return {q_.data(), scale_.data(), sum_.data()}; }
+  Q16Activations q16() const { return {q_.data(), scale_.data(), sum_.data(), total_.data()}; }
   int64_t rows() const { return rows_; }
 
  private:
   Precision precision_;
   std::span<int16_t> q_;
   std::span<float> scale_, sum_;
+  std::span<int32_t> total_;
   const float* x_ = nullptr;
   int64_t rows_ = 0;
 };

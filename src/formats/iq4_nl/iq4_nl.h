@@ -18,6 +18,7 @@ struct IQ4_NL {
   static constexpr std::string_view kName = "IQ4_NL";
   static constexpr uint32_t kGgmlType = 20;
   static constexpr int kElements = 32;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
 
   /// Rising, denser around zero as weights are. The numbers define the format (ggml-common.h).

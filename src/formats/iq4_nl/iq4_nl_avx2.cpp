@@ -4,9 +4,14 @@
 namespace mxgpt {
 
 struct IQ4_NLAvx2 : IQ4_NL {
-  static Avx2Group load(const Block& block, int) {
-    return {.q = avx2::look_up(kValues, avx2::nibbles(block.nibbles)),
-            .scale = _mm256_set1_ps(avx2::f16(block.scale))};
+  static constexpr int kBias = 127;
+  static Avx2Pair load(const Block& a, const Block& b, int) {
+    const auto [low, high] = avx2::nibbles(a.nibbles, b.nibbles);
+    return {avx2::look_up<kBias>(kValues, low), avx2::look_up<kBias>(kValues, high)};
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    return {.scale = {avx2::f16s(block, &Block::scale)}};
   }
 };
 

@@ -22,6 +22,7 @@ struct IQ4_XS {
   static constexpr std::string_view kName = "IQ4_XS";
   static constexpr uint32_t kGgmlType = 23;
   static constexpr int kElements = 256;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
 
   /// Scale of part p in [-32, 31].

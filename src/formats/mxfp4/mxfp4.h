@@ -21,6 +21,7 @@ struct Mxfp4 {
   static constexpr std::string_view kName = "MXFP4";
   static constexpr uint32_t kGgmlType = 39;
   static constexpr int kElements = 32;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
 
   /// The sixteen E2M1 values, doubled to be integers.

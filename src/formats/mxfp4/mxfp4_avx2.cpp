@@ -4,9 +4,15 @@
 namespace mxgpt {
 
 struct Mxfp4Avx2 : Mxfp4 {
-  static Avx2Group load(const Block& block, int) {
-    return {.q = avx2::look_up(kDoubled, avx2::nibbles(block.nibbles)),
-            .scale = _mm256_broadcast_ss(&kHalfScale[block.scale])};
+  static constexpr int kBias = 12;
+  static Avx2Pair load(const Block& a, const Block& b, int) {
+    const auto [low, high] = avx2::nibbles(a.nibbles, b.nibbles);
+    return {avx2::look_up<kBias>(kDoubled, low), avx2::look_up<kBias>(kDoubled, high)};
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    const auto at = [&](int i) { return kHalfScale[block(i).scale]; };
+    return {.scale = {_mm256_setr_ps(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))}};
   }
 };
 

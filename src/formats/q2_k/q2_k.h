@@ -20,6 +20,7 @@ struct Q2_K {
   static constexpr std::string_view kName = "Q2_K";
   static constexpr uint32_t kGgmlType = 10;
   static constexpr int kElements = 256;
+  static constexpr int kScales = 2;
   static constexpr bool kOffset = true;
 
   static constexpr void unpack(const Block& block, int g, Group& out) {

@@ -24,6 +24,7 @@ struct Q3_K {
   static constexpr std::string_view kName = "Q3_K";
   static constexpr uint32_t kGgmlType = 11;
   static constexpr int kElements = 256;
+  static constexpr int kScales = 2;
   static constexpr bool kOffset = false;
 
   /// Scale of part p in [-32, 31].

@@ -4,18 +4,35 @@
 namespace mxgpt {
 
 struct Q3_KAvx2 : Q3_K {
-  static Avx2Group load(const Block& block, int g) {
-    const __m256i shifted = _mm256_srli_epi16(avx2::load32(block.q + g / 4 * 32), g % 4 * 2);
-    const __m256i low = _mm256_and_si256(shifted, _mm256_set1_epi8(3));
-    // Without the third bit q is low - 4: the upper six bits of the byte are ones.
-    const __m256i bit = _mm256_set1_epi8(static_cast<char>(1 << g));
-    const __m256i has_high =
-        _mm256_cmpeq_epi8(_mm256_and_si256(avx2::load32(block.high), bit), bit);
-    const __m256i missing = _mm256_andnot_si256(has_high, _mm256_set1_epi8(-4));
-    return {.q = _mm256_or_si256(low, missing),
-            .scale = _mm256_mul_ps(_mm256_set1_ps(avx2::f16(block.scale)),
-                                   avx2::halves(static_cast<float>(part_scale(block, 2 * g)),
-                                                static_cast<float>(part_scale(block, 2 * g + 1))))};
+  static constexpr int kBias = 4;
+  static Avx2Pair load(const Block& a, const Block& b, int g) {
+    const auto piece = [&](int i) {
+      const int at = g / 4 * 32 + i * 16;
+      const __m256i packed = avx2::both(a.q + at, b.q + at);
+      const __m256i low =
+          _mm256_and_si256(_mm256_srli_epi16(packed, g % 4 * 2), _mm256_set1_epi8(3));
+      const __m256i high = _mm256_srli_epi16(avx2::both(a.high + i * 16, b.high + i * 16), g);
+      const __m256i third = _mm256_and_si256(high, _mm256_set1_epi8(1));
+      return _mm256_or_si256(low, _mm256_slli_epi16(third, 2));
+    };
+    return {piece(0), piece(1)};
+  }
+  static Avx2Scales scales(const Block& block) {
+    uint64_t low;
+    uint32_t high;
+    std::memcpy(&low, block.parts, sizeof low);
+    std::memcpy(&high, block.parts + 8, sizeof high);
+    // Eight parts at a time: their upper two bits are those of four bytes, then the next two bits
+    // of the same four.
+    const auto eight = [&](int i) {
+      const uint64_t upper = high >> (4 * i) & 0x03030303;
+      const uint64_t next = high >> (4 * i + 2) & 0x03030303;
+      return static_cast<int64_t>((low >> (4 * i) & 0x0f0f0f0f0f0f0f0f) | (upper | next << 32)
+                                                                              << 4);
+    };
+    const __m128i parts = _mm_sub_epi8(_mm_set_epi64x(eight(1), eight(0)), _mm_set1_epi8(32));
+    const auto [even, odd] = avx2::times_even_odd(avx2::f16(block.scale), parts);
+    return {.scale = {even, odd}};
   }
 };
 

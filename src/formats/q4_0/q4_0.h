@@ -17,6 +17,7 @@ struct Q4_0 {
   static constexpr std::string_view kName = "Q4_0";
   static constexpr uint32_t kGgmlType = 2;
   static constexpr int kElements = 32;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
 
   static constexpr void unpack(const Block& block, int, Group& out) {

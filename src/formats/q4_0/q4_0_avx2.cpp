@@ -4,9 +4,13 @@
 namespace mxgpt {
 
 struct Q4_0Avx2 : Q4_0 {
-  static Avx2Group load(const Block& block, int) {
-    return {.q = _mm256_sub_epi8(avx2::nibbles(block.nibbles), _mm256_set1_epi8(8)),
-            .scale = _mm256_set1_ps(avx2::f16(block.scale))};
+  static constexpr int kBias = 8;
+  static Avx2Pair load(const Block& a, const Block& b, int) {
+    return avx2::nibbles(a.nibbles, b.nibbles);
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    return {.scale = {avx2::f16s(block, &Block::scale)}};
   }
 };
 

@@ -4,10 +4,14 @@
 namespace mxgpt {
 
 struct Q4_1Avx2 : Q4_1 {
-  static Avx2Group load(const Block& block, int) {
-    return {.q = avx2::nibbles(block.nibbles),
-            .scale = _mm256_set1_ps(avx2::f16(block.scale)),
-            .offset = _mm256_set1_ps(avx2::f16(block.minimum))};
+  static constexpr int kBias = 0;
+  static Avx2Pair load(const Block& a, const Block& b, int) {
+    return avx2::nibbles(a.nibbles, b.nibbles);
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    return {.scale = {avx2::f16s(block, &Block::scale)},
+            .offset = {avx2::f16s(block, &Block::minimum)}};
   }
 };
 

@@ -21,6 +21,7 @@ struct Q4_K {
   static constexpr std::string_view kName = "Q4_K";
   static constexpr uint32_t kGgmlType = 12;
   static constexpr int kElements = 256;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = true;
 
   static constexpr void unpack(const Block& block, int g, Group& out) {

@@ -20,6 +20,7 @@ struct Q5_0 {
   static constexpr std::string_view kName = "Q5_0";
   static constexpr uint32_t kGgmlType = 6;
   static constexpr int kElements = 32;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
 
   static constexpr void unpack(const Block& block, int, Group& out) {

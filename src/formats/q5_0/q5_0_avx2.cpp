@@ -4,11 +4,15 @@
 namespace mxgpt {
 
 struct Q5_0Avx2 : Q5_0 {
-  static Avx2Group load(const Block& block, int) {
-    // Without the fifth bit q is low - 16: the upper four bits of the byte are ones.
-    const __m256i missing = _mm256_andnot_si256(avx2::bit_masks(block.high), _mm256_set1_epi8(-16));
-    return {.q = _mm256_or_si256(avx2::nibbles(block.nibbles), missing),
-            .scale = _mm256_set1_ps(avx2::f16(block.scale))};
+  static constexpr int kBias = 16;
+  static Avx2Pair load(const Block& a, const Block& b, int) {
+    const auto [low, high] = avx2::nibbles(a.nibbles, b.nibbles);
+    const auto [fifth_low, fifth_high] = avx2::bits_as(16, a.high, b.high);
+    return {_mm256_or_si256(low, fifth_low), _mm256_or_si256(high, fifth_high)};
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    return {.scale = {avx2::f16s(block, &Block::scale)}};
   }
 };
 

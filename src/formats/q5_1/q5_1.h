@@ -21,6 +21,7 @@ struct Q5_1 {
   static constexpr std::string_view kName = "Q5_1";
   static constexpr uint32_t kGgmlType = 7;
   static constexpr int kElements = 32;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = true;
 
   static constexpr void unpack(const Block& block, int, Group& out) {

@@ -4,11 +4,16 @@
 namespace mxgpt {
 
 struct Q5_1Avx2 : Q5_1 {
-  static Avx2Group load(const Block& block, int) {
-    const __m256i fifth = _mm256_and_si256(avx2::bit_masks(block.high), _mm256_set1_epi8(16));
-    return {.q = _mm256_or_si256(avx2::nibbles(block.nibbles), fifth),
-            .scale = _mm256_set1_ps(avx2::f16(block.scale)),
-            .offset = _mm256_set1_ps(avx2::f16(block.minimum))};
+  static constexpr int kBias = 0;
+  static Avx2Pair load(const Block& a, const Block& b, int) {
+    const auto [low, high] = avx2::nibbles(a.nibbles, b.nibbles);
+    const auto [fifth_low, fifth_high] = avx2::bits_as(16, a.high, b.high);
+    return {_mm256_or_si256(low, fifth_low), _mm256_or_si256(high, fifth_high)};
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    return {.scale = {avx2::f16s(block, &Block::scale)},
+            .offset = {avx2::f16s(block, &Block::minimum)}};
   }
 };
 

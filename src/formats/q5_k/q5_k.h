@@ -22,6 +22,7 @@ struct Q5_K {
   static constexpr std::string_view kName = "Q5_K";
   static constexpr uint32_t kGgmlType = 13;
   static constexpr int kElements = 256;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = true;
 
   static constexpr void unpack(const Block& block, int g, Group& out) {

@@ -4,16 +4,21 @@
 namespace mxgpt {
 
 struct Q5_KAvx2 : Q5_K {
-  static Avx2Group load(const Block& block, int g) {
-    const __m256i shifted = _mm256_srli_epi16(avx2::load32(block.nibbles + g / 2 * 32), g % 2 * 4);
-    const __m256i low = _mm256_and_si256(shifted, _mm256_set1_epi8(0xf));
-    const __m256i bit =
-        _mm256_and_si256(_mm256_srli_epi16(avx2::load32(block.high), g), _mm256_set1_epi8(1));
-    return {
-        .q = _mm256_or_si256(low, _mm256_slli_epi16(bit, 4)),
-        .scale = _mm256_set1_ps(avx2::f16(block.scale) * static_cast<float>(block.parts.scale(g))),
-        .offset =
-            _mm256_set1_ps(-avx2::f16(block.minimum) * static_cast<float>(block.parts.minimum(g)))};
+  static constexpr int kBias = 0;
+  static Avx2Pair load(const Block& a, const Block& b, int g) {
+    const auto piece = [&](int i) {
+      const int at = g / 2 * 32 + i * 16;
+      const __m256i packed = avx2::both(a.nibbles + at, b.nibbles + at);
+      const __m256i low = avx2::low_nibbles(_mm256_srli_epi16(packed, g % 2 * 4));
+      const __m256i high = _mm256_srli_epi16(avx2::both(a.high + i * 16, b.high + i * 16), g);
+      const __m256i fifth = _mm256_and_si256(high, _mm256_set1_epi8(1));
+      return _mm256_or_si256(low, _mm256_slli_epi16(fifth, 4));
+    };
+    return {piece(0), piece(1)};
+  }
+  static Avx2Scales scales(const Block& block) {
+    return {.scale = {avx2::times_bytes(avx2::f16(block.scale), block.parts.scales())},
+            .offset = {avx2::times_bytes(-avx2::f16(block.minimum), block.parts.minima())}};
   }
 };
 

@@ -24,6 +24,7 @@ struct Q6_K {
   static constexpr std::string_view kName = "Q6_K";
   static constexpr uint32_t kGgmlType = 14;
   static constexpr int kElements = 256;
+  static constexpr int kScales = 2;
   static constexpr bool kOffset = false;
 
   static constexpr void unpack(const Block& block, int g, Group& out) {

@@ -4,19 +4,25 @@
 namespace mxgpt {
 
 struct Q6_KAvx2 : Q6_K {
-  static Avx2Group load(const Block& block, int g) {
+  static constexpr int kBias = 32;
+  static Avx2Pair load(const Block& a, const Block& b, int g) {
     const int half_block = g / 4, quarter = g % 4;
-    const __m256i nibbles = avx2::load32(block.nibbles + half_block * 64 + quarter % 2 * 32);
-    const __m256i low =
-        _mm256_and_si256(_mm256_srli_epi16(nibbles, quarter / 2 * 4), _mm256_set1_epi8(0xf));
-    const __m256i high =
-        _mm256_and_si256(_mm256_srli_epi16(avx2::load32(block.high + half_block * 32), quarter * 2),
-                         _mm256_set1_epi8(3));
-    const __m256i six_bits = _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
-    const int8_t* parts = block.parts + 2 * g;
-    return {.q = _mm256_sub_epi8(six_bits, _mm256_set1_epi8(32)),
-            .scale = _mm256_mul_ps(_mm256_set1_ps(avx2::f16(block.scale)),
-                                   avx2::halves(parts[0], parts[1]))};
+    const auto piece = [&](int i) {
+      const int at = half_block * 64 + quarter % 2 * 32 + i * 16;
+      const int high_at = half_block * 32 + i * 16;
+      const __m256i packed = avx2::both(a.nibbles + at, b.nibbles + at);
+      const __m256i low = avx2::low_nibbles(_mm256_srli_epi16(packed, quarter / 2 * 4));
+      const __m256i packed_high = avx2::both(a.high + high_at, b.high + high_at);
+      const __m256i high =
+          _mm256_and_si256(_mm256_srli_epi16(packed_high, quarter * 2), _mm256_set1_epi8(3));
+      return _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
+    };
+    return {piece(0), piece(1)};
+  }
+  static Avx2Scales scales(const Block& block) {
+    const __m128i parts = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block.parts));
+    const auto [even, odd] = avx2::times_even_odd(avx2::f16(block.scale), parts);
+    return {.scale = {even, odd}};
   }
 };
 

@@ -16,6 +16,7 @@ struct Q8_0 {
   static constexpr std::string_view kName = "Q8_0";
   static constexpr uint32_t kGgmlType = 8;
   static constexpr int kElements = 32;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
 
   static constexpr void unpack(const Block& block, int, Group& out) {

@@ -4,8 +4,15 @@
 namespace mxgpt {
 
 struct Q8_0Avx2 : Q8_0 {
-  static Avx2Group load(const Block& block, int) {
-    return {.q = avx2::load32(block.q), .scale = _mm256_set1_ps(avx2::f16(block.scale))};
+  static constexpr int kBias = 128;
+  static Avx2Pair load(const Block& a, const Block& b, int) {
+    const __m256i sign = _mm256_set1_epi8(static_cast<char>(0x80));
+    return {_mm256_xor_si256(avx2::both(a.q, b.q), sign),
+            _mm256_xor_si256(avx2::both(a.q + 16, b.q + 16), sign)};
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    return {.scale = {avx2::f16s(block, &Block::scale)}};
   }
 };
 

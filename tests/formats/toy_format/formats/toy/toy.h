@@ -17,6 +17,7 @@ struct Toy {
   static constexpr std::string_view kName = "TOY";
   static constexpr uint32_t kGgmlType = 1000;
   static constexpr int kElements = 64;
+  static constexpr int kScales = 1;
   static constexpr bool kOffset = true;
 
   static void unpack(const Block& block, int group, Group& out) {

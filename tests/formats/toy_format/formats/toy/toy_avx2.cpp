@@ -4,10 +4,19 @@
 namespace mxgpt {
 
 struct ToyAvx2 : Toy {
-  static Avx2Group load(const Block& block, int group) {
-    return {.q = avx2::load32(block.q + group * kGroup),
-            .scale = _mm256_set1_ps(avx2::f16(block.scale)),
-            .offset = _mm256_set1_ps(avx2::f16(block.offset))};
+  static constexpr int kBias = 128;
+  static Avx2Pair load(const Block& a, const Block& b, int g) {
+    const auto piece = [&](int i) {
+      const int at = g * kGroup + i * 16;
+      return _mm256_xor_si256(avx2::both(a.q + at, b.q + at),
+                              _mm256_set1_epi8(static_cast<char>(0x80)));
+    };
+    return {piece(0), piece(1)};
+  }
+  template <class Blocks>
+  static Avx2Scales scales(const Blocks& block) {
+    return {.scale = {avx2::f16s(block, &Block::scale)},
+            .offset = {avx2::f16s(block, &Block::offset)}};
   }
 };
 

@@ -1,0 +1,12 @@
+#include "formats/avx512.h"
+#include "formats/f32/f32.h"
+
+namespace mxgpt {
+
+struct F32Avx512 : F32 {
+  static void values(__m512i bits, __m512* out) { out[0] = _mm512_castsi512_ps(bits); }
+};
+
+}  // namespace mxgpt
+
+MXGPT_DEFINE_AVX512(f32, F32Avx512)

@@ -1,0 +1,35 @@
+#include "formats/avx512.h"
+#include "formats/q6_k/q6_k.h"
+
+namespace mxgpt {
+
+struct Q6_KAvx512 : Q6_K {
+  static constexpr int kBias = 32;
+  static constexpr int kParts = offsetof(Block, parts);
+  static constexpr int kWords[] = {kParts, kParts + 4, kParts + 8, kParts + 12, kParts + 14};
+  static Avx512Quad load(const Block& a, const Block& b, const Block& c, const Block& d, int g) {
+    const int half_block = g / 4, quarter = g % 4;
+    const auto half = [&](int at) {
+      const int low_at = at + half_block * 64 + quarter % 2 * 32, high_at = at + half_block * 32;
+      const __m512i low = avx512::bits_of(avx512::four(a.nibbles + low_at, b.nibbles + low_at,
+                                                       c.nibbles + low_at, d.nibbles + low_at),
+                                          quarter / 2 * 4, 0xf);
+      const __m512i high = avx512::bits_of(
+          avx512::four(a.high + high_at, b.high + high_at, c.high + high_at, d.high + high_at),
+          quarter * 2, 3);
+      return _mm512_or_si512(low, _mm512_slli_epi16(high, 4));
+    };
+    return {half(0), half(16)};
+  }
+  static Avx512Scales scales(const __m512i* words, int g) {
+    const __m512 unit = avx512::f16_high(words[4]);
+    const auto part = [&](int p) {
+      return avx512::times(unit, avx512::signed_byte(words[p / 4], p % 4));
+    };
+    return {.scale = {part(2 * g), part(2 * g + 1)}};
+  }
+};
+
+}  // namespace mxgpt
+
+MXGPT_DEFINE_AVX512(q6_k, Q6_KAvx512)

@@ -36,7 +36,11 @@ constexpr int q16_place(int i) {
   return i / 16 * 16 + i % 2 * 8 + i % 16 / 2;
 }
 
-/// Activations in 16 bits: x ≈ scale · q in groups of 32, q in [-32767, 32767]. With 8 bits, as
+/// Largest magnitude of an activation in 16 bits: 127 · 256 + 127, so that q = 256 · high + low
+/// with two signed bytes.
+inline constexpr int kQ16Most = 32639;
+
+/// Activations in 16 bits: x ≈ scale · q in groups of 32, |q| <= kQ16Most. With 8 bits, as
 /// others have them, models without outliers to hide in change too many of their answers
 /// (docs/numerics.md), and products of 16 bits cost AVX2 no more.
 struct Q16Activations {

@@ -161,7 +161,7 @@ constexpr Kernels scalar_kernels() {
 }  // namespace mxgpt
 
 #if defined(__x86_64__)
-#define MXGPT_X86_KERNELS(folder) &folder##_avx2, &folder##_avx2
+#define MXGPT_X86_KERNELS(folder) &folder##_avx2, &folder##_avx512
 #else
 #define MXGPT_X86_KERNELS(folder) nullptr, nullptr
 #endif
@@ -170,7 +170,7 @@ constexpr Kernels scalar_kernels() {
 /// nullptr.
 #define MXGPT_DEFINE_FORMAT(folder, F, quantizer)                 \
   namespace mxgpt::formats {                                      \
-  extern const Kernels folder##_avx2;                             \
+  extern const Kernels folder##_avx2, folder##_avx512;            \
   static constexpr Kernels folder##_scalar = scalar_kernels<F>(); \
   extern constinit const FormatTraits folder##_traits{            \
       F::kName,                                                   \

@@ -49,10 +49,12 @@ struct MatmulProblem {
     if (k % kGroup) return;
     q.resize(tokens * k);
     scale.resize(q.size() / kGroup);
-    for (auto& v : q) v = static_cast<int16_t>(static_cast<int>(random() % 65535) - 32767);
+    for (auto& v : q)
+      v = static_cast<int16_t>(static_cast<int>(random() % (2 * kQ16Most + 1)) - kQ16Most);
     for (int64_t t = 0; t < std::min<int64_t>(tokens, 4); ++t) {
       for (int64_t i = 0; i < k; ++i) {
-        const int16_t extremes[] = {32767, -32767, static_cast<int16_t>(i % 2 ? 32767 : -32767), 0};
+        const int16_t extremes[] = {kQ16Most, -kQ16Most,
+                                    static_cast<int16_t>(i % 2 ? kQ16Most : -kQ16Most), 0};
         q[t * k + i] = extremes[t];
       }
     }

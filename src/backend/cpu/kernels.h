@@ -28,7 +28,7 @@ struct AttendBlock {
 };
 
 struct CpuKernels {
-  /// Q16Activations of one row: scale = max|x| / 32767 of each group of 32, q = round(x / scale);
+  /// Q16Activations of one row: scale = max|x| / kQ16Most of each group of 32, q = round(x / scale);
   /// sum[i] = scale · Σ q of 16, total[i] = Σ q. k % 32 == 0.
   void (*quantize_q16)(const float* x, int64_t k, int16_t* q, float* scale, float* sum,
                        int32_t* total);

@@ -28,8 +28,8 @@ void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* su
       poison += v * splat(0);
     }
     const float amax = largest(most);
-    scale[g] = amax / 32767 + sum(poison);
-    const F8 inverse = F8{} + (amax > 0 ? 32767 / amax : 0);
+    scale[g] = amax / kQ16Most + sum(poison);
+    const F8 inverse = F8{} + (amax > 0 ? kQ16Most / amax : 0);
     // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
     const auto rounded = [&](const float* from) {
       F8 eight;

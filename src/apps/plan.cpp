@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include "apps/command.h"
@@ -15,6 +16,7 @@
 #include "base/printable.h"
 #include "engine/engine.h"
 #include "engine/session.h"
+#include "model/cuda_weights.h"
 
 namespace mxgpt::apps {
 
@@ -26,14 +28,17 @@ struct Options {
   int64_t parallel = 0;  // 0: one sequence, as `mxgpt run` has it
   Precision precision = Precision::standard;
   std::optional<Format> kv;
-  std::string device = "cpu";
+  Device device = Device::cpu;
   std::optional<uint64_t> budget;
   bool json = false;
 };
 
 struct Planned {
   RunnerOptions runner;
-  MemoryPlan memory;
+  MemoryPlan memory;             ///< on the CPU
+  std::optional<CudaPlan> cuda;  ///< of the GPU's memory, where that is asked for
+
+  uint64_t total() const { return cuda ? static_cast<uint64_t>(cuda->total()) : memory.total(); }
 };
 
 int64_t context_of(const Options& options, const Config& config) {
@@ -45,17 +50,22 @@ Planned plan_for(const Model& model, int64_t context, const Options& options,
   const Config& c = model.config();
   Planned planned;
   if (options.parallel == 0) {
-    planned.runner =
-        Session::runner_options(c, {.precision = options.precision, .kv = kv, .context = context});
+    planned.runner = Session::runner_options(
+        c,
+        {.device = options.device, .precision = options.precision, .kv = kv, .context = context});
   } else {
     planned.runner =
         Engine::runner_options(EngineShape::of(c), {.context = context,
                                                     .max_sequences = options.parallel,
                                                     .kv_tokens = options.parallel * context,
+                                                    .device = options.device,
                                                     .precision = options.precision,
                                                     .kv = kv});
   }
-  planned.memory = plan_memory(model, planned.runner);
+  if (options.device == Device::cuda)
+    planned.cuda = cuda_plan(model, planned.runner);
+  else
+    planned.memory = plan_memory(model, planned.runner);
   return planned;
 }
 
@@ -88,6 +98,18 @@ std::string total_text(uint64_t bytes) {
   return fmt::format("{} ({:.2f} GiB)", size_text(bytes), static_cast<double>(bytes) / (1 << 30));
 }
 
+void print_total(const Planned& planned) {
+  fmt::print("{:<10} {:<24} {:>10}  {:.2f} GiB\n", "total", "", size_text(planned.total()),
+             static_cast<double>(planned.total()) / (1 << 30));
+}
+
+void print_cuda_plan(const CudaPlan& plan) {
+  for (const auto& [part, bytes] :
+       {std::pair("weights", plan.weights), std::pair("KV cache", plan.kv),
+        std::pair("workspace", plan.workspace), std::pair("CUDA", plan.context)})
+    fmt::print("{:<10} {:<24} {:>10}\n", part, "", size_text(static_cast<uint64_t>(bytes)));
+}
+
 void print_plan(const Model& model, const Planned& planned, int64_t context,
                 const Options& options) {
   const MemoryPlan& plan = planned.memory;
@@ -99,6 +121,10 @@ void print_plan(const Model& model, const Planned& planned, int64_t context,
   fmt::print("{}: {}, {} {} of {} tokens\n\n", printable(model.path().filename().string()),
              model.config().architecture, std::max<int64_t>(options.parallel, 1),
              options.parallel > 1 ? "sequences" : "sequence", context);
+  if (planned.cuda) {
+    print_cuda_plan(*planned.cuda);
+    return print_total(planned);
+  }
   std::string_view part = "weights";
   for (const MemoryPlan::Weights& w : plan.weights) {
     if (w.mapped) line(std::exchange(part, ""), w.part, w.mapped, "mapped");
@@ -118,8 +144,7 @@ void print_plan(const Model& model, const Planned& planned, int64_t context,
   }
   line("workspace", fmt::format("{} tokens a step", planned.runner.max_rows), plan.workspace, "");
   line("program", "code, vocabulary, texts", plan.program, "estimated");
-  fmt::print("{:<10} {:<24} {:>10}  {:.2f} GiB\n", "total", "", size_text(plan.total()),
-             static_cast<double>(plan.total()) / (1 << 30));
+  print_total(planned);
 }
 
 void print_json(const Model& model, const Planned& planned, int64_t context,
@@ -137,22 +162,31 @@ void print_json(const Model& model, const Planned& planned, int64_t context,
                         {"tokens", planned.runner.pages[static_cast<int>(g)] * kPageTokens},
                         {"bytes", kv.bytes}};
   };
-  const json::object object{
+  json::object object{
       {"model", model.path().string()},
       {"architecture", model.config().architecture},
-      {"device", options.device},
+      {"device", planned.cuda ? "cuda" : "cpu"},
       {"context", context},
       {"parallel", std::max<int64_t>(options.parallel, 1)},
+      {"total", planned.total()},
+      {"budget", options.budget ? json::value(*options.budget) : json::value(nullptr)},
+      {"fits", !options.budget || planned.total() <= *options.budget}};
+  if (planned.cuda) {
+    object["weights"] = planned.cuda->weights;
+    object["kv"] = planned.cuda->kv;
+    object["workspace"] = planned.cuda->workspace;
+    object["cuda"] = planned.cuda->context;
+    return fmt::print("{}\n", json::serialize(object));
+  }
+  const json::object parts{
       {"weights", std::move(weights)},
       {"mapped_weights", plan.mapped_weights()},
       {"own_weights", plan.own_weights()},
       {"kv_format", traits(kv_format(model.config(), planned.runner)).name},
       {"kv", json::object{{"full", group(KvGroup::full)}, {"sliding", group(KvGroup::window)}}},
       {"workspace", plan.workspace},
-      {"program", plan.program},
-      {"total", plan.total()},
-      {"budget", options.budget ? json::value(*options.budget) : json::value(nullptr)},
-      {"fits", !options.budget || plan.total() <= *options.budget}};
+      {"program", plan.program}};
+  object.insert(parts.begin(), parts.end());
   fmt::print("{}\n", json::serialize(object));
 }
 
@@ -163,7 +197,7 @@ int64_t longest_context(const Model& model, const Options& options, std::optiona
   int64_t fits = 0;
   for (int64_t step = std::bit_floor(static_cast<uint64_t>(below / kStep)); step > 0; step /= 2) {
     const int64_t context = fits + step * kStep;
-    if (context <= below && plan_for(model, context, options, kv).memory.total() <= *options.budget)
+    if (context <= below && plan_for(model, context, options, kv).total() <= *options.budget)
       fits = context;
   }
   return fits;
@@ -177,7 +211,7 @@ std::string advice(const Model& model, const Options& options, int64_t context) 
   const bool can_shrink = now != Format::q8_0 && options.precision != Precision::exact &&
                           model.config().head_dim % traits(Format::q8_0).block_elements == 0;
   if (can_shrink) {
-    const uint64_t total = plan_for(model, context, options, Format::q8_0).memory.total();
+    const uint64_t total = plan_for(model, context, options, Format::q8_0).total();
     if (total <= *options.budget) ways.push_back(fmt::format("--kv q8_0 ({})", size_text(total)));
   }
   const int64_t shorter = longest_context(model, options, options.kv, context);
@@ -191,10 +225,6 @@ std::string advice(const Model& model, const Options& options, int64_t context) 
 }
 
 int run_plan(const Options& options) {
-  if (options.device != "cpu") {
-    throw Error("--device", fmt::format("plans for '{}' are not made yet", options.device),
-                "take cpu");
-  }
   const auto model = options.model.open();
   const int64_t context = context_of(options, model->config());
   const Planned planned = plan_for(*model, context, options, options.kv);
@@ -202,7 +232,7 @@ int run_plan(const Options& options) {
     print_json(*model, planned, context, options);
   else
     print_plan(*model, planned, context, options);
-  const uint64_t total = planned.memory.total();
+  const uint64_t total = planned.total();
   if (!options.budget || total <= *options.budget) return kOk;
   std::fflush(stdout);
   throw Error("--budget",
@@ -230,10 +260,11 @@ std::function<int()> plan(CLI::App& command) {
       ->type_name("N");
   declare_kv(command, o.kv);
   declare_precision(command, o.precision);
+  static const std::map<std::string, Device> kDevices{{"cpu", Device::cpu}, {"cuda", Device::cuda}};
   command.add_option("--device", o.device, "Where the model runs")
-      ->check(CLI::IsMember({"cpu", "cuda"}).description(""))
+      ->transform(CLI::CheckedTransformer(kDevices, CLI::ignore_case).description(""))
       ->type_name("cpu|cuda")
-      ->capture_default_str();
+      ->default_str("cpu");
   command
       .add_option_function<std::string>(
           "--budget", [&o](const std::string& text) { o.budget = parse_size(text); },

@@ -133,8 +133,16 @@ def test_odd_budgets(text):
 
 def test_other_errors():
     assert "131072 tokens" in plan("--ctx", 1 << 20, status=1).stderr
-    assert "are not made yet" in plan("--device", "cuda", status=1).stderr
     assert "there is no such model" in plan("--model", "/nowhere", status=1).stderr
+
+
+def test_plans_for_a_gpu():
+    done = subprocess.run([MXGPT, "plan", "--device", "cuda", "--json"], capture_output=True, text=True)
+    if done.returncode != 0:  # there is none, or mxgpt was built without
+        assert done.stderr.startswith("mxgpt: --device cuda: ")
+        return
+    said = json.loads(done.stdout)
+    assert said["device"] == "cuda" and said["total"] == sum(said[p] for p in ("weights", "kv", "workspace", "cuda"))
 
 
 def test_locking_beyond_the_limit():

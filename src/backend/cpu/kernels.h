@@ -28,8 +28,8 @@ struct AttendBlock {
 };
 
 struct CpuKernels {
-  /// Q16Activations of one row: scale = max|x| / kQ16Most of each group of 32, q = round(x / scale);
-  /// sum[i] = scale · Σ q of 16, total[i] = Σ q. k % 32 == 0.
+  /// Q16Activations of one row: scale = max|x| / kQ16Most of each group of 32, q = round(x /
+  /// scale); sum[i] = scale · Σ q of 16, total[i] = Σ q. k % 32 == 0.
   void (*quantize_q16)(const float* x, int64_t k, int16_t* q, float* scale, float* sum,
                        int32_t* total);
   /// `out` may be `x`.

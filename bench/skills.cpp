@@ -3,7 +3,6 @@
 // test, not proof.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -29,7 +28,7 @@ int main(int argc, char** argv) try {
   const auto model = Model::open(path);
   const auto tokenizer = Tokenizer::load(path);
   const std::vector<int32_t>& stops = model->stop_tokens();
-  Session session(*model, {.precision = precision, .context = 8192});
+  Engine engine(*model, {.context = 8192, .max_sequences = 1, .precision = precision});
 
   std::map<std::string, std::pair<int, int>> kinds;  // right, all
   int right = 0, all = 0;
@@ -39,10 +38,11 @@ int main(int argc, char** argv) try {
     const json::Node skill(document, "skills.jsonl:");
     const auto prompt = tokenizer->encode(skill["prompt"].string());
     std::vector<int32_t> answer;
-    generate(session, prompt, {.sampling = {.temperature = 0}, .max_tokens = 320},
+    generate(engine, prompt,
+             {.sampling = {.temperature = 0}, .max_tokens = 320, .stop_tokens = stops},
              [&](int32_t token) {
                answer.push_back(token);
-               return std::find(stops.begin(), stops.end(), token) == stops.end();
+               return true;
              });
     const bool correct =
         tokenizer->decode(answer).find(skill["expect"].string()) != std::string::npos;

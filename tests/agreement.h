@@ -90,8 +90,8 @@ inline Agreement agreement(const std::filesystem::path& directory, const Model& 
   return a;
 }
 
-/// How many of the reference's greedy answers `session` gives to its prompts.
-inline int equal_greedy_answers(Session& session, const std::filesystem::path& directory) {
+/// How many of the reference's greedy answers the engine gives to its prompts.
+inline int equal_greedy_answers(Engine& engine, const std::filesystem::path& directory) {
   std::ifstream file(directory / "reference-greedy.jsonl");
   int equal = 0, all = 0;
   for (std::string line; std::getline(file, line); ++all) {
@@ -106,7 +106,7 @@ inline int equal_greedy_answers(Session& session, const std::filesystem::path& d
     std::vector<int32_t> got;
     const GenerateOptions options{.sampling = {.temperature = 0},
                                   .max_tokens = static_cast<int64_t>(expected.size())};
-    generate(session, prompt, options, [&](int32_t token) {
+    generate(engine, prompt, options, [&](int32_t token) {
       got.push_back(token);
       return true;
     });

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "engine/generate.h"
-#include "engine/session.h"
 #include "text/harmony/chat.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -27,7 +26,7 @@ struct ChatOptions {
   GenerateOptions generate;
 };
 
-/// Keeps what was said; the session keeps its tokens between turns.
+/// Keeps what was said; the engine keeps its tokens between turns.
 class Chat {
  public:
   virtual ~Chat() = default;
@@ -35,7 +34,7 @@ class Chat {
   /// One turn: the user's text goes in, the answer is printed as it comes. Calls of tools are
   /// printed, and their results read from standard input, until the answer is final. Counts of the
   /// whole turn come back.
-  virtual Generation ask(Session& session, std::string_view text) = 0;
+  virtual Generation ask(Engine& engine, std::string_view text) = 0;
 
   /// Forgets everything said.
   virtual void restart() = 0;

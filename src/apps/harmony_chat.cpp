@@ -27,6 +27,7 @@ HarmonyChat::HarmonyChat(std::shared_ptr<const Tokenizer> tokenizer,
       stop_tokens_(std::move(stop_tokens)),
       options_(std::move(options)) {
   for (const int32_t token : encoding_->stop_tokens()) stop_tokens_.push_back(token);
+  options_.generate.stop_tokens = stop_tokens_;
   HarmonyChat::restart();
 }
 
@@ -38,11 +39,11 @@ void HarmonyChat::restart() {
                            .functions = options_.functions});
 }
 
-Generation HarmonyChat::ask(Session& session, std::string_view text) {
+Generation HarmonyChat::ask(Engine& engine, std::string_view text) {
   const size_t before = conversation_.messages.size();
   conversation_.messages.push_back(harmony::make_message(harmony::Role::kUser, std::string(text)));
   try {
-    Generation total = answer(session);
+    Generation total = answer(engine);
     while (total.ended == Ended::stopped && conversation_.messages.back().is_tool_call()) {
       const harmony::Message call = conversation_.messages.back();
       fmt::print("{}calls {} with {}{}\n", dim_on(), *call.recipient, call.text(), dim_off());
@@ -52,7 +53,7 @@ Generation HarmonyChat::ask(Session& session, std::string_view text) {
         break;
       }
       conversation_.messages.push_back(harmony::tool_result(call, result));
-      const Generation next = answer(session);
+      const Generation next = answer(engine);
       total.ended = next.ended;
       total.prompt_tokens += next.prompt_tokens;
       total.reused_tokens += next.reused_tokens;
@@ -68,7 +69,7 @@ Generation HarmonyChat::ask(Session& session, std::string_view text) {
   }
 }
 
-Generation HarmonyChat::answer(Session& session) {
+Generation HarmonyChat::answer(Engine& engine) {
   const std::vector<int32_t> prompt =
       encoding_->render_for_completion(conversation_, harmony::Analysis::kDropFinishedTurns);
   harmony::HarmonyParser parser(encoding_);
@@ -76,7 +77,7 @@ Generation HarmonyChat::answer(Session& session) {
   const auto show = [&](const std::string& text) {
     if (!parser.messages().empty()) print(printer, parser.messages().back().message, text);
   };
-  const Generation result = generate(session, prompt, options_.generate, [&](int32_t token) {
+  const Generation result = generate(engine, prompt, options_.generate, [&](int32_t token) {
     show(parser.feed(token));
     // The turn is over after a final message whatever ends it: some models write <|end|> there and
     // then speak for the user.

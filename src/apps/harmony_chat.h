@@ -16,12 +16,12 @@ class HarmonyChat : public Chat {
   HarmonyChat(std::shared_ptr<const Tokenizer> tokenizer, std::vector<int32_t> stop_tokens,
               ChatOptions options);
 
-  Generation ask(Session& session, std::string_view text) override;
+  Generation ask(Engine& engine, std::string_view text) override;
   void restart() override;
 
  private:
   /// One run of the model, up to a final answer or a call.
-  Generation answer(Session& session);
+  Generation answer(Engine& engine);
 
   std::shared_ptr<const harmony::HarmonyEncoding> encoding_;
   std::vector<int32_t> stop_tokens_;

@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/printable.h"
 #include "engine/engine.h"
+#include "engine/generate.h"
 #include "engine/session.h"
 #include "model/cuda_weights.h"
 
@@ -50,9 +51,9 @@ Planned plan_for(const Model& model, int64_t context, const Options& options,
   const Config& c = model.config();
   Planned planned;
   if (options.parallel == 0) {
-    planned.runner = Session::runner_options(
-        c,
-        {.device = options.device, .precision = options.precision, .kv = kv, .context = context});
+    EngineOptions one = for_one_answer(context, options.precision, kv);
+    one.device = options.device;
+    planned.runner = Engine::runner_options(EngineShape::of(c), one);
   } else {
     planned.runner =
         Engine::runner_options(EngineShape::of(c), {.context = context,

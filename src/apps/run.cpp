@@ -88,13 +88,13 @@ std::string_view note(Ended ended) {
 }
 
 Generation complete_raw(const Options& options, const std::shared_ptr<const Tokenizer>& tokenizer,
-                        const Model& model, Session& session) {
+                        const Model& model, Engine& engine) {
   const std::vector<int32_t> prompt =
       tokenizer->encode(options.prompt, {.add_special_tokens = true});
   StreamDecoder decoder(tokenizer);
   StopStrings stops(options.chat.stops);
   const std::vector<int32_t>& ends = model.stop_tokens();
-  const Generation result = generate(session, prompt, options.chat.generate, [&](int32_t token) {
+  const Generation result = generate(engine, prompt, options.chat.generate, [&](int32_t token) {
     if (std::find(ends.begin(), ends.end(), token) != ends.end()) return false;
     print_text(stops.push(decoder.push(token)));
     return !stops.stopped();
@@ -106,7 +106,7 @@ Generation complete_raw(const Options& options, const std::shared_ptr<const Toke
 }
 
 /// Reads the user's lines until the end of input.
-void converse(Chat& chat, Session& session, const Options& options) {
+void converse(Chat& chat, Engine& engine, const Options& options) {
   fmt::print("{}Ask something. /new starts over, Ctrl-C stops an answer, Ctrl-D leaves.{}\n",
              dim_on(), dim_off());
   std::string line;
@@ -118,7 +118,7 @@ void converse(Chat& chat, Session& session, const Options& options) {
       continue;
     }
     try {
-      const Generation result = chat.ask(session, line);
+      const Generation result = chat.ask(engine, line);
       if (result.ended != Ended::stopped)
         fmt::print("{}{}{}\n", dim_on(), note(result.ended), dim_off());
       if (options.stats) print_stats(result, options.chat.generate.sampling);
@@ -157,24 +157,24 @@ int run_model(Options& options) {
   }
   sampling.check(model->config().vocabulary);
   const auto chat = options.raw ? nullptr : make_chat(*model, tokenizer, options.chat);
-  Session session(*model, {.device = options.device.device,
-                           .vram_budget = options.device.vram_budget,
-                           .precision = options.precision,
-                           .accumulate = options.accumulate,
-                           .kv = options.kv,
-                           .context = options.context});
+  EngineOptions for_engine = for_one_answer(options.context, options.precision, options.kv);
+  for_engine.accumulate = options.accumulate;
+  for_engine.device = options.device.device;
+  for_engine.vram_budget = options.device.vram_budget;
+  Engine engine(*model, for_engine);
 
   const CtrlC ctrl_c;
   if (options.raw) {
-    const Generation result = complete_raw(options, tokenizer, *model, session);
+    options.chat.generate.stop_tokens = model->stop_tokens();
+    const Generation result = complete_raw(options, tokenizer, *model, engine);
     if (options.stats) print_stats(result, sampling);
     return kOk;
   }
   if (interactive) {
-    converse(*chat, session, options);
+    converse(*chat, engine, options);
     return kOk;
   }
-  const Generation result = chat->ask(session, options.prompt);
+  const Generation result = chat->ask(engine, options.prompt);
   if (result.ended != Ended::stopped) fmt::print(stderr, "{}\n", note(result.ended));
   if (options.stats) print_stats(result, sampling);
   return result.ended == Ended::cancelled ? 128 + SIGINT : kOk;

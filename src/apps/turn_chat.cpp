@@ -17,6 +17,7 @@ TurnChat::TurnChat(TurnFormat format, std::shared_ptr<const Tokenizer> tokenizer
       stop_tokens_(std::move(stop_tokens)),
       options_(std::move(options)) {
   stop_tokens_.push_back(format_.check(*tokenizer_));
+  options_.generate.stop_tokens = stop_tokens_;
   TurnChat::restart();
 }
 
@@ -25,7 +26,7 @@ void TurnChat::restart() {
   if (options_.system) messages_.push_back({Role::kSystem, *options_.system});
 }
 
-Generation TurnChat::ask(Session& session, std::string_view text) {
+Generation TurnChat::ask(Engine& engine, std::string_view text) {
   messages_.push_back({Role::kUser, std::string(text)});
   try {
     const std::vector<int32_t> prompt =
@@ -42,7 +43,7 @@ Generation TurnChat::ask(Session& session, std::string_view text) {
       said += piece;
       format_.thinks ? show(splitter.push(piece)) : printer.answer(piece);
     };
-    const Generation result = generate(session, prompt, options_.generate, [&](int32_t token) {
+    const Generation result = generate(engine, prompt, options_.generate, [&](int32_t token) {
       if (std::find(stop_tokens_.begin(), stop_tokens_.end(), token) != stop_tokens_.end())
         return false;
       hear(decoder.push(token));

@@ -16,7 +16,7 @@ class TurnChat : public Chat {
   TurnChat(TurnFormat format, std::shared_ptr<const Tokenizer> tokenizer,
            std::vector<int32_t> stop_tokens, ChatOptions options);
 
-  Generation ask(Session& session, std::string_view text) override;
+  Generation ask(Engine& engine, std::string_view text) override;
   void restart() override;
 
  private:

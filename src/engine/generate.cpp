@@ -8,56 +8,51 @@
 
 namespace mxgpt {
 
-Generation generate(Session& session, std::span<const int32_t> prompt,
-                    const GenerateOptions& options,
+Generation generate(Engine& engine, std::span<const int32_t> prompt, const GenerateOptions& options,
                     const std::function<bool(int32_t token)>& on_token) {
-  using Clock = std::chrono::steady_clock;
-  const auto seconds_since = [](Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  if (prompt.empty()) throw Error("prompt", "is empty");
-  if (static_cast<int64_t>(prompt.size()) >= session.context()) {
+  if (static_cast<int64_t>(prompt.size()) >= engine.context()) {
     throw Error("prompt",
                 fmt::format("{} tokens leave no room for an answer in a context of {}",
-                            prompt.size(), session.context()),
+                            prompt.size(), engine.context()),
                 "shorten it, or raise --ctx");
   }
-  Generation result;
-  result.prompt_tokens = static_cast<int64_t>(prompt.size());
-  result.reused_tokens = session.rewind_to_common_prefix(prompt);
+  Request request{.prompt = {prompt.begin(), prompt.end()},
+                  .sampling = options.sampling,
+                  .stop_tokens = options.stop_tokens};
+  if (options.max_tokens > 0) request.max_tokens = options.max_tokens;
+  auto submitted = engine.submit(std::move(request));
+  auto* stream = std::get_if<TokenStream>(&submitted);
+  if (!stream) throw Error("engine", "takes no requests");
 
-  const auto start = Clock::now();
-  std::span<const float> logits =
-      session.feed(prompt.subspan(result.reused_tokens), {}, options.cancelled);
-  result.prompt_seconds = seconds_since(start);
-  const auto answer_start = Clock::now();
-  Sampler sampler(options.sampling, prompt);
+  Generation result;
+  bool going_on = true;
+  const auto stop = [&](Ended why) {
+    result.ended = why;
+    going_on = false;
+    stream->cancel();
+  };
   while (true) {
-    if (logits.empty() || (options.cancelled && options.cancelled())) {
-      result.ended = Ended::cancelled;
-      break;
+    for (const StreamEvent& event :
+         stream->wait(std::chrono::steady_clock::now() + std::chrono::milliseconds(50))) {
+      if (const auto* token = std::get_if<ChoiceToken>(&event); token && going_on) {
+        ++result.answer_tokens;
+        if (!on_token(token->token)) stop(Ended::stopped);
+      } else if (const auto* end = std::get_if<ChoiceEnd>(&event)) {
+        if (going_on && is_error(end->finish)) throw Error("answer", end->what);
+        if (going_on) {
+          result.ended = end->finish == Finish::stop                  ? Ended::stopped
+                         : result.answer_tokens == options.max_tokens ? Ended::max_tokens
+                                                                      : Ended::context_full;
+        }
+        result.prompt_tokens = end->prompt_tokens;
+        result.reused_tokens = end->cached_tokens;
+        result.prompt_seconds = end->prompt_seconds;
+        result.answer_seconds = end->answer_seconds;
+        return result;
+      }
     }
-    const std::optional<int32_t> drawn = sampler.sample(logits);
-    if (!drawn) {
-      throw Error("model",
-                  "the logits are not finite: the weights are damaged or the numbers overflowed",
-                  "check the file with `mxgpt verify`");
-    }
-    const int32_t token = *drawn;
-    ++result.answer_tokens;
-    if (!on_token(token)) break;
-    if (result.answer_tokens == options.max_tokens) {
-      result.ended = Ended::max_tokens;
-      break;
-    }
-    if (session.size() == session.context()) {
-      result.ended = Ended::context_full;
-      break;
-    }
-    logits = session.feed({&token, 1});
+    if (going_on && options.cancelled && options.cancelled()) stop(Ended::cancelled);
   }
-  result.answer_seconds = seconds_since(answer_start);
-  return result;
 }
 
 }  // namespace mxgpt

@@ -1,11 +1,10 @@
-// One answer: a prompt through a session, then token after token until something ends it.
+// One answer, from prompt to end, for a caller who has the engine to himself and waits.
 #pragma once
 
 #include <functional>
 #include <span>
 
-#include "engine/sampler.h"
-#include "engine/session.h"
+#include "engine/engine.h"
 
 namespace mxgpt {
 
@@ -21,15 +20,26 @@ struct Generation {
 
 struct GenerateOptions {
   SamplingParams sampling;
-  int64_t max_tokens = 0;  ///< 0: until the context is full
-  /// Asked before every step; true ends the answer. May be empty.
+  int64_t max_tokens = 0;            ///< 0: until the context is full
+  std::vector<int32_t> stop_tokens;  ///< end the answer
+  /// Asked some twenty times a second; true ends the answer. May be empty.
   std::function<bool()> cancelled;
 };
 
+/// Of an engine for one conversation: what `mxgpt run` uses, and `mxgpt plan` counts.
+inline EngineOptions for_one_answer(int64_t context, Precision precision,
+                                    std::optional<Format> kv) {
+  return {.context = context,
+          .max_sequences = 1,
+          .max_rows = 256,
+          .kv_tokens = 1,  // the pages of one context
+          .precision = precision,
+          .kv = kv};
+}
+
 /// `on_token` sees every token drawn, the one that ends the answer included, and returns whether to
-/// go on. Throws Error if the prompt does not fit.
-Generation generate(Session& session, std::span<const int32_t> prompt,
-                    const GenerateOptions& options,
+/// go on. Throws Error if the prompt does not fit, or the model has collapsed.
+Generation generate(Engine& engine, std::span<const int32_t> prompt, const GenerateOptions& options,
                     const std::function<bool(int32_t token)>& on_token);
 
 }  // namespace mxgpt

@@ -108,8 +108,8 @@ TEST(Session, CancelledBetweenStepsItGoesOnFromThere) {
 }
 
 TEST(Reference, GreedyAnswersAreEqual) {
-  Session session(nano(), {.precision = Precision::exact, .context = 4096});
-  EXPECT_EQ(equal_greedy_answers(session, nano().path()), 24);
+  Engine engine(nano(), {.context = 4096, .max_sequences = 1, .precision = Precision::exact});
+  EXPECT_EQ(equal_greedy_answers(engine, nano().path()), 24);
 }
 
 }  // namespace

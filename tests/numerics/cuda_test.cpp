@@ -93,10 +93,10 @@ TEST_F(Cuda, SelfChecks) {
 }
 
 TEST_F(Cuda, GreedyAnswersAreThoseOfTheReference) {
-  SessionOptions exact = options(Precision::exact);
-  exact.context = 4096;
-  Session session(nano(), exact);
-  EXPECT_EQ(equal_greedy_answers(session, kNano), 24);
+  Engine engine(
+      nano(),
+      {.context = 4096, .max_sequences = 1, .device = Device::cuda, .precision = Precision::exact});
+  EXPECT_EQ(equal_greedy_answers(engine, kNano), 24);
 }
 
 TEST_F(Cuda, TwoRunsGiveTheSameBits) {

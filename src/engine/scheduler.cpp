@@ -28,7 +28,7 @@ void SchedulerLimits::set_pages(const bool (&has_group)[kKvGroups], int64_t kv_t
   if (has_group[sliding]) {
     // What a window holds may begin and end inside a page, and so may a step's rows.
     const int64_t in_work = max_sequences * (pages_for(window) + 3) + pages_for(max_rows);
-    pages[sliding] = std::max(in_work + all / 4, pages_needed(context, window, max_rows));
+    pages[sliding] = std::max(in_work + all / 8, pages_needed(context, window, max_rows));
   }
 }
 

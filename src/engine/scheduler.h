@@ -63,7 +63,7 @@ struct SchedulerLimits {
   int64_t pages[kKvGroups] = {};  ///< 0: the model has no such layers
 
   /// Limits whose pools hold `kv_tokens` of full layers, and of sliding layers what
-  /// `max_sequences` need besides a quarter of that for prefixes.
+  /// `max_sequences` need besides an eighth of that, for prefixes: all their boundaries.
   void set_pages(const bool (&has_group)[kKvGroups], int64_t kv_tokens);
 };
 

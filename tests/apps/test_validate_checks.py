@@ -75,7 +75,7 @@ def prompts(tmp_path_factory):
 
 
 def behaviour(candidate, prompts, out):
-    result = validate("--behaviour", prompts, "--reference", NANO, "--candidate", candidate, "--seeds", 2,
+    result = validate("--behaviour", prompts, "--reference", NANO, "--candidate", candidate, "--seeds", 4,
                       "--answer-tokens", 40, "--json", out)
     return result, json.loads(out.read_text())
 

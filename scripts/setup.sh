@@ -3,17 +3,19 @@
 #   scripts/setup.sh         what building and running mxgpt needs
 #   scripts/setup.sh tests   also what the tests need
 # cmake/Dependencies.cmake says what each library is for. All come from Debian 12, nothing is built or
-# downloaded otherwise, but for the tests' Python oracles (tests/requirements.txt, in build/python).
+# downloaded otherwise, but for xgrammar (cmake/XGrammar.cmake) and the tests' Python oracles
+# (tests/requirements.txt, in build/python).
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 packages=(
   g++ cmake ninja-build pkg-config
   libfmt-dev libspdlog-dev libcli11-dev libboost-json1.81-dev libpcre2-dev libutf8proc-dev libssl-dev
+  python3-venv  # brings pip, which fetches xgrammar
 )
 test_packages=(
   libgmock-dev libbenchmark-dev              # GoogleTest with matchers; the benchmarks are built with the tests
   clang-14 libclang-rt-14-dev  # libFuzzer and its sanitizers
-  clang-format-14 python3-venv
+  clang-format-14
 )
 
 case ${1:-} in
@@ -51,6 +53,23 @@ install_packages() {
     apt-get -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "${missing[@]}"
 }
 
+# The source package, unpacked into build/xgrammar.
+fetch_xgrammar() {
+  local wanted='xgrammar==0.2.8 --hash=sha256:8305646fd2b319d6c3003f51a1665e54cbbe9cba1fb636bc41d0b46434ccbb80'
+  local folder=build/xgrammar made=build/xgrammar/fetched.txt
+  [[ ! -e $made || $(<"$made") != "$wanted" ]] || return 0
+  say "fetching ${wanted%% *}"
+  rm -rf "$folder" build/fetch
+  mkdir -p "$folder" build/fetch
+  echo "$wanted" >build/fetch/requirements.txt
+  quietly build/logs/xgrammar.log /usr/bin/python3 -m venv build/fetch/python
+  quietly build/logs/xgrammar.log build/fetch/python/bin/pip download --disable-pip-version-check --no-deps \
+    --no-binary xgrammar --require-hashes -r build/fetch/requirements.txt -d build/fetch
+  tar -xzf build/fetch/xgrammar-*.tar.gz -C "$folder" --strip-components=1
+  rm -rf build/fetch
+  echo "$wanted" >"$made"
+}
+
 # The tests' Python is made anew whenever the requirements change.
 make_python() {
   local wanted=tests/requirements.txt made=build/python/requirements.txt
@@ -62,4 +81,5 @@ make_python() {
 }
 
 install_packages
+fetch_xgrammar
 [[ ${1:-} != tests ]] || make_python

@@ -32,6 +32,7 @@ std::function<int()> perplexity(CLI::App& command);
 std::function<int()> plan(CLI::App& command);
 std::function<int()> quantize(CLI::App& command);
 std::function<int()> run(CLI::App& command);
+std::function<int()> serve(CLI::App& command);
 std::function<int()> synth(CLI::App& command);
 std::function<int()> tokenize(CLI::App& command);
 std::function<int()> validate(CLI::App& command);
@@ -39,6 +40,7 @@ std::function<int()> verify(CLI::App& command);
 
 inline constexpr Command kCommands[] = {
     {"run", "Answer a prompt, chat, or complete text", run},
+    {"serve", "Answer over HTTP, as OpenAI's API does", serve},
     {"plan", "Show the memory that a model will take", plan},
     {"bench", "Measure prefill and decode against the memory's speed", bench},
     {"convert", "Turn a checkpoint into a GGUF file", convert},

@@ -1,0 +1,137 @@
+// `mxgpt serve`: the HTTP server.
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "apps/command.h"
+#include "apps/model_option.h"
+#include "base/error.h"
+#include "server/api.h"
+#include "server/http_server.h"
+
+namespace mxgpt::apps {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  ModelOption model;
+  server::ServedOptions served;
+  server::HttpOptions http;
+  server::ClientLimits limits;
+  std::string api_keys;
+  int64_t timeout = 0, drain = 30;  // seconds
+};
+
+/// Its threads inherit that these signals are blocked, and sigtimedwait() takes them.
+sigset_t block_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+int serve_model(const Options& options) {
+  if (options.http.tls_certificate.empty() != options.http.tls_key.empty())
+    throw Error("--tls-cert", "needs --tls-key beside it, and the other way round");
+  spdlog::set_default_logger(spdlog::stderr_color_mt("mxgpt"));
+  const sigset_t signals = block_signals();
+  server::Keys keys = options.api_keys.empty() ? server::Keys(options.limits)
+                                               : server::Keys(options.api_keys, options.limits);
+  server::Api api(std::move(keys), std::chrono::seconds(options.timeout));
+  server::HttpServer http(api, options.http);
+  const bool is_local = options.http.host == "127.0.0.1" || options.http.host == "localhost" ||
+                        options.http.host == "::1";
+  if (!is_local && options.api_keys.empty())
+    spdlog::warn("everybody who reaches {} may use this server: it has no --api-keys",
+                 options.http.host);
+  auto served = std::make_shared<const server::Served>(options.model.open(), options.served);
+  api.serve(served);
+  const bool is_v6 = options.http.host.find(':') != std::string::npos;
+  fmt::print("{} on {}://{}{}{}:{}\n", served->name(),
+             options.http.tls_key.empty() ? "http" : "https", is_v6 ? "[" : "", options.http.host,
+             is_v6 ? "]" : "", http.port());
+  std::fflush(stdout);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("shutting down: answers in work have {} s", options.drain);
+  const auto deadline = Clock::now() + std::chrono::seconds(options.drain);
+  http.stop_accepting();
+  // A second signal ends it at once.
+  std::jthread second([&](const std::stop_token& stop) {
+    const timespec moment{0, 100'000'000};
+    while (!stop.stop_requested()) {
+      if (sigtimedwait(&signals, nullptr, &moment) > 0) _exit(128 + signal);
+    }
+  });
+  served->engine().drain(deadline);
+  // What the engine has ended is still being written.
+  if (!http.wait(std::max(deadline, Clock::now() + std::chrono::seconds(2))))
+    spdlog::warn("{} connections were dropped", http.connections());
+  return kOk;
+}
+
+}  // namespace
+
+std::function<int()> serve(CLI::App& command) {
+  auto options = std::make_shared<Options>();
+  Options& o = *options;
+  command.footer(
+      "Examples:\n"
+      "  mxgpt serve                                the shipped model on port 8080\n"
+      "  mxgpt serve -m gpt-oss-20b.gguf --host 0.0.0.0 --api-keys keys.txt\n"
+      "docs/serving.md tells how to use it.");
+  o.model.declare(command);
+  const auto number = [&](const char* name, auto& value, const char* help, const char* group,
+                          int64_t low = 0) {
+    command.add_option(name, value, help)
+        ->check(CLI::Range(low, int64_t{1} << 40).description(""))
+        ->type_name("N")
+        ->capture_default_str()
+        ->group(group);
+  };
+  const auto text = [&](const char* name, auto& value, const char* help, const char* type,
+                        const char* group) {
+    command.add_option(name, value, help)->type_name(type)->capture_default_str()->group(group);
+  };
+  text("--name", o.served.name, "What clients call the model (default: its file's name)", "NAME",
+       "Model");
+  number("--ctx", o.served.engine.context,
+         "Longest prompt with its answer, in tokens; 0: the model's, at most 32768", "Model");
+  number("--sequences", o.served.engine.max_sequences, "Answers in work at once; others queue",
+         "Model", 1);
+  number("--kv-tokens", o.served.engine.kv_tokens,
+         "Tokens that the KV cache holds in all; 0: 65536, or the context if longer", "Model");
+  number("--queue", o.served.engine.max_queue, "Answers that may wait", "Model", 1);
+  declare_precision(command, o.served.engine.precision);
+  text("--host", o.http.host, "Address to listen at; 0.0.0.0 for all", "ADDRESS", "Network");
+  command.add_option("--port", o.http.port, "Port to listen at; 0: any")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group("Network");
+  text("--tls-cert", o.http.tls_certificate, "Certificate chain, PEM", "FILE", "Network");
+  text("--tls-key", o.http.tls_key, "Its key, PEM", "FILE", "Network");
+  text("--cors-origin", o.http.cors_origin, "Web pages that may call: their origin, or *", "ORIGIN",
+       "Network");
+  number("--connections", o.http.max_connections, "Open at once", "Limits", 1);
+  number("--max-body", o.http.max_body_bytes, "Bytes of a request", "Limits", 1024);
+  text("--api-keys", o.api_keys, "A key a line: NAME KEY [REQUESTS-PER-MINUTE [CONCURRENT]]",
+       "FILE", "Limits");
+  number("--rate", o.limits.requests_per_minute, "Requests a minute of a key; 0: any number",
+         "Limits");
+  number("--concurrent", o.limits.concurrent, "Requests in work of a key; 0: any number", "Limits");
+  number("--timeout", o.timeout, "Seconds that an answer may take; 0: any", "Limits");
+  number("--drain", o.drain, "Seconds for answers in work when told to stop", "Limits");
+  return [options] { return serve_model(*options); };
+}
+
+}  // namespace mxgpt::apps

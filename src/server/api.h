@@ -1,0 +1,51 @@
+// The routes behind the HTTP server: keys, limits, dispatch, errors.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+
+#include "server/keys.h"
+#include "server/routes.h"
+
+namespace mxgpt::server {
+
+class Api : public Handler {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// `deadline`: how long an answer may take, from its arrival; zero: any time.
+  Api(Keys keys, std::chrono::seconds deadline) : keys_(std::move(keys)), deadline_(deadline) {}
+
+  /// Requests are answered by 503 until the model is there.
+  void serve(std::shared_ptr<const Served> served);
+
+  std::variant<HttpResponse, Admission> admit(const HttpHead& head) override;
+  Answer handle(HttpRequest request) override;
+  HttpResponse error(int status, const std::string& message) override;
+  void log(const RequestRecord& record) override;
+
+  /// Null while it loads.
+  std::shared_ptr<const Served> served_or_null() const;
+  /// Throws ApiError, a 503, while it loads.
+  std::shared_ptr<const Served> served() const;
+  /// The same, if a request names the model rightly; a 404 if not.
+  std::shared_ptr<const Served> served(const json::Node& body) const;
+
+  Metrics& metrics() { return metrics_; }
+  double uptime() const;
+  std::optional<Clock::time_point> deadline() const;
+  static std::span<const Route> routes();
+
+ private:
+  const Keys keys_;
+  const std::chrono::seconds deadline_;
+  const Clock::time_point started_ = Clock::now();
+  Metrics metrics_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const Served> served_;
+};
+
+}  // namespace mxgpt::server

@@ -1,0 +1,63 @@
+// What a route's JSON may hold, as a table: requests are checked against it and the OpenAPI
+// document is written from it, so that the two cannot differ.
+#pragma once
+
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+
+namespace mxgpt::server {
+
+enum JsonType : unsigned {
+  kBoolean = 1,
+  kInteger = 2,
+  kNumber = 4,
+  kString = 8,
+  kArray = 16,
+  kObject = 32,
+};
+
+struct Field;
+using Fields = std::span<const Field>;
+
+/// One member of an object. null is as good as leaving it out.
+struct Field {
+  std::string_view name;
+  unsigned types;  ///< of JsonType, those allowed
+  std::string_view meaning;
+  double low = -std::numeric_limits<double>::infinity();  ///< of numbers
+  double high = std::numeric_limits<double>::infinity();
+
+  std::string_view choices = {};    ///< of a string: "auto|none"; empty: any
+  size_t max_size = SIZE_MAX;       ///< bytes of a string, entries of an array
+  unsigned entries = 0;             ///< of an array: types of its entries; 0: anything
+  const Fields* members = nullptr;  ///< of an object, or of objects in an array; null: anything
+  bool required = false;
+  bool ignored = false;  ///< taken, and without effect
+
+  constexpr Field one_of(std::string_view all) const { return with(&Field::choices, all); }
+  constexpr Field at_most(size_t size) const { return with(&Field::max_size, size); }
+  constexpr Field each(unsigned type) const { return with(&Field::entries, type); }
+  constexpr Field of(const Fields* fields) const { return with(&Field::members, fields); }
+  constexpr Field needed() const { return with(&Field::required, true); }
+  constexpr Field unused() const { return with(&Field::ignored, true); }
+
+  template <typename T>
+  constexpr Field with(T Field::*member, T value) const {
+    Field out = *this;
+    out.*member = value;
+    return out;
+  }
+};
+
+/// Throws ApiError, a 400 that names the field, for a member that is not in the table, is missing,
+/// or is not what the table says.
+void check_fields(const json::object& object, Fields fields);
+
+/// The table as a JSON Schema.
+json::object schema_of(Fields fields);
+
+}  // namespace mxgpt::server

@@ -1,0 +1,63 @@
+#include "server/logprobs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "text/unicode.h"
+
+namespace mxgpt::server {
+
+namespace {
+
+/// JSON has no infinity: what is that unlikely gets the value that OpenAI gives it.
+double finite(float logprob) {
+  return std::isfinite(logprob) ? logprob : -9999.0;
+}
+
+/// A token's text: whole characters, what is cut off at its ends replaced.
+std::string text_of(const std::string& bytes) {
+  std::string text;
+  unicode::append_replacing_invalid(text, bytes);
+  return text;
+}
+
+json::object describe(const Served& served, TokenId token, float logprob) {
+  const std::string bytes = served.bytes_of(token);
+  json::array numbers;
+  for (const unsigned char byte : bytes) numbers.emplace_back(byte);
+  return {{"token", text_of(bytes)}, {"logprob", finite(logprob)}, {"bytes", std::move(numbers)}};
+}
+
+}  // namespace
+
+json::object chat_logprob(const Served& served, const ChoiceToken& token) {
+  json::object out = describe(served, token.token, token.logprob);
+  json::array top;
+  for (const TokenLogprob& one : token.top) top.push_back(describe(served, one.token, one.logprob));
+  out["top_logprobs"] = std::move(top);
+  return out;
+}
+
+void CompletionLogprobs::add(const Served& served, TokenId token, const float* logprob,
+                             const std::vector<TokenLogprob>& top) {
+  const std::string text = text_of(served.bytes_of(token));
+  tokens_.emplace_back(text);
+  logprobs_.push_back(logprob ? json::value(finite(*logprob)) : json::value(nullptr));
+  json::object likeliest;
+  for (const TokenLogprob& one : top)
+    likeliest.emplace(text_of(served.bytes_of(one.token)), finite(one.logprob));
+  top_.push_back(logprob ? json::value(std::move(likeliest)) : json::value(nullptr));
+  offsets_.emplace_back(offset_);
+  offset_ += static_cast<int64_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+json::object CompletionLogprobs::take() {
+  return {{"tokens", std::exchange(tokens_, {})},
+          {"token_logprobs", std::exchange(logprobs_, {})},
+          {"top_logprobs", std::exchange(top_, {})},
+          {"text_offset", std::exchange(offsets_, {})}};
+}
+
+}  // namespace mxgpt::server

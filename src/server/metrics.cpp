@@ -1,0 +1,99 @@
+#include "server/metrics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "backend/ops.h"
+
+namespace mxgpt::server {
+
+void Histogram::record(double seconds) {
+  const auto bound = std::lower_bound(kBounds.begin(), kBounds.end(), seconds);
+  ++counts_[static_cast<size_t>(bound - kBounds.begin())];
+  sum_ += seconds;
+}
+
+void Histogram::write(std::string& out, const char* name, const char* help) const {
+  fmt::format_to(std::back_inserter(out), "# HELP {0} {1}\n# TYPE {0} histogram\n", name, help);
+  int64_t total = 0;
+  for (size_t i = 0; i < kBounds.size(); ++i) {
+    total += counts_[i];
+    fmt::format_to(std::back_inserter(out), "{}_bucket{{le=\"{}\"}} {}\n", name, kBounds[i], total);
+  }
+  total += counts_.back();
+  fmt::format_to(std::back_inserter(out),
+                 "{0}_bucket{{le=\"+Inf\"}} {1}\n{0}_sum {2}\n{0}_count {1}\n", name, total, sum_);
+}
+
+void Metrics::record(const ChoiceEnd& end) {
+  const std::lock_guard lock(mutex_);
+  if (end.answer_tokens == 0) return;
+  queue_.record(end.queue_seconds);
+  first_token_.record(end.queue_seconds + end.prompt_seconds);
+  if (end.answer_tokens > 1)
+    token_.record(end.answer_seconds / static_cast<double>(end.answer_tokens - 1));
+}
+
+void Metrics::record_response(const std::string& path, int status) {
+  const std::lock_guard lock(mutex_);
+  ++responses_[{path, status}];
+}
+
+std::string Metrics::text(const EngineStatus* engine) const {
+  std::string out;
+  const auto put = [&](const char* type, const char* name, const char* help, auto value) {
+    fmt::format_to(std::back_inserter(out), "# HELP {0} {1}\n# TYPE {0} {2}\n{0} {3}\n", name, help,
+                   type, value);
+  };
+  const std::lock_guard lock(mutex_);
+  out +=
+      "# HELP mxgpt_http_responses_total Answers by route and status\n"
+      "# TYPE mxgpt_http_responses_total counter\n";
+  for (const auto& [key, count] : responses_) {
+    fmt::format_to(std::back_inserter(out),
+                   "mxgpt_http_responses_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first,
+                   key.second, count);
+  }
+  queue_.write(out, "mxgpt_queue_seconds", "From arrival until first computed");
+  first_token_.write(out, "mxgpt_time_to_first_token_seconds",
+                     "From arrival until the first token");
+  token_.write(out, "mxgpt_time_per_token_seconds", "Mean of an answer, after its first token");
+  if (!engine) return out;
+  put("gauge", "mxgpt_requests_queued", "Choices in the queue", engine->queued);
+  put("gauge", "mxgpt_requests_running", "Choices in work", engine->running);
+  put("counter", "mxgpt_requests_total", "Requests taken", engine->requests);
+  put("counter", "mxgpt_requests_refused_total", "Requests refused, the queue being full",
+      engine->refused);
+  put("counter", "mxgpt_prompt_tokens_total", "Tokens of prompts", engine->prompt_tokens);
+  put("counter", "mxgpt_cached_tokens_total", "Of these, found in the prefix cache",
+      engine->cached_tokens);
+  put("counter", "mxgpt_answer_tokens_total", "Tokens of answers", engine->answer_tokens);
+  put("counter", "mxgpt_steps_total", "Steps of the model", engine->steps);
+  put("counter", "mxgpt_step_rows_total", "Tokens computed in them", engine->step_rows);
+  put("counter", "mxgpt_step_seconds_total", "Seconds in them", engine->step_seconds);
+  put("counter", "mxgpt_preemptions_total", "Answers set back for want of pages",
+      engine->preemptions);
+  put("counter", "mxgpt_failed_steps_total", "Steps that failed", engine->failed_steps);
+  out +=
+      "# HELP mxgpt_choices_ended_total Choices by how they ended\n"
+      "# TYPE mxgpt_choices_ended_total counter\n";
+  for (size_t i = 0; i < std::size(engine->ended); ++i) {
+    fmt::format_to(std::back_inserter(out), "mxgpt_choices_ended_total{{finish=\"{}\"}} {}\n",
+                   mxgpt::name(static_cast<Finish>(i)), engine->ended[i]);
+  }
+  out += "# HELP mxgpt_kv_pages Pages of the KV cache\n# TYPE mxgpt_kv_pages gauge\n";
+  for (int group = 0; group < kKvGroups; ++group) {
+    const EngineStatus::Pages& pages = engine->pages[group];
+    const char* layers = group == static_cast<int>(KvGroup::full) ? "full" : "window";
+    fmt::format_to(std::back_inserter(out),
+                   "mxgpt_kv_pages{{layers=\"{0}\",state=\"used\"}} {1}\n"
+                   "mxgpt_kv_pages{{layers=\"{0}\",state=\"cached\"}} {2}\n"
+                   "mxgpt_kv_pages{{layers=\"{0}\",state=\"free\"}} {3}\n",
+                   layers, pages.used, pages.cached, pages.total - pages.used - pages.cached);
+  }
+  return out;
+}
+
+}  // namespace mxgpt::server

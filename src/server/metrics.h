@@ -1,0 +1,42 @@
+// What /metrics counts, in Prometheus' text format.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "engine/engine.h"
+
+namespace mxgpt::server {
+
+/// Cumulative, as Prometheus has them; the bounds fit seconds from a token to a long answer.
+class Histogram {
+ public:
+  void record(double seconds);
+  void write(std::string& out, const char* name, const char* help) const;
+
+ private:
+  static constexpr std::array<double, 14> kBounds = {.001, .0025, .005, .01, .025, .05, .1,
+                                                     .25,  .5,    1,    2.5, 5,    10,  60};
+  std::array<int64_t, kBounds.size() + 1> counts_{};
+  double sum_ = 0;
+};
+
+/// Thread-safe.
+class Metrics {
+ public:
+  void record(const ChoiceEnd& end);
+  void record_response(const std::string& path, int status);
+  /// `engine` may be null while the model loads.
+  std::string text(const EngineStatus* engine) const;
+
+ private:
+  mutable std::mutex mutex_;
+  Histogram first_token_, token_, queue_;
+  std::map<std::pair<std::string, int>, int64_t> responses_;  // by route and status
+};
+
+}  // namespace mxgpt::server

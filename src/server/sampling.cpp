@@ -1,0 +1,80 @@
+#include "server/sampling.h"
+
+#include <fmt/format.h>
+#include <openssl/rand.h>
+
+#include <charconv>
+
+#include "base/printable.h"
+#include "server/api_error.h"
+
+namespace mxgpt::server {
+
+namespace {
+
+constexpr size_t kMaxStops = 16;
+constexpr size_t kMaxStopBytes = 1024;
+
+std::vector<std::string> read_stops(const json::Node& node) {
+  std::vector<std::string> stops;
+  if (node.raw().is_string()) {
+    stops.emplace_back(node.string());
+  } else {
+    for (size_t i = 0; i < node.array().size(); ++i) stops.emplace_back(node.at(i).string());
+  }
+  if (stops.size() > kMaxStops)
+    throw ApiError(400, fmt::format("stop: has more than {} texts", kMaxStops), "stop");
+  for (const std::string& stop : stops) {
+    if (stop.size() > kMaxStopBytes)
+      throw ApiError(400, fmt::format("stop: is longer than {} bytes", kMaxStopBytes), "stop");
+  }
+  return stops;
+}
+
+void read_biases(const json::Node& node, SamplingParams& params) {
+  for (const auto& [key, value] : node.object()) {
+    const std::string_view id = key;
+    int32_t token = 0;
+    const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), token);
+    if (error != std::errc() || end != id.data() + id.size())
+      throw ApiError(400, fmt::format("logit_bias: '{}' is no token id", printable(id)),
+                     "logit_bias");
+    if (!value.is_number())
+      throw ApiError(400, "logit_bias: a bias should be a number", "logit_bias");
+    params.logit_bias[token] = value.to_number<double>();
+  }
+}
+
+}  // namespace
+
+Sampling read_sampling(const json::Node& body) {
+  Sampling out;
+  SamplingParams& params = out.params;
+  params.temperature = body.number_or("temperature", 1);
+  params.top_p = body.number_or("top_p", 1);
+  params.top_k = body.integer_or("top_k", 0, 0, 1'000'000);
+  params.min_p = body.number_or("min_p", 0);
+  params.repetition_penalty = body.number_or("repetition_penalty", 1);
+  params.presence_penalty = body.number_or("presence_penalty", 0);
+  params.frequency_penalty = body.number_or("frequency_penalty", 0);
+  if (const auto seed = body.find("seed")) {
+    const json::value& value = seed->raw();
+    params.seed = value.is_int64()    ? static_cast<uint64_t>(value.get_int64())
+                  : value.is_uint64() ? value.get_uint64()
+                                      : static_cast<uint64_t>(seed->integer(INT64_MIN, INT64_MAX));
+  } else {
+    RAND_bytes(reinterpret_cast<unsigned char*>(&params.seed), sizeof params.seed);
+  }
+  if (const auto biases = body.find("logit_bias")) read_biases(*biases, params);
+  if (const auto stop = body.find("stop")) out.stops = read_stops(*stop);
+  out.choices = static_cast<int>(body.integer_or("n", 1, 1, kMaxChoices));
+  out.stream = body.boolean_or("stream", false);
+  if (const auto options = body.find("stream_options")) {
+    if (!out.stream) throw ApiError(400, "stream_options: is for streams only", "stream_options");
+    out.include_usage = options->boolean_or("include_usage", false);
+  }
+  out.priority = static_cast<int>(body.integer_or("priority", 0, -100, 100));
+  return out;
+}
+
+}  // namespace mxgpt::server

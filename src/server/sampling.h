@@ -1,0 +1,63 @@
+// The fields about sampling that all routes share.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+#include "server/fields.h"
+
+namespace mxgpt::server {
+
+inline constexpr Field kStreamOptionFields[] = {
+    {"include_usage", kBoolean, "a last event has the usage"},
+    Field{"include_obfuscation", kBoolean, "of OpenAI's"}.unused(),
+};
+inline constexpr Fields kStreamOptions = kStreamOptionFields;
+
+inline constexpr Field kSamplingFields[] = {
+    {"temperature", kNumber, "0 takes the most likely token; default 1", 0, 2},
+    {"top_p", kNumber, "draw among the fewest tokens whose probabilities reach this sum", 0, 1},
+    {"top_k", kInteger, "draw among so many of the likeliest; 0: all", 0, 1e6},
+    {"min_p", kNumber, "draw among tokens of this share of the likeliest one's probability", 0, 1},
+    {"repetition_penalty", kNumber, "above 1 discourages tokens of prompt and answer", 0.01, 100},
+    {"presence_penalty", kNumber, "above 0 discourages tokens that the answer has", -2, 2},
+    {"frequency_penalty", kNumber, "the same, by how often", -2, 2},
+    {"seed", kInteger, "the same seed gives the same answer; default: another each time",
+     -9223372036854775808.0, 9223372036854775807.0},
+    {"logit_bias", kObject, "by token id, what is added to its logit, -100 to 100"},
+    Field{"stop", kString | kArray, "the answer ends before these texts; at most 16"}
+        .at_most(16384)
+        .each(kString),
+    {"n", kInteger, "how many answers", 1, kMaxChoices},
+    {"stream", kBoolean, "send the answer as it comes, as server-sent events"},
+    Field{"stream_options", kObject, "about streams"}.of(&kStreamOptions),
+    {"priority", kInteger, "a request of higher priority goes first", -100, 100},
+    Field{"user", kString, "for the client's own use"}.unused(),
+};
+
+/// These and a route's own.
+template <size_t N>
+constexpr auto with_sampling(const Field (&own)[N]) {
+  std::array<Field, N + std::size(kSamplingFields)> all{};
+  std::copy(std::begin(own), std::end(own), all.begin());
+  std::copy(std::begin(kSamplingFields), std::end(kSamplingFields), all.begin() + N);
+  return all;
+}
+
+struct Sampling {
+  SamplingParams params;
+  std::vector<std::string> stops;
+  int choices = 1;
+  bool stream = false, include_usage = false;
+  int priority = 0;
+};
+
+/// From an object that check_fields() has passed. Throws ApiError for what a table cannot say:
+/// too many stop texts, a bias that is no number.
+Sampling read_sampling(const json::Node& body);
+
+}  // namespace mxgpt::server

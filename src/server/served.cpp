@@ -1,0 +1,78 @@
+#include "server/served.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <charconv>
+#include <ctime>
+#include <utility>
+
+#include "base/error.h"
+#include "text/tokenizer/byte_level.h"
+#include "text/unicode.h"
+
+namespace mxgpt::server {
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  return fmt::format("{:%Y-%m-%d}", local);
+}
+
+Served::Served(std::unique_ptr<const Model> model, const ServedOptions& options)
+    : name_(options.name),
+      model_(std::move(model)),
+      tokenizer_(Tokenizer::load(model_->path())),
+      stop_tokens_(model_->stop_tokens()) {
+  if (name_.empty()) {
+    const auto path = std::filesystem::weakly_canonical(model_->path());
+    name_ = (model_->gguf() ? path.stem() : path.filename()).string();
+  }
+  if (tokenizer_->vocab_size() > model_->config().vocabulary) {
+    throw Error(model_->path().string(),
+                fmt::format("its tokenizer has {} tokens but its embedding only {}",
+                            tokenizer_->vocab_size(), model_->config().vocabulary));
+  }
+  // "Ġ" spells a blank in byte-level vocabularies, and nothing in others.
+  byte_level_ = tokenizer_->token_to_id("Ġ").has_value();
+  const ChatTemplate chat_template = model_->gguf()
+                                         ? ChatTemplate::of_gguf(model_->gguf()->metadata())
+                                         : ChatTemplate::of_checkpoint(model_->path());
+  const auto format = chat_format_of(chat_template, [&](std::string_view token) {
+    return tokenizer_->token_to_id(token).has_value();
+  });
+  if (format == kHarmonyFormat) {
+    harmony_ = std::make_shared<harmony::HarmonyEncoding>(tokenizer_);
+    for (const TokenId token : harmony_->stop_tokens()) stop_tokens_.push_back(token);
+  } else if (format) {
+    turns_ = turn_format(*format, chat_template, today());
+    stop_tokens_.push_back(turns_->check(*tokenizer_));
+  }
+  grammars_ = std::make_unique<Grammars>(tokenizer_, byte_level_, model_->config().vocabulary);
+  engine_ = std::make_unique<Engine>(*model_, options.engine);
+}
+
+std::string Served::bytes_of(TokenId token) const {
+  const std::string_view spelling = tokenizer_->id_to_token(token);
+  if (byte_level_ && !tokenizer_->is_special(token)) {
+    std::string bytes;
+    for (size_t i = 0; i < spelling.size();) {
+      const auto byte = tokenizer::ByteAlphabet::get().byte_of(unicode::next(spelling, i));
+      if (!byte) return std::string(spelling);  // an added token, spelled as it is
+      bytes += static_cast<char>(*byte);
+    }
+    return bytes;
+  }
+  // <0xE2> of SentencePiece's byte fallback.
+  unsigned byte = 0;
+  if (spelling.size() == 6 && spelling.starts_with("<0x") && spelling.ends_with('>') &&
+      std::from_chars(spelling.data() + 3, spelling.data() + 5, byte, 16).ec == std::errc())
+    return std::string(1, static_cast<char>(byte));
+  std::string bytes(spelling);
+  constexpr std::string_view kBlank = "\u2581";
+  for (size_t at; (at = bytes.find(kBlank)) != bytes.npos;) bytes.replace(at, kBlank.size(), " ");
+  return bytes;
+}
+
+}  // namespace mxgpt::server

@@ -1,0 +1,193 @@
+// Routes that only tell or translate.
+#include <fmt/format.h>
+
+#include "backend/ops.h"
+#include "base/printable.h"
+#include "base/version.h"
+#include "server/api.h"
+#include "server/api_error.h"
+#include "server/generation.h"
+
+namespace mxgpt::server {
+
+namespace {
+
+constexpr Field kTokenizeTable[] = {
+    Field{"text", kString, "what to encode"}.needed(),
+    {"add_special_tokens", kBoolean, "whether BOS and the like are added; default false"},
+    {"parse_special", kBoolean,
+     "whether control tokens spelled out in the text become their ids; default false"},
+    {"model", kString, "the model's name"},
+};
+
+constexpr Field kDetokenizeTable[] = {
+    Field{"tokens", kArray, "ids"}.each(kInteger).needed(),
+    {"skip_special_tokens", kBoolean, "whether control tokens are left out; default false"},
+    {"model", kString, "the model's name"},
+};
+
+HttpResponse reply(const json::value& value) {
+  return {.body = json::serialize(value)};
+}
+
+json::object describe(const Served& served) {
+  return {{"id", served.name()},
+          {"object", "model"},
+          {"created", 0},
+          {"owned_by", "mxgpt"},
+          {"context_length", served.engine().context()}};
+}
+
+std::string_view chat_format(const Served& served) {
+  if (served.harmony()) return kHarmonyFormat;
+  return served.turns() ? served.turns()->name : "none";
+}
+
+}  // namespace
+
+const Fields kTokenizeFields = kTokenizeTable;
+const Fields kDetokenizeFields = kDetokenizeTable;
+
+Answer models(Call& call) {
+  json::array list;
+  list.push_back(describe(*call.api.served()));
+  return reply(json::object{{"object", "list"}, {"data", std::move(list)}});
+}
+
+Answer model(Call& call) {
+  const auto served = call.api.served();
+  const std::string_view path = call.request.head.path;
+  if (path.substr(path.rfind('/') + 1) != served->name())
+    throw ApiError(404, "there is no such model here", "model", "model_not_found");
+  return reply(describe(*served));
+}
+
+Answer tokenize(Call& call) {
+  const auto served = call.api.served(call.body);
+  const auto ids = served->tokenizer()->encode(
+      call.body["text"].string(),
+      {.add_special_tokens = call.body.boolean_or("add_special_tokens", false),
+       .parse_special = call.body.boolean_or("parse_special", false)});
+  return reply(
+      json::object{{"tokens", json::array(ids.begin(), ids.end())}, {"count", ids.size()}});
+}
+
+Answer detokenize(Call& call) {
+  const auto served = call.api.served(call.body);
+  const json::Node tokens = call.body["tokens"];
+  std::vector<TokenId> ids;
+  for (size_t i = 0; i < tokens.array().size(); ++i) {
+    ids.push_back(
+        static_cast<TokenId>(tokens.at(i).integer(0, served->tokenizer()->vocab_size() - 1)));
+  }
+  return reply(
+      json::object{{"text", served->tokenizer()->decode(
+                                ids, call.body.boolean_or("skip_special_tokens", false))}});
+}
+
+Answer health(Call& call) {
+  const auto served = call.api.served_or_null();
+  json::object out{{"status", "loading"},
+                   {"version", version()},
+                   {"uptime_seconds", static_cast<int64_t>(call.api.uptime())}};
+  if (!served) {
+    HttpResponse response = reply(out);
+    response.status = 503;
+    response.headers.emplace_back("retry-after", "5");
+    return response;
+  }
+  const EngineStatus status = served->engine().status();
+  const Config& config = served->model().config();
+  out["status"] = status.draining ? "draining" : status.failed_steps > 0 ? "degraded" : "ready";
+  if (!status.last_failure.empty()) out["last_failure"] = printable(status.last_failure);
+  out["model"] = served->name();
+  out["architecture"] = config.architecture;
+  out["chat_format"] = chat_format(*served);
+  out["tokenizer"] = served->tokenizer()->kind();
+  out["vocabulary"] = config.vocabulary;
+  out["context"] = status.context;
+  out["requests"] = {{"running", status.running}, {"queued", status.queued}};
+  return reply(out);
+}
+
+Answer metrics(Call& call) {
+  const auto served = call.api.served_or_null();
+  HttpResponse response{.content_type = "text/plain; version=0.0.4"};
+  if (served) {
+    const EngineStatus status = served->engine().status();
+    response.body = call.api.metrics().text(&status);
+  } else {
+    response.body = call.api.metrics().text(nullptr);
+  }
+  return response;
+}
+
+Answer openapi(Call&) {
+  json::object paths;
+  for (const Route& route : Api::routes()) {
+    json::object responses{{"200", {{"description", "the answer"}}}};
+    json::object operation{{"summary", route.summary}};
+    if (route.fields) {
+      operation["requestBody"] = {
+          {"required", true},
+          {"content", {{"application/json", {{"schema", schema_of(*route.fields)}}}}}};
+      for (const auto& [code, what] : {std::pair{"400", "a field is wrong; the error names it"},
+                                       {"413", "the body is too large"},
+                                       {"422", "the model broke off"},
+                                       {"429", "too many requests; Retry-After says when"}})
+        responses[code] = {{"description", what}};
+    }
+    if (!route.open) responses["401"] = {{"description", "no valid API key"}};
+    responses["503"] = {{"description", "the model is loading, or the server is shutting down"}};
+    if (const std::string_view path = route.path; path.ends_with('}')) {
+      responses["404"] = {{"description", "there is no such model"}};
+      operation["parameters"] = {{{"name", "model"},
+                                  {"in", "path"},
+                                  {"required", true},
+                                  {"schema", {{"type", "string"}}}}};
+    }
+    operation["responses"] = std::move(responses);
+    const std::string_view method = route.method;
+    paths[route.path].emplace_object()[method == "GET" ? "get" : "post"] = std::move(operation);
+  }
+  return reply(json::object{
+      {"openapi", "3.1.0"},
+      {"info", {{"title", "mxgpt"}, {"version", version()}}},
+      {"components", {{"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}}},
+      {"paths", std::move(paths)}});
+}
+
+Answer status_page(Call& call) {
+  const auto served = call.api.served_or_null();
+  std::string rows;
+  const auto row = [&](std::string_view name, const std::string& value) {
+    std::string safe;
+    for (const char c : value) safe += c == '<' ? "&lt;" : c == '&' ? "&amp;" : std::string(1, c);
+    rows += fmt::format("<tr><th>{}</th><td>{}</td></tr>\n", name, safe);
+  };
+  row("Version", version());
+  row("Uptime", fmt::format("{:.0f} s", call.api.uptime()));
+  if (served) {
+    const EngineStatus status = served->engine().status();
+    row("Model", served->name());
+    row("Architecture", served->model().config().architecture);
+    row("Context", fmt::format("{} tokens", status.context));
+    row("Requests", fmt::format("{} running, {} queued", status.running, status.queued));
+    row("Tokens",
+        fmt::format("{} of prompts, {} of answers", status.prompt_tokens, status.answer_tokens));
+  } else {
+    row("Model", "loading");
+  }
+  return HttpResponse{
+      .content_type = "text/html; charset=utf-8",
+      .body = fmt::format(
+          "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>mxgpt</title>\n"
+          "<style>body{{font:16px sans-serif;margin:3em}}th{{text-align:left;padding-right:2em}}"
+          "</style>\n<h1>mxgpt</h1>\n<table>\n{}</table>\n"
+          "<p><a href=\"/openapi.json\">API</a>, <a href=\"/health\">health</a>, "
+          "<a href=\"/metrics\">metrics</a></p></html>\n",
+          rows),
+      .headers = {{"content-security-policy", "default-src 'none'; style-src 'unsafe-inline'"}}};
+}
+
+}  // namespace mxgpt::server

@@ -1,0 +1,120 @@
+// Structured output: what is compiled, what is refused, and what is kept.
+#include "server/grammars.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include "server/api_error.h"
+#include "text/harmony/small_tokenizer.h"
+
+namespace mxgpt::server {
+namespace {
+
+using testing::HasSubstr;
+
+Grammars& grammars() {
+  static Grammars one(harmony::small_tokenizer(), true, 300);
+  return one;
+}
+
+/// How many bytes of the text the grammar takes, and whether it may end behind them.
+std::string taken(const TextGrammar& grammar, std::string_view text) {
+  const auto state = grammar.begin();
+  size_t count = 0;
+  for (const TokenId token : harmony::small_tokenizer()->encode(text)) {
+    std::vector<uint32_t> mask(10);
+    state->mask(mask);
+    if (!(mask[token / 32] >> token % 32 & 1)) break;
+    for (TokenId special = 256; special < 300; ++special)
+      EXPECT_FALSE(mask[special / 32] >> special % 32 & 1) << special;
+    state->accept(token);
+    ++count;
+  }
+  return fmt::format("{}{}", text.substr(0, count), state->may_end() ? "." : "");
+}
+
+json::value parse(std::string_view text) {
+  return json::parse(text, "test");
+}
+
+TEST(Grammars, JsonSchemas) {
+  const auto person = grammars().json_schema(
+      parse(R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer"}},
+                "required":["name","age"]})"),
+      "schema");
+  EXPECT_EQ(taken(*person, R"({"name":"Ada","age":36})"), R"({"name":"Ada","age":36}.)");
+  EXPECT_EQ(taken(*person, R"({"name":"Ada","age":"36"})"), R"({"name":"Ada","age":)");
+  EXPECT_EQ(taken(*person, R"({"name":"Ada"})"), R"({"name":"Ada")");
+  EXPECT_EQ(taken(*person, "[1]"), "");
+  const auto any = grammars().json_schema(parse(R"({"type":"object"})"), "schema");
+  EXPECT_EQ(taken(*any, R"({"a":[1,{"b":null}]})"), R"({"a":[1,{"b":null}]}.)");
+}
+
+TEST(Grammars, PatternsAndGrammars) {
+  EXPECT_EQ(taken(*grammars().regex("[a-c]{2}(x|y)+", "regex"), "abxyz"), "abxy.");
+  EXPECT_EQ(taken(*grammars().ebnf("root ::= \"yes\" | \"no\"", "grammar"), "nobody"), "no.");
+}
+
+template <class Call>
+std::string refusal(const Call& call) {
+  try {
+    call();
+  } catch (const ApiError& e) {
+    EXPECT_EQ(e.status, 400);
+    EXPECT_EQ(e.param, "p");
+    return e.what();
+  }
+  return "taken";
+}
+
+std::string schema_refusal(std::string_view text) {
+  return refusal([&] { grammars().json_schema(parse(text), "p"); });
+}
+std::string regex_refusal(const std::string& text) {
+  return refusal([&] { grammars().regex(text, "p"); });
+}
+std::string ebnf_refusal(const std::string& text) {
+  return refusal([&] { grammars().ebnf(text, "p"); });
+}
+
+TEST(Grammars, WhatOthersStumbledOverIsRefusedAndNamed) {
+  EXPECT_THAT(regex_refusal(std::string(1000, '(')), HasSubstr("nested deeper"));
+  EXPECT_THAT(regex_refusal(std::string(60000, '(')), HasSubstr("longer than"));
+  EXPECT_THAT(regex_refusal("a{1,1000000000}"), HasSubstr("repeats more than"));
+  EXPECT_THAT(regex_refusal("((a{99}){99}){99}"), HasSubstr("repeats more than"));
+  EXPECT_THAT(regex_refusal("(a"), HasSubstr("p: "));
+  EXPECT_THAT(ebnf_refusal("root ::= " + std::string(60000, '(')), HasSubstr("nested deeper"));
+  EXPECT_THAT(ebnf_refusal("root ::= missing"), HasSubstr("cannot be used"));
+  EXPECT_THAT(ebnf_refusal(""), HasSubstr("cannot be used"));
+  std::string rules = "root ::= \"a\"\n";
+  for (int i = 0; i < 5000; ++i) rules += fmt::format("r{} ::= \"a\"\n", i);
+  EXPECT_THAT(ebnf_refusal(rules), HasSubstr("more than 1000 rules"));
+  EXPECT_THAT(schema_refusal(R"({"type":"strong"})"), HasSubstr("cannot be used"));
+  EXPECT_THAT(schema_refusal(R"({"type":"string","pattern":"("})"), HasSubstr("p: "));
+  EXPECT_THAT(schema_refusal(R"({"type":"string","pattern":"(a{999}){999}"})"),
+              HasSubstr("repeats"));
+  EXPECT_THAT(schema_refusal(R"({"type":"array","minItems":1e9})"), HasSubstr("minItems"));
+  EXPECT_THAT(schema_refusal(R"({"$ref":"#/nowhere"})"), HasSubstr("p: "));
+}
+
+TEST(Grammars, RecursionIsTakenOrRefusedButEnds) {
+  for (const char* schema :
+       {R"({"$ref":"#"})", R"({"type":"object","properties":{"next":{"$ref":"#"}}})",
+        R"({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"})",
+        R"({"anyOf":[{"$ref":"#"},{"type":"string"}]})"})
+    EXPECT_THAT(schema_refusal(schema), testing::AnyOf("taken", HasSubstr("p: "))) << schema;
+  EXPECT_THAT(ebnf_refusal("root ::= root"), testing::AnyOf("taken", HasSubstr("p: ")));
+  EXPECT_THAT(regex_refusal("(((a*)*)*)*"), testing::AnyOf("taken", HasSubstr("p: ")));
+}
+
+TEST(Grammars, ManySchemasKeepWithinTheBound) {
+  Grammars many(harmony::small_tokenizer(), true, 300);
+  const auto first = many.regex("x0", "p");
+  EXPECT_EQ(many.regex("x0", "p"), first);
+  for (int i = 1; i < 400; ++i) many.regex(fmt::format("x{}", i), "p");
+  EXPECT_LE(many.kept().count, 128u);
+  EXPECT_NE(many.regex("x0", "p"), first);
+}
+
+}  // namespace
+}  // namespace mxgpt::server

@@ -1,0 +1,156 @@
+// What requests may be, before any model sees them: JSON, fields, keys.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+#include "message_of.h"
+#include "server/api_error.h"
+#include "server/fields.h"
+#include "server/keys.h"
+#include "server/request_json.h"
+
+namespace mxgpt::server {
+namespace {
+
+using testing::HasSubstr;
+
+std::string refusal(const std::string& body) {
+  try {
+    parse_request(body);
+  } catch (const ApiError& e) {
+    EXPECT_EQ(e.status, 400);
+    return e.what();
+  }
+  return "taken";
+}
+
+TEST(RequestJson, WhatOthersStumbledOverIsRefused) {
+  EXPECT_EQ(refusal(R"({"a": [1, {"b": null}], "c": "\u00e9\ud83d\ude00"})"), "taken");
+  EXPECT_THAT(refusal(R"({"model": 1, "x": {"model": 2}, "model": 3})"),
+              HasSubstr("'model' comes twice"));
+  EXPECT_THAT(refusal(R"({"a": {"b": 1, "\u0062": 2}})"), HasSubstr("'b' comes twice"));
+  EXPECT_EQ(refusal(R"([{"a": 1}, {"a": 2}])"), "the body should be a JSON object");
+  const std::string deep(10000, '[');
+  EXPECT_THAT(refusal("{\"a\":" + deep), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal("{\"a\": \"\xff\"}"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal(R"({"a": "\ud800"})"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal(R"({"a": NaN})"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal(R"({"a": 1} {})"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal(""), HasSubstr("not valid JSON"));
+  std::string many = "{\"a\":[0";
+  for (size_t i = 0; i < kMaxJsonValues; ++i) many += ",0";
+  EXPECT_THAT(refusal(many + "]}"), HasSubstr("more than 1000000 values"));
+}
+
+constexpr Field kInnerTable[] = {Field{"x", kInteger, "a number", 0, 9}.needed()};
+constexpr Fields kInner = kInnerTable;
+constexpr Field kTable[] = {
+    Field{"name", kString, "a name"}.one_of("ada|bob").needed(),
+    Field{"list", kArray, "points"}.at_most(2).each(kObject).of(&kInner),
+    Field{"either", kString | kNumber, "both", -1, 1},
+    Field{"free", kObject, "anything"},
+    Field{"old", kBoolean, "of others"}.unused(),
+};
+
+std::string fault(const char* text) {
+  const json::value value = json::parse(text, "test");
+  try {
+    check_fields(value.get_object(), kTable);
+  } catch (const ApiError& e) {
+    EXPECT_EQ(e.status, 400);
+    return fmt::format("{} | {}", e.param, e.what());
+  }
+  return "fine";
+}
+
+TEST(Fields, EachFaultIsNamed) {
+  EXPECT_EQ(fault(R"({"name": "ada", "list": [{"x": 9.0}], "either": -1, "free": {"y": []}})"),
+            "fine");
+  EXPECT_EQ(fault(R"({"name": "bob", "list": null, "unheard": null})"), "fine");
+  EXPECT_EQ(fault(R"({"name": "bob", "unheard": 1})"),
+            "unheard | unheard: this field is not supported");
+  EXPECT_EQ(fault("{}"), "name | name: is missing");
+  EXPECT_EQ(fault(R"({"name": "eve"})"), "name | name: 'eve' is not one of ada, bob");
+  EXPECT_EQ(fault(R"({"name": "ada", "list": [{"x": 1}, {}]})"),
+            "list[1].x | list[1].x: is missing");
+  EXPECT_EQ(fault(R"({"name": "ada", "list": [3]})"),
+            "list[0] | list[0]: should be of type object");
+  EXPECT_EQ(fault(R"({"name": "ada", "list": [{"x": 10}]})"),
+            "list[0].x | list[0].x: 10 is outside 0 to 9");
+  EXPECT_EQ(fault(R"({"name": "ada", "list": [{"x": 0.5}]})"),
+            "list[0].x | list[0].x: should be of type integer");
+  EXPECT_EQ(fault(R"({"name": "ada", "list": [{"x":1},{"x":1},{"x":1}]})"),
+            "list | list: has more than 2 entries");
+  EXPECT_THAT(fault(R"({"name": "ada", "either": 1e999})"), HasSubstr("either"));
+}
+
+TEST(Fields, TheDocumentSaysTheSame) {
+  const json::object schema = schema_of(Fields(kTable));
+  EXPECT_EQ(json::serialize(schema.at("required")), R"(["name"])");
+  const json::object& properties = schema.at("properties").as_object();
+  EXPECT_EQ(json::serialize(properties.at("name").at("enum")), R"(["ada","bob"])");
+  EXPECT_EQ(json::serialize(properties.at("list").at("items").at("required")), R"(["x"])");
+  EXPECT_EQ(properties.at("either").at("anyOf").as_array().size(), 2);
+}
+
+class KeysTest : public testing::Test {
+ protected:
+  Keys keys(const std::string& text) {
+    std::ofstream(path_) << text;
+    return Keys(path_, {});
+  }
+  std::string fault(const std::string& text) {
+    return message_of([&] { keys(text); });
+  }
+  ~KeysTest() override { std::filesystem::remove(path_); }
+  const std::filesystem::path path_ = testing::TempDir() + "keys_test.txt";
+};
+
+TEST_F(KeysTest, AFileOfKeys) {
+  const Keys some = keys("# ours\n\nada 0123456789abcdef 60 2\nbob fedcba9876543210\n");
+  EXPECT_EQ(some.find("0123456789abcdef")->name(), "ada");
+  EXPECT_EQ(some.find("fedcba9876543210")->name(), "bob");
+  for (const char* wrong : {"", "0123456789abcde", "0123456789abcdeF", "ada"})
+    EXPECT_EQ(some.find(wrong), nullptr) << wrong;
+  EXPECT_NE(Keys(ClientLimits{}).find("whatever"), nullptr);
+}
+
+TEST_F(KeysTest, FaultsAreNamedByLine) {
+  EXPECT_THAT(fault("ada\n"), HasSubstr(":1: has a name but no key"));
+  EXPECT_THAT(fault("\nada short\n"), HasSubstr(":2: the key is shorter"));
+  EXPECT_THAT(fault("ada 0123456789abcdef x\n"), HasSubstr("'x' is no limit"));
+  EXPECT_THAT(fault("ada 0123456789abcdef 1 -1\n"), HasSubstr("'-1' is no limit"));
+  EXPECT_THAT(fault("ada 0123456789abcdef 1 1 1\n"), HasSubstr("one word too many"));
+  EXPECT_THAT(fault("ada 0123456789abcdef\nbob 0123456789abcdef\n"),
+              HasSubstr(":2: the key is there"));
+  EXPECT_THAT(fault("ada 0123456789abcdef\nada 1123456789abcdef\n"),
+              HasSubstr(":2: the name 'ada'"));
+  EXPECT_THAT(fault("# none\n"), HasSubstr("has no key"));
+}
+
+TEST(ClientLimits, RateAndConcurrency) {
+  const auto start = Client::Clock::time_point() + std::chrono::hours(1);
+  const auto took = [](const auto& begun) { return begun.index() == 0; };
+  Client rate("ada", {.requests_per_minute = 2});
+  EXPECT_TRUE(took(rate.begin(start)));
+  EXPECT_TRUE(took(rate.begin(start)));
+  const auto refused = rate.begin(start);
+  ASSERT_FALSE(took(refused));
+  EXPECT_EQ(std::get<Client::Refusal>(refused).retry_after, 30);
+  EXPECT_FALSE(took(rate.begin(start + std::chrono::seconds(29))));
+  EXPECT_TRUE(took(rate.begin(start + std::chrono::seconds(31))));
+
+  Client concurrent("bob", {.concurrent = 1});
+  {
+    const auto lease = concurrent.begin(start);
+    EXPECT_TRUE(took(lease));
+    EXPECT_FALSE(took(concurrent.begin(start)));
+  }
+  EXPECT_TRUE(took(concurrent.begin(start)));
+}
+
+}  // namespace
+}  // namespace mxgpt::server

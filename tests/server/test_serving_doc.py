@@ -1,0 +1,42 @@
+"""The examples of docs/serving.md run as they are."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from serving import serve  # noqa: E402
+
+TEXT = (Path(os.environ["MXGPT_ROOT"]) / "docs" / "serving.md").read_text("utf-8")
+EXAMPLES = [e for e in re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.DOTALL) if "export MXGPT_URL" not in e[1]]
+# What each must print, in the order of the page.
+EXPECTED = [
+    '"content":"The capital of Norway is Oslo."',
+    "The capital of Norway is Oslo.",
+    "calls get_weather {'location': 'Denver'}",
+    '{"name":"Jonas","age":43,"city":"Seattle"}',
+    '"object":"text_completion"',
+    '"tokens":[',
+]
+
+
+@pytest.fixture(scope="module")
+def url():
+    with serve() as server:
+        yield server.url
+
+
+def test_all_are_known():
+    assert len(EXAMPLES) == len(EXPECTED)
+
+
+@pytest.mark.parametrize("number", range(len(EXPECTED)))
+def test_example(url, number):
+    language, code = EXAMPLES[number]
+    command = ["bash", "-ec", code] if language == "sh" else [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "MXGPT_URL": url})
+    assert result.returncode == 0, result.stderr
+    assert EXPECTED[number] in result.stdout, result.stdout

@@ -64,8 +64,9 @@ class Compiled : public TextGrammar {
 };
 
 /// The product of the counts that are nested in a pattern: "(a{9}){9}" is 81. Refuses what is
-/// nested too deeply: compilers of patterns recurse.
-double repeats_of(std::string_view pattern) {
+/// nested too deeply: compilers of patterns recurse. `is_grammar`: it has strings and comments,
+/// whose brackets do not count.
+double repeats_of(std::string_view pattern, bool is_grammar = false) {
   std::vector<double> groups{1};  // the largest product in each open group
   double largest = 1, last = 1;   // `last`: of the element before a count
   bool in_class = false;
@@ -79,6 +80,11 @@ double repeats_of(std::string_view pattern) {
     } else if (c == '[') {
       in_class = true;
       last = 1;
+    } else if (is_grammar && c == '"') {
+      for (++i; i < pattern.size() && pattern[i] != '"'; ++i) i += pattern[i] == '\\';
+      last = 1;
+    } else if (is_grammar && c == '#') {
+      i = std::min(pattern.find_first_of("\r\n", i), pattern.size());
     } else if (c == '(') {
       groups.push_back(1);
       if (groups.size() > static_cast<size_t>(kMaxNesting))
@@ -210,7 +216,7 @@ std::shared_ptr<const TextGrammar> Grammars::ebnf(const std::string& grammar,
     ++rules;
   try {
     if (rules > kMaxRules) throw Error("", fmt::format("has more than {} rules", kMaxRules));
-    if (repeats_of(grammar) > kMaxRepeat)
+    if (repeats_of(grammar, true) > kMaxRepeat)
       throw Error("", fmt::format("repeats more than {} times", kMaxRepeat));
   } catch (const Error& e) {
     throw ApiError(400, fmt::format("{}: {}", param, e.what()), param, "invalid_grammar");

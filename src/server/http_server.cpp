@@ -37,8 +37,6 @@ namespace {
 /// Completes with the error instead of throwing it.
 constexpr auto kAwait = net::as_tuple(net::use_awaitable);
 
-/// What a client may send ahead of an answer; more, and it is taken for gone.
-constexpr size_t kMaxPipelined = 64 << 10;
 /// How much, and how long, is still read of a refused request (RFC 9112, 9.6).
 constexpr size_t kMaxDiscarded = 4 << 20;
 constexpr std::chrono::seconds kLinger{2};
@@ -47,6 +45,12 @@ std::string request_id() {
   unsigned char bytes[12];
   RAND_bytes(bytes, sizeof bytes);
   return fmt::format("req_{:02x}", fmt::join(bytes, ""));
+}
+
+/// Whether the parser of HTTP says this, and not the connection.
+bool is_malformed(const error_code& error) {
+  return error.category() == http::make_error_code(http::error::bad_target).category() &&
+         error != http::error::end_of_stream && error != http::error::partial_message;
 }
 
 /// The address alone decides: names would ask the network.
@@ -135,7 +139,7 @@ class HttpServer::ConnectionOf : public Connection,
   net::awaitable<void> serve();
   net::awaitable<bool> wait_for_request();
   net::awaitable<bool> serve_one();
-  net::awaitable<bool> refuse(HttpResponse response);
+  net::awaitable<bool> refuse(const error_code& error);
   net::awaitable<bool> answer(Answer answer, bool keep_alive);
   net::awaitable<bool> write(HttpResponse response, bool keep_alive);
   net::awaitable<bool> stream_events(EventStream& events, bool keep_alive);
@@ -229,9 +233,20 @@ void HttpServer::ConnectionOf<Stream>::read_head(const http::request_header<>& h
   }
 }
 
-/// A refusal before the whole request was read: the connection cannot go on.
+/// Before the whole request was read: the connection cannot go on.
 template <typename Stream>
-net::awaitable<bool> HttpServer::ConnectionOf<Stream>::refuse(HttpResponse response) {
+net::awaitable<bool> HttpServer::ConnectionOf<Stream>::refuse(const error_code& error) {
+  const HttpOptions& options = server_.options;
+  int status = 400;
+  std::string what = "not a valid HTTP request: " + error.message();
+  if (error == http::error::header_limit) {
+    status = 431;
+    what = fmt::format("the headers exceed {} bytes", options.max_header_bytes);
+  } else if (error == http::error::body_limit) {
+    status = 413;
+    what = fmt::format("the body exceeds {} bytes", options.max_body_bytes);
+  }
+  HttpResponse response = server_.handler.error(status, what);
   co_await write(std::move(response), false);
   co_return false;
 }
@@ -256,20 +271,9 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
   };
   if (error) {
     // Only what the parser says can be answered; otherwise nobody is there to read.
-    if (error.category() != http::make_error_code(http::error::bad_target).category() ||
-        error == http::error::end_of_stream || error == http::error::partial_message) {
-      if (error != beast::error::timeout) gone_ = true;
-      co_return false;
-    }
-    const bool large = error == http::error::header_limit;
-    const bool large_body = error == http::error::body_limit;
-    co_return finish(co_await refuse(server_.handler.error(
-        large        ? 431
-        : large_body ? 413
-                     : 400,
-        large        ? fmt::format("the headers exceed {} bytes", options.max_header_bytes)
-        : large_body ? fmt::format("the body exceeds {} bytes", options.max_body_bytes)
-                     : "not a valid HTTP request: " + error.message())));
+    if (is_malformed(error)) co_return finish(co_await refuse(error));
+    if (error != beast::error::timeout) gone_ = true;
+    co_return false;
   }
   read_head(parser.get());
   auto admitted = server_.handler.admit(head_);
@@ -290,15 +294,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
   }
   socket().expires_after(options.body_timeout);
   std::tie(error, std::ignore) = co_await http::async_read(stream_, buffer_, parser, kAwait);
-  if (error == http::error::body_limit) {
-    co_return finish(co_await refuse(server_.handler.error(
-        413, fmt::format("the body exceeds {} bytes", options.max_body_bytes))));
-  }
-  if (error && error.category() == http::make_error_code(http::error::bad_target).category() &&
-      error != http::error::partial_message) {
-    co_return finish(co_await refuse(
-        server_.handler.error(400, "not a valid HTTP request: " + error.message())));
-  }
+  if (is_malformed(error)) co_return finish(co_await refuse(error));
   if (error) {
     gone_ = true;
     record_.status = 499;
@@ -326,14 +322,12 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
 }
 
 /// Reads ahead while an answer is in work, only to learn that the client has gone. At most one read
-/// is under way, and it is never cancelled: the next request begins with what it brought.
+/// is under way, and it is never cancelled, which TLS would not survive: the next request begins
+/// with what it brought. With a request there already nothing more is read, as that one may be
+/// whole, and waiting for further bytes would be waiting for ever.
 template <typename Stream>
 net::awaitable<void> HttpServer::ConnectionOf<Stream>::watch(std::shared_ptr<ConnectionOf> self) {
-  while (self->in_work_ && !self->gone_) {
-    if (self->buffer_.size() > kMaxPipelined) {
-      self->gone_ = true;
-      break;
-    }
+  while (self->in_work_ && !self->gone_ && self->buffer_.size() == 0) {
     self->socket().expires_never();
     const auto [error, count] =
         co_await self->stream_.async_read_some(self->buffer_.prepare(4096), kAwait);

@@ -71,7 +71,8 @@ std::string Served::bytes_of(TokenId token) const {
     return std::string(1, static_cast<char>(byte));
   std::string bytes(spelling);
   constexpr std::string_view kBlank = "\u2581";
-  for (size_t at; (at = bytes.find(kBlank)) != bytes.npos;) bytes.replace(at, kBlank.size(), " ");
+  for (size_t at; (at = bytes.find(kBlank)) != bytes.npos;)
+    bytes.replace(at, kBlank.size(), 1, ' ');
   return bytes;
 }
 

@@ -86,6 +86,10 @@ TEST(Grammars, WhatOthersStumbledOverIsRefusedAndNamed) {
   EXPECT_THAT(ebnf_refusal("root ::= " + std::string(60000, '(')), HasSubstr("nested deeper"));
   EXPECT_THAT(ebnf_refusal("root ::= missing"), HasSubstr("cannot be used"));
   EXPECT_THAT(ebnf_refusal(""), HasSubstr("cannot be used"));
+  EXPECT_THAT(ebnf_refusal("root ::= a{1000000000}\na ::= \"x\""), HasSubstr("repeats more than"));
+  EXPECT_THAT(ebnf_refusal(R"(root ::= "\"[" [a]{1000000000})"), HasSubstr("repeats more than"));
+  EXPECT_THAT(ebnf_refusal("# [\rroot ::= [a]{1000000000}"), HasSubstr("repeats more than"));
+  EXPECT_EQ(ebnf_refusal("root ::= \"" + std::string(100, '(') + "{1000\" # (((["), "taken");
   std::string rules = "root ::= \"a\"\n";
   for (int i = 0; i < 5000; ++i) rules += fmt::format("r{} ::= \"a\"\n", i);
   EXPECT_THAT(ebnf_refusal(rules), HasSubstr("more than 1000 rules"));

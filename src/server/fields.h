@@ -38,19 +38,19 @@ struct Field {
   bool required = false;
   bool ignored = false;  ///< taken, and without effect
 
-  constexpr Field one_of(std::string_view all) const { return with(&Field::choices, all); }
-  constexpr Field at_most(size_t size) const { return with(&Field::max_size, size); }
-  constexpr Field each(unsigned type) const { return with(&Field::entries, type); }
-  constexpr Field of(const Fields* fields) const { return with(&Field::members, fields); }
-  constexpr Field needed() const { return with(&Field::required, true); }
-  constexpr Field unused() const { return with(&Field::ignored, true); }
-
+  // Before those that use it: clang 14 evaluates them only then.
   template <typename T>
   constexpr Field with(T Field::*member, T value) const {
     Field out = *this;
     out.*member = value;
     return out;
   }
+  constexpr Field one_of(std::string_view all) const { return with(&Field::choices, all); }
+  constexpr Field at_most(size_t size) const { return with(&Field::max_size, size); }
+  constexpr Field each(unsigned type) const { return with(&Field::entries, type); }
+  constexpr Field of(const Fields* fields) const { return with(&Field::members, fields); }
+  constexpr Field needed() const { return with(&Field::required, true); }
+  constexpr Field unused() const { return with(&Field::ignored, true); }
 };
 
 /// Throws ApiError, a 400 that names the field, for a member that is not in the table, is missing,

@@ -5,7 +5,6 @@ a folder that holds o200k_base.tiktoken.
 """
 
 import json
-import pathlib
 import random
 
 import openai_harmony
@@ -69,7 +68,7 @@ def main():
     encoding = openai_harmony.load_harmony_encoding(openai_harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
     rng = random.Random(20261123)
     prefix, suffix = "<|start|>developer<|message|>", "<|end|>"
-    with open(pathlib.Path(__file__).with_name("schemas.jsonl"), "w", encoding="utf-8") as out:
+    with open("schemas.jsonl", "w", encoding="utf-8") as out:
         for _ in range(CASES):
             tools = {name: namespace(rng, name) for name in rng.sample(["functions", "zz", "aa"], rng.randrange(1, 4))}
             content = {"type": "developer_content", "tools": tools}

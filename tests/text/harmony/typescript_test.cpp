@@ -21,9 +21,10 @@ ToolNamespaces tools_of(const json::value& tools) {
   return std::get<DeveloperContent>(read.messages.at(0).contents.at(0)).tools;
 }
 
-// schemas.jsonl holds what openai-harmony writes for them; make_schemas.py made it.
+// schemas.jsonl holds what openai-harmony writes for them; make_schemas.py made it (packed in
+// tests/data).
 TEST(Typescript, EqualsOpenAiHarmonyOnOddSchemas) {
-  std::ifstream file(MXGPT_ROOT "/tests/text/harmony/schemas.jsonl");
+  std::ifstream file(MXGPT_FIXTURES "/schemas.jsonl");
   int rows = 0;
   for (std::string line; std::getline(file, line); ++rows) {
     const json::value row = json::parse(line, "schemas.jsonl");

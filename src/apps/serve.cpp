@@ -2,14 +2,18 @@
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
+#include <exception>
 #include <thread>
 
 #include "apps/command.h"
 #include "apps/model_option.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "server/api.h"
 #include "server/http_server.h"
 
@@ -21,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   ModelOption model;
+  DeviceOption device;
   server::ServedOptions served;
   server::HttpOptions http;
   server::ClientLimits limits;
@@ -39,30 +44,71 @@ sigset_t block_signals() {
   return signals;
 }
 
-int serve_model(const Options& options) {
+std::string url_of(const server::HttpOptions& http, uint16_t port) {
+  const bool is_v6 = http.host.find(':') != std::string::npos;
+  return fmt::format("{}://{}{}{}:{}", http.tls_key.empty() ? "http" : "https", is_v6 ? "[" : "",
+                     http.host, is_v6 ? "]" : "", port);
+}
+
+/// Opens the model on a thread of its own, so that the server can say how far it is.
+class Loader {
+ public:
+  Loader(server::Api& api, const Options& options, const std::string& url)
+      : thread_([this, &api, &options, url] {
+          try {
+            auto served =
+                std::make_shared<const server::Served>(options.model.open(), options.served);
+            api.serve(served);
+            fmt::print("{} on {}\n", served->name(), url);
+            std::fflush(stdout);
+          } catch (...) {
+            failure_ = std::current_exception();
+            has_failed_ = true;
+            kill(getpid(), SIGTERM);  // which serve_model() waits for
+          }
+        }) {}
+
+  void rethrow_failure() const {
+    if (has_failed_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  std::exception_ptr failure_;
+  std::atomic<bool> has_failed_ = false;
+  std::jthread thread_;
+};
+
+int serve_model(Options& options) {
   if (options.http.tls_certificate.empty() != options.http.tls_key.empty())
     throw Error("--tls-cert", "needs --tls-key beside it, and the other way round");
   spdlog::set_default_logger(spdlog::stderr_color_mt("mxgpt"));
   const sigset_t signals = block_signals();
   server::Keys keys = options.api_keys.empty() ? server::Keys(options.limits)
                                                : server::Keys(options.api_keys, options.limits);
-  server::Api api(std::move(keys), std::chrono::seconds(options.timeout));
-  server::HttpServer http(api, options.http);
   const bool is_local = options.http.host == "127.0.0.1" || options.http.host == "localhost" ||
                         options.http.host == "::1";
+  server::Api api(std::move(keys), std::chrono::seconds(options.timeout),
+                  {.cors_origin = options.http.cors_origin,
+                   .only_local = is_local && options.api_keys.empty()});
+  options.served.engine.device = options.device.device;
+  options.served.engine.vram_budget = options.device.vram_budget;
+  options.served.sha256 = options.model.expected_sha256;
+  server::HttpServer http(api, options.http);
+  listen_to_progress([&api](const std::string& doing, uint64_t done, uint64_t total) {
+    api.set_loading({doing, done, total});
+  });
   if (!is_local && options.api_keys.empty())
     spdlog::warn("everybody who reaches {} may use this server: it has no --api-keys",
                  options.http.host);
-  auto served = std::make_shared<const server::Served>(options.model.open(), options.served);
-  api.serve(served);
-  const bool is_v6 = options.http.host.find(':') != std::string::npos;
-  fmt::print("{} on {}://{}{}{}:{}\n", served->name(),
-             options.http.tls_key.empty() ? "http" : "https", is_v6 ? "[" : "", options.http.host,
-             is_v6 ? "]" : "", http.port());
-  std::fflush(stdout);
+  const std::string url = url_of(options.http, http.port());
+  spdlog::info("listening on {}, the model is loading", url);
+  const Loader loader(api, options, url);
 
   int signal = 0;
   sigwait(&signals, &signal);
+  loader.rethrow_failure();
+  const auto served = api.served_or_null();
+  if (!served) _exit(128 + signal);  // nothing is in work, and loading cannot be broken off
   spdlog::info("shutting down: answers in work have {} s", options.drain);
   const auto deadline = Clock::now() + std::chrono::seconds(options.drain);
   http.stop_accepting();
@@ -112,7 +158,10 @@ std::function<int()> serve(CLI::App& command) {
   number("--kv-tokens", o.served.engine.kv_tokens,
          "Tokens that the KV cache holds in all; 0: 65536, or the context if longer", "Model");
   number("--queue", o.served.engine.max_queue, "Answers that may wait", "Model", 1);
+  o.device.declare(command);
   declare_precision(command, o.served.engine.precision);
+  declare_kv(command, o.served.engine.kv);
+  declare_accumulate(command, o.served.engine.accumulate);
   text("--host", o.http.host, "Address to listen at; 0.0.0.0 for all", "ADDRESS", "Network");
   command.add_option("--port", o.http.port, "Port to listen at; 0: any")
       ->type_name("N")

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <mutex>
 
 namespace mxgpt {
 
@@ -29,7 +30,29 @@ std::string time_text(double seconds) {
   return fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
 }
 
+struct Listening {
+  std::mutex mutex;
+  ProgressListener listener;
+};
+
+Listening& listening() {
+  static Listening one;
+  return one;
+}
+
+/// Whether somebody listens.
+bool tell(const std::string& label, uint64_t done, uint64_t total) {
+  const std::lock_guard lock(listening().mutex);
+  if (listening().listener) listening().listener(label, done, total);
+  return bool(listening().listener);
+}
+
 }  // namespace
+
+void listen_to_progress(ProgressListener listener) {
+  const std::lock_guard lock(listening().mutex);
+  listening().listener = std::move(listener);
+}
 
 std::string progress_line(const std::string& label, uint64_t done, uint64_t total, double seconds,
                           int width, const std::string& unit) {
@@ -62,6 +85,7 @@ Progress::Progress(std::string label, uint64_t total, std::string unit)
       terminal_(::isatty(STDERR_FILENO) == 1) {
   next_ = start_;
   next_ += terminal_ ? Clock::duration(kFirstBar) : Clock::duration(kLine);
+  tell(label_, 0, total_);
 }
 
 Progress::~Progress() {
@@ -70,6 +94,7 @@ Progress::~Progress() {
 
 void Progress::advance(uint64_t amount) {
   done_ += amount;
+  if (tell(label_, done_, total_)) return;
   const auto now = Clock::now();
   if (now < next_) return;
   next_ = now;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace mxgpt {
@@ -31,6 +32,12 @@ class Progress {
   Clock::time_point start_ = Clock::now();
   Clock::time_point next_;  // when to show something again
 };
+
+/// Called from the thread that works, with the label and how much is done of how much.
+using ProgressListener =
+    std::function<void(const std::string& label, uint64_t done, uint64_t total)>;
+/// From now on `listener` is told instead of stderr; an empty one: stderr again.
+void listen_to_progress(ProgressListener listener);
 
 /// "Hashing  4.20 of 12.80 GB, 1.35 GB/s, 6 s left", with a bar if `width` columns leave room for
 /// one. With a unit: "Scoring  4200 of 12800 tokens, 2100 tokens/s, 4 s left".

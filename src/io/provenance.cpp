@@ -95,7 +95,8 @@ std::vector<std::string> model_files(const fs::path& model) {
   return files;
 }
 
-std::vector<FileHash> hash_files(const fs::path& folder, std::span<const std::string> paths) {
+std::vector<FileHash> hash_files(const fs::path& folder, std::span<const std::string> paths,
+                                 const std::stop_token& stop) {
   uint64_t total = 0;
   for (const std::string& path : paths) {
     std::error_code ignored;  // opening it below says what is wrong
@@ -107,6 +108,7 @@ std::vector<FileHash> hash_files(const fs::path& folder, std::span<const std::st
     const MappedFile file(folder / path);
     Sha256 sha;
     for (auto left = file.bytes(); !left.empty();) {
+      if (stop.stop_requested()) return hashes;
       const auto piece = left.first(std::min<size_t>(left.size(), 4 << 20));
       sha.update(piece);
       file.release(piece);
@@ -155,8 +157,9 @@ std::vector<FileHash> parse_manifest(std::string_view text, const std::string& w
   return files;
 }
 
-std::string model_sha256(const fs::path& model) {
-  const auto hashes = hash_files(model_folder(model), model_files(model));
+std::string model_sha256(const fs::path& model, const std::stop_token& stop) {
+  const auto hashes = hash_files(model_folder(model), model_files(model), stop);
+  if (stop.stop_requested()) return {};
   if (hashes.size() == 1 && !fs::is_directory(model)) return hashes[0].hash;
   Sha256 sha;
   sha.update(manifest_text(hashes));

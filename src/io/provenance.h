@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,9 +23,10 @@ struct FileHash {
 std::filesystem::path model_folder(const std::filesystem::path& model);
 /// The files of a model, relative to its folder, sorted.
 std::vector<std::string> model_files(const std::filesystem::path& model);
-/// Hashes files of `folder`, with a progress bar.
+/// Hashes files of `folder`, with a progress bar; fewer when told to stop.
 std::vector<FileHash> hash_files(const std::filesystem::path& folder,
-                                 std::span<const std::string> paths);
+                                 std::span<const std::string> paths,
+                                 const std::stop_token& stop = {});
 
 /// The lines that `sha256sum -c` reads.
 std::string manifest_text(std::span<const FileHash> files);
@@ -32,8 +34,8 @@ std::string manifest_text(std::span<const FileHash> files);
 /// folder.
 std::vector<FileHash> parse_manifest(std::string_view text, const std::string& where);
 
-/// The hash of a model, as defined above.
-std::string model_sha256(const std::filesystem::path& model);
+/// The hash of a model, as defined above; empty when told to stop.
+std::string model_sha256(const std::filesystem::path& model, const std::stop_token& stop = {});
 /// Throws Error if the hash of the model is another, or if `expected` is no SHA-256. Case is
 /// ignored.
 void require_sha256(const std::filesystem::path& model, std::string_view expected);

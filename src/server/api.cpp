@@ -1,10 +1,12 @@
 #include "server/api.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <new>
+#include <vector>
 
 #include "base/error.h"
 #include "base/printable.h"
@@ -14,8 +16,6 @@
 namespace mxgpt::server {
 
 namespace {
-
-constexpr std::string_view kModelPrefix = "/v1/models/";
 
 constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", "Answer a conversation", chat_completions, &kChatFields},
@@ -30,16 +30,39 @@ constexpr Route kRoutes[] = {
     {"GET", "/", "A page about the server", status_page, nullptr, true},
 };
 
-bool is_at(const Route& route, std::string_view path) {
+/// Whether `path` is the route's, in which "{…}" stands for one segment: it is put into
+/// `parameter`.
+bool is_at(const Route& route, std::string_view path, std::string_view& parameter) {
   const std::string_view own = route.path;
-  return own.ends_with('}') ? path.starts_with(kModelPrefix) : own == path;
+  const size_t open = own.find('{');
+  if (open == own.npos) return own == path;
+  const std::string_view before = own.substr(0, open), after = own.substr(own.find('}') + 1);
+  if (path.size() <= before.size() + after.size() || !path.starts_with(before) ||
+      !path.ends_with(after))
+    return false;
+  parameter = path.substr(before.size(), path.size() - before.size() - after.size());
+  return parameter.find('/') == parameter.npos;
+}
+
+const Route* find_route(const HttpHead& head, std::string_view& parameter) {
+  for (const Route& route : kRoutes) {
+    if (head.method == route.method && is_at(route, head.path, parameter)) return &route;
+  }
+  return nullptr;
 }
 
 const Route* find_route(const HttpHead& head) {
-  for (const Route& route : kRoutes) {
-    if (is_at(route, head.path) && head.method == route.method) return &route;
-  }
-  return nullptr;
+  std::string_view ignored;
+  return find_route(head, ignored);
+}
+
+/// "GET, POST": the methods that there are for a path.
+std::string methods_at(std::string_view path) {
+  std::vector<std::string_view> methods;
+  std::string_view ignored;
+  for (const Route& route : kRoutes)
+    if (is_at(route, path, ignored)) methods.push_back(route.method);
+  return fmt::format("{}", fmt::join(methods, ", "));
 }
 
 /// "tools[0].function.name" of a message that begins with it: the field that an Error is about.
@@ -67,6 +90,16 @@ std::string_view key_of(const HttpHead& head) {
 
 std::span<const Route> Api::routes() {
   return kRoutes;
+}
+
+void Api::set_loading(Loading loading) {
+  const std::lock_guard lock(mutex_);
+  loading_ = std::move(loading);
+}
+
+Api::Loading Api::loading() const {
+  const std::lock_guard lock(mutex_);
+  return loading_;
 }
 
 void Api::serve(std::shared_ptr<const Served> served) {
@@ -106,6 +139,8 @@ std::optional<Api::Clock::time_point> Api::deadline() const {
 }
 
 std::variant<HttpResponse, Handler::Admission> Api::admit(const HttpHead& head) {
+  if (const auto refusal = refuse_origin(head, origins_))
+    return error_response(ApiError(403, *refusal, {}, "foreign_origin"));
   const Route* route = find_route(head);
   if (!route && head.method == "OPTIONS") return HttpResponse{.status = 204};  // a browser asks
   Client* client = keys_.find(key_of(head));
@@ -115,11 +150,12 @@ std::variant<HttpResponse, Handler::Admission> Api::admit(const HttpHead& head) 
                  {}, "invalid_api_key"));
   }
   if (!route) {
-    const bool known = std::any_of(std::begin(kRoutes), std::end(kRoutes),
-                                   [&](const Route& r) { return is_at(r, head.path); });
-    if (known) {
-      return error_response(ApiError(
-          405, fmt::format("{} is not for the method {}", head.path, printable(head.method))));
+    if (std::string methods = methods_at(head.path); !methods.empty()) {
+      HttpResponse response =
+          error_response(ApiError(405, fmt::format("{} is for {}, not for {}", printable(head.path),
+                                                   methods, printable(head.method))));
+      response.headers.emplace_back("allow", std::move(methods));
+      return response;
     }
     return error_response(
         ApiError(404, fmt::format("there is no route '{}'", printable(head.path))));
@@ -135,13 +171,14 @@ std::variant<HttpResponse, Handler::Admission> Api::admit(const HttpHead& head) 
 }
 
 Answer Api::handle(HttpRequest request) {
-  const Route* route = find_route(request.head);  // admit() has found it
+  std::string_view parameter;
+  const Route* route = find_route(request.head, parameter);  // admit() has found it
   try {
     const json::value document =
         route->fields ? parse_request(request.body) : json::value(json::object());
     if (route->fields) check_fields(document.get_object(), *route->fields);
     const json::Node body(document, "");
-    Call call{*this, request, body};
+    Call call{*this, request, body, parameter};
     return route->function(call);
   } catch (const ApiError& e) {
     return error_response(e);

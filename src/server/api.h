@@ -8,6 +8,7 @@
 #include <string>
 
 #include "server/keys.h"
+#include "server/origin.h"
 #include "server/routes.h"
 
 namespace mxgpt::server {
@@ -17,8 +18,16 @@ class Api : public Handler {
   using Clock = std::chrono::steady_clock;
 
   /// `deadline`: how long an answer may take, from its arrival; zero: any time.
-  Api(Keys keys, std::chrono::seconds deadline) : keys_(std::move(keys)), deadline_(deadline) {}
+  Api(Keys keys, std::chrono::seconds deadline, OriginRules origins)
+      : keys_(std::move(keys)), deadline_(deadline), origins_(std::move(origins)) {}
 
+  /// How far loading has come.
+  struct Loading {
+    std::string doing;  ///< "Reading"; empty: nothing that takes long
+    uint64_t done = 0, total = 0;
+  };
+  void set_loading(Loading loading);
+  Loading loading() const;
   /// Requests are answered by 503 until the model is there.
   void serve(std::shared_ptr<const Served> served);
 
@@ -42,9 +51,11 @@ class Api : public Handler {
  private:
   const Keys keys_;
   const std::chrono::seconds deadline_;
+  const OriginRules origins_;
   const Clock::time_point started_ = Clock::now();
   Metrics metrics_;
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;  // of all below
+  Loading loading_;
   std::shared_ptr<const Served> served_;
 };
 

@@ -20,6 +20,7 @@ struct HttpHead {
   std::string id;      ///< ours, for logs and the header x-request-id
   std::string method;  ///< "GET"; HEAD comes as GET
   std::string path;    ///< without the query
+  std::string query;   ///< what comes after the first '?', as it was sent
   std::string remote;  ///< address of the client
   std::vector<std::pair<std::string, std::string>> headers;  ///< names in lower case
 
@@ -29,6 +30,7 @@ struct HttpHead {
 
 struct HttpRequest {
   HttpHead head;
+  std::string client;  ///< as admitted
   std::string body;
 };
 

@@ -221,7 +221,9 @@ void HttpServer::ConnectionOf<Stream>::read_head(const http::request_header<>& h
   is_http10_ = header.version() < 11;
   head_.method = is_head_ ? "GET" : std::string(header.method_string());
   const std::string_view target = header.target();
-  head_.path = target.substr(0, target.find('?'));
+  const size_t end = std::min(target.find('?'), target.size());
+  head_.path = target.substr(0, end);
+  head_.query = target.substr(std::min(end + 1, target.size()));
   error_code ignored;
   const auto remote = socket().socket().remote_endpoint(ignored);
   if (!ignored) head_.remote = remote.address().to_string();
@@ -301,7 +303,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
     co_return finish(false);
   }
 
-  HttpRequest request{head_, std::move(parser.get().body())};
+  HttpRequest request{head_, admission.client, std::move(parser.get().body())};
   const bool keep_alive = parser.keep_alive() && !server_.draining;
   in_work_ = watching_ = true;
   net::co_spawn(stream_.get_executor(), watch(this->shared_from_this()), net::detached);
@@ -427,13 +429,18 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::stream_events(EventStream
   std::tie(error, std::ignore) = co_await http::async_write_header(stream_, serializer, kAwait);
   events.on_ready(waker());
   std::string bytes;
+  auto silent_until = Clock::now() + server_.options.keep_alive;
   for (bool more = true; more && !error && !gone_;) {
     bytes.clear();
     more = events.poll(bytes);
     if (bytes.empty() && more) {
-      co_await sleep();
-      continue;
+      if (Clock::now() < silent_until) {
+        co_await sleep(silent_until);
+        continue;
+      }
+      bytes = ": in work\n\n";  // else proxies and clients give it up
     }
+    silent_until = Clock::now() + server_.options.keep_alive;
     record_.bytes += static_cast<int64_t>(bytes.size());
     if (bytes.empty()) continue;
     socket().expires_after(server_.options.write_timeout);

@@ -27,6 +27,7 @@ struct HttpOptions {
   std::chrono::milliseconds header_timeout{10'000};  ///< for all of the headers; TLS handshakes
   std::chrono::milliseconds body_timeout{60'000};    ///< for all of the body
   std::chrono::milliseconds write_timeout{30'000};   ///< for a reader to take what was written
+  std::chrono::milliseconds keep_alive{15'000};  ///< of silence, after which a stream has a comment
   std::string cors_origin;  ///< that browsers may call from; "*": any; empty: none
 };
 

@@ -41,7 +41,7 @@ void Metrics::record_response(const std::string& path, int status) {
   ++responses_[{path, status}];
 }
 
-std::string Metrics::text(const EngineStatus* engine) const {
+std::string Metrics::text(const EngineStatus* engine, std::span<const Gauge> others) const {
   std::string out;
   const auto put = [&](const char* type, const char* name, const char* help, auto value) {
     fmt::format_to(std::back_inserter(out), "# HELP {0} {1}\n# TYPE {0} {2}\n{0} {3}\n", name, help,
@@ -60,8 +60,10 @@ std::string Metrics::text(const EngineStatus* engine) const {
   first_token_.write(out, "mxgpt_time_to_first_token_seconds",
                      "From arrival until the first token");
   token_.write(out, "mxgpt_time_per_token_seconds", "Mean of an answer, after its first token");
+  for (const Gauge& gauge : others) put("gauge", gauge.name, gauge.help, gauge.value);
   if (!engine) return out;
   put("gauge", "mxgpt_requests_queued", "Choices in the queue", engine->queued);
+  put("gauge", "mxgpt_tokens_queued", "Tokens of their prompts", engine->queued_tokens);
   put("gauge", "mxgpt_requests_running", "Choices in work", engine->running);
   put("counter", "mxgpt_requests_total", "Requests taken", engine->requests);
   put("counter", "mxgpt_requests_refused_total", "Requests refused, the queue being full",
@@ -73,7 +75,11 @@ std::string Metrics::text(const EngineStatus* engine) const {
   put("counter", "mxgpt_steps_total", "Steps of the model", engine->steps);
   put("counter", "mxgpt_step_rows_total", "Tokens computed in them", engine->step_rows);
   put("counter", "mxgpt_step_seconds_total", "Seconds in them", engine->step_seconds);
-  put("counter", "mxgpt_preemptions_total", "Answers set back for want of pages",
+  put("counter", "mxgpt_busy_seconds_total",
+      "Seconds of the engine, scheduling and drawing included", engine->busy_seconds);
+  put("counter", "mxgpt_drafts_total", "Tokens guessed", engine->drafts);
+  put("counter", "mxgpt_right_drafts_total", "Of these, drawn", engine->right_drafts);
+  put("counter", "mxgpt_preemptions_total", "Answers set back for want of pages, to be recomputed",
       engine->preemptions);
   put("counter", "mxgpt_failed_steps_total", "Steps that failed", engine->failed_steps);
   out +=

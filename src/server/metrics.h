@@ -2,10 +2,10 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <span>
 #include <string>
 
 #include "engine/engine.h"
@@ -30,8 +30,14 @@ class Metrics {
  public:
   void record(const ChoiceEnd& end);
   void record_response(const std::string& path, int status);
+  /// What others count, as it is now.
+  struct Gauge {
+    const char* name;
+    const char* help;
+    int64_t value;
+  };
   /// `engine` may be null while the model loads.
-  std::string text(const EngineStatus* engine) const;
+  std::string text(const EngineStatus* engine, std::span<const Gauge> others) const;
 
  private:
   mutable std::mutex mutex_;

@@ -17,7 +17,8 @@ class Api;
 struct Call {
   Api& api;
   const HttpRequest& request;
-  const json::Node& body;  ///< of a route without fields, an empty object
+  const json::Node& body;      ///< of a route without fields, an empty object
+  std::string_view parameter;  ///< the segment of the path that the route has in braces
 };
 
 /// Throws ApiError, or Error for what is wrong with the request.
@@ -25,7 +26,7 @@ using RouteFunction = Answer (*)(Call& call);
 
 struct Route {
   const char* method;
-  const char* path;
+  const char* path;  ///< in which "{model}" stands for any one segment
   const char* summary;
   RouteFunction function;
   const Fields* fields = nullptr;  ///< of the JSON body; null: no body

@@ -2,12 +2,19 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <sched.h>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <charconv>
 #include <ctime>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
+#include "io/provenance.h"
+#include "model/cuda_weights.h"
+#include "model/plan.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/unicode.h"
 
@@ -20,11 +27,49 @@ std::string today() {
   return fmt::format("{:%Y-%m-%d}", local);
 }
 
+namespace {
+
+std::string quant_kind(const Model& model) {
+  std::map<Format, size_t> bytes;
+  for (const TensorSpec& spec : model.architecture().tensors) {
+    for (int64_t layer = 0; layer < spec.layers(model.config()); ++layer) {
+      if (!model.has(spec, layer)) continue;
+      const Model::Held held = model.held(spec, layer);
+      bytes[held.format] += held.bytes;
+    }
+  }
+  const auto most = std::max_element(
+      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  std::string name(traits(most->first).name);
+  for (char& c : name) c = static_cast<char>(std::tolower(c));
+  return name;
+}
+
+ModelFacts facts_of(const Model& model, const EngineOptions& engine) {
+  ModelFacts facts{.quant_kind = quant_kind(model)};
+  const RunnerOptions runner = Engine::runner_options(EngineShape::of(model.config()), engine);
+  if (engine.device == Device::cpu) {
+    facts.planned = static_cast<int64_t>(plan_memory(model, runner).total());
+  } else {
+    facts.planned = cuda_plan(model, runner).total();
+    const cuda::DeviceInfo gpu = cuda::device_info();
+    facts.gpu = gpu.name;
+    facts.capability = fmt::format("{}.{}", gpu.major, gpu.minor);
+    facts.cuda = fmt::format("{}.{}", gpu.runtime / 1000, gpu.runtime % 1000 / 10);
+  }
+  return facts;
+}
+
+}  // namespace
+
 Served::Served(std::unique_ptr<const Model> model, const ServedOptions& options)
     : name_(options.name),
       model_(std::move(model)),
       tokenizer_(Tokenizer::load(model_->path())),
-      stop_tokens_(model_->stop_tokens()) {
+      stop_tokens_(model_->stop_tokens()),
+      device_(options.engine.device),
+      sha256_(options.sha256) {
+  for (char& digit : sha256_) digit = static_cast<char>(std::tolower(digit));
   if (name_.empty()) {
     const auto path = std::filesystem::weakly_canonical(model_->path());
     name_ = (model_->gguf() ? path.stem() : path.filename()).string();
@@ -50,7 +95,25 @@ Served::Served(std::unique_ptr<const Model> model, const ServedOptions& options)
     stop_tokens_.push_back(turns_->check(*tokenizer_));
   }
   grammars_ = std::make_unique<Grammars>(tokenizer_, byte_level_, model_->config().vocabulary);
+  facts_ = facts_of(*model_, options.engine);
   engine_ = std::make_unique<Engine>(*model_, options.engine);
+  if (!sha256_.empty()) return;
+  hashing_ = std::jthread([this](const std::stop_token& stop) {
+    const sched_param lowest{};
+    sched_setscheduler(0, SCHED_IDLE, &lowest);  // this thread: answers go first
+    try {
+      std::string hash = model_sha256(model_->path(), stop);
+      const std::lock_guard lock(mutex_);
+      sha256_ = std::move(hash);
+    } catch (const Error& e) {
+      spdlog::warn("the hash of the model stays unknown: {}", e.what());
+    }
+  });
+}
+
+std::string Served::sha256() const {
+  const std::lock_guard lock(mutex_);
+  return sha256_;
 }
 
 std::string Served::bytes_of(TokenId token) const {

@@ -1,10 +1,11 @@
 // The model that is served: what the routes need of it, loaded once.
 #pragma once
 
-#include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/engine.h"
@@ -16,8 +17,17 @@
 namespace mxgpt::server {
 
 struct ServedOptions {
-  std::string name;  ///< that clients call the model by; empty: of its file
+  std::string name;    ///< that clients call the model by; empty: of its file
+  std::string sha256;  ///< of the model, if it is known; else it is computed beside other work
   EngineOptions engine;
+};
+
+/// What a model is and takes, said by /health.
+struct ModelFacts {
+  std::string quant_kind;       ///< the format that most of the weights' bytes are in
+  int64_t planned = 0;          ///< bytes of the device's memory for weights, cache and workspace
+  std::string gpu, capability;  ///< "9.0"; empty on the CPU
+  std::string cuda;             ///< "12.4"; empty on the CPU
 };
 
 /// Immutable but for engine and grammars, which are thread-safe.
@@ -28,6 +38,10 @@ class Served {
 
   const std::string& name() const { return name_; }
   const Model& model() const { return *model_; }
+  const ModelFacts& facts() const { return facts_; }
+  Device device() const { return device_; }
+  /// As `mxgpt verify` gives it; empty until it is known.
+  std::string sha256() const;
   const std::shared_ptr<const Tokenizer>& tokenizer() const { return tokenizer_; }
   Engine& engine() const { return *engine_; }
   Grammars& grammars() const { return *grammars_; }
@@ -46,9 +60,14 @@ class Served {
   std::shared_ptr<const harmony::HarmonyEncoding> harmony_;
   std::optional<TurnFormat> turns_;
   std::vector<int32_t> stop_tokens_;
+  Device device_;
+  ModelFacts facts_;
   bool byte_level_ = false;  // tokens are spelled in the alphabet of byte-level BPE
   std::unique_ptr<Grammars> grammars_;
   std::unique_ptr<Engine> engine_;
+  mutable std::mutex mutex_;  // of sha256_
+  std::string sha256_;
+  std::jthread hashing_;
 };
 
 /// Today as "2026-11-23".

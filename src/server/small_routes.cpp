@@ -1,5 +1,8 @@
 // Routes that only tell or translate.
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <fstream>
 
 #include "backend/ops.h"
 #include "base/printable.h"
@@ -38,6 +41,17 @@ json::object describe(const Served& served) {
           {"context_length", served.engine().context()}};
 }
 
+/// Bytes of this program in the host's memory, the mapped file's included; 0 if it is not known.
+int64_t resident_bytes() {
+  std::ifstream pages("/proc/self/statm");
+  int64_t all = 0, resident = 0;
+  return pages >> all >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
+}
+
+json::value or_null(const std::string& text) {
+  return text.empty() ? json::value(nullptr) : json::value(text);
+}
+
 std::string_view chat_format(const Served& served) {
   if (served.harmony()) return kHarmonyFormat;
   return served.turns() ? served.turns()->name : "none";
@@ -56,8 +70,7 @@ Answer models(Call& call) {
 
 Answer model(Call& call) {
   const auto served = call.api.served();
-  const std::string_view path = call.request.head.path;
-  if (path.substr(path.rfind('/') + 1) != served->name())
+  if (call.parameter != served->name())
     throw ApiError(404, "there is no such model here", "model", "model_not_found");
   return reply(describe(*served));
 }
@@ -91,6 +104,11 @@ Answer health(Call& call) {
                    {"version", version()},
                    {"uptime_seconds", static_cast<int64_t>(call.api.uptime())}};
   if (!served) {
+    const Api::Loading loading = call.api.loading();
+    json::object progress{{"doing", or_null(loading.doing)}, {"share", nullptr}};
+    if (loading.total > 0)
+      progress["share"] = static_cast<double>(loading.done) / static_cast<double>(loading.total);
+    out["loading"] = std::move(progress);
     HttpResponse response = reply(out);
     response.status = 503;
     response.headers.emplace_back("retry-after", "5");
@@ -100,25 +118,47 @@ Answer health(Call& call) {
   const Config& config = served->model().config();
   out["status"] = status.draining ? "draining" : status.failed_steps > 0 ? "degraded" : "ready";
   if (!status.last_failure.empty()) out["last_failure"] = printable(status.last_failure);
+  const ModelFacts& facts = served->facts();
+  const bool on_cpu = served->device() == Device::cpu;
+  const int64_t resident = resident_bytes();
   out["model"] = served->name();
+  out["model_sha256"] = or_null(served->sha256());
   out["architecture"] = config.architecture;
+  out["quant_kind"] = facts.quant_kind;
+  out["resident"] = resident;
+  out["device"] = on_cpu ? "cpu" : "cuda";
+  // A GPU's is taken as planned, at once; the CPU's as it is needed.
+  out["device_memory"] = {{"used", on_cpu ? resident : facts.planned}, {"planned", facts.planned}};
+  out["gpu"] = or_null(facts.gpu);
+  out["compute_capability"] = or_null(facts.capability);
+  out["cuda_version"] = or_null(facts.cuda);
   out["chat_format"] = chat_format(*served);
   out["tokenizer"] = served->tokenizer()->kind();
   out["vocabulary"] = config.vocabulary;
-  out["context"] = status.context;
+  out["context_length"] = status.context;
   out["requests"] = {{"running", status.running}, {"queued", status.queued}};
-  return reply(out);
+  HttpResponse response = reply(out);
+  if (status.draining) response.status = 503;
+  return response;
 }
 
 Answer metrics(Call& call) {
   const auto served = call.api.served_or_null();
   HttpResponse response{.content_type = "text/plain; version=0.0.4"};
+  std::vector<Metrics::Gauge> gauges{
+      {"mxgpt_uptime_seconds", "Since the server began", static_cast<int64_t>(call.api.uptime())},
+      {"mxgpt_resident_bytes", "Of this program in the host's memory", resident_bytes()},
+      {"mxgpt_loaded", "Whether the model is there", served ? 1 : 0}};
+  std::optional<EngineStatus> status;
   if (served) {
-    const EngineStatus status = served->engine().status();
-    response.body = call.api.metrics().text(&status);
-  } else {
-    response.body = call.api.metrics().text(nullptr);
+    status = served->engine().status();
+    const Grammars::Kept kept = served->grammars().kept();
+    gauges.push_back({"mxgpt_grammars", "Compiled and kept", static_cast<int64_t>(kept.count)});
+    gauges.push_back(
+        {"mxgpt_grammars_bytes", "About, that they take", static_cast<int64_t>(kept.bytes)});
+    gauges.push_back({"mxgpt_planned_bytes", "Of the device's memory", served->facts().planned});
   }
+  response.body = call.api.metrics().text(status ? &*status : nullptr, gauges);
   return response;
 }
 

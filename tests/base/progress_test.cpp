@@ -38,5 +38,20 @@ TEST(ProgressLine, BarTakesTheRoomThatIsThere) {
   EXPECT_EQ(filled, 20);
 }
 
+TEST(Progress, TellsWhoListens) {
+  std::vector<std::string> told;
+  listen_to_progress([&](const std::string& label, uint64_t done, uint64_t total) {
+    told.push_back(label + " " + std::to_string(done) + "/" + std::to_string(total));
+  });
+  {
+    Progress progress("Reading", 10);
+    progress.advance(4);
+    progress.advance(6);
+  }
+  listen_to_progress({});
+  Progress("Hashing", 3).advance(3);
+  EXPECT_THAT(told, testing::ElementsAre("Reading 0/10", "Reading 4/10", "Reading 10/10"));
+}
+
 }  // namespace
 }  // namespace mxgpt

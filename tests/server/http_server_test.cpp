@@ -66,8 +66,8 @@ class Socket {
   int socket_;
 };
 
-/// Routes: /text, /post, /slow, /wait (never answers), /count (events 0…), /flood (endless large
-/// events).
+/// Routes: /text, /post, /slow, /wait (never answers), /silence (a stream without events), /count
+/// (events 0…), /flood (endless large events).
 class TestHandler : public Handler {
  public:
   std::variant<HttpResponse, Admission> admit(const HttpHead& head) override {
@@ -77,6 +77,7 @@ class TestHandler : public Handler {
   }
   Answer handle(HttpRequest request) override {
     if (request.head.path == "/wait") return std::make_unique<Waits>(*this);
+    if (request.head.path == "/silence") return std::make_unique<Silence>(*this);
     if (request.head.path == "/count") return std::make_unique<Counts>(*this, 3, "");
     if (request.head.path == "/flood")
       return std::make_unique<Counts>(*this, INT_MAX, std::string(1 << 16, 'x'));
@@ -103,6 +104,12 @@ class TestHandler : public Handler {
     using Counted::Counted;
     void on_ready(std::function<void()>) override {}
     std::optional<HttpResponse> poll() override { return std::nullopt; }
+  };
+  class Silence : public EventStream, Counted {
+   public:
+    using Counted::Counted;
+    void on_ready(std::function<void()>) override {}
+    bool poll(std::string&) override { return true; }
   };
   class Counts : public EventStream, Counted {
    public:
@@ -163,6 +170,17 @@ TEST_F(HttpServerTest, ARequestThatComesWhileAnotherIsInWorkIsAnsweredNext) {
   std::this_thread::sleep_for(20ms);
   socket.send("GET /slow HTTP/1.1\r\n\r\nPOST /post HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi");
   EXPECT_THAT(socket.read_until("{POST hi}"), HasSubstr("{POST hi}"));
+}
+
+TEST_F(HttpServerTest, ASilentStreamSaysThatItIsAlive) {
+  start([](HttpOptions& options) { options.keep_alive = 20ms; });
+  Socket socket = client();
+  socket.send("GET /silence HTTP/1.1\r\n\r\n");
+  EXPECT_THAT(socket.read_until(": in work\n\n"), HasSubstr(": in work\n\n"));
+  EXPECT_THAT(socket.read_until(": in work\n\n"), HasSubstr(": in work\n\n"));
+  EXPECT_EQ(handler_.pending, 1);
+  socket.close();
+  EXPECT_TRUE(eventually([&] { return handler_.pending == 0; }));
 }
 
 TEST_F(HttpServerTest, HeadHasNoBody) {

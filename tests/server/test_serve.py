@@ -489,7 +489,7 @@ def test_clients_vanish_in_every_state(server):
     """Before the body, while queued, in prefill, in decode: nothing is left in work."""
     long = {"messages": [{"role": "user", "content": "word " * 2000}], "temperature": 1.5, "ignore": None}
     body = json.dumps({**long, "stream": True, "n": 2}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     for pause in (0, 0, 0.001, 0.01, 0.05, 0.1, 0.3, 0.6) * 5:
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(head + (body[: len(body) // 2] if pause == 0 else body))

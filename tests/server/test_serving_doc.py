@@ -20,6 +20,7 @@ EXPECTED = [
     '{"name":"Jonas","age":43,"city":"Seattle"}',
     '"object":"text_completion"',
     '"tokens":[',
+    '"status":"ready"',
 ]
 
 

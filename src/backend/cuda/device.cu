@@ -71,12 +71,15 @@ DeviceInfo device_info() {
   check(cudaGetDeviceProperties(&properties, 0), "properties of the GPU");
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "memory of the GPU");
+  int runtime = 0;
+  check(cudaRuntimeGetVersion(&runtime), "version of CUDA");
   return {.name = properties.name,
           .major = properties.major,
           .minor = properties.minor,
           .multiprocessors = properties.multiProcessorCount,
           .total = static_cast<int64_t>(total),
           .free = static_cast<int64_t>(free),
+          .runtime = runtime,
           .context = context().bytes};
 }
 

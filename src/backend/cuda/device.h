@@ -16,6 +16,7 @@ struct DeviceInfo {
   int major = 0, minor = 0;  ///< compute capability
   int multiprocessors = 0;
   int64_t total = 0, free = 0;  ///< bytes of its memory; `free` as of now
+  int runtime = 0;              ///< CUDA's version: 12040 is 12.4
   int64_t context = 0;  ///< bytes that CUDA took for this process before anything was loaded
 };
 

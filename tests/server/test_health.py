@@ -1,0 +1,90 @@
+"""What `mxgpt serve` says of itself, while it loads and after; its options; which web pages may call."""
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from serving import MXGPT, serve  # noqa: E402
+
+ROOT = Path(os.environ["MXGPT_ROOT"])
+NORWAY = {"messages": [{"role": "user", "content": "What is the capital of Norway?"}], "temperature": 0, "reasoning_effort": "low"}
+
+
+def ask(url, body=None, headers={}):
+    data = json.dumps(body).encode() if body else None
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def hash_of_model():
+    manifest = subprocess.run([MXGPT, "verify", ROOT / "models" / "gpt-oss-nano"], capture_output=True, check=True).stdout
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def test_health_and_options():
+    options = ["--kv", "q8_0", "--accumulate", "f16", "--threads", "1", "--no-mmap", "--ctx", "4096", "--device", "cpu", "--name", "nano"]
+    with serve(*options) as server:
+        status, answer = ask(server.url + "/v1/chat/completions", NORWAY)
+        assert status == 200 and "Oslo" in answer["choices"][0]["message"]["content"]
+        for _ in range(200):  # the hash comes beside other work
+            status, health = ask(server.url + "/health")
+            if health["model_sha256"]:
+                break
+            time.sleep(0.05)
+    assert status == 200
+    assert health["model_sha256"] == hash_of_model()
+    expected = {
+        "status": "ready", "model": "nano", "architecture": "gpt-oss", "quant_kind": "bf16", "device": "cpu",
+        "compute_capability": None, "cuda_version": None, "chat_format": "harmony", "context_length": 4096,
+        "requests": {"running": 0, "queued": 0},
+    }  # fmt: skip
+    assert {key: health[key] for key in expected} == expected
+    memory = health["device_memory"]
+    assert 0 < memory["used"] == health["resident"] < 1.1 * memory["planned"]
+    assert health["vocabulary"] > 8000 and health["tokenizer"] and health["uptime_seconds"] >= 0
+
+
+def test_a_known_hash_is_said_at_once():
+    known = hash_of_model()
+    with serve("--expect-sha256", known.upper()) as server:
+        assert ask(server.url + "/health")[1]["model_sha256"] == known
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    result = subprocess.run([MXGPT, "serve", "--port", "0", "-m", tmp_path / "broken.gguf"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and "broken.gguf" in result.stderr.splitlines()[-1]
+    assert "listening on http://127.0.0.1:" in result.stderr and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        ({}, 200), ({"origin": "{url}"}, 200), ({"origin": "https://evil.example"}, 403), ({"origin": "null"}, 403),
+        ({"host": "evil.example"}, 403), ({"host": "evil.example", "origin": "http://evil.example"}, 403),
+    ],
+)  # fmt: skip
+def test_pages_of_others_may_not_call(headers, status):
+    with serve() as server:
+        headers = {key: value.format(url=server.url) for key, value in headers.items()}
+        got, answer = ask(server.url + "/tokenize", {"text": "Hello"}, headers)
+    assert got == status
+    if status == 403:
+        assert answer["error"]["type"] == "permission_error"
+
+
+def test_a_page_that_is_named_may_call():
+    with serve("--cors-origin", "https://chat.example") as server:
+        assert ask(server.url + "/tokenize", {"text": "Hello"}, {"origin": "https://chat.example"})[0] == 200
+        assert ask(server.url + "/tokenize", {"text": "Hello"}, {"origin": "https://evil.example"})[0] == 403

@@ -44,7 +44,7 @@ debug() {
 
 fuzz() {
   configure fuzz
-  build fuzz
+  build fuzz fuzz
   run_ctest fuzz
 }
 

@@ -11,6 +11,7 @@ find_package(OpenSSL 3 REQUIRED COMPONENTS Crypto SSL) # libssl-dev: SHA-256 for
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.42)  # libpcre2-dev: tokenizer regexes, JIT
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)     # libutf8proc-dev 2.8: Unicode normal forms
+pkg_check_modules(SQLITE3 REQUIRED IMPORTED_TARGET sqlite3>=3.35)    # libsqlite3-dev: responses that outlive the server
 include(XGrammar)                                  # its source package: structured output
 if(MXGPT_TESTS)
   find_package(GTest 1.12 REQUIRED)                # libgtest-dev

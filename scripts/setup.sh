@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 packages=(
   g++ cmake ninja-build pkg-config
-  libfmt-dev libspdlog-dev libcli11-dev libboost-json1.81-dev libpcre2-dev libutf8proc-dev libssl-dev
+  libfmt-dev libspdlog-dev libcli11-dev libboost-json1.81-dev libpcre2-dev libutf8proc-dev libssl-dev libsqlite3-dev
   python3-venv  # brings pip, which fetches xgrammar
 )
 test_packages=(

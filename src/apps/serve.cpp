@@ -29,6 +29,7 @@ struct Options {
   server::ServedOptions served;
   server::HttpOptions http;
   server::ClientLimits limits;
+  server::StoreOptions store;
   std::string api_keys;
   int64_t timeout = 0, drain = 30;  // seconds
 };
@@ -41,6 +42,7 @@ sigset_t block_signals() {
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk
   return signals;
 }
 
@@ -87,9 +89,10 @@ int serve_model(Options& options) {
                                                : server::Keys(options.api_keys, options.limits);
   const bool is_local = options.http.host == "127.0.0.1" || options.http.host == "localhost" ||
                         options.http.host == "::1";
-  server::Api api(std::move(keys), std::chrono::seconds(options.timeout),
-                  {.cors_origin = options.http.cors_origin,
-                   .only_local = is_local && options.api_keys.empty()});
+  server::Api api(std::move(keys), {.deadline = std::chrono::seconds(options.timeout),
+                                    .origins = {.cors_origin = options.http.cors_origin,
+                                                .only_local = is_local && options.api_keys.empty()},
+                                    .store = options.store});
   options.served.engine.device = options.device.device;
   options.served.engine.vram_budget = options.device.vram_budget;
   options.served.sha256 = options.model.expected_sha256;
@@ -180,6 +183,12 @@ std::function<int()> serve(CLI::App& command) {
   number("--concurrent", o.limits.concurrent, "Requests in work of a key; 0: any number", "Limits");
   number("--timeout", o.timeout, "Seconds that an answer may take; 0: any", "Limits");
   number("--drain", o.drain, "Seconds for answers in work when told to stop", "Limits");
+  text("--store", o.store.file,
+       "Keep responses in this file, so that they outlive the server (default: in memory)", "FILE",
+       "Responses");
+  number("--stored", o.store.max_count, "Responses kept; the longest unused go first", "Responses",
+         1);
+  number("--stored-bytes", o.store.max_bytes, "Bytes of them", "Responses", 1024);
   return [options] { return serve_model(*options); };
 }
 

@@ -19,6 +19,10 @@ namespace {
 
 constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", "Answer a conversation", chat_completions, &kChatFields},
+    {"POST", "/v1/responses", "Answer, and keep the answer", responses, &kResponsesFields},
+    {"GET", "/v1/responses/{response}", "A response that is kept", response},
+    {"DELETE", "/v1/responses/{response}", "Forget a response", delete_response},
+    {"GET", "/v1/responses/{response}/input_items", "What a response answers", response_input},
     {"POST", "/v1/completions", "Complete a text", completions, &kCompletionFields},
     {"GET", "/v1/models", "The model that is served, as a list", models},
     {"GET", "/v1/models/{model}", "The model that is served", model},

@@ -9,17 +9,27 @@
 
 #include "server/keys.h"
 #include "server/origin.h"
+#include "server/response_store.h"
 #include "server/routes.h"
 
 namespace mxgpt::server {
+
+struct ApiOptions {
+  std::chrono::seconds deadline{0};  ///< for an answer, from its request; 0: any time
+  OriginRules origins;
+  StoreOptions store;
+};
 
 class Api : public Handler {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `deadline`: how long an answer may take, from its arrival; zero: any time.
-  Api(Keys keys, std::chrono::seconds deadline, OriginRules origins)
-      : keys_(std::move(keys)), deadline_(deadline), origins_(std::move(origins)) {}
+  /// Throws Error if the store of responses cannot be opened.
+  explicit Api(Keys keys, const ApiOptions& options = {})
+      : keys_(std::move(keys)),
+        deadline_(options.deadline),
+        origins_(options.origins),
+        store_(options.store) {}
 
   /// How far loading has come.
   struct Loading {
@@ -43,6 +53,7 @@ class Api : public Handler {
   /// The same, if a request names the model rightly; a 404 if not.
   std::shared_ptr<const Served> served(const json::Node& body) const;
 
+  ResponseStore& store() { return store_; }
   Metrics& metrics() { return metrics_; }
   double uptime() const;
   std::optional<Clock::time_point> deadline() const;
@@ -52,6 +63,7 @@ class Api : public Handler {
   const Keys keys_;
   const std::chrono::seconds deadline_;
   const OriginRules origins_;
+  ResponseStore store_;
   const Clock::time_point started_ = Clock::now();
   Metrics metrics_;
   mutable std::mutex mutex_;  // of all below

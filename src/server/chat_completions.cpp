@@ -4,15 +4,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/printable.h"
 #include "base/version.h"
 #include "server/api.h"
 #include "server/chat_messages.h"
+#include "server/dialog.h"
 #include "server/generation.h"
-#include "server/harmony_guard.h"
 #include "server/logprobs.h"
-#include "server/reader.h"
-#include "server/response_format.h"
 #include "server/sampling.h"
 
 namespace mxgpt::server {
@@ -43,6 +40,7 @@ constexpr Field kToolChoiceTable[] = {
 constexpr Fields kToolChoiceFields = kToolChoiceTable;
 
 const auto kChatTable = with_sampling({
+    kChoicesField,
     Field{"messages", kArray, "the conversation"}
         .at_most(10000)
         .each(kObject)
@@ -114,11 +112,13 @@ class ChatWriter : public AnswerWriter {
   void take_events(std::string& out) override { out += std::exchange(events_, {}); }
 
   void finish_events(std::string& out) override {
-    if (!include_usage_) return;
-    json::object chunk = envelope("chat.completion.chunk");
-    chunk["choices"] = json::array();
-    chunk["usage"] = usage_.json();
-    append_event(out, json::serialize(chunk));
+    if (include_usage_) {
+      json::object chunk = envelope("chat.completion.chunk");
+      chunk["choices"] = json::array();
+      chunk["usage"] = usage_.json();
+      append_event(out, json::serialize(chunk));
+    }
+    append_event(out, kDone);
   }
 
   std::string whole() override {
@@ -228,97 +228,19 @@ class ChatWriter : public AnswerWriter {
   std::string events_;
 };
 
-/// What may be called, and whether something must be.
-struct ToolChoice {
-  std::vector<harmony::ToolDescription> described;  ///< to the model
-  std::vector<std::string> callable;
-  bool must_call = false;
-};
-
-ToolChoice read_tools(const json::Node& body) {
-  ToolChoice out;
-  if (const auto tools = body.find("tools")) {
-    out.described = harmony::functions_from_json({tools->raw(), "tools"});
-    for (const auto& tool : out.described) out.callable.push_back(tool.name);
-  }
+DialogTools read_tools(const json::Node& body) {
+  DialogTools tools;
+  if (const auto list = body.find("tools")) tools.describe({list->raw(), "tools"});
   const auto choice = body.find("tool_choice");
-  if (!choice) return out;
-  if (choice->raw().is_string()) {
-    if (choice->string() == "none") {
-      out.described.clear();
-      out.callable.clear();
-    }
-    out.must_call = choice->string() == "required";
-  } else {
-    const std::string name((*choice)["function"]["name"].string());
-    if (std::find(out.callable.begin(), out.callable.end(), name) == out.callable.end()) {
-      throw ApiError(400, fmt::format("tool_choice: there is no tool '{}'", printable(name)),
-                     "tool_choice", "invalid_value");
-    }
-    out.callable = {name};
-    out.must_call = true;
+  if (!choice) return tools;
+  if (!choice->raw().is_string()) {
+    tools.demand({std::string((*choice)["function"]["name"].string())}, "tool_choice");
+  } else if (choice->string() == "none") {
+    tools.forbid();
+  } else if (choice->string() == "required") {
+    tools.demand_any("tool_choice");
   }
-  if (out.must_call && out.callable.empty())
-    throw ApiError(400, "tool_choice: demands a call, but there are no tools", "tool_choice");
-  return out;
-}
-
-/// Fills in the prompt, the stop tokens and the constraints; a reader for each choice comes back.
-std::vector<std::unique_ptr<ChoiceReader>> begin_harmony(const Served& served,
-                                                         const json::Node& body,
-                                                         const Sampling& sampling,
-                                                         Request& request) {
-  const ToolChoice tools = read_tools(body);
-  const ResponseFormat format = read_response_format(served, body);
-  harmony::ChatSetup setup{.date = today(), .functions = tools.described};
-  if (const auto effort = body.find("reasoning_effort"))
-    setup.effort = *harmony::effort_from_name(effort->string());
-  const harmony::Conversation chat =
-      harmony_messages(body["messages"], std::move(setup), format.instructions);
-  request.prompt =
-      served.harmony()->render_for_completion(chat, harmony::Analysis::kDropFinishedTurns);
-
-  HarmonyRules::Options options{.must_call = tools.must_call, .final_text = format.grammar};
-  for (const auto& tool : tools.described) {
-    if (std::find(tools.callable.begin(), tools.callable.end(), tool.name) == tools.callable.end())
-      continue;
-    options.functions.push_back({tool.name, arguments_grammar(served, tool)});
-  }
-  const auto rules = std::make_shared<const HarmonyRules>(
-      served.harmony(), served.engine().vocabulary(), std::move(options));
-  std::vector<std::unique_ptr<ChoiceReader>> readers;
-  for (int i = 0; i < sampling.choices; ++i) {
-    request.constraints.push_back(guard_harmony(rules));
-    readers.push_back(read_harmony(served.harmony(), sampling.stops));
-  }
-  return readers;
-}
-
-std::vector<std::unique_ptr<ChoiceReader>> begin_turns(const Served& served, const json::Node& body,
-                                                       const Sampling& sampling, Request& request) {
-  const TurnFormat& format = *served.turns();
-  for (const char* field : {"tools", "tool_choice", "reasoning_effort"}) {
-    if (body.find(field)) {
-      throw ApiError(400,
-                     fmt::format("{}: the chat format {} has no such thing", field, format.name),
-                     field, "unsupported_parameter");
-    }
-  }
-  const ResponseFormat answer = read_response_format(served, body);
-  request.prompt = served.tokenizer()->encode(format.render(turn_messages(body["messages"])));
-  std::vector<std::unique_ptr<ChoiceReader>> readers;
-  for (int i = 0; i < sampling.choices; ++i) {
-    if (answer.grammar) {
-      const auto end = format.thinks ? served.tokenizer()->token_to_id("</think>") : std::nullopt;
-      request.constraints.push_back(guard_plain(answer.grammar, served.stop_tokens(), end));
-    }
-    readers.push_back(
-        read_plain(served.tokenizer(), {.stops = sampling.stops,
-                                        .stop_tokens = served.stop_tokens(),
-                                        .thinks = format.thinks,
-                                        .opened_thinking = format.prompt_opens_thinking}));
-  }
-  return readers;
+  return tools;
 }
 
 }  // namespace
@@ -334,7 +256,6 @@ Answer chat_completions(Call& call) {
     throw ApiError(400, "top_logprobs: needs logprobs to be true", "top_logprobs");
   Request request{.sampling = sampling.params,
                   .choices = sampling.choices,
-                  .stop_tokens = served->stop_tokens(),
                   .priority = sampling.priority,
                   .deadline = call.api.deadline()};
   for (const char* field : {"max_tokens", "max_completion_tokens"}) {
@@ -342,12 +263,14 @@ Answer chat_completions(Call& call) {
   }
   if (logprobs)
     request.top_logprobs = static_cast<int>(body.integer_or("top_logprobs", 0, 0, kMaxTopLogprobs));
-  if (!served->harmony() && !served->turns()) {
-    throw ApiError(400, "this model has no chat format; use /v1/completions", "model",
-                   "unsupported_parameter");
-  }
-  auto readers = served->harmony() ? begin_harmony(*served, body, sampling, request)
-                                   : begin_turns(*served, body, sampling, request);
+  Dialog dialog{.field = "messages",
+                .items = read_messages(body["messages"]),
+                .tools = read_tools(body),
+                .format = read_response_format(*served, body),
+                .stops = sampling.stops};
+  if (const auto effort = body.find("reasoning_effort"))
+    dialog.effort = harmony::effort_from_name(effort->string());
+  auto readers = begin_dialog(*served, dialog, request);
   std::vector<Request> requests;
   requests.push_back(std::move(request));
   return generate(served, call.api.metrics(), std::move(requests),

@@ -2,12 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <map>
-#include <optional>
 #include <utility>
 
-#include "base/printable.h"
 #include "server/api_error.h"
 
 namespace mxgpt::server {
@@ -48,9 +44,6 @@ constexpr Field kMessageTable[] = {
     Field{"annotations", kArray, "of OpenAI's"}.unused(),
 };
 
-using harmony::Message;
-using harmony::Role;
-
 [[noreturn]] void fail(const json::Node& node, const std::string& what) {
   throw ApiError(400, fmt::format("{}: {}", node.path(), what), node.path(), "invalid_value");
 }
@@ -69,120 +62,51 @@ std::string text_of(const json::Node& message) {
   return text;
 }
 
-Message assistant(std::string text, const char* channel) {
-  Message message = harmony::make_message(Role::kAssistant, std::move(text));
-  message.channel = channel;
-  return message;
-}
-
-/// The instructions in front; how many messages they take.
-size_t leading_instructions(const json::Node& messages, std::string& out) {
-  size_t i = 0;
-  for (; i < messages.array().size(); ++i) {
-    const json::Node message = entry(messages, i);
-    const std::string_view role = message["role"].string();
-    if (role != "system" && role != "developer") break;
-    const std::string text = text_of(message);
-    if (!out.empty() && !text.empty()) out += "\n\n";
-    out += text;
-  }
-  return i;
-}
-
-/// The calls of message `i`, each with its result, which are among the tool messages after it; the
-/// number of the first message behind these.
-size_t add_calls(const json::Node& messages, size_t i, harmony::Conversation& chat) {
-  size_t end = i + 1;
-  std::map<std::string_view, size_t> results;  // by call, the number of the message
-  for (; end < messages.array().size(); ++end) {
-    const json::Node message = entry(messages, end);
-    if (message["role"].string() != "tool") break;
-    if (!results.emplace(message["tool_call_id"].string(), end).second)
-      fail(message["tool_call_id"], "answers a call a second time");
-  }
-  const json::Node message = entry(messages, i);
-  const json::Node calls = message["tool_calls"];
-  for (size_t c = 0; c < calls.array().size(); ++c) {
-    const json::Node call = calls.at(c);
-    const auto result = results.find(call["id"].string());
-    if (result == results.end()) fail(call["id"], "no tool message answers this call");
-    const std::string name = fmt::format("functions.{}", call["function"]["name"].string());
-    Message called = assistant(std::string(call["function"]["arguments"].string()), "commentary");
-    called.recipient = name;
-    called.content_type = "<|constrain|>json";
-    chat.messages.push_back(called);
-    chat.messages.push_back(harmony::tool_result(called, text_of(entry(messages, result->second))));
-    results.erase(result);
-  }
-  if (!results.empty()) {
-    fail(entry(messages, results.begin()->second)["tool_call_id"],
-         fmt::format("'{}' is no call of the message before", printable(results.begin()->first)));
-  }
-  return end;
-}
-
 }  // namespace
 
 const Fields kMessageFields = kMessageTable;
 
-harmony::Conversation harmony_messages(const json::Node& messages, harmony::ChatSetup setup,
-                                       const std::string& response_format) {
-  size_t i = leading_instructions(messages, setup.instructions);
-  if (!response_format.empty()) {
-    if (!setup.instructions.empty()) setup.instructions += "\n\n";
-    setup.instructions += response_format;
-  }
-  harmony::Conversation chat = harmony::begin_chat(setup);
-  const size_t count = messages.array().size();
-  if (i == count)
-    throw ApiError(400, "messages: needs a message that is no instruction", "messages");
-  while (i < count) {
+std::vector<DialogItem> read_messages(const json::Node& messages) {
+  using Kind = DialogItem::Kind;
+  std::vector<DialogItem> items;
+  for (size_t i = 0; i < messages.array().size(); ++i) {
     const json::Node message = entry(messages, i);
+    const std::string& field = message.path();
     const std::string_view role = message["role"].string();
-    if (message.find("tool_calls") && role != "assistant")
-      fail(message, "only the assistant calls tools");
-    if (role == "tool") fail(message, "answers no call");
-    if (role == "user") {
-      chat.messages.push_back(harmony::make_message(Role::kUser, text_of(message)));
+    const auto calls = message.find("tool_calls");
+    if (calls && role != "assistant") fail(message, "only the assistant calls tools");
+    if (role == "tool") {
+      items.push_back({.kind = Kind::result,
+                       .text = text_of(message),
+                       .field = field + ".tool_call_id",
+                       .id = std::string(message["tool_call_id"].string())});
+    } else if (role == "user") {
+      items.push_back({.kind = Kind::user, .text = text_of(message), .field = field});
     } else if (role != "assistant") {
-      harmony::DeveloperContent developer;
-      developer.instructions = text_of(message);
-      chat.messages.push_back(harmony::make_message(Role::kDeveloper, std::move(developer)));
+      items.push_back({.kind = Kind::instructions, .text = text_of(message), .field = field});
     } else {
       const std::string_view reasoning =
           message.string_or("reasoning_content", message.string_or("reasoning", ""));
       if (!reasoning.empty())
-        chat.messages.push_back(assistant(std::string(reasoning), "analysis"));
-      const auto calls = message.find("tool_calls");
+        items.push_back({.kind = Kind::reasoning, .text = std::string(reasoning), .field = field});
       const bool has_calls = calls && !calls->array().empty();
-      const std::string text = text_of(message);
-      if (has_calls) {
-        if (!text.empty()) chat.messages.push_back(assistant(text, "commentary"));
-        i = add_calls(messages, i, chat);
-        continue;
+      std::string text = text_of(message);
+      if (!has_calls || !text.empty()) {
+        items.push_back({.kind = has_calls ? Kind::preamble : Kind::answer,
+                         .text = std::move(text),
+                         .field = field});
       }
-      chat.messages.push_back(assistant(text, "final"));
+      for (size_t c = 0; has_calls && c < calls->array().size(); ++c) {
+        const json::Node call = calls->at(c);
+        items.push_back({.kind = Kind::call,
+                         .text = std::string(call["function"]["arguments"].string()),
+                         .field = call.path(),
+                         .id = std::string(call["id"].string()),
+                         .name = std::string(call["function"]["name"].string())});
+      }
     }
-    ++i;
   }
-  return chat;
-}
-
-std::vector<ChatMessage> turn_messages(const json::Node& messages) {
-  std::vector<ChatMessage> turns;
-  std::string instructions;
-  size_t i = leading_instructions(messages, instructions);
-  if (!instructions.empty()) turns.push_back({ChatMessage::Role::kSystem, instructions});
-  for (; i < messages.array().size(); ++i) {
-    const json::Node message = entry(messages, i);
-    const std::string_view role = message["role"].string();
-    if (role == "tool" || message.find("tool_calls"))
-      fail(message, "this model's chat format has no tools");
-    if (role != "user" && role != "assistant") fail(message["role"], "is out of turn");
-    turns.push_back({role == "user" ? ChatMessage::Role::kUser : ChatMessage::Role::kAssistant,
-                     text_of(message)});
-  }
-  return turns;
+  return items;
 }
 
 }  // namespace mxgpt::server

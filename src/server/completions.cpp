@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kMaxPrompts = 128;
 
 const auto kCompletionTable = with_sampling({
+    kChoicesField,
     Field{"prompt", kString | kArray,
           "a text, token ids, or a list of either; control tokens spelled out in it count as such"}
         .at_most(1'000'000)
@@ -96,11 +97,13 @@ class CompletionWriter : public AnswerWriter {
   void take_events(std::string& out) override { out += std::exchange(events_, {}); }
 
   void finish_events(std::string& out) override {
-    if (!include_usage_) return;
-    json::object chunk = envelope();
-    chunk["choices"] = json::array();
-    chunk["usage"] = usage_.json();
-    append_event(out, json::serialize(chunk));
+    if (include_usage_) {
+      json::object chunk = envelope();
+      chunk["choices"] = json::array();
+      chunk["usage"] = usage_.json();
+      append_event(out, json::serialize(chunk));
+    }
+    append_event(out, kDone);
   }
 
   std::string whole() override {

@@ -55,11 +55,33 @@ std::vector<std::string_view> split(std::string_view choices) {
   throw ApiError(400, fmt::format("{}: {}", path, what), path, code);
 }
 
-void check_members(const json::object& object, Fields fields, const std::string& path);
+void check_members(const json::object& object, Fields fields, const std::string& path,
+                   bool has_type = false);
 
 void check_type(const json::value& value, unsigned types, const std::string& path) {
   if (types && !(types_of(value) & types))
     fail(path, fmt::format("should be of type {}", names_of(types)), "invalid_type");
+}
+
+/// An object that the field, or an entry of it, is.
+void check_object(const json::object& object, const Field& field, const std::string& path) {
+  if (field.members) check_members(object, *field.members, path);
+  if (!field.variants) return;
+  const Variants variants = *field.variants;
+  const json::value* type = object.if_contains("type");
+  if (!type || type->is_null()) {
+    if (field.typed) fail(path + ".type", "is missing", "missing_required_parameter");
+    return check_members(object, *variants.front().fields, path, true);
+  }
+  check_type(*type, kString, path + ".type");
+  const std::string_view name = type->get_string();
+  for (const Variant& variant : variants)
+    if (variant.type == name) return check_members(object, *variant.fields, path, true);
+  std::vector<std::string_view> names;
+  for (const Variant& variant : variants) names.push_back(variant.type);
+  fail(path + ".type",
+       fmt::format("'{}' is not one of {}", printable(name), fmt::join(names, ", ")),
+       "invalid_value");
 }
 
 void check_value(const json::value& value, const Field& field, const std::string& path) {
@@ -86,20 +108,21 @@ void check_value(const json::value& value, const Field& field, const std::string
     for (size_t i = 0; i < array.size(); ++i) {
       const std::string entry = fmt::format("{}[{}]", path, i);
       check_type(array[i], field.entries, entry);
-      if (field.members && array[i].is_object())
-        check_members(array[i].get_object(), *field.members, entry);
+      if (array[i].is_object()) check_object(array[i].get_object(), field, entry);
     }
-  } else if (field.members && value.is_object()) {
-    check_members(value.get_object(), *field.members, path);
+  } else if (value.is_object()) {
+    check_object(value.get_object(), field, path);
   }
 }
 
-void check_members(const json::object& object, Fields fields, const std::string& path) {
+void check_members(const json::object& object, Fields fields, const std::string& path,
+                   bool has_type) {
   const auto path_of = [&](std::string_view name) {
     return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
   };
   for (const auto& [key, value] : object) {
     const std::string_view name = key;
+    if (has_type && name == "type") continue;
     const auto field =
         std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.name == name; });
     if (value.is_null() && field == fields.end()) continue;
@@ -113,6 +136,21 @@ void check_members(const json::object& object, Fields fields, const std::string&
     if (!value || value->is_null())
       fail(path_of(field.name), "is missing", "missing_required_parameter");
   }
+}
+
+json::object schema_of(const Variants& variants, bool typed) {
+  json::array any;
+  for (const Variant& variant : variants) {
+    json::object schema = server::schema_of(*variant.fields);
+    schema["properties"].get_object()["type"] = {{"const", variant.type}};
+    if (typed || &variant != &variants.front()) {
+      json::value& needed = schema["required"];
+      if (!needed.is_array()) needed.emplace_array();
+      needed.get_array().emplace_back("type");
+    }
+    any.push_back(std::move(schema));
+  }
+  return {{"anyOf", std::move(any)}};
 }
 
 json::object schema_of(const Field& field) {
@@ -131,12 +169,17 @@ json::object schema_of(const Field& field) {
     if (type == kString && field.max_size != SIZE_MAX) schema["maxLength"] = field.max_size;
     if (type == kArray) {
       if (field.max_size != SIZE_MAX) schema["maxItems"] = field.max_size;
-      schema["items"] = field.entries ? schema_of(Field{{}, field.entries, {}}.of(field.members))
-                                      : json::object();
+      Field entry{{}, field.entries, {}};
+      entry.members = field.members;
+      entry.variants = field.variants;
+      entry.typed = field.typed;
+      schema["items"] = field.entries ? schema_of(entry) : json::object();
     }
     if (type == kObject && field.members) schema = server::schema_of(*field.members);
+    if (type == kObject && field.variants) schema = schema_of(*field.variants, field.typed);
     any.push_back(std::move(schema));
   }
+  if (any.empty()) any.emplace_back(json::object());  // anything
   json::object out = any.size() == 1 ? any.front().as_object() : json::object{{"anyOf", any}};
   if (!field.meaning.empty()) {
     out["description"] =

@@ -23,6 +23,13 @@ enum JsonType : unsigned {
 struct Field;
 using Fields = std::span<const Field>;
 
+/// One kind of object, told from others by its member "type", which is not in `fields`.
+struct Variant {
+  std::string_view type;
+  const Fields* fields;
+};
+using Variants = std::span<const Variant>;
+
 /// One member of an object. null is as good as leaving it out.
 struct Field {
   std::string_view name;
@@ -31,10 +38,12 @@ struct Field {
   double low = -std::numeric_limits<double>::infinity();  ///< of numbers
   double high = std::numeric_limits<double>::infinity();
 
-  std::string_view choices = {};    ///< of a string: "auto|none"; empty: any
-  size_t max_size = SIZE_MAX;       ///< bytes of a string, entries of an array
-  unsigned entries = 0;             ///< of an array: types of its entries; 0: anything
-  const Fields* members = nullptr;  ///< of an object, or of objects in an array; null: anything
+  std::string_view choices = {};       ///< of a string: "auto|none"; empty: any
+  size_t max_size = SIZE_MAX;          ///< bytes of a string, entries of an array
+  unsigned entries = 0;                ///< of an array: types of its entries; 0: anything
+  const Fields* members = nullptr;     ///< of an object, or of objects in an array; null: anything
+  const Variants* variants = nullptr;  ///< in place of members; the first is meant without a type
+  bool typed = true;                   ///< variants always name their type
   bool required = false;
   bool ignored = false;  ///< taken, and without effect
 
@@ -49,6 +58,8 @@ struct Field {
   constexpr Field at_most(size_t size) const { return with(&Field::max_size, size); }
   constexpr Field each(unsigned type) const { return with(&Field::entries, type); }
   constexpr Field of(const Fields* fields) const { return with(&Field::members, fields); }
+  constexpr Field by_type(const Variants* all) const { return with(&Field::variants, all); }
+  constexpr Field untyped() const { return with(&Field::typed, false); }
   constexpr Field needed() const { return with(&Field::required, true); }
   constexpr Field unused() const { return with(&Field::ignored, true); }
 };

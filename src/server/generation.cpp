@@ -23,6 +23,7 @@ class Pump {
         writer_(std::move(writer)) {}
 
   void on_ready(const std::function<void()>& ready) {
+    ready_ = ready;
     for (TokenStream& stream : streams_) stream.on_ready(ready);
   }
 
@@ -33,7 +34,7 @@ class Pump {
         std::visit([&](auto& e) { take(static_cast<int>(i), e); }, event);
       }
     }
-    return ended_ < streams_.size();
+    return ended_ < streams_.size() || !writer_->settle(ready_);
   }
 
   AnswerWriter& writer() { return *writer_; }
@@ -74,6 +75,7 @@ class Pump {
   std::vector<TokenStream> streams_;
   int choices_;  // of each stream
   std::unique_ptr<AnswerWriter> writer_;
+  std::function<void()> ready_;
   std::set<int> over_;  // choices that ended by what they say
   size_t ended_ = 0;    // streams
 };
@@ -87,7 +89,7 @@ class Whole : public PendingResponse {
       if (pump_.step()) return std::nullopt;
       return HttpResponse{.body = pump_.writer().whole()};
     } catch (const ApiError& error) {
-      return error_response(error);
+      return pump_.writer().failure(error);
     }
   }
 
@@ -107,9 +109,8 @@ class Events : public EventStream {
       pump_.writer().finish_events(out);
     } catch (const ApiError& error) {
       pump_.writer().take_events(out);
-      append_event(out, error_json(error));
+      pump_.writer().fail_events(out, error);
     }
-    append_event(out, "[DONE]");
     return false;
   }
 
@@ -123,6 +124,18 @@ void append_event(std::string& out, std::string_view data) {
   out += "data: ";
   out += data;
   out += "\n\n";
+}
+
+void append_event(std::string& out, std::string_view name, std::string_view data) {
+  out += "event: ";
+  out += name;
+  out += '\n';
+  append_event(out, data);
+}
+
+void AnswerWriter::fail_events(std::string& out, const ApiError& error) {
+  append_event(out, error_json(error));
+  append_event(out, kDone);
 }
 
 json::object Usage::json() const {

@@ -1,6 +1,7 @@
 // From the engine's events to an answer: the part that all routes share.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,13 +24,24 @@ class AnswerWriter {
   virtual void end(int choice, const ChoiceEnd& end, bool length) = 0;
   /// Moves to `out` the events that there are.
   virtual void take_events(std::string& out) = 0;
-  /// The last events: the usage, if it was asked for.
+  /// All choices have ended. False if there is still something to do, which this began: `ready` is
+  /// called, from any thread, when it is worth asking again.
+  virtual bool settle(const std::function<void()>& /*ready*/) { return true; }
+  /// The last events.
   virtual void finish_events(std::string& out) = 0;
+  /// The same if the answer failed.
+  virtual void fail_events(std::string& out, const ApiError& error);
   virtual std::string whole() = 0;
+  /// What is sent instead of the whole if the answer failed.
+  virtual HttpResponse failure(const ApiError& error) { return error_response(error); }
 };
 
 /// Appends an event of server-sent events.
 void append_event(std::string& out, std::string_view data);
+/// The same with a name.
+void append_event(std::string& out, std::string_view name, std::string_view data);
+/// What OpenAI's chats and completions end with.
+inline constexpr std::string_view kDone = "[DONE]";
 
 /// Tokens that a request took.
 struct Usage {

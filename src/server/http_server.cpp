@@ -392,8 +392,9 @@ void HttpServer::ConnectionOf<Stream>::set_headers(http::response<Body>& message
   const std::string& allowed = server_.options.cors_origin;
   if (!allowed.empty() && (allowed == "*" || head_.header("origin") == allowed)) {
     message.set(http::field::access_control_allow_origin, allowed);
-    message.set(http::field::access_control_allow_headers, "authorization, content-type");
-    message.set(http::field::access_control_allow_methods, "GET, POST, OPTIONS");
+    message.set(http::field::access_control_allow_headers,
+                "authorization, content-type, x-api-key, anthropic-version");
+    message.set(http::field::access_control_allow_methods, "GET, POST, DELETE, OPTIONS");
     message.set(http::field::vary, "origin");
   }
   record_.status = response.status;

@@ -10,7 +10,7 @@ namespace {
 using Kind = Piece::Kind;
 
 void append(std::vector<Piece>& out, Kind kind, std::string text) {
-  if (!text.empty()) out.push_back({kind, std::move(text)});
+  if (!text.empty()) out.push_back({.kind = kind, .text = std::move(text)});
 }
 
 class HarmonyReader : public ChoiceReader {
@@ -43,12 +43,21 @@ class HarmonyReader : public ChoiceReader {
     const auto& messages = parser_.messages();
     if (messages.size() == before || !messages.back().message.is_tool_call())
       show(before, text, out);
-    append(out, Kind::content, stops_.finish());
+    add(Kind::content, stops_.finish(), out);
   }
 
   std::optional<Kind> part() const override { return part_; }
+  std::string stopped_by() const override { return stops_.found(); }
 
  private:
+  void add(Kind kind, std::string text, std::vector<Piece>& out) {
+    if (text.empty()) return;
+    out.push_back({.kind = kind,
+                   .text = std::move(text),
+                   .begins = std::exchange(begins_, false),
+                   .preamble = kind == Kind::content && preamble_});
+  }
+
   static Kind kind_of(const harmony::Message& message) {
     if (message.is_tool_call()) return Kind::arguments;
     return message.channel == "analysis" ? Kind::reasoning : Kind::content;
@@ -60,18 +69,23 @@ class HarmonyReader : public ChoiceReader {
     const harmony::Message& message = parser_.messages().back().message;
     if (message.role != harmony::Role::kAssistant) return;
     const Kind kind = kind_of(message);
-    if (parser_.messages().size() > before && kind == Kind::arguments) {
-      constexpr std::string_view kFunctions = "functions.";
-      std::string name = *message.recipient;
-      if (name.starts_with(kFunctions)) name.erase(0, kFunctions.size());
-      append(out, Kind::content, stops_.finish());  // of the preamble
-      out.push_back({Kind::call, std::move(name)});
+    if (parser_.messages().size() > before) {
+      add(Kind::content, stops_.finish(), out);  // of the message before
+      begins_ = true;
+      preamble_ = message.channel == "commentary";
+      if (kind == Kind::arguments) {
+        constexpr std::string_view kFunctions = "functions.";
+        std::string name = *message.recipient;
+        if (name.starts_with(kFunctions)) name.erase(0, kFunctions.size());
+        add(Kind::call, std::move(name), out);
+      }
     }
-    append(out, kind, kind == Kind::content ? stops_.push(text) : text);
+    add(kind, kind == Kind::content ? stops_.push(text) : text, out);
   }
 
   harmony::HarmonyParser parser_;
   StopStrings stops_;
+  bool begins_ = false, preamble_ = false;  // of the message that comes
   std::optional<Kind> part_;
 };
 
@@ -106,6 +120,7 @@ class PlainReader : public ChoiceReader {
   }
 
   std::optional<Kind> part() const override { return part_; }
+  std::string stopped_by() const override { return stops_.found(); }
 
  private:
   void show(std::string text, std::vector<Piece>& out) {

@@ -17,7 +17,9 @@ namespace mxgpt::server {
 struct Piece {
   enum class Kind { reasoning, content, call, arguments };
   Kind kind;
-  std::string text;  ///< of a call, the function's name; its arguments follow
+  std::string text;       ///< of a call, the function's name; its arguments follow
+  bool begins = false;    ///< the first of its message
+  bool preamble = false;  ///< content that the model says before it calls a tool
 };
 
 class ChoiceReader {
@@ -30,6 +32,8 @@ class ChoiceReader {
   virtual void finish(std::vector<Piece>& out) = 0;
   /// Of what the last token was part; nothing: of the format around it.
   virtual std::optional<Piece::Kind> part() const = 0;
+  /// The stop text that ended the choice; empty: none did.
+  virtual std::string stopped_by() const = 0;
 };
 
 std::unique_ptr<ChoiceReader> read_harmony(std::shared_ptr<const harmony::HarmonyEncoding> encoding,

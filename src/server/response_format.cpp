@@ -60,34 +60,45 @@ const json::value& any_object() {
 
 const Fields kResponseFormatFields = kResponseFormatTable;
 
+ResponseFormat json_object_format(const Served& served, const std::string& param) {
+  return {.grammar = served.grammars().json_schema(any_object(), param)};
+}
+
+ResponseFormat json_schema_format(const Served& served, const json::Node& named,
+                                  const std::string& param) {
+  const auto given = named.find("schema");
+  const json::value& schema = given ? given->raw() : any_object();
+  ResponseFormat out{
+      .instructions = fmt::format("# Response Formats\n\n## {}\n\n", named["name"].string()),
+      .grammar = served.grammars().json_schema(schema, param + ".schema")};
+  if (const std::string_view about = named.string_or("description", ""); !about.empty())
+    out.instructions += fmt::format("// {}\n", about);
+  write_spaced(out.instructions, schema);
+  return out;
+}
+
 ResponseFormat read_response_format(const Served& served, const json::Node& body) {
   const auto format = body.find("response_format");
   if (!format) return {};
-  Grammars& grammars = served.grammars();
   const std::string_view type = (*format)["type"].string();
   const auto needed = [&](const char* field) -> json::Node {
     if (const auto node = format->find(field)) return *node;
     const std::string param = fmt::format("response_format.{}", field);
     throw ApiError(400, fmt::format("{}: is missing", param), param, "missing_required_parameter");
   };
-  ResponseFormat out;
-  if (type == "json_object") {
-    out.grammar = grammars.json_schema(any_object(), "response_format");
-  } else if (type == "regex") {
-    out.grammar = grammars.regex(std::string(needed("regex").string()), "response_format.regex");
-  } else if (type == "grammar") {
-    out.grammar = grammars.ebnf(std::string(needed("grammar").string()), "response_format.grammar");
-  } else if (type == "json_schema") {
-    const json::Node named = needed("json_schema");
-    const auto given = named.find("schema");
-    const json::value& schema = given ? given->raw() : any_object();
-    out.grammar = grammars.json_schema(schema, "response_format.json_schema.schema");
-    out.instructions = fmt::format("# Response Formats\n\n## {}\n\n", named["name"].string());
-    if (const std::string_view about = named.string_or("description", ""); !about.empty())
-      out.instructions += fmt::format("// {}\n", about);
-    write_spaced(out.instructions, schema);
+  Grammars& grammars = served.grammars();
+  if (type == "json_object") return json_object_format(served, "response_format");
+  if (type == "json_schema")
+    return json_schema_format(served, needed("json_schema"), "response_format.json_schema");
+  if (type == "regex") {
+    return {.grammar =
+                grammars.regex(std::string(needed("regex").string()), "response_format.regex")};
   }
-  return out;
+  if (type == "grammar") {
+    return {.grammar =
+                grammars.ebnf(std::string(needed("grammar").string()), "response_format.grammar")};
+  }
+  return {};
 }
 
 std::shared_ptr<const TextGrammar> arguments_grammar(const Served& served,

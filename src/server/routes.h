@@ -35,6 +35,10 @@ struct Route {
 
 Answer chat_completions(Call& call);
 Answer completions(Call& call);
+Answer responses(Call& call);
+Answer response(Call& call);
+Answer delete_response(Call& call);
+Answer response_input(Call& call);
 Answer models(Call& call);
 Answer model(Call& call);
 Answer tokenize(Call& call);
@@ -44,6 +48,7 @@ Answer metrics(Call& call);
 Answer openapi(Call& call);
 Answer status_page(Call& call);
 
-extern const Fields kChatFields, kCompletionFields, kTokenizeFields, kDetokenizeFields;
+extern const Fields kChatFields, kResponsesFields, kCompletionFields, kTokenizeFields,
+    kDetokenizeFields;
 
 }  // namespace mxgpt::server

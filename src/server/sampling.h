@@ -32,12 +32,14 @@ inline constexpr Field kSamplingFields[] = {
     Field{"stop", kString | kArray, "the answer ends before these texts; at most 16"}
         .at_most(16384)
         .each(kString),
-    {"n", kInteger, "how many answers", 1, kMaxChoices},
     {"stream", kBoolean, "send the answer as it comes, as server-sent events"},
     Field{"stream_options", kObject, "about streams"}.of(&kStreamOptions),
     {"priority", kInteger, "a request of higher priority goes first", -100, 100},
     Field{"user", kString, "for the client's own use"}.unused(),
 };
+
+/// Of routes that can give several answers.
+inline constexpr Field kChoicesField{"n", kInteger, "how many answers", 1, kMaxChoices};
 
 /// These and a route's own.
 template <size_t N>

@@ -116,8 +116,12 @@ Answer health(Call& call) {
   }
   const EngineStatus status = served->engine().status();
   const Config& config = served->model().config();
-  out["status"] = status.draining ? "draining" : status.failed_steps > 0 ? "degraded" : "ready";
-  if (!status.last_failure.empty()) out["last_failure"] = printable(status.last_failure);
+  const ResponseStore::Status kept = call.api.store().status();
+  std::string failure = printable(status.last_failure);
+  if (!kept.last_error.empty())
+    failure = fmt::format("responses are not stored: {}", printable(kept.last_error));
+  out["status"] = status.draining ? "draining" : failure.empty() ? "ready" : "degraded";
+  if (!failure.empty()) out["last_failure"] = failure;
   const ModelFacts& facts = served->facts();
   const bool on_cpu = served->device() == Device::cpu;
   const int64_t resident = resident_bytes();
@@ -149,6 +153,10 @@ Answer metrics(Call& call) {
       {"mxgpt_uptime_seconds", "Since the server began", static_cast<int64_t>(call.api.uptime())},
       {"mxgpt_resident_bytes", "Of this program in the host's memory", resident_bytes()},
       {"mxgpt_loaded", "Whether the model is there", served ? 1 : 0}};
+  const ResponseStore::Status stored = call.api.store().status();
+  gauges.push_back({"mxgpt_stored_responses", "Kept for clients to go on from", stored.count});
+  gauges.push_back({"mxgpt_stored_bytes", "Of them", stored.bytes});
+  gauges.push_back({"mxgpt_store_failures", "Responses that could not be kept", stored.failed});
   std::optional<EngineStatus> status;
   if (served) {
     status = served->engine().status();
@@ -179,16 +187,20 @@ Answer openapi(Call&) {
     }
     if (!route.open) responses["401"] = {{"description", "no valid API key"}};
     responses["503"] = {{"description", "the model is loading, or the server is shutting down"}};
-    if (const std::string_view path = route.path; path.ends_with('}')) {
-      responses["404"] = {{"description", "there is no such model"}};
-      operation["parameters"] = {{{"name", "model"},
-                                  {"in", "path"},
-                                  {"required", true},
-                                  {"schema", {{"type", "string"}}}}};
+    const std::string_view path = route.path;
+    if (const size_t open = path.find('{'); open != path.npos) {
+      const std::string_view name = path.substr(open + 1, path.find('}') - open - 1);
+      responses["404"] = {{"description", fmt::format("there is no such {}", name)}};
+      operation["parameters"] = {
+          {{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}};
     }
     operation["responses"] = std::move(responses);
+    json::value& at = paths[path];
+    if (!at.is_object()) at.emplace_object();
     const std::string_view method = route.method;
-    paths[route.path].emplace_object()[method == "GET" ? "get" : "post"] = std::move(operation);
+    at.get_object()[method == "GET"    ? "get"
+                    : method == "POST" ? "post"
+                                       : "delete"] = std::move(operation);
   }
   return reply(json::object{
       {"openapi", "3.1.0"},

@@ -18,11 +18,13 @@ class StopStrings {
   /// What was held back because a stop string could have begun there.
   std::string finish();
   bool stopped() const { return stopped_; }
+  /// The one that stopped it; empty before that.
+  const std::string& found() const { return found_; }
 
  private:
   std::vector<std::string> stops_;
   size_t longest_ = 0;
-  std::string held_;
+  std::string held_, found_;
   bool stopped_ = false;
 };
 

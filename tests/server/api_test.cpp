@@ -26,7 +26,7 @@ std::string header(const HttpResponse& response, std::string_view name) {
 }
 
 TEST(Api, AnswersWhileTheModelLoads) {
-  Api api(Keys(ClientLimits{}), std::chrono::seconds(0), {});
+  Api api(Keys(ClientLimits{}));
   HttpResponse health = ask(api, "GET", "/health");
   EXPECT_EQ(health.status, 503);
   EXPECT_EQ(header(health, "retry-after"), "5");
@@ -47,7 +47,7 @@ TEST(Api, AnswersWhileTheModelLoads) {
 }
 
 TEST(Api, PathsHaveTheirMethods) {
-  Api api(Keys(ClientLimits{}), std::chrono::seconds(0), {});
+  Api api(Keys(ClientLimits{}));
   EXPECT_EQ(ask(api, "GET", "/v1/models/any").status, 503);
   EXPECT_EQ(ask(api, "GET", "/v1/models/").status, 404);
   EXPECT_EQ(ask(api, "GET", "/v1/models/a/b").status, 404);
@@ -57,7 +57,7 @@ TEST(Api, PathsHaveTheirMethods) {
 }
 
 int status_of(const OriginRules& rules, const char* host, const char* origin) {
-  Api api(Keys(ClientLimits{}), std::chrono::seconds(0), rules);
+  Api api(Keys(ClientLimits{}), {.origins = rules});
   Headers headers;
   if (*host) headers.emplace_back("host", host);
   if (*origin) headers.emplace_back("origin", origin);

@@ -66,6 +66,41 @@ std::string fault(const char* text) {
   return "fine";
 }
 
+constexpr Field kCircleTable[] = {Field{"radius", kNumber, ""}.needed()};
+constexpr Fields kCircle = kCircleTable;
+constexpr Field kSquareTable[] = {Field{"side", kNumber, ""}.needed()};
+constexpr Fields kSquare = kSquareTable;
+constexpr Variant kShapeTable[] = {{"circle", &kCircle}, {"square", &kSquare}};
+constexpr Variants kShapes = kShapeTable;
+constexpr Field kDrawingTable[] = {
+    Field{"shapes", kArray, ""}.each(kObject).by_type(&kShapes),
+    Field{"frame", kObject, ""}.by_type(&kShapes).untyped(),
+};
+
+TEST(Fields, ObjectsAreToldApartByTheirType) {
+  const auto fault = [](const char* text) -> std::string {
+    try {
+      check_fields(json::parse(text, "test").get_object(), kDrawingTable);
+    } catch (const ApiError& e) {
+      return e.what();
+    }
+    return "fine";
+  };
+  EXPECT_EQ(fault(R"({"shapes": [{"type": "square", "side": 1}], "frame": {"radius": 2}})"),
+            "fine");
+  EXPECT_EQ(fault(R"({"frame": {"type": "square", "side": 2}})"), "fine");
+  EXPECT_EQ(fault(R"({"shapes": [{"side": 1}]})"), "shapes[0].type: is missing");
+  EXPECT_EQ(fault(R"({"shapes": [{"type": 1}]})"), "shapes[0].type: should be of type string");
+  EXPECT_EQ(fault(R"({"shapes": [{"type": "line"}]})"),
+            "shapes[0].type: 'line' is not one of circle, square");
+  EXPECT_EQ(fault(R"({"shapes": [{"type": "circle", "side": 1}]})"),
+            "shapes[0].side: this field is not supported");
+  EXPECT_EQ(fault(R"({"frame": {"type": "square", "radius": 1}})"),
+            "frame.radius: this field is not supported");
+  const std::string schema = json::serialize(schema_of(kDrawingTable));
+  EXPECT_THAT(schema, HasSubstr(R"("type":{"const":"circle"}},"required":["radius","type"])"));
+}
+
 TEST(Fields, EachFaultIsNamed) {
   EXPECT_EQ(fault(R"({"name": "ada", "list": [{"x": 9.0}], "either": -1, "free": {"y": []}})"),
             "fine");

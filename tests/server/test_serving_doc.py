@@ -18,6 +18,7 @@ EXPECTED = [
     "The capital of Norway is Oslo.",
     "calls get_weather {'location': 'Denver'}",
     '{"name":"Jonas","age":43,"city":"Seattle"}',
+    "calls get_weather {'location': 'Denver'}",
     '"object":"text_completion"',
     '"tokens":[',
     '"status":"ready"',

@@ -1,0 +1,180 @@
+#include "server/response_items.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "server/api_error.h"
+#include "server/generation.h"
+
+namespace mxgpt::server {
+
+namespace {
+
+constexpr Field kId{"id", kString, "of the item"};
+constexpr Field kStatus =
+    Field{"status", kString, "how far it came"}.one_of("in_progress|completed|incomplete");
+
+constexpr Field kTextTable[] = {
+    Field{"text", kString, "the text"}.needed(),
+    Field{"annotations", kArray, "of OpenAI's"}.unused(),
+    Field{"logprobs", kArray, "of answers"}.unused(),
+    Field{"parsed", 0, "of clients"}.unused(),
+};
+constexpr Fields kTextFields = kTextTable;
+constexpr Field kRefusalTable[] = {Field{"refusal", kString, "the text"}.needed()};
+constexpr Fields kRefusalFields = kRefusalTable;
+constexpr Variant kPartTable[] = {
+    {"input_text", &kTextFields}, {"output_text", &kTextFields}, {"refusal", &kRefusalFields}};
+constexpr Variants kPartVariants = kPartTable;
+
+constexpr Field kMessageTable[] = {
+    Field{"role", kString, "who speaks"}.one_of("user|assistant|system|developer").needed(),
+    Field{"content", kString | kArray, "a text, or parts"}
+        .each(kObject)
+        .by_type(&kPartVariants)
+        .needed(),
+    Field{"phase", kString, "of the assistant: commentary is said before a call"}.one_of(
+        "commentary|final_answer"),
+    kId,
+    kStatus,
+};
+constexpr Fields kMessageFields = kMessageTable;
+
+constexpr Variant kSummaryTable[] = {{"summary_text", &kTextFields}};
+constexpr Variants kSummaryVariants = kSummaryTable;
+constexpr Variant kReasoningTextTable[] = {{"reasoning_text", &kTextFields}};
+constexpr Variants kReasoningTextVariants = kReasoningTextTable;
+
+constexpr Field kReasoningTable[] = {
+    Field{"summary", kArray, "taken where there is no content"}.each(kObject).by_type(
+        &kSummaryVariants),
+    Field{"content", kArray, "kept until the turn has ended in an answer"}.each(kObject).by_type(
+        &kReasoningTextVariants),
+    Field{"encrypted_content", kString, "of OpenAI's"}.unused(),
+    kId,
+    kStatus,
+};
+constexpr Fields kReasoningFields = kReasoningTable;
+
+constexpr Field kCallTable[] = {
+    Field{"call_id", kString, "that the output names"}.needed(),
+    Field{"name", kString, "the function"}.needed(),
+    Field{"arguments", kString, "JSON, as text"}.needed(),
+    Field{"parsed_arguments", 0, "of clients"}.unused(),
+    kId,
+    kStatus,
+};
+constexpr Fields kCallFields = kCallTable;
+
+constexpr Field kOutputTable[] = {
+    Field{"call_id", kString, "the call that it answers"}.needed(),
+    Field{"output", kString | kArray, "a text, or parts"}
+        .each(kObject)
+        .by_type(&kPartVariants)
+        .needed(),
+    kId,
+    kStatus,
+};
+constexpr Fields kOutputFields = kOutputTable;
+
+constexpr Variant kItemTable[] = {{"message", &kMessageFields},
+                                  {"reasoning", &kReasoningFields},
+                                  {"function_call", &kCallFields},
+                                  {"function_call_output", &kOutputFields}};
+
+std::string text_of(const json::Node& content) {
+  if (content.raw().is_string()) return std::string(content.string());
+  std::string text;
+  for (size_t i = 0; i < content.array().size(); ++i) {
+    const json::Node part = content.at(i);
+    text += part.string_or("text", part.string_or("refusal", ""));
+  }
+  return text;
+}
+
+/// Whether the assistant goes on to a call behind item `i`.
+bool leads_to_call(const json::Node& items, size_t i) {
+  for (++i; i < items.array().size(); ++i) {
+    const std::string_view type = items.at(i).string_or("type", "message");
+    if (type != "reasoning") return type == "function_call";
+  }
+  return false;
+}
+
+DialogItem::Kind kind_of(const json::Node& items, size_t i) {
+  using Kind = DialogItem::Kind;
+  const json::Node item = items.at(i);
+  const std::string_view role = item["role"].string();
+  if (role == "user") return Kind::user;
+  if (role != "assistant") return Kind::instructions;
+  const std::string_view phase = item.string_or("phase", "");
+  if (phase.empty()) return leads_to_call(items, i) ? Kind::preamble : Kind::answer;
+  return phase == "commentary" ? Kind::preamble : Kind::answer;
+}
+
+}  // namespace
+
+const Variants kItemVariants = kItemTable;
+
+void read_items(const json::Node& items, const std::string& field, std::vector<DialogItem>& out) {
+  using Kind = DialogItem::Kind;
+  for (size_t i = 0; i < items.array().size(); ++i) {
+    const json::Node item(items.array()[i], fmt::format("{}[{}]", field, i));
+    const std::string_view type = item.string_or("type", "message");
+    if (type == "message") {
+      out.push_back(
+          {.kind = kind_of(items, i), .text = text_of(item["content"]), .field = item.path()});
+    } else if (type == "reasoning") {
+      auto text = item.find("content");
+      if (!text || text->array().empty()) text = item.find("summary");
+      if (text && !text->array().empty()) {
+        out.push_back({.kind = Kind::reasoning, .text = text_of(*text), .field = item.path()});
+      }
+    } else if (type == "function_call") {
+      out.push_back({.kind = Kind::call,
+                     .text = std::string(item["arguments"].string()),
+                     .field = item.path(),
+                     .id = std::string(item["call_id"].string()),
+                     .name = std::string(item["name"].string())});
+    } else {
+      out.push_back({.kind = Kind::result,
+                     .text = text_of(item["output"]),
+                     .field = item.path() + ".call_id",
+                     .id = std::string(item["call_id"].string())});
+    }
+  }
+}
+
+json::array normal_items(const json::value& input) {
+  json::array items;
+  if (input.is_string())
+    items.push_back(json::object{{"role", "user"}, {"content", input}});
+  else
+    items = input.get_array();
+  for (json::value& value : items) {
+    json::object& item = value.get_object();
+    if (!item.contains("type")) item["type"] = "message";
+    const std::string_view type = item["type"].get_string();
+    if (const json::value* id = item.if_contains("id"); !id || id->is_null()) {
+      item["id"] = new_id(type == "message"         ? "msg_"
+                          : type == "reasoning"     ? "rs_"
+                          : type == "function_call" ? "fc_"
+                                                    : "fco_");
+    }
+    if (const json::value* status = item.if_contains("status"); !status || status->is_null())
+      item["status"] = "completed";
+    if (type == "reasoning" && !item.contains("summary")) item["summary"] = json::array();
+    json::value* content = item.if_contains("content");
+    if (type != "message" || !content->is_string()) continue;
+    json::object part{{"type", "input_text"}, {"text", std::move(*content)}};
+    if (item["role"].get_string() == "assistant") {
+      part["type"] = "output_text";
+      part["annotations"] = json::array();
+    }
+    *content = json::array{std::move(part)};
+  }
+  return items;
+}
+
+}  // namespace mxgpt::server

@@ -182,9 +182,15 @@ Slots slots_seen(const AttendBlock& p, int row, int64_t page_start) {
           static_cast<int>(std::clamp<int64_t>(position + 1 - page_start, 0, kPageTokens))};
 }
 
+/// Pages lie apart, and each is short: without this, every one would begin with waiting for memory.
+void prefetch(const std::byte* page, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(page + at, 0, 2);
+}
+
 void attend(const AttendBlock& p, const AttentionStates& out) {
   const int queries = p.rows * p.group;
   const int64_t stride = out.stride;
+  const int64_t kv_head_bytes = kPageTokens * traits(p.format).row_bytes(p.head_dim);
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   std::fill(out.largest, out.largest + queries, kNone);
   std::fill(out.total, out.total + queries, 0.0f);
@@ -209,7 +215,10 @@ void attend(const AttendBlock& p, const AttentionStates& out) {
     const int first = first_row * p.group, last = rows * p.group;
     const bool widen = last - first > kTile;
     const int64_t page = p.pages[start / kPageTokens] * p.page_bytes;
+    const bool goes_on = start + kPageTokens < p.position + p.rows;
+    const int64_t next = goes_on ? p.pages[start / kPageTokens + 1] * p.page_bytes : page;
 
+    if (goes_on) prefetch(p.keys + next, kv_head_bytes);
     // In parts of 64 dimensions: a longer chain of sums would be less exact.
     with_keys(p, p.keys + page, widen, room, [&](const auto& keys) {
       for (int d = 0; d < p.head_dim; d += 64) {
@@ -253,6 +262,7 @@ void attend(const AttendBlock& p, const AttentionStates& out) {
       out.total[q] = out.total[q] * correction[q] + sum(total);
     }
 
+    if (goes_on) prefetch(p.values + next, kv_head_bytes);
     with_values(p, p.values + page, widen, room, stride, [&](const auto& values) {
       for (int64_t column = 0; column < stride; column += kPanel) {
         const auto add = [&](int at, int count, Slots seen) {

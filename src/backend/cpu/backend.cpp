@@ -12,7 +12,7 @@
 
 namespace mxgpt::cpu {
 
-/// Of norms, sums and copies: what a thread takes at a time.
+/// Of norms and sums: what a thread takes at a time.
 constexpr int64_t kRowsAtOnce = 4;
 
 Backend::Backend(const Limits& limits, Precision precision, Observer* observer,
@@ -96,22 +96,20 @@ void Backend::rotations(const Rotations& op) {
   });
 }
 
-void Backend::norm(const Norm& norm, const float* x, int64_t rows, float* out) {
+void Backend::set_normed(const Norm& norm, const float* x, std::span<const Tensor> weights) {
   const CpuKernels& kernel = cpu_kernels();
   const int64_t n = norm.weight.k;
-  parallel_ranges(rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) kernel.norm(norm, x + row * n, n, out + row * n);
-  });
+  activations_.set(normed_.data(), batch_->rows(), n, weights,
+                   [&](int64_t row) { kernel.norm(norm, x + row * n, n, &normed_[row * n]); });
 }
 
 void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
   MXGPT_CHECK(op.head_dim <= kMaxHeadDim, "head_dim {}", op.head_dim);
   const int64_t rows = batch_->rows();
-  norm(op.norm, op.x, rows, normed_.data());
   float* k = wide_[0].data();
   float* v = wide_[1].data();
   const Tensor weights[] = {op.q.weight, op.k.weight, op.v.weight};
-  activations_.set(normed_.data(), rows, op.q.weight.k, weights);
+  set_normed(op.norm, op.x, weights);
   const LinearJob jobs[] = {{.linear = op.q, .tokens = rows, .out = op.q_out},
                             {.linear = op.k, .tokens = rows, .out = k},
                             {.linear = op.v, .tokens = rows, .out = v}};
@@ -149,9 +147,12 @@ void Backend::add_projected(const Linear& linear, const Norm& post_norm, float* 
       .linear = linear, .tokens = rows, .out = projected, .residual = post_norm ? nullptr : x};
   run({&job, 1});
   if (post_norm) {
-    norm(post_norm, projected, rows, projected);
-    parallel_ranges(rows * hidden, kRowsAtOnce * hidden, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) x[i] += projected[i];
+    const CpuKernels& kernel = cpu_kernels();
+    parallel_ranges(rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin * hidden; at < end * hidden; at += hidden) {
+        kernel.norm(post_norm, projected + at, hidden, projected + at);
+        kernel.add_scaled(projected + at, 1, hidden, x + at);
+      }
     });
   }
   if (observer_) observer_->residual(x, rows, hidden);
@@ -165,21 +166,19 @@ void Backend::project_residual(const ProjectResidual& op) {
 void Backend::norm_mlp_residual(const NormMlpResidual& op) {
   const int64_t rows = batch_->rows(), intermediate = op.up.weight.rows;
   const CpuKernels& kernel = cpu_kernels();
-  norm(op.norm, op.x, rows, normed_.data());
   const Tensor weights[] = {op.up.weight, op.gate.weight};
   const std::span<const Tensor> read(weights, op.gate.weight ? 2 : 1);
-  activations_.set(normed_.data(), rows, op.norm.weight.k, read);
+  set_normed(op.norm, op.x, read);
   // Without a gate, what is activated is `up` itself.
   const Linear& activated = op.gate.weight ? op.gate : op.up;
   float* up = op.gate.weight ? up_.data() : nullptr;
   const LinearJob jobs[] = {{.linear = activated, .tokens = rows, .out = gate_.data()},
                             {.linear = op.up, .tokens = rows, .out = up}};
   run({jobs, read.size()});
-  parallel_for(rows, [&](int64_t row) {
+  activations_.set(gate_.data(), rows, intermediate, {&op.down.weight, 1}, [&](int64_t row) {
     const int64_t at = row * intermediate;
     kernel.activate(op.activation, &gate_[at], up ? up + at : nullptr, intermediate);
   });
-  activations_.set(gate_.data(), rows, intermediate, {&op.down.weight, 1});
   add_projected(op.down, op.post_norm, op.x);
 }
 
@@ -187,16 +186,11 @@ void Backend::norm_logits(const NormLogits& op) {
   const int64_t hidden = op.norm.weight.k;
   const auto wanted = static_cast<int64_t>(batch_->logit_rows.size());
   if (wanted == 0) return;
-  // Gathered first: most prefill rows want no logits.
-  parallel_ranges(wanted, kRowsAtOnce, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(&wide_[0][i * hidden], op.x + batch_->logit_rows[i] * hidden,
-                  hidden * sizeof(float));
-    }
+  // Gathered: most prefill rows want no logits.
+  const CpuKernels& kernel = cpu_kernels();
+  activations_.set(normed_.data(), wanted, hidden, {&op.head.weight, 1}, [&](int64_t i) {
+    kernel.norm(op.norm, op.x + batch_->logit_rows[i] * hidden, hidden, &normed_[i * hidden]);
   });
-  norm(op.norm, wide_[0].data(), wanted, normed_.data());
-  const Tensor weights[] = {op.head.weight};
-  activations_.set(normed_.data(), wanted, hidden, weights);
   const LinearJob job{.linear = op.head, .tokens = wanted, .out = op.logits};
   run({&job, 1});
 }

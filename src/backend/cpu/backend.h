@@ -64,7 +64,8 @@ class Backend {
 
   /// The jobs on activations_.
   void run(std::span<const LinearJob> jobs);
-  void norm(const Norm& norm, const float* x, int64_t rows, float* out);
+  /// activations_ = norm(x), a batch's rows.
+  void set_normed(const Norm& norm, const float* x, std::span<const Tensor> weights);
   /// x += post_norm(linear(activations_)), with room in `wide_`.
   void add_projected(const Linear& linear, const Norm& post_norm, float* x);
   void route(const float* router_logits, int64_t experts, int top_k);

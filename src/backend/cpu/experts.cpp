@@ -12,7 +12,7 @@ namespace mxgpt::cpu {
 
 void Backend::route(const float* router_logits, int64_t experts, int top_k) {
   const int64_t rows = batch_->rows();
-  parallel_for(rows, [&](int64_t row) {
+  const auto choose = [&](int64_t row) {
     const float* logits = router_logits + row * experts;
     Choice* chosen = &choices_[row * top_k];
     // Insertion keeps the best top_k in descending order; of equals the lower expert comes first.
@@ -28,6 +28,9 @@ void Backend::route(const float* router_logits, int64_t experts, int top_k) {
     float total = 0;
     for (int s = 0; s < top_k; ++s) total += chosen[s].weight = std::exp(chosen[s].weight - best);
     for (int s = 0; s < top_k; ++s) chosen[s].weight /= total;
+  };
+  parallel_ranges(rows, Activations::rows_at_once(8 * experts), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) choose(row);
   });
 
   // Counting sort of the pairs by expert; rows stay in order within one.
@@ -49,9 +52,8 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   const int64_t experts = op.router.weight.rows;
   const CpuKernels& kernel = cpu_kernels();
 
-  norm(op.norm, op.x, rows, normed_.data());
   const Tensor first[] = {op.router.weight, op.gate.weight, op.up.weight};
-  activations_.set(normed_.data(), rows, hidden, first);
+  set_normed(op.norm, op.x, first);
   const LinearJob router{.linear = op.router, .tokens = rows, .out = router_logits_.data()};
   run({&router, 1});
   route(router_logits_.data(), experts, op.top_k);
@@ -70,13 +72,10 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
   run(jobs_);
 
-  parallel_for(pairs, [&](int64_t pair) {
-    kernel.activate(op.activation, &gate_[pair * intermediate], &up_[pair * intermediate],
-                    intermediate);
+  activations_.set(gate_.data(), pairs, intermediate, {&op.down.weight, 1}, [&](int64_t pair) {
+    const int64_t at = pair * intermediate;
+    kernel.activate(op.activation, &gate_[at], &up_[at], intermediate);
   });
-
-  const Tensor second[] = {op.down.weight};
-  activations_.set(gate_.data(), pairs, intermediate, second);
   jobs_.clear();
   for (int64_t e = 0; e < experts; ++e) {
     const int64_t begin = expert_begin_[e], tokens = expert_begin_[e + 1] - begin;
@@ -85,11 +84,10 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
   run(jobs_);
 
-  parallel_for(rows, [&](int64_t row) {
-    for (int s = 0; s < op.top_k; ++s) {
-      const int64_t choice = row * op.top_k + s;
+  parallel_ranges(rows, Activations::rows_at_once(hidden), [&](int64_t begin, int64_t end) {
+    for (int64_t choice = begin * op.top_k; choice < end * op.top_k; ++choice) {
       kernel.add_scaled(&down_[pair_of_choice_[choice] * hidden], choices_[choice].weight, hidden,
-                        op.x + row * hidden);
+                        op.x + choice / op.top_k * hidden);
     }
   });
   if (observer_) observer_->residual(op.x, rows, hidden);

@@ -22,17 +22,27 @@ bool Activations::uses_q16(const Tensor& weight) const {
   return precision_ == Precision::standard && kernels(weight.format).matmul_q16;
 }
 
-void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights) {
+bool Activations::refer(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights) {
   x_ = x;
   rows_ = rows;
+  k_ = k;
   if (std::none_of(weights.begin(), weights.end(), [&](const Tensor& w) { return uses_q16(w); }))
-    return;
+    return false;
   MXGPT_CHECK(k % kGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()), "rows {} k {}", rows,
               k);
-  const CpuKernels& kernel = cpu_kernels();
-  parallel_for(rows, [&](int64_t row) {
-    kernel.quantize_q16(x + row * k, k, &q_[row * k], &scale_[row * k / kGroup],
-                        &sum_[row * k / 16], &total_[row * k / 16]);
+  return true;
+}
+
+void Activations::round(int64_t row) {
+  const int64_t at = row * k_;
+  cpu_kernels().quantize_q16(x_ + at, k_, &q_[at], &scale_[at / kGroup], &sum_[at / 16],
+                             &total_[at / 16]);
+}
+
+void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights) {
+  if (!refer(x, rows, k, weights)) return;
+  parallel_ranges(rows, rows_at_once(k), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) round(row);
   });
 }
 
@@ -57,15 +67,11 @@ void run_chunk(const LinearJob& job, const Activations& activations, Accumulate 
   (activations.uses_q16(w) ? kernel.matmul_q16 : kernel.matmul_f32)(tile);
   const float* bias = job.linear.bias ? job.linear.bias.f32(job.slice) + row0 : nullptr;
   if (!bias && !job.residual) return;
+  const auto add = cpu_kernels().add_scaled;
   for (int64_t t = 0; t < job.tokens; ++t) {
     float* out = tile.out + t * w.rows;
-    if (bias) {
-      for (int64_t r = 0; r < rows; ++r) out[r] += bias[r];
-    }
-    if (job.residual) {
-      float* residual = job.residual + t * w.rows + row0;
-      for (int64_t r = 0; r < rows; ++r) residual[r] += out[r];
-    }
+    if (bias) add(bias, 1, rows, out);
+    if (job.residual) add(out, 1, rows, job.residual + t * w.rows + row0);
   }
 }
 
@@ -76,7 +82,7 @@ int64_t chunk_rows(const LinearJob& job, int threads) {
   constexpr int64_t kPanelRows = 32;
   const Tensor& w = job.linear.weight;
   const int64_t least = kLeastWork / std::max<int64_t>(1, w.k * job.tokens);
-  const int64_t balanced = w.rows / (threads * 4);
+  const int64_t balanced = w.rows / (threads * 8);
   const int64_t panels = std::max(least, balanced) / kPanelRows;
   return std::clamp<int64_t>(panels * kPanelRows, kPanelRows, 256);
 }

@@ -1,11 +1,13 @@
 // Linear layers on the CPU: jobs of out = x · Wᵀ, cut into chunks of rows that all threads share.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
 #include "backend/ops.h"
 #include "base/arena.h"
+#include "base/threads.h"
 
 namespace mxgpt::cpu {
 
@@ -17,8 +19,23 @@ class Activations {
   Activations(int64_t max_elements, Precision precision, Arena& arena);
 
   /// Refers to x [rows][k], which must live until the jobs have run. Makes the 16-bit copy if
-  /// `weight` uses one; all weights that read one set of activations have the same kind of format.
+  /// `weights` use one; all that read one set of activations have the same kind of format.
   void set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights);
+  /// The same where make(row) has yet to write a row of x: it is rounded while it is in the cache.
+  template <class F>
+  void set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights,
+           const F& make) {
+    const bool rounds = refer(x, rows, k, weights);
+    parallel_ranges(rows, rows_at_once(k), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        make(row);
+        if (rounds) round(row);
+      }
+    });
+  }
+
+  /// Rows worth being handed to a thread, where each number costs a nanosecond.
+  static int64_t rows_at_once(int64_t k) { return std::max<int64_t>(1, 4096 / k); }
 
   bool uses_q16(const Tensor& weight) const;
   const float* x() const { return x_; }
@@ -26,12 +43,16 @@ class Activations {
   int64_t rows() const { return rows_; }
 
  private:
+  /// Whether there is to be a 16-bit copy.
+  bool refer(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights);
+  void round(int64_t row);
+
   Precision precision_;
   std::span<int16_t> q_;
   std::span<float> scale_, sum_;
   std::span<int32_t> total_;
   const float* x_ = nullptr;
-  int64_t rows_ = 0;
+  int64_t rows_ = 0, k_ = 0;
 };
 
 /// out[t][r] = x[x_rows[t]] · weight[slice][r] + bias[slice][r]; then, where `residual` is given,

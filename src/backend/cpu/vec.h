@@ -30,7 +30,7 @@ using Vec = float __attribute__((vector_size(kWidth * 4)));
 using IntVec = int32_t __attribute__((vector_size(kWidth * 4)));
 
 inline Vec splat(float x) {
-  return Vec{} + x;
+  return x - Vec{};  // x + 0 would be an addition: -0 has to become 0 there
 }
 
 inline Vec load(const float* p) {
@@ -76,23 +76,25 @@ inline Vec mul_add(Vec a, Vec b, Vec c) {
 #endif
 }
 
-/// Eight partial results of a vector, by `combine`, in one.
+/// A vector's numbers by `combine`, upper half with lower, until one is left.
 template <class F>
-inline float fold(Vec v, F combine) {
-  float x[kWidth];
-  std::memcpy(x, &v, sizeof x);
-  for (int half = kWidth / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) x[i] = combine(x[i], x[i + half]);
+inline float fold(Vec v, const F& combine) {
+  using Four = float __attribute__((vector_size(16)));
+  Four fours[kWidth / 4];
+  std::memcpy(fours, &v, sizeof v);
+  for (int half = kWidth / 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) fours[i] = combine(fours[i], fours[i + half]);
   }
-  return x[0];
+  const Four two = combine(fours[0], __builtin_shufflevector(fours[0], fours[0], 2, 3, 2, 3));
+  return combine(two, __builtin_shufflevector(two, two, 1, 1, 1, 1))[0];
 }
 
 inline float sum(Vec v) {
-  return fold(v, [](float a, float b) { return a + b; });
+  return fold(v, [](auto a, auto b) { return a + b; });
 }
 
 inline float largest(Vec v) {
-  return fold(v, [](float a, float b) { return a > b ? a : b; });
+  return fold(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 inline Vec load_f16(const std::byte* p) {
@@ -116,9 +118,16 @@ inline Vec load_bf16(const std::byte* p) {
 }
 
 inline Vec load_i8(const std::byte* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(p)));
+#else
   int8_t __attribute__((vector_size(kWidth))) bytes;
   std::memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, IntVec), Vec);
+#endif
 }
 
 /// e^x to about 2 units in the last place: 2^n · p(r) with r in [-ln 2 / 2, ln 2 / 2] and the

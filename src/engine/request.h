@@ -136,10 +136,11 @@ class TokenStream {
   /// Waits for at least one; none only after `until`, or when nothing can come any more.
   std::vector<StreamEvent> wait(std::optional<std::chrono::steady_clock::time_point> until = {});
 
-  /// Calls `ready` from the engine's thread when events arrive and none were waiting, and at once
-  /// if some are. It must return quickly, throw nothing and not touch this stream; asio::post is
-  /// what it is for. After this stream is gone it is not called any more.
-  void on_ready(std::function<void()> ready);
+  /// Calls `ready` from the engine's thread when events arrive and none were waiting, and with the
+  /// last one in any case; and at once if some are there. `ended`: nothing comes after them. It
+  /// must return quickly, throw nothing and not touch this stream; asio::post is what it is for.
+  /// After this stream is gone it is not called any more.
+  void on_ready(std::function<void(bool ended)> ready);
 
   /// Ends all choices, or one: in any state, and without waiting. The engine frees what they hold
   /// before its next step; their ends come as events. After an end it does nothing.

@@ -35,10 +35,8 @@ bool StreamState::push(StreamEvent event) {
   if (!end && static_cast<int64_t>(events_.size()) >= capacity_) return false;
   ended_ = end && end->last;
   events_.push_back(std::move(event));
-  if (events_.size() == 1) {
-    arrived_.notify_one();
-    if (ready_) ready_();
-  }
+  if (events_.size() == 1) arrived_.notify_one();
+  if (ready_ && (events_.size() == 1 || ended_)) ready_(ended_);
   return true;
 }
 
@@ -73,10 +71,10 @@ std::vector<StreamEvent> TokenStream::wait(
   return std::exchange(state_->events_, {});
 }
 
-void TokenStream::on_ready(std::function<void()> ready) {
+void TokenStream::on_ready(std::function<void(bool)> ready) {
   const std::lock_guard lock(state_->mutex_);
   state_->ready_ = std::move(ready);
-  if (state_->ready_ && !state_->events_.empty()) state_->ready_();
+  if (state_->ready_ && !state_->events_.empty()) state_->ready_(state_->ended_);
 }
 
 void TokenStream::cancel() {

@@ -31,7 +31,7 @@ class StreamState {
   std::condition_variable arrived_;
   std::vector<StreamEvent> events_;
   bool ended_ = false;
-  std::function<void()> ready_;
+  std::function<void(bool)> ready_;
 };
 
 }  // namespace mxgpt

@@ -22,8 +22,8 @@ class Pump {
         choices_(choices),
         writer_(std::move(writer)) {}
 
-  void on_ready(const std::function<void()>& ready) {
-    ready_ = ready;
+  void on_ready(const std::function<void(bool)>& ready) {
+    settled_ = [ready] { ready(true); };
     for (TokenStream& stream : streams_) stream.on_ready(ready);
   }
 
@@ -34,7 +34,7 @@ class Pump {
         std::visit([&](auto& e) { take(static_cast<int>(i), e); }, event);
       }
     }
-    return ended_ < streams_.size() || !writer_->settle(ready_);
+    return ended_ < streams_.size() || !writer_->settle(settled_);
   }
 
   AnswerWriter& writer() { return *writer_; }
@@ -75,7 +75,7 @@ class Pump {
   std::vector<TokenStream> streams_;
   int choices_;  // of each stream
   std::unique_ptr<AnswerWriter> writer_;
-  std::function<void()> ready_;
+  std::function<void()> settled_;
   std::set<int> over_;  // choices that ended by what they say
   size_t ended_ = 0;    // streams
 };
@@ -83,7 +83,7 @@ class Pump {
 class Whole : public PendingResponse {
  public:
   explicit Whole(Pump pump) : pump_(std::move(pump)) {}
-  void on_ready(std::function<void()> ready) override { pump_.on_ready(ready); }
+  void on_ready(std::function<void(bool)> ready) override { pump_.on_ready(ready); }
   std::optional<HttpResponse> poll() override {
     try {
       if (pump_.step()) return std::nullopt;
@@ -100,7 +100,7 @@ class Whole : public PendingResponse {
 class Events : public EventStream {
  public:
   explicit Events(Pump pump) : pump_(std::move(pump)) {}
-  void on_ready(std::function<void()> ready) override { pump_.on_ready(ready); }
+  void on_ready(std::function<void(bool)> ready) override { pump_.on_ready(ready); }
   bool poll(std::string& out) override {
     try {
       const bool more = pump_.step();

@@ -46,8 +46,8 @@ class Pending {
  public:
   virtual ~Pending() = default;
   /// `ready` is called, from any thread, whenever poll() may have something new, and at once if it
-  /// has. It returns quickly and never throws.
-  virtual void on_ready(std::function<void()> ready) = 0;
+  /// has. `ended`: nothing comes after that. It returns quickly and never throws.
+  virtual void on_ready(std::function<void(bool ended)> ready) = 0;
 };
 
 /// An answer that is sent in one piece.

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "server/listening.h"
 
 namespace mxgpt::server {
 
@@ -41,6 +42,10 @@ constexpr auto kAwait = net::as_tuple(net::use_awaitable);
 constexpr size_t kMaxDiscarded = 4 << 20;
 constexpr std::chrono::seconds kLinger{2};
 
+/// How long events gather after some were sent. A fast model makes a token in less time than
+/// sending it takes; nobody sees the difference.
+constexpr std::chrono::milliseconds kPace{10};
+
 std::string request_id() {
   unsigned char bytes[12];
   RAND_bytes(bytes, sizeof bytes);
@@ -51,30 +56,6 @@ std::string request_id() {
 bool is_malformed(const error_code& error) {
   return error.category() == http::make_error_code(http::error::bad_target).category() &&
          error != http::error::end_of_stream && error != http::error::partial_message;
-}
-
-/// The address alone decides: names would ask the network.
-tcp::endpoint endpoint_of(const HttpOptions& options) {
-  error_code error;
-  const std::string host = options.host == "localhost" ? "127.0.0.1" : options.host;
-  const auto address = net::ip::make_address(host, error);
-  if (error)
-    throw Error("--host", fmt::format("'{}' is no address", options.host),
-                "give an IP address, 0.0.0.0 for all");
-  return {address, options.port};
-}
-
-net::ssl::context tls_context(const HttpOptions& options) {
-  net::ssl::context context(net::ssl::context::tls_server);
-  context.set_options(net::ssl::context::default_workarounds | net::ssl::context::no_sslv2 |
-                      net::ssl::context::no_sslv3 | net::ssl::context::no_tlsv1 |
-                      net::ssl::context::no_tlsv1_1);
-  error_code error;
-  context.use_certificate_chain_file(options.tls_certificate.string(), error);
-  if (error) throw Error(options.tls_certificate.string(), error.message(), "give a PEM file");
-  context.use_private_key_file(options.tls_key.string(), net::ssl::context::pem, error);
-  if (error) throw Error(options.tls_key.string(), error.message(), "give the key as a PEM file");
-  return context;
 }
 
 }  // namespace
@@ -144,9 +125,16 @@ class HttpServer::ConnectionOf : public Connection,
   net::awaitable<bool> write(HttpResponse response, bool keep_alive);
   net::awaitable<bool> stream_events(EventStream& events, bool keep_alive);
   net::awaitable<void> close();
+  /// The client is gone, and has not got its answer.
+  bool lost() {
+    gone_ = true;
+    record_.status = 499;
+    return false;
+  }
   static net::awaitable<void> watch(std::shared_ptr<ConnectionOf> self);
-  net::awaitable<void> sleep(std::optional<Clock::time_point> until = {});
-  std::function<void()> waker();
+  net::awaitable<void> sleep(Clock::time_point until);
+  net::awaitable<void> wait_for_news(bool had_some, Clock::time_point until);
+  std::function<void(bool)> waker();
   void read_head(const http::request_header<>& header);
   template <typename Body>
   void set_headers(http::response<Body>& message, const HttpResponse& response, bool keep_alive);
@@ -156,10 +144,11 @@ class HttpServer::ConnectionOf : public Connection,
   beast::flat_buffer buffer_;
   net::steady_timer wake_;
   bool woken_ = false;
-  bool idle_ = true;       // between requests
-  bool watching_ = false;  // a read is under way that watch() began
-  bool in_work_ = false;   // a request is, and watch() should go on
-  bool gone_ = false;      // the client is
+  std::atomic<bool> gathering_ = false;  // events: only the end wakes us
+  bool idle_ = true;                     // between requests
+  bool watching_ = false;                // a read is under way that watch() began
+  bool in_work_ = false;                 // a request is, and watch() should go on
+  bool gone_ = false;                    // the client is
   HttpHead head_;
   bool is_head_ = false, is_http10_ = false;
   RequestRecord record_;
@@ -298,9 +287,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
   std::tie(error, std::ignore) = co_await http::async_read(stream_, buffer_, parser, kAwait);
   if (is_malformed(error)) co_return finish(co_await refuse(error));
   if (error) {
-    gone_ = true;
-    record_.status = 499;
-    co_return finish(false);
+    co_return finish(lost());
   }
 
   HttpRequest request{head_, admission.client, std::move(parser.get().body())};
@@ -319,7 +306,6 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
     result = server_.handler.error(500, "the server has a defect; its log says more");
   }
   const bool again = co_await answer(std::move(result), keep_alive);
-  if (gone_) record_.status = 499;
   co_return finish(again && keep_alive);
 }
 
@@ -342,41 +328,50 @@ net::awaitable<void> HttpServer::ConnectionOf<Stream>::watch(std::shared_ptr<Con
 }
 
 template <typename Stream>
-net::awaitable<void> HttpServer::ConnectionOf<Stream>::sleep(
-    std::optional<Clock::time_point> until) {
+net::awaitable<void> HttpServer::ConnectionOf<Stream>::sleep(Clock::time_point until) {
   if (!woken_) {
-    wake_.expires_at(until.value_or(Clock::time_point::max()));
+    wake_.expires_at(until);
     co_await wake_.async_wait(kAwait);
   }
   woken_ = false;
 }
 
+/// Until poll() may have more, at most until then. After some came, it is for more to gather: the
+/// answer's end and the client's going cut that short.
 template <typename Stream>
-std::function<void()> HttpServer::ConnectionOf<Stream>::waker() {
-  return [weak = this->weak_from_this()] {
-    if (const auto self = weak.lock()) {
-      net::post(self->stream_.get_executor(), [self] {
-        self->woken_ = true;
-        self->wake_.cancel();
-      });
-    }
+net::awaitable<void> HttpServer::ConnectionOf<Stream>::wait_for_news(bool had_some,
+                                                                     Clock::time_point until) {
+  gathering_ = had_some;
+  co_await sleep(had_some ? Clock::now() + kPace : until);
+  gathering_ = false;
+}
+
+template <typename Stream>
+std::function<void(bool)> HttpServer::ConnectionOf<Stream>::waker() {
+  return [weak = this->weak_from_this()](bool ended) {
+    const auto self = weak.lock();
+    if (!self || (self->gathering_ && !ended)) return;
+    net::post(self->stream_.get_executor(), [self] {
+      self->woken_ = true;
+      self->wake_.cancel();
+    });
   };
 }
 
 template <typename Stream>
 net::awaitable<bool> HttpServer::ConnectionOf<Stream>::answer(Answer answer, bool keep_alive) {
-  if (gone_) co_return false;
+  if (gone_) co_return lost();
   if (auto* response = std::get_if<HttpResponse>(&answer))
     co_return co_await write(std::move(*response), keep_alive);
   if (auto* events = std::get_if<std::unique_ptr<EventStream>>(&answer))
     co_return co_await stream_events(**events, keep_alive);
   auto& pending = *std::get<std::unique_ptr<PendingResponse>>(answer);
   pending.on_ready(waker());
-  while (!gone_) {
+  for (bool had_some = false; !gone_; had_some = !had_some) {
     if (auto response = pending.poll()) co_return co_await write(std::move(*response), keep_alive);
-    co_await sleep();
+    co_await wait_for_news(had_some, Clock::time_point::max());
   }
-  co_return false;
+  co_return lost();
 }
 
 template <typename Stream>
@@ -412,8 +407,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::write(HttpResponse respon
   http::response_serializer<http::string_body> serializer(message);
   socket().expires_after(server_.options.write_timeout);
   const auto [error, count] = co_await http::async_write(stream_, serializer, kAwait);
-  if (error) gone_ = true;
-  co_return !error;
+  co_return error ? lost() : true;
 }
 
 template <typename Stream>
@@ -431,33 +425,33 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::stream_events(EventStream
   events.on_ready(waker());
   std::string bytes;
   auto silent_until = Clock::now() + server_.options.keep_alive;
-  for (bool more = true; more && !error && !gone_;) {
+  bool more = true;
+  while (more && !error && !gone_) {
     bytes.clear();
     more = events.poll(bytes);
-    if (bytes.empty() && more) {
-      if (Clock::now() < silent_until) {
-        co_await sleep(silent_until);
-        continue;
+    const bool had_some = !bytes.empty();
+    // Proxies and clients give a connection up that says nothing.
+    if (!had_some && more && Clock::now() >= silent_until) bytes = ": in work\n\n";
+    if (!bytes.empty()) {
+      record_.bytes += static_cast<int64_t>(bytes.size());
+      silent_until = Clock::now() + server_.options.keep_alive;
+      socket().expires_after(server_.options.write_timeout);
+      const net::const_buffer all = net::buffer(bytes);
+      if (is_http10_) {
+        std::tie(error, std::ignore) = co_await net::async_write(stream_, all, kAwait);
+      } else {
+        const auto chunk = http::make_chunk(all);
+        std::tie(error, std::ignore) = co_await net::async_write(stream_, chunk, kAwait);
       }
-      bytes = ": in work\n\n";  // else proxies and clients give it up
     }
-    silent_until = Clock::now() + server_.options.keep_alive;
-    record_.bytes += static_cast<int64_t>(bytes.size());
-    if (bytes.empty()) continue;
-    socket().expires_after(server_.options.write_timeout);
-    if (is_http10_) {
-      std::tie(error, std::ignore) = co_await net::async_write(stream_, net::buffer(bytes), kAwait);
-    } else {
-      const auto chunk = http::make_chunk(net::const_buffer(bytes.data(), bytes.size()));
-      std::tie(error, std::ignore) = co_await net::async_write(stream_, chunk, kAwait);
-    }
+    if (more && !error) co_await wait_for_news(had_some, silent_until);
   }
-  if (!error && !gone_ && !is_http10_) {
+  if (!more && !error && !is_http10_) {
     socket().expires_after(server_.options.write_timeout);
     const auto last = http::make_chunk_last();
     std::tie(error, std::ignore) = co_await net::async_write(stream_, last, kAwait);
   }
-  if (error) gone_ = true;
+  if (error || more) co_return lost();
   co_return !gone_ && !is_http10_;
 }
 

@@ -169,10 +169,11 @@ TEST(Requests, CallbacksComeWhenEventsDo) {
   TokenStream stream = submit(*engine, {.prompt = {1}, .max_tokens = 50});
   std::mutex mutex;
   std::condition_variable called;
-  bool ready = false;
-  stream.on_ready([&] {
+  bool ready = false, has_ended = false;
+  stream.on_ready([&](bool ended) {
     const std::lock_guard lock(mutex);
     ready = true;
+    has_ended = ended;
     called.notify_one();
   });
   int64_t tokens = 0;
@@ -186,6 +187,20 @@ TEST(Requests, CallbacksComeWhenEventsDo) {
     }
   }
   EXPECT_EQ(tokens, 50);
+  EXPECT_TRUE(has_ended);
+}
+
+TEST(Requests, TheEndCallsBackEvenIfNobodyReads) {
+  const auto engine = make_engine();
+  TokenStream stream = submit(*engine, {.prompt = {1}, .max_tokens = 50});
+  std::atomic<int> calls = 0, ends = 0;
+  stream.on_ready([&](bool ended) {
+    ++calls;
+    ends += ended;
+  });
+  engine->drain(Clock::now() + 20s);
+  EXPECT_EQ(ends, 1);
+  EXPECT_LE(calls, 2);
 }
 
 TEST(Requests, StopTokensEndAndAreDelivered) {

@@ -102,20 +102,20 @@ class TestHandler : public Handler {
   class Waits : public PendingResponse, Counted {
    public:
     using Counted::Counted;
-    void on_ready(std::function<void()>) override {}
+    void on_ready(std::function<void(bool)>) override {}
     std::optional<HttpResponse> poll() override { return std::nullopt; }
   };
   class Silence : public EventStream, Counted {
    public:
     using Counted::Counted;
-    void on_ready(std::function<void()>) override {}
+    void on_ready(std::function<void(bool)>) override {}
     bool poll(std::string&) override { return true; }
   };
   class Counts : public EventStream, Counted {
    public:
     Counts(TestHandler& h, int count, std::string more)
         : Counted(h), count_(count), more_(std::move(more)) {}
-    void on_ready(std::function<void()>) override {}
+    void on_ready(std::function<void(bool)>) override {}
     bool poll(std::string& out) override {
       ++handler.events;
       out += fmt::format("data: {}{}\n\n", at_, more_);

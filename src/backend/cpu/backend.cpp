@@ -122,20 +122,31 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
     if (of_head) kernel.norm(of_head, head, d, head);
     if (op.cos) kernel.rotate(op.pairs, head, op.cos + row * d / 2, op.sin + row * d / 2, d);
   };
-  parallel_for(rows, [&](int64_t row) {
-    for (int h = 0; h < op.heads; ++h)
-      finish_head(op.q_norm, op.q_out + (row * op.heads + h) * d, row);
-    const int64_t position = batch_->positions[row];
+  const auto store = [&](int64_t row, int64_t h) {
+    const int64_t position = batch_->positions[row], slot = position % kPageTokens;
     const int64_t page = table.page(batch_->sequences[row], position);
-    for (int h = 0; h < op.kv_heads; ++h) {
-      const int64_t from = (row * op.kv_heads + h) * d;
-      const int64_t to = (page * op.kv_heads + h) * kPageTokens * row_bytes;
-      const int64_t slot = position % kPageTokens;
-      finish_head(op.k_norm, k + from, row);
-      std::byte key[kMaxHeadDim * sizeof(float)];
-      kernel.narrow(op.kv.format, k + from, d, key);
-      put_key(op.kv.format, d, key, slot, op.kv.keys + to);
-      kernel.narrow(op.kv.format, v + from, d, op.kv.values + to + slot * row_bytes);
+    const int64_t from = (row * op.kv_heads + h) * d;
+    const int64_t to = (page * op.kv_heads + h) * kPageTokens * row_bytes;
+    finish_head(op.k_norm, k + from, row);
+    std::byte key[kMaxHeadDim * sizeof(float)];
+    kernel.narrow(op.kv.format, k + from, d, key);
+    put_key(op.kv.format, d, key, slot, op.kv.keys + to);
+    kernel.narrow(op.kv.format, v + from, d, op.kv.values + to + slot * row_bytes);
+  };
+  // A page's keys lie transposed: one thread should write what shares its lines of the cache.
+  const int64_t group = op.heads / op.kv_heads;
+  const bool many = rows >= 2 * kPageTokens;
+  const int64_t rows_at_once =
+      many ? int64_t{kPageTokens} : Activations::rows_at_once((op.heads + 2 * op.kv_heads) * d);
+  const int64_t heads_at_once = many ? 1 : op.kv_heads;
+  const int64_t parts = op.kv_heads / heads_at_once;
+  parallel_for((rows + rows_at_once - 1) / rows_at_once * parts, [&](int64_t i) {
+    const int64_t begin = i / parts * rows_at_once, end = std::min(rows, begin + rows_at_once);
+    const int64_t first = i % parts * heads_at_once, last = first + heads_at_once;
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t h = first * group; h < last * group; ++h)
+        finish_head(op.q_norm, op.q_out + (row * op.heads + h) * d, row);
+      for (int64_t h = first; h < last; ++h) store(row, h);
     }
   });
 }

@@ -75,14 +75,17 @@ void run_chunk(const LinearJob& job, const Activations& activations, Accumulate 
   }
 }
 
-/// Small enough to balance the threads, large enough to pay for being handed out; whole panels of
-/// rows (formats/avx2_matmul.h).
-int64_t chunk_rows(const LinearJob& job, int threads) {
+/// Rows of a chunk: small enough to balance the threads, large enough to pay for being handed out;
+/// whole panels of rows (formats/avx2_matmul.h).
+int64_t chunk_rows(std::span<const LinearJob> jobs) {
   constexpr int64_t kLeastWork = 1 << 15;  // multiply-adds
   constexpr int64_t kPanelRows = 32;
-  const Tensor& w = job.linear.weight;
-  const int64_t least = kLeastWork / std::max<int64_t>(1, w.k * job.tokens);
-  const int64_t balanced = w.rows / (threads * 8);
+  int64_t rows = 1, work = 1;
+  for (const LinearJob& job : jobs) {
+    rows += job.linear.weight.rows;
+    work += job.linear.weight.rows * job.linear.weight.k * job.tokens;
+  }
+  const int64_t least = kLeastWork * rows / work, balanced = rows / (thread_count() * 16);
   const int64_t panels = std::max(least, balanced) / kPanelRows;
   return std::clamp<int64_t>(panels * kPanelRows, kPanelRows, 256);
 }
@@ -91,9 +94,8 @@ int64_t chunk_rows(const LinearJob& job, int threads) {
 
 void run(std::span<const LinearJob> jobs, const Activations& activations, Accumulate accumulate) {
   // The chunks of all jobs are numbered through: few jobs, so the way to a chunk is counted anew.
-  const int threads = thread_count();
+  const int64_t chunk = chunk_rows(jobs);
   const auto chunks = [&](const LinearJob& job) {
-    const int64_t chunk = chunk_rows(job, threads);
     return (job.linear.weight.rows + chunk - 1) / chunk;
   };
   int64_t total = 0;
@@ -101,7 +103,7 @@ void run(std::span<const LinearJob> jobs, const Activations& activations, Accumu
   parallel_for(total, [&](int64_t i) {
     const LinearJob* job = jobs.data();
     for (; i >= chunks(*job); ++job) i -= chunks(*job);
-    const int64_t chunk = chunk_rows(*job, threads), row = i * chunk;
+    const int64_t row = i * chunk;
     run_chunk(*job, activations, accumulate, row, std::min(chunk, job->linear.weight.rows - row));
   });
 }

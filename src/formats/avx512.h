@@ -425,10 +425,12 @@ void decode(const MatmulTile& p, int64_t token) {
   }
 }
 
+/// To unpack a panel takes as long as its products with three tokens.
+constexpr int64_t kPanelTokens = 3;
+
 template <class G>
 void matmul_q16(const MatmulTile& p) {
-  // To unpack a panel takes as long as its products with three tokens.
-  if (p.tokens < 3 && p.accumulate == Accumulate::f32) {
+  if (p.tokens < kPanelTokens && p.accumulate == Accumulate::f32) {
     for (int64_t token = 0; token < p.tokens; ++token) decode<G>(p, token);
     return;
   }
@@ -437,8 +439,10 @@ void matmul_q16(const MatmulTile& p) {
   });
 }
 
-template <class G>
+/// AVX2's kernel of few tokens reads weights at the speed of memory, and has the same sums.
+template <class G, const Kernels* kAvx2>
 void matmul_f32(const MatmulTile& p) {
+  if (p.tokens < kPanelTokens) return kAvx2->matmul_f32(p);
   if constexpr (QuantizedFormat<G>) {
     for_each_panel<G, Panel>(p, [&](const PanelPlace& place, const Panel& panel) {
       FloatPanel floats;
@@ -451,9 +455,9 @@ void matmul_f32(const MatmulTile& p) {
   }
 }
 
-template <class G>
+template <class G, const Kernels* kAvx2>
 constexpr Kernels kernels_of() {
-  Kernels kernels{.matmul_f32 = matmul_f32<G>, .matmul_q16 = nullptr};
+  Kernels kernels{.matmul_f32 = matmul_f32<G, kAvx2>, .matmul_q16 = nullptr};
   if constexpr (QuantizedFormat<G>) kernels.matmul_q16 = matmul_q16<G>;
   return kernels;
 }
@@ -462,7 +466,8 @@ constexpr Kernels kernels_of() {
 }  // namespace mxgpt
 
 /// In formats/<folder>/<folder>_avx512.cpp, for the format G with its AVX-512 `load` and `scales`.
-#define MXGPT_DEFINE_AVX512(folder, G)                                             \
-  namespace mxgpt::formats {                                                       \
-  extern constinit const Kernels folder##_avx512 = mxgpt::avx512::kernels_of<G>(); \
+#define MXGPT_DEFINE_AVX512(folder, G)                                                             \
+  namespace mxgpt::formats {                                                                       \
+  extern const Kernels folder##_avx2;                                                              \
+  extern constinit const Kernels folder##_avx512 = mxgpt::avx512::kernels_of<G, &folder##_avx2>(); \
   }

@@ -24,6 +24,10 @@ constexpr Route kRoutes[] = {
     {"DELETE", "/v1/responses/{response}", "Forget a response", delete_response},
     {"GET", "/v1/responses/{response}/input_items", "What a response answers", response_input},
     {"POST", "/v1/completions", "Complete a text", completions, &kCompletionFields},
+    {"POST", "/v1/messages", "Answer a conversation, in Anthropic's shape", messages,
+     &kMessagesFields, false, ErrorShape::anthropic},
+    {"POST", "/v1/messages/count_tokens", "Tokens of a conversation", count_tokens,
+     &kCountTokensFields, false, ErrorShape::anthropic},
     {"GET", "/v1/models", "The model that is served, as a list", models},
     {"GET", "/v1/models/{model}", "The model that is served", model},
     {"POST", "/tokenize", "Text to token ids", tokenize, &kTokenizeFields},
@@ -143,15 +147,17 @@ std::optional<Api::Clock::time_point> Api::deadline() const {
 }
 
 std::variant<HttpResponse, Handler::Admission> Api::admit(const HttpHead& head) {
-  if (const auto refusal = refuse_origin(head, origins_))
-    return error_response(ApiError(403, *refusal, {}, "foreign_origin"));
   const Route* route = find_route(head);
+  const ErrorShape shape = route ? route->errors : ErrorShape::openai;
+  if (const auto refusal = refuse_origin(head, origins_))
+    return error_response(ApiError(403, *refusal, {}, "foreign_origin"), shape);
   if (!route && head.method == "OPTIONS") return HttpResponse{.status = 204};  // a browser asks
   Client* client = keys_.find(key_of(head));
   if (!client && !(route && route->open)) {
     return error_response(
         ApiError(401, "the API key is missing or unknown; send it as 'Authorization: Bearer KEY'",
-                 {}, "invalid_api_key"));
+                 {}, "invalid_api_key"),
+        shape);
   }
   if (!route) {
     if (std::string methods = methods_at(head.path); !methods.empty()) {
@@ -169,7 +175,7 @@ std::variant<HttpResponse, Handler::Admission> Api::admit(const HttpHead& head) 
   if (const auto* refusal = std::get_if<Client::Refusal>(&begun)) {
     ApiError error(429, refusal->what, {}, "rate_limit_exceeded");
     error.retry_after = refusal->retry_after;
-    return error_response(error);
+    return error_response(error, shape);
   }
   return Admission{std::move(std::get<std::shared_ptr<void>>(begun)), client->name()};
 }
@@ -185,11 +191,11 @@ Answer Api::handle(HttpRequest request) {
     Call call{*this, request, body, parameter};
     return route->function(call);
   } catch (const ApiError& e) {
-    return error_response(e);
+    return error_response(e, route->errors);
   } catch (const Error& e) {
-    return error_response(ApiError(400, e.what(), field_of(e.what())));
+    return error_response(ApiError(400, e.what(), field_of(e.what())), route->errors);
   } catch (const std::bad_alloc&) {
-    return error_response(ApiError(503, "the server is out of memory"));
+    return error_response(ApiError(503, "the server is out of memory"), route->errors);
   }
 }
 

@@ -15,13 +15,27 @@ std::string_view type_of(int status) {
   return "invalid_request_error";
 }
 
+std::string_view anthropic_type_of(int status) {
+  if (status == 404) return "not_found_error";
+  if (status == 413) return "request_too_large";
+  if (status == 408) return "timeout_error";
+  if (status == 503) return "overloaded_error";
+  return status >= 500 ? "api_error" : type_of(status);
+}
+
 json::value or_null(const std::string& text) {
   return text.empty() ? json::value(nullptr) : json::value(printable(text));
 }
 
 }  // namespace
 
-std::string error_json(const ApiError& error) {
+std::string error_json(const ApiError& error, ErrorShape shape) {
+  if (shape == ErrorShape::anthropic) {
+    return json::serialize(json::object{
+        {"type", "error"},
+        {"error",
+         {{"type", anthropic_type_of(error.status)}, {"message", printable(error.what(), 2000)}}}});
+  }
   return json::serialize(json::object{{"error",
                                        {{"message", printable(error.what(), 2000)},
                                         {"type", type_of(error.status)},
@@ -29,8 +43,8 @@ std::string error_json(const ApiError& error) {
                                         {"code", or_null(error.code)}}}});
 }
 
-HttpResponse error_response(const ApiError& error) {
-  HttpResponse response{.status = error.status, .body = error_json(error)};
+HttpResponse error_response(const ApiError& error, ErrorShape shape) {
+  HttpResponse response{.status = error.status, .body = error_json(error, shape)};
   if (error.retry_after)
     response.headers.emplace_back("retry-after", std::to_string(*error.retry_after));
   if (error.status == 401) response.headers.emplace_back("www-authenticate", "Bearer");

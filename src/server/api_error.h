@@ -1,4 +1,4 @@
-// What a request can do wrong, in the shape that OpenAI's clients know.
+// What a request can do wrong, in the shapes that clients know.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@
 
 namespace mxgpt::server {
 
-/// Becomes {"error": {message, type, param, code}} with an HTTP status.
+/// Becomes JSON with an HTTP status.
 class ApiError : public std::runtime_error {
  public:
   ApiError(int status_, const std::string& message, std::string param_ = {}, std::string code_ = {})
@@ -24,8 +24,12 @@ class ApiError : public std::runtime_error {
   std::optional<int> retry_after;  ///< seconds
 };
 
+/// OpenAI's: {"error": {message, type, param, code}}; Anthropic's: {"type": "error", "error":
+/// {type, message}}.
+enum class ErrorShape { openai, anthropic };
+
 /// The error's JSON, without an HTTP status around it: events of a stream carry it too.
-std::string error_json(const ApiError& error);
-HttpResponse error_response(const ApiError& error);
+std::string error_json(const ApiError& error, ErrorShape shape = ErrorShape::openai);
+HttpResponse error_response(const ApiError& error, ErrorShape shape = ErrorShape::openai);
 
 }  // namespace mxgpt::server

@@ -2,6 +2,9 @@
 // document is written from it, so that the two cannot differ.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <iterator>
 #include <limits>
 #include <span>
 #include <string>
@@ -63,6 +66,15 @@ struct Field {
   constexpr Field needed() const { return with(&Field::required, true); }
   constexpr Field unused() const { return with(&Field::ignored, true); }
 };
+
+/// Two tables as one.
+template <size_t A, size_t B>
+constexpr std::array<Field, A + B> joined(const Field (&a)[A], const Field (&b)[B]) {
+  std::array<Field, A + B> all{};
+  std::copy(std::begin(a), std::end(a), all.begin());
+  std::copy(std::begin(b), std::end(b), all.begin() + A);
+  return all;
+}
 
 /// Throws ApiError, a 400 that names the field, for a member that is not in the table, is missing,
 /// or is not what the table says.

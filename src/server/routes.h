@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "server/api_error.h"
 #include "server/fields.h"
 #include "server/http.h"
 #include "server/metrics.h"
@@ -31,6 +32,7 @@ struct Route {
   RouteFunction function;
   const Fields* fields = nullptr;  ///< of the JSON body; null: no body
   bool open = false;               ///< needs no key
+  ErrorShape errors = ErrorShape::openai;
 };
 
 Answer chat_completions(Call& call);
@@ -39,6 +41,8 @@ Answer responses(Call& call);
 Answer response(Call& call);
 Answer delete_response(Call& call);
 Answer response_input(Call& call);
+Answer messages(Call& call);
+Answer count_tokens(Call& call);
 Answer models(Call& call);
 Answer model(Call& call);
 Answer tokenize(Call& call);
@@ -49,6 +53,6 @@ Answer openapi(Call& call);
 Answer status_page(Call& call);
 
 extern const Fields kChatFields, kResponsesFields, kCompletionFields, kTokenizeFields,
-    kDetokenizeFields;
+    kDetokenizeFields, kMessagesFields, kCountTokensFields;
 
 }  // namespace mxgpt::server

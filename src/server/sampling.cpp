@@ -12,24 +12,7 @@ namespace mxgpt::server {
 
 namespace {
 
-constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 1024;
-
-std::vector<std::string> read_stops(const json::Node& node) {
-  std::vector<std::string> stops;
-  if (node.raw().is_string()) {
-    stops.emplace_back(node.string());
-  } else {
-    for (size_t i = 0; i < node.array().size(); ++i) stops.emplace_back(node.at(i).string());
-  }
-  if (stops.size() > kMaxStops)
-    throw ApiError(400, fmt::format("stop: has more than {} texts", kMaxStops), "stop");
-  for (const std::string& stop : stops) {
-    if (stop.size() > kMaxStopBytes)
-      throw ApiError(400, fmt::format("stop: is longer than {} bytes", kMaxStopBytes), "stop");
-  }
-  return stops;
-}
 
 void read_biases(const json::Node& node, SamplingParams& params) {
   for (const auto& [key, value] : node.object()) {
@@ -46,6 +29,22 @@ void read_biases(const json::Node& node, SamplingParams& params) {
 }
 
 }  // namespace
+
+std::vector<std::string> read_stops(const json::Node& node, const std::string& field) {
+  std::vector<std::string> stops;
+  if (node.raw().is_string()) {
+    stops.emplace_back(node.string());
+  } else {
+    for (size_t i = 0; i < node.array().size(); ++i) stops.emplace_back(node.at(i).string());
+  }
+  if (stops.size() > kMaxStops)
+    throw ApiError(400, fmt::format("{}: has more than {} texts", field, kMaxStops), field);
+  for (const std::string& stop : stops) {
+    if (stop.size() > kMaxStopBytes)
+      throw ApiError(400, fmt::format("{}: is longer than {} bytes", field, kMaxStopBytes), field);
+  }
+  return stops;
+}
 
 Sampling read_sampling(const json::Node& body) {
   Sampling out;
@@ -66,7 +65,7 @@ Sampling read_sampling(const json::Node& body) {
     RAND_bytes(reinterpret_cast<unsigned char*>(&params.seed), sizeof params.seed);
   }
   if (const auto biases = body.find("logit_bias")) read_biases(*biases, params);
-  if (const auto stop = body.find("stop")) out.stops = read_stops(*stop);
+  if (const auto stop = body.find("stop")) out.stops = read_stops(*stop, "stop");
   out.choices = static_cast<int>(body.integer_or("n", 1, 1, kMaxChoices));
   out.stream = body.boolean_or("stream", false);
   if (const auto options = body.find("stream_options")) {

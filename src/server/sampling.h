@@ -1,9 +1,6 @@
 // The fields about sampling that all routes share.
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -44,8 +41,12 @@ inline constexpr Field kChoicesField{"n", kInteger, "how many answers", 1, kMaxC
 /// These and a route's own.
 template <size_t N>
 constexpr auto with_sampling(const Field (&own)[N]) {
+  return joined(own, kSamplingFields);
+}
+template <size_t N>
+constexpr auto with_sampling(const std::array<Field, N>& own) {
   std::array<Field, N + std::size(kSamplingFields)> all{};
-  std::copy(std::begin(own), std::end(own), all.begin());
+  std::copy(own.begin(), own.end(), all.begin());
   std::copy(std::begin(kSamplingFields), std::end(kSamplingFields), all.begin() + N);
   return all;
 }
@@ -61,5 +62,9 @@ struct Sampling {
 /// From an object that check_fields() has passed. Throws ApiError for what a table cannot say:
 /// too many stop texts, a bias that is no number.
 Sampling read_sampling(const json::Node& body);
+
+inline constexpr size_t kMaxStops = 16;
+/// A text, or a list of them. Throws ApiError naming `field` for too many, or too long ones.
+std::vector<std::string> read_stops(const json::Node& node, const std::string& field);
 
 }  // namespace mxgpt::server

@@ -19,6 +19,7 @@ EXPECTED = [
     "calls get_weather {'location': 'Denver'}",
     '{"name":"Jonas","age":43,"city":"Seattle"}',
     "calls get_weather {'location': 'Denver'}",
+    '"content":[{"type":"text","text":"The capital of Norway is Oslo."}]',
     '"object":"text_completion"',
     '"tokens":[',
     '"status":"ready"',

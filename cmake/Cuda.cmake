@@ -20,7 +20,7 @@ if(MXGPT_CUDA AND CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG -lineinfo")
 endif()
 
-# Adds the .cu files of a room to its sources, or leaves out all of backend/cuda but the stub.
+# Adds the .cu files of a room to its sources, or leaves out of backend/cuda what calls CUDA.
 function(mxgpt_cuda_sources name list)
   set(found ${${list}})
   if(MXGPT_WITH_CUDA)
@@ -39,7 +39,10 @@ function(mxgpt_cuda_sources name list)
   else()
     list(FILTER found EXCLUDE REGEX "/backend/cuda/.*\\.cpp$")
     if(name STREQUAL backend)
-      list(APPEND found ${CMAKE_SOURCE_DIR}/src/backend/cuda/stub.cpp)
+      # Memory is planned anywhere.
+      foreach(source stub layouts workspace)
+        list(APPEND found ${CMAKE_SOURCE_DIR}/src/backend/cuda/${source}.cpp)
+      endforeach()
     endif()
   endif()
   set(${list} ${found} PARENT_SCOPE)

@@ -1,4 +1,6 @@
 #include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <exception>
@@ -12,6 +14,7 @@
 
 int main(int argc, char** argv) {
   using namespace mxgpt;
+  spdlog::set_default_logger(spdlog::stderr_color_mt("mxgpt"));  // what it prints are answers
   CLI::App app{"mxgpt runs gpt-oss and other GPTs from MXFP4 and GGUF weights.", "mxgpt"};
   app.set_version_flag("--version", [] {
     return fmt::format("mxgpt {}, kernels for {}", version(), isa_name(isa()));

@@ -172,7 +172,7 @@ int run(Kind dense, int longest) {
     };
     const KvPages kv{cache_of(), cache_of(), true, tables[!slides], pages};
     const RowPlaces places{position, sequence};
-    float* const parts = random_vector(router_part_floats(1, kExperts), 0.1f);
+    float* const parts = random_vector(router_part_floats(1, kExperts, router_parts()), 0.1f);
     const Router router{random_vector(kExperts * kHidden, 0.05f),
                         random_vector(kExperts, 0.1f),
                         random_vector(kHidden, 0.1f, 1),

@@ -141,8 +141,8 @@ void check_layer(const Model& m, Kind kind, int rows) {
              router_b = random_floats(m.experts, 1), norm = random_floats(hidden, 0.3f, 1);
   const Router router = router_of(m, router_w, router_b, norm);
   float* const xs = to_device(x);
-  float* const parts = device_array<float>(router_part_floats(rows, m.experts));
-  CUDA(cudaMemset(parts, 0xff, 4 * router_part_floats(rows, m.experts)));
+  float* const parts = device_array<float>(router_part_floats(rows, m.experts, router_parts()));
+  CUDA(cudaMemset(parts, 0xff, 4 * router_part_floats(rows, m.experts, router_parts())));
   project({to_device(in), o.packed, to_device(bias), xs, rows, router, parts}, nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
@@ -159,7 +159,7 @@ void check_layer(const Model& m, Kind kind, int rows) {
   check("project " + shape, got, want, 1e-4);
 
   const int stride = (m.experts + 1 + 3) / 4 * 4;
-  const auto got_parts = to_host(parts, router_part_floats(rows, m.experts));
+  const auto got_parts = to_host(parts, router_part_floats(rows, m.experts, router_parts()));
   std::vector<float> got_scores;
   std::vector<double> want_scores;
   for (int r = 0; r < rows; ++r)

@@ -62,6 +62,14 @@ void DeviceOption::declare(CLI::App& command) {
                   "Most memory that mxgpt may take of a GPU's, as 24GiB (default: what is free)")
       ->transform(CLI::AsSizeValue(false).description(""))
       ->type_name("SIZE");
+  static const std::map<std::string, bool> kResident{{"strict", true}, {"auto", false}};
+  command
+      .add_option("--resident", resident,
+                  "strict: where a GPU's memory does not suffice, end with an error and leave "
+                  "nothing of the model in host memory")
+      ->transform(CLI::CheckedTransformer(kResident, CLI::ignore_case).description(""))
+      ->type_name("strict|auto")
+      ->default_str("auto");
 }
 
 void declare_precision(CLI::App& command, Precision& precision, const char* name,

@@ -29,10 +29,11 @@ struct ModelOption {
   std::filesystem::path location() const;
 };
 
-/// `--device` and `--vram-budget`.
+/// `--device`, `--vram-budget` and `--resident`.
 struct DeviceOption {
   Device device = Device::cpu;
   int64_t vram_budget = 0;
+  bool resident = false;
 
   void declare(CLI::App& command);
 };

@@ -11,6 +11,7 @@
 
 #include "apps/command.h"
 #include "apps/model_option.h"
+#include "backend/cuda/layouts.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/printable.h"
@@ -105,10 +106,13 @@ void print_total(const Planned& planned) {
 }
 
 void print_cuda_plan(const CudaPlan& plan) {
-  for (const auto& [part, bytes] :
-       {std::pair("weights", plan.weights), std::pair("KV cache", plan.kv),
-        std::pair("workspace", plan.workspace), std::pair("CUDA", plan.context)})
-    fmt::print("{:<10} {:<24} {:>10}\n", part, "", size_text(static_cast<uint64_t>(bytes)));
+  const char* const guess =
+      cuda::target().here ? "" : "  estimated: no GPU is here, an H100 is assumed";
+  for (const auto& [part, bytes, note] :
+       {std::tuple("weights", plan.weights, ""), std::tuple("KV cache", plan.kv, ""),
+        std::tuple("workspace", plan.workspace, ""), std::tuple("CUDA", plan.context, guess)}) {
+    fmt::print("{:<10} {:<24} {:>10}{}\n", part, "", size_text(static_cast<uint64_t>(bytes)), note);
+  }
 }
 
 void print_plan(const Model& model, const Planned& planned, int64_t context,
@@ -177,6 +181,7 @@ void print_json(const Model& model, const Planned& planned, int64_t context,
     object["kv"] = planned.cuda->kv;
     object["workspace"] = planned.cuda->workspace;
     object["cuda"] = planned.cuda->context;
+    object["gpu_is_here"] = cuda::target().here;
     return fmt::print("{}\n", json::serialize(object));
   }
   const json::object parts{

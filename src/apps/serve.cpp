@@ -1,6 +1,5 @@
 // `mxgpt serve`: the HTTP server.
 #include <fmt/format.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -83,7 +82,6 @@ class Loader {
 int serve_model(Options& options) {
   if (options.http.tls_certificate.empty() != options.http.tls_key.empty())
     throw Error("--tls-cert", "needs --tls-key beside it, and the other way round");
-  spdlog::set_default_logger(spdlog::stderr_color_mt("mxgpt"));
   const sigset_t signals = block_signals();
   server::Keys keys = options.api_keys.empty() ? server::Keys(options.limits)
                                                : server::Keys(options.api_keys, options.limits);
@@ -95,6 +93,7 @@ int serve_model(Options& options) {
                                     .store = options.store});
   options.served.engine.device = options.device.device;
   options.served.engine.vram_budget = options.device.vram_budget;
+  options.served.engine.resident = options.device.resident;
   options.served.sha256 = options.model.expected_sha256;
   server::HttpServer http(api, options.http);
   listen_to_progress([&api](const std::string& doing, uint64_t done, uint64_t total) {

@@ -8,8 +8,9 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "engine/session.h"
+#include "engine/ladder.h"
 #include "engine/worker.h"
+#include "model/cuda_weights.h"
 
 namespace mxgpt {
 
@@ -22,7 +23,9 @@ void require(bool holds, const char* field, const std::string& what) {
   if (!holds) throw Error(field, what);
 }
 
-SchedulerLimits limits_of(const EngineShape& shape, const EngineOptions& o) {
+}  // namespace
+
+SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& o) {
   require(o.context >= 0 && o.context <= shape.context, "context",
           fmt::format("{} is outside the model's {} tokens", o.context, shape.context));
   require(o.max_sequences >= 1 && o.max_sequences <= 4096, "max_sequences",
@@ -34,16 +37,47 @@ SchedulerLimits limits_of(const EngineShape& shape, const EngineOptions& o) {
           fmt::format("{} is outside 0 to 2^31", o.kv_tokens));
   require(o.max_queue >= 1, "max_queue", "must be at least 1");
   require(o.stream_events >= 1, "stream_events", "must be at least 1");
+  const EngineOptions all = resolved(shape, o);
   SchedulerLimits limits{
-      .context = o.context ? o.context : std::min(shape.context, kDefaultContext),
-      .max_sequences = o.max_sequences,
-      .max_rows = o.max_rows,
-      .max_logit_rows = std::min(o.max_rows, o.max_sequences + kSpareLogitRows),
+      .context = all.context,
+      .max_sequences = all.max_sequences,
+      .max_rows = all.max_rows,
+      .max_logit_rows = std::min(all.max_rows, all.max_sequences + kSpareLogitRows),
       .window = shape.window};
-  constexpr int64_t kDefaultKvTokens = 65536;
-  limits.set_pages(shape.has_group, o.kv_tokens ? o.kv_tokens : kDefaultKvTokens);
+  limits.set_pages(shape.has_group, all.kv_tokens);
   return limits;
 }
+
+namespace {
+
+/// A model's, on the device that the options name.
+class ModelRunners final : public RunnerSource {
+ public:
+  explicit ModelRunners(const Model& model) : model_(model) {}
+  std::unique_ptr<Runner> make(const RunnerOptions& options) override {
+    return model_.runner(options);
+  }
+  CudaPlan plan(const RunnerOptions& options) const override {
+    return options.device == Device::cuda ? cuda_plan(model_, options) : CudaPlan{};
+  }
+
+ private:
+  const Model& model_;
+};
+
+/// Of the one runner that there is.
+class OneRunner final : public RunnerSource {
+ public:
+  explicit OneRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
+  std::unique_ptr<Runner> make(const RunnerOptions&) override {
+    if (!runner_) throw Error("engine", "has no other runner");
+    return std::move(runner_);
+  }
+  CudaPlan plan(const RunnerOptions&) const override { return {}; }
+
+ private:
+  std::unique_ptr<Runner> runner_;
+};
 
 }  // namespace
 
@@ -52,11 +86,12 @@ EngineShape EngineShape::of(const Config& config) {
       .vocabulary = config.vocabulary, .context = config.context, .window = config.window};
   for (int64_t i = 0; i < config.layers; ++i)
     shape.has_group[static_cast<int>(config.group(i))] = true;
+  shape.q8_kv = config.head_dim % traits(Format::q8_0).block_elements == 0;
   return shape;
 }
 
 RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptions& options) {
-  const SchedulerLimits limits = limits_of(shape, options);
+  const SchedulerLimits limits = scheduler_limits(shape, options);
   RunnerOptions runner{.device = options.device,
                        .vram_budget = options.vram_budget,
                        .max_sequences = options.max_sequences,
@@ -64,24 +99,27 @@ RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptio
                        .accumulate = options.accumulate,
                        .kv = options.kv,
                        .max_rows = limits.max_rows,
-                       .max_logit_rows = limits.max_logit_rows};
+                       .max_logit_rows = limits.max_logit_rows,
+                       .host_expert_layers = options.host_expert_layers};
   std::copy(std::begin(limits.pages), std::end(limits.pages), std::begin(runner.pages));
   return runner;
 }
 
 Engine::Engine(const Model& model, const EngineOptions& options)
-    : Engine(model.runner(runner_options(EngineShape::of(model.config()), options)),
-             EngineShape::of(model.config()), options) {}
+    : Engine(std::make_unique<ModelRunners>(model), EngineShape::of(model.config()), options) {}
 
 Engine::Engine(std::unique_ptr<Runner> runner, const EngineShape& shape,
                const EngineOptions& options)
-    : worker_(std::make_unique<Worker>(std::move(runner), shape.vocabulary,
-                                       limits_of(shape, options), options)) {}
+    : Engine(std::make_unique<OneRunner>(std::move(runner)), shape, options) {}
+
+Engine::Engine(std::unique_ptr<RunnerSource> source, const EngineShape& shape,
+               const EngineOptions& options)
+    : worker_(std::make_unique<Worker>(std::move(source), shape, options)) {}
 
 Engine::~Engine() = default;
 
 int64_t Engine::context() const {
-  return worker_->limits().context;
+  return worker_->context();
 }
 
 int64_t Engine::vocabulary() const {

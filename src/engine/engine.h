@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 #include <variant>
+#include <vector>
 
 #include "engine/request.h"
 #include "model/model.h"
@@ -35,6 +36,10 @@ struct EngineOptions {
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;
   std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16
+
+  // What is given up for want of a GPU's memory: see ladder.h.
+  int64_t host_expert_layers = 0;  ///< of the last layers, experts stay in host memory
+  bool resident = false;           ///< nothing of the model may: rather than that, an error
 };
 
 /// What the engine must know of a model.
@@ -43,9 +48,26 @@ struct EngineShape {
   int64_t context = 0;             ///< longest that the model was made for
   bool has_group[kKvGroups] = {};  ///< whether there are full layers, sliding layers
   int64_t window = 0;              ///< of the sliding ones
+  bool q8_kv = false;              ///< whether its KV cache can be q8_0
+  int64_t expert_layers = 0;       ///< whose experts a GPU can read from host memory
 
   static EngineShape of(const Config& config);
 };
+
+/// What was given up for want of a GPU's memory.
+struct Concession {
+  enum class What {
+    prompt_rows,   ///< tokens of a step
+    sequences,     ///< answers in work at once, and with them the cache
+    kv_format,     ///< of the KV cache
+    host_experts,  ///< layers whose experts stay in host memory
+  };
+  What what;
+  std::string from, to;
+  bool in_step = false;               ///< and not when the model was loaded
+  int64_t needed = 0, available = 0;  ///< bytes, of the shortage
+};
+std::string_view name(Concession::What what);
 
 struct EngineStatus {
   struct Pages {
@@ -59,9 +81,19 @@ struct EngineStatus {
   int64_t context = 0, max_sequences = 0, max_rows = 0;
   bool draining = false;
 
+  struct Memory {
+    Device device = Device::cpu;
+    CudaPlan planned;    ///< zeros on the CPU, and while there is too little
+    int64_t budget = 0;  ///< 0: what is free
+    bool resident = false;
+    int64_t shortages = 0;  ///< times that memory did not suffice, when loading and in steps
+    std::string last_shortage;
+    std::vector<Concession> conceded;  ///< for that, oldest first
+  } memory;
+
   // Since the engine began.
   int64_t requests = 0, refused = 0;  ///< refused: the queue was full
-  int64_t ended[8] = {};              ///< choices, by Finish
+  int64_t ended[9] = {};              ///< choices, by Finish
   int64_t prompt_tokens = 0;          ///< of choices that began
   int64_t cached_tokens = 0;          ///< of these, found in the cache
   int64_t answer_tokens = 0;
@@ -79,6 +111,11 @@ class Engine {
   Engine(const Model& model, const EngineOptions& options);
   /// On a runner made for runner_options() of the same shape and options.
   Engine(std::unique_ptr<Runner> runner, const EngineShape& shape, const EngineOptions& options);
+  /// On a runner that `source` makes, as large as there is memory for: throws cuda::OutOfMemory if
+  /// there is too little for the smallest. When a step finds too little, the next smaller takes its
+  /// place, and what was in work is computed anew.
+  Engine(std::unique_ptr<RunnerSource> source, const EngineShape& shape,
+         const EngineOptions& options);
   /// Cancels what is left.
   ~Engine();
 

@@ -75,6 +75,7 @@ enum class Finish {
   constraint,   ///< it allowed no token, or threw
   slow_reader,  ///< EngineOptions::stream_events waited to be read
   failed,       ///< the step threw
+  no_memory,    ///< of a GPU is left, whatever is given up; what it says begins with VRAM_OOM
 };
 inline bool is_error(Finish finish) {
   return finish >= Finish::collapsed;

@@ -33,6 +33,30 @@ void SchedulerLimits::set_pages(const bool (&has_group)[kKvGroups], int64_t kv_t
 }
 
 Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
+  lay_out();
+}
+
+void Scheduler::restart(const SchedulerLimits& limits) {
+  MXGPT_CHECK(limits.context == limits_.context, "{} tokens, not {}", limits.context,
+              limits_.context);
+  for (Sequence* s : running_) {
+    for (std::optional<SequencePages>& group : s->groups) group.reset();
+    s->slot = -1;
+    s->computed = 0;
+    waiting_.insert(s);
+    ++preemptions_;
+  }
+  running_.clear();
+  slices_.clear();
+  pools_.clear();
+  tables_.clear();
+  slots_.clear();
+  limits_ = limits;
+  lay_out();
+}
+
+void Scheduler::lay_out() {
+  const SchedulerLimits& limits = limits_;
   MXGPT_CHECK(limits.max_rows > limits.max_sequences &&
                   limits.max_logit_rows >= limits.max_sequences && limits.max_sequences > 0,
               "{} rows, {} logit rows, {} sequences", limits.max_rows, limits.max_logit_rows,

@@ -89,6 +89,9 @@ class Scheduler {
   std::span<const Slice> plan();
   /// The step computed the sequence up to `end` tokens; drafts that turned out wrong do not count.
   void advance(Sequence& sequence, int64_t end);
+  /// Other limits, of the same context, and none of the pages that were: every sequence waits, to
+  /// be computed anew.
+  void restart(const SchedulerLimits& limits);
   /// What the sequence computed is not to be reused.
   void distrust(Sequence& sequence);
 
@@ -107,6 +110,8 @@ class Scheduler {
     }
   };
 
+  /// Pools, tables and slots, by limits_.
+  void lay_out();
   void plan_prompt(Sequence& sequence);
   void plan_drafts(Slice& slice);
   /// Adds rows to the step.

@@ -20,6 +20,8 @@ std::string_view name(Finish finish) {
       return "constraint";
     case Finish::slow_reader:
       return "slow_reader";
+    case Finish::no_memory:
+      return "no_memory";
     case Finish::failed:
       return "failed";
   }

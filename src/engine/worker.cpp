@@ -1,10 +1,13 @@
 #include "engine/worker.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <exception>
 #include <utility>
 
 #include "base/threads.h"
+#include "engine/ladder.h"
 
 namespace mxgpt {
 
@@ -16,13 +19,18 @@ double seconds(std::chrono::steady_clock::duration duration) {
 
 }  // namespace
 
-Engine::Worker::Worker(std::unique_ptr<Runner> runner, int64_t vocabulary,
-                       const SchedulerLimits& limits, const EngineOptions& options)
-    : limits_(limits),
-      options_(options),
-      vocabulary_(vocabulary),
-      runner_(std::move(runner)),
-      scheduler_(limits) {
+Engine::Worker::Worker(std::unique_ptr<RunnerSource> source, const EngineShape& shape,
+                       const EngineOptions& options)
+    : shape_(shape),
+      options_(resolved(shape, options)),
+      now_(options_),
+      source_(std::move(source)),
+      scheduler_(scheduler_limits(shape, options)) {
+  status_.memory.device = options_.device;
+  status_.memory.budget = options_.vram_budget;
+  status_.memory.resident = options_.resident;
+  make_runner(false);
+  if (!status_.memory.conceded.empty()) scheduler_.restart(scheduler_limits(shape_, now_));
   publish();
   thread_ = std::thread([this] { run(); });
 }
@@ -47,7 +55,7 @@ std::variant<TokenStream, Engine::Refusal> Engine::Worker::submit(Request reques
   std::vector<std::unique_ptr<Answer>> answers;
   int64_t tokens = 0;
   for (int choice = 0; choice < choices; ++choice) {
-    answers.push_back(std::make_unique<Answer>(shared, choice, limits_.context));
+    answers.push_back(std::make_unique<Answer>(shared, choice, options_.context));
     answers.back()->root = root;
     answers.back()->siblings = siblings;
     tokens += answers.back()->prompt;
@@ -166,6 +174,14 @@ Batch Engine::Worker::gather(std::span<const Slice> slices) {
 }
 
 void Engine::Worker::step() {
+  if (!runner_) {
+    try {
+      make_runner(true);
+    } catch (const cuda::OutOfMemory& shortage) {
+      return end_all(shortage.what());
+    }
+    scheduler_.restart(scheduler_limits(shape_, now_));
+  }
   const std::span<const Slice> slices = scheduler_.plan();
   const Clock::time_point start = Clock::now();
   for (const Slice& slice : slices) {
@@ -181,6 +197,8 @@ void Engine::Worker::step() {
   std::span<const float> logits;
   try {
     logits = runner_->step(batch);
+  } catch (const cuda::OutOfMemory& shortage) {
+    return recover(shortage);
   } catch (const std::exception& error) {
     ++status_.failed_steps;
     status_.last_failure = error.what();
@@ -199,14 +217,14 @@ void Engine::Worker::step() {
 
   logits_at_.clear();
   for (int64_t row = 0; const Slice& slice : slices) {
-    logits_at_.push_back(row * vocabulary_);
+    logits_at_.push_back(row * shape_.vocabulary);
     row += slice.logit_rows;
   }
   const auto draw = [&](int64_t i) {
     const Slice& slice = slices[i];
     auto& answer = static_cast<Answer&>(*slice.sequence);
-    answer.draw(slice, logits.subspan(logits_at_[i], slice.logit_rows * vocabulary_), vocabulary_,
-                options_.repetition);
+    answer.draw(slice, logits.subspan(logits_at_[i], slice.logit_rows * shape_.vocabulary),
+                shape_.vocabulary, options_.repetition);
     if (options_.drafts && !answer.finish) answer.propose(cost_, std::ssize(slices));
   };
   parallel_for(std::ssize(slices), draw);
@@ -261,12 +279,60 @@ void Engine::Worker::finish(Answer& answer, Finish why, const std::string& what,
   answers_.pop_back();
 }
 
+bool Engine::Worker::give_up_something(const cuda::OutOfMemory& shortage, bool in_step) {
+  EngineStatus::Memory& memory = status_.memory;
+  ++memory.shortages;
+  memory.last_shortage = shortage.what();
+  std::optional<Concession> conceded = concede(shape_, now_);
+  if (!conceded) return false;
+  conceded->in_step = in_step;
+  conceded->needed = shortage.needed;
+  conceded->available = shortage.available;
+  spdlog::warn("{}; so {} go down from {} to {}", shortage.what(), name(conceded->what),
+               conceded->from, conceded->to);
+  memory.conceded.push_back(*std::move(conceded));
+  return true;
+}
+
+void Engine::Worker::make_runner(bool in_step) {
+  while (!runner_) {
+    const RunnerOptions options = Engine::runner_options(shape_, now_);
+    try {
+      runner_ = source_->make(options);
+      status_.memory.planned = source_->plan(options);
+    } catch (const cuda::OutOfMemory& shortage) {
+      if (!give_up_something(shortage, in_step)) throw;
+    }
+  }
+}
+
+void Engine::Worker::recover(const cuda::OutOfMemory& shortage) {
+  runner_.reset();
+  status_.memory.planned = {};
+  try {
+    if (!give_up_something(shortage, true)) return end_all(shortage.what());
+    make_runner(true);
+  } catch (const std::exception&) {
+    return end_all(status_.memory.last_shortage);
+  }
+  scheduler_.restart(scheduler_limits(shape_, now_));
+}
+
+void Engine::Worker::end_all(const std::string& what) {
+  spdlog::error("{}; nothing is left to give up: all answers end", what);
+  ++status_.failed_steps;
+  status_.last_failure = what;
+  scheduler_.restart(scheduler_.limits());
+  const Clock::time_point now = Clock::now();
+  while (!answers_.empty()) finish(*answers_.back(), Finish::no_memory, what, now);
+}
+
 void Engine::Worker::publish() {
   status_.running = static_cast<int64_t>(scheduler_.running().size());
   status_.preemptions = scheduler_.preemptions();
-  status_.context = limits_.context;
-  status_.max_sequences = limits_.max_sequences;
-  status_.max_rows = limits_.max_rows;
+  status_.context = now_.context;
+  status_.max_sequences = now_.max_sequences;
+  status_.max_rows = now_.max_rows;
   for (int g = 0; g < kKvGroups; ++g) {
     const PagePool& pool = scheduler_.pool(static_cast<KvGroup>(g));
     status_.pages[g] = {

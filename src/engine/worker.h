@@ -17,9 +17,13 @@
 
 namespace mxgpt {
 
+/// Throws Error for options that contradict each other or the shape.
+SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& options);
+
 class Engine::Worker {
  public:
-  Worker(std::unique_ptr<Runner> runner, int64_t vocabulary, const SchedulerLimits& limits,
+  /// Throws what the source does, cuda::OutOfMemory only for the least that the engine can do with.
+  Worker(std::unique_ptr<RunnerSource> source, const EngineShape& shape,
          const EngineOptions& options);
   ~Worker();
 
@@ -27,8 +31,8 @@ class Engine::Worker {
   std::variant<TokenStream, Refusal> submit(Request request);
   void drain(std::chrono::steady_clock::time_point deadline);
   EngineStatus status() const;
-  const SchedulerLimits& limits() const { return limits_; }
-  int64_t vocabulary() const { return vocabulary_; }
+  int64_t context() const { return options_.context; }
+  int64_t vocabulary() const { return shape_.vocabulary; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -43,11 +47,20 @@ class Engine::Worker {
   /// What a slice's step brought goes to its stream; what has ended leaves.
   void settle(Answer& answer, const Slice& slice, Clock::time_point now);
   void finish(Answer& answer, Finish why, const std::string& what, Clock::time_point now);
+
+  /// Gives up something, and takes note; false if there is nothing left to give up.
+  bool give_up_something(const cuda::OutOfMemory& shortage, bool in_step);
+  /// Makes the largest runner that there is memory for, by options no larger than those in force.
+  void make_runner(bool in_step);
+  /// A smaller runner takes the place of the one whose step found too little memory; what was in
+  /// work waits again. With the smallest too large, all of it ends, and the next request finds out
+  /// whether there is more by then.
+  void recover(const cuda::OutOfMemory& shortage);
+  void end_all(const std::string& what);
   void publish();
 
-  const SchedulerLimits limits_;
-  const EngineOptions options_;
-  const int64_t vocabulary_;
+  const EngineShape shape_;
+  const EngineOptions options_;  // resolved, as the engine was asked for
 
   mutable std::mutex mutex_;  // of the inbox
   std::condition_variable wake_, idle_;
@@ -60,10 +73,12 @@ class Engine::Worker {
   EngineStatus published_;
 
   // The thread's own.
-  std::unique_ptr<Runner> runner_;
+  EngineOptions now_;  // what of options_ there is memory for
+  std::unique_ptr<RunnerSource> source_;
+  EngineStatus status_;
+  std::unique_ptr<Runner> runner_;  // null after a shortage that nothing could be given up for
   Scheduler scheduler_;
   std::vector<std::unique_ptr<Answer>> answers_;  // unordered
-  EngineStatus status_;
   StepCost cost_;
   int64_t begun_ = 0, begun_tokens_ = 0;  // since the queue was last told
   bool cancel_all_ = false;

@@ -50,8 +50,9 @@ void lay_out_kv(const Config& c, const RunnerOptions& options, cuda::Room& room,
   }
 }
 
-bool is_fast(const RunnerOptions& options) {
-  return options.precision == Precision::standard && cuda::has_fast_kernels();
+bool is_fast(const Config& c, const RunnerOptions& options) {
+  return options.precision == Precision::standard && options.accumulate == Accumulate::f32 &&
+         c.experts > 0 && cuda::target().fast;
 }
 
 int64_t device_bytes(const Config& c, const RunnerOptions& options) {
@@ -67,7 +68,7 @@ int64_t device_bytes(const Config& c, const RunnerOptions& options) {
 CudaPlan cuda_runner_plan(const Config& c, const RunnerOptions& options) {
   cuda::Room room;
   StepMemory step = lay_out(c, options, room);
-  const cuda::Backend backend(limits_of(c, options), room, options.accumulate, is_fast(options));
+  const cuda::Workspace backend(limits_of(c, options), room, cuda::target(), is_fast(c, options));
   CudaPlan plan{.workspace = room.used()};
   lay_out_kv(c, options, room, step);
   plan.kv = room.used() - plan.workspace;
@@ -80,7 +81,7 @@ CudaMemory::CudaMemory(const Config& c, const RunnerOptions& options)
               options.max_logit_rows * c.vocabulary * static_cast<int64_t>(sizeof(float))),
       room_(device_.data()),
       step(lay_out(c, options, room_)),
-      backend(limits_of(c, options), room_, options.accumulate, is_fast(options)) {
+      backend(limits_of(c, options), room_, options.accumulate, is_fast(c, options)) {
   lay_out_kv(c, options, room_, step);
   // Whole pages are multiplied, with weights of 0 where nothing was stored, which must be numbers.
   for (const KvLayer& kv : step.kv) {

@@ -7,16 +7,10 @@
 #include "base/check.h"
 #include "model/runner.h"
 #include "model/step_memory.h"
+#include "model/vram.h"
 #include "model/weights.h"
 
 namespace mxgpt {
-
-/// Bytes of a GPU's memory that running a model takes.
-struct CudaPlan {
-  int64_t weights = 0, kv = 0, workspace = 0;
-  int64_t context = 0;  ///< what CUDA takes for a process
-  int64_t total() const { return weights + kv + workspace + context; }
-};
 
 /// Of cache and workspace alone.
 CudaPlan cuda_runner_plan(const Config& config, const RunnerOptions& options);

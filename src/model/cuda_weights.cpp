@@ -25,7 +25,7 @@ void for_each_tensor(const Model& model, F f) {
 
 /// Whether the fast kernels know the layers of such a model.
 bool has_fast_layers(const Config& c) {
-  return cuda::has_fast_kernels() && c.experts > 0 && c.experts <= 128 && c.top_k <= 4 &&
+  return cuda::target().fast && c.experts > 0 && c.experts <= 128 && c.top_k <= 4 &&
          c.head_dim == 64 && c.rope_pairs == RopePairs::halves &&
          c.activation.kind == ActivationKind::clamped_swiglu;
 }
@@ -94,22 +94,6 @@ void upload_tiles(std::span<const std::byte> blocks, const Tensor& tensor, cuda:
   }
 }
 
-double gib(int64_t bytes) {
-  return static_cast<double>(bytes) / (1 << 30);
-}
-
-std::string explain(const CudaPlan& plan, int64_t budget, int64_t free, int64_t fitting_pages) {
-  std::string text = fmt::format(
-      "VRAM_OOM: {:.2f} GiB are needed (weights {:.2f}, KV cache {:.2f}, workspace {:.2f}, CUDA's "
-      "context {:.2f})",
-      gib(plan.total()), gib(plan.weights), gib(plan.kv), gib(plan.workspace), gib(plan.context));
-  if (budget) text += fmt::format(", the budget is {:.2f} GiB", gib(budget));
-  text += fmt::format(", {:.2f} GiB are free on the GPU", gib(free));
-  if (fitting_pages > 0)
-    text += fmt::format("; a KV cache of {} tokens would fit", fitting_pages * kPageTokens);
-  return text;
-}
-
 }  // namespace
 
 int64_t CudaWeights::bytes(const Model& model) {
@@ -160,17 +144,9 @@ CudaWeights::CudaWeights(const Model& model) : device_(cuda::Memory::Kind::devic
 CudaPlan cuda_plan(const Model& model, const RunnerOptions& options) {
   CudaPlan plan = cuda_runner_plan(model.config(), options);
   plan.weights = CudaWeights::bytes(model);
-  plan.context = cuda::device_info().context;
+  plan.context = cuda::target().context;
   return plan;
 }
-
-VramError::VramError(const CudaPlan& needed, int64_t vram_budget, int64_t free_bytes, int64_t pages)
-    : Error("--device cuda", explain(needed, vram_budget, free_bytes, pages),
-            "take a shorter --ctx, a smaller model, or a larger --vram-budget"),
-      plan(needed),
-      budget(vram_budget),
-      free(free_bytes),
-      fitting_pages(pages) {}
 
 void require_vram(const CudaPlan& plan, const RunnerOptions& options, bool loaded) {
   // What the driver takes for an allocation beyond its size, and for kernels loaded later.
@@ -182,7 +158,7 @@ void require_vram(const CudaPlan& plan, const RunnerOptions& options, bool loade
   const int64_t pages = *std::max_element(std::begin(options.pages), std::end(options.pages));
   const int64_t for_kv = room - (plan.total() - plan.kv);
   const int64_t fitting = plan.kv > 0 && for_kv > 0 ? pages * for_kv / plan.kv : 0;
-  throw VramError(plan, options.vram_budget, info.free, fitting);
+  throw VramError(plan, options.vram_budget, info.free, std::max<int64_t>(room, 0), fitting);
 }
 
 }  // namespace mxgpt

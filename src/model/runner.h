@@ -8,6 +8,7 @@
 #include "backend/batch.h"
 #include "backend/observer.h"
 #include "backend/ops.h"
+#include "model/vram.h"
 
 namespace mxgpt {
 
@@ -22,7 +23,8 @@ struct RunnerOptions {
   int64_t max_logit_rows = 1;  ///< of a batch
   int64_t pages[kKvGroups] =
       {};  ///< of the KV cache, by group; memory is committed as pages are first used
-  Observer* observer = nullptr;  ///< shown every step; may be null
+  int64_t host_expert_layers = 0;  ///< of the last layers, experts stay in host memory
+  Observer* observer = nullptr;    ///< shown every step; may be null
 };
 
 class Runner {
@@ -30,6 +32,17 @@ class Runner {
   virtual ~Runner() = default;
   /// Runs the batch and returns its logits, [logit_rows, vocabulary], valid until the next step.
   virtual std::span<const float> step(const Batch& batch) = 0;
+};
+
+/// Where runners of one model come from, one after another.
+class RunnerSource {
+ public:
+  virtual ~RunnerSource() = default;
+  /// Throws cuda::OutOfMemory if a GPU's memory does not suffice; then, and when its runners are
+  /// gone, another may be made.
+  virtual std::unique_ptr<Runner> make(const RunnerOptions& options) = 0;
+  /// What make() takes of a GPU's memory; zeros where there is none in it.
+  virtual CudaPlan plan(const RunnerOptions& options) const = 0;
 };
 
 }  // namespace mxgpt

@@ -59,6 +59,7 @@ class Pump {
         throw ApiError(503, "the server is shutting down and has ended this answer");
       if (end.finish == Finish::deadline)
         throw ApiError(408, "the answer took longer than the server allows", {}, "timeout");
+      if (end.finish == Finish::no_memory) throw ApiError(503, end.what, {}, "VRAM_OOM");
       if (end.finish == Finish::failed)
         throw ApiError(500, fmt::format("the model failed: {}", end.what));
       // The request, not the server, is what a client can change: not a 5xx, which clients repeat.

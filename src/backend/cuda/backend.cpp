@@ -12,15 +12,8 @@ namespace mxgpt::cuda {
 
 namespace {
 
-/// Room for the parts of attention: enough for one sequence of the longest context, and for many
-/// of middling length. Rows beyond it are not cut into parts.
-constexpr int64_t kPartsBytes = 64 << 20;
-
 /// Up to this many rows a weight is decoded once for all of them without tiles.
 constexpr int kFewRows = 8;
-
-/// Query heads of a key head in fast::attend.
-constexpr int kGroup = 8;
 
 fast::Packed packed(const Tensor& t) {
   return {reinterpret_cast<const uint8_t*>(t.data), tile_kind(t.format), static_cast<int>(t.rows),
@@ -39,63 +32,22 @@ bool is_plain_rms(const Norm& norm) {
 
 struct Backend::Host {
   Stream stream;
-  Memory batch;  ///< pinned, as Backend::batch_
-
-  explicit Host(int64_t batch_bytes) : batch(Memory::Kind::pinned, batch_bytes) {}
+  std::optional<Memory> batch;  ///< pinned, as Workspace::batch
 };
 
 Backend::Backend(const Limits& limits, Room& room, Accumulate accumulate, bool fast)
     : limits_(limits),
       accumulate_(accumulate),
-      fast_(fast && limits.experts > 0 && accumulate == Accumulate::f32) {
-  const int64_t rows = limits.rows, pairs = rows * limits.top_k;
-  const int64_t batch = 4 * rows + kKvGroups * limits.sequences * limits.pages();
-  batch_ = room.take<int32_t>(batch);
-  normed_ = room.take<float>(rows * limits.hidden);
-  for (float*& wide : wide_) wide = room.take<float>(rows * limits.widest);
-  gate_ = room.take<float>(limits.mlp_rows() * limits.intermediate);
-  up_ = room.take<float>(limits.mlp_rows() * limits.intermediate);
-  down_ = room.take<float>(limits.mlp_rows() * limits.hidden);
-  router_logits_ = room.take<float>(rows * limits.experts);
-  routing_ = {.expert = room.take<int32_t>(pairs),
-              .weight = room.take<float>(pairs),
-              .begin = room.take<int32_t>(limits.experts + 1),
-              .pair_row = room.take<int32_t>(pairs),
-              .pair_of_choice = room.take<int32_t>(pairs)};
-  const int64_t pieces = (limits.context + kPiecePositions - 1) / kPiecePositions;
-  const int64_t part_bytes = (limits.head_dim + 2) * static_cast<int64_t>(sizeof(float));
-  parts_.capacity = limits.heads * pieces *
-                    std::max<int64_t>(1, kPartsBytes / (limits.heads * pieces * part_bytes));
-  parts_.capacity = std::min(parts_.capacity, rows * limits.heads * pieces);
-  parts_.most = room.take<float>(parts_.capacity);
-  parts_.total = room.take<float>(parts_.capacity);
-  parts_.out = room.take<float>(parts_.capacity * limits.head_dim);
+      host_(std::make_unique<Host>()),
+      own_(limits, room, target(), fast),
+      fast_(fast) {
+  host_->batch.emplace(Memory::Kind::pinned,
+                       own_.batch_length * static_cast<int64_t>(sizeof(int32_t)));
   if (fast_) {
-    const auto experts = static_cast<int>(limits.experts);
-    const auto kv_heads = static_cast<int>((limits.heads + kGroup - 1) / kGroup);
-    // A piece is a function of the longest context alone, and there are at most 128.
-    while (limits.pages() > int64_t{128} * piece_pages_) piece_pages_ *= 2;
-    const int64_t most_pieces = limits.pages() / piece_pages_ + 1;
-    constexpr int64_t kMostPadding = 320;  // of a row, by fast::gemm_columns
-    narrow_ =
-        room.take<uint16_t>(std::max(rows * (std::max(limits.widest, limits.hidden) + kMostPadding),
-                                     limits.mlp_rows() * (limits.intermediate + kMostPadding)));
-    const int64_t parts = static_cast<int64_t>(fast::router_part_floats(1, experts));
-    router_parts_ = room.take<float>(parts);
-    const int64_t activated =
-        static_cast<int64_t>(fast::activated_bytes(static_cast<int>(limits.intermediate)));
-    activated_ = room.take<uint8_t>(activated);
-    attend_scratch_ = room.take<float>(static_cast<int64_t>(
-        fast::attend_scratch_floats(1, kv_heads, static_cast<int>(most_pieces))));
-    arrived_ = room.take<int32_t>(limits.heads);
-    if (batch_) {
-      Stream stream;
-      stream.zero(activated_, activated);
-      stream.zero(arrived_, limits.heads * static_cast<int64_t>(sizeof(int32_t)));
-      stream.wait();
-    }
+    host_->stream.zero(own_.activated, own_.activated_bytes);
+    host_->stream.zero(own_.arrived, limits.heads * static_cast<int64_t>(sizeof(int32_t)));
+    host_->stream.wait();
   }
-  if (batch_) host_ = std::make_unique<Host>(batch * static_cast<int64_t>(sizeof(int32_t)));
 }
 
 Backend::~Backend() = default;
@@ -121,18 +73,18 @@ void Backend::begin(const Batch& batch) {
   }
   stride_ = last_position_ / kPageTokens + 1;
 
-  auto* const host = reinterpret_cast<int32_t*>(host_->batch.data());
+  auto* const host = reinterpret_cast<int32_t*>(host_->batch->data());
   int64_t used = 0;
   const auto put = [&](std::span<const int32_t> values) {
     std::copy(values.begin(), values.end(), host + used);
     const int64_t at = used;
     used += static_cast<int64_t>(values.size());
-    return batch_ + at;
+    return own_.batch + at;
   };
   tokens_ = put(batch.tokens);
   positions_ = put(batch.positions);
   logit_rows_ = put(batch.logit_rows);
-  slots_ = batch_ + used;
+  slots_ = own_.batch + used;
   int slot = -1;
   std::vector<int32_t> sequences;
   for (int row = 0; row < rows_; ++row) {
@@ -145,7 +97,7 @@ void Backend::begin(const Batch& batch) {
   sequences_ = slot + 1;
   MXGPT_CHECK(slot < limits_.sequences, "{} sequences, planned {}", slot + 1, limits_.sequences);
   for (int group = 0; group < kKvGroups; ++group) {
-    tables_[group] = batch_ + used;
+    tables_[group] = own_.batch + used;
     if (!batch.tables[group].pages) continue;  // a group that no layer uses
     for (const int32_t sequence : sequences) {
       // Of a sequence, the pages up to its last row's; what follows in the row is never read.
@@ -153,7 +105,7 @@ void Backend::begin(const Batch& batch) {
            static_cast<size_t>(stride_)});
     }
   }
-  host_->stream.copy(batch_, host, used * static_cast<int64_t>(sizeof(int32_t)));
+  host_->stream.copy(own_.batch, host, used * static_cast<int64_t>(sizeof(int32_t)));
 }
 
 bool Backend::is_fast(std::initializer_list<const Tensor*> weights) const {
@@ -172,7 +124,7 @@ void Backend::flush() {
                  .x = op.x,
                  .rows = 1,
                  .router = {},
-                 .router_parts = router_parts_},
+                 .router_parts = own_.router_parts},
                 host_->stream.get());
 }
 
@@ -228,12 +180,13 @@ void Backend::linear(const Linear& linear, DeviceTile tile, const Grouped& group
     const int columns = fast::gemm_columns(tile_kind(w.format), k);
     const int64_t rows = grouped.x_rows ? grouped.x_rows : tile.tokens;
     if (rounded_ != tile.x || rounded_columns_ != columns) {
-      fast::round_to_bf16({.in = tile.x, .rows = rows, .k = k, .columns = columns, .out = narrow_},
-                          host_->stream.get());
+      fast::round_to_bf16(
+          {.in = tile.x, .rows = rows, .k = k, .columns = columns, .out = own_.narrow},
+          host_->stream.get());
       rounded_ = tile.x;
       rounded_columns_ = columns;
     }
-    fast::gemm({.x = narrow_,
+    fast::gemm({.x = own_.narrow,
                 .weight = packed(w),
                 .order = w.layout == kTilesRopeHalves ? fast::RowOrder::rope_halves_64
                                                       : fast::RowOrder::natural,
@@ -283,14 +236,14 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
               stream);
     return;
   }
-  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = normed_}, stream);
-  linear(op.q, {.x = normed_, .tokens = rows_, .out = op.q_out});
-  linear(op.k, {.x = normed_, .tokens = rows_, .out = wide_[0]});
-  linear(op.v, {.x = normed_, .tokens = rows_, .out = wide_[1]});
+  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed}, stream);
+  linear(op.q, {.x = own_.normed, .tokens = rows_, .out = op.q_out});
+  linear(op.k, {.x = own_.normed, .tokens = rows_, .out = own_.wide[0]});
+  linear(op.v, {.x = own_.normed, .tokens = rows_, .out = own_.wide[1]});
   MXGPT_CHECK(op.head_dim <= kMaxHeadDim, "head_dim {}", op.head_dim);
   finish_heads({.q = op.q_out,
-                .k = wide_[0],
-                .v = wide_[1],
+                .k = own_.wide[0],
+                .v = own_.wide[1],
                 .q_norm = op.q_norm,
                 .k_norm = op.k_norm,
                 .rows = rows_,
@@ -311,7 +264,7 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
 void Backend::attend(const Attend& op) {
   flush();
   const bool narrow = op.kv.format == Format::f16 || op.kv.format == Format::bf16;
-  if (fast_ && narrow && op.head_dim == 64 && op.heads == kGroup * op.kv_heads) {
+  if (fast_ && narrow && op.head_dim == 64 && op.heads == fast::kGroup * op.kv_heads) {
     fast::Attend attend{.q = op.q,
                         .rows = rows_,
                         .kv_heads = op.kv_heads,
@@ -320,10 +273,10 @@ void Backend::attend(const Attend& op) {
                         .places = {positions_, slots_},
                         .window = static_cast<int>(op.window),
                         .sinks = op.sinks ? op.sinks.f32() : nullptr,
-                        .piece_pages = piece_pages_,
-                        .max_pieces = static_cast<int>(stride_) / piece_pages_ + 1,
-                        .scratch = attend_scratch_,
-                        .arrived = arrived_,
+                        .piece_pages = own_.piece_pages,
+                        .max_pieces = static_cast<int>(stride_) / own_.piece_pages + 1,
+                        .scratch = own_.attend_scratch,
+                        .arrived = own_.arrived,
                         .out = op.out};
     if (rows_ == 1) return fast::attend(attend, host_->stream.get());
     // Blocks of queries, which pay where rows are mostly of one sequence.
@@ -335,7 +288,7 @@ void Backend::attend(const Attend& op) {
                .slots = slots_,
                .table = tables_[static_cast<int>(op.kv.group)],
                .stride = stride_,
-               .parts = parts_},
+               .parts = own_.parts},
               last_position_, host_->stream.get());
 }
 
@@ -345,8 +298,8 @@ void Backend::add_projected(const Linear& projection, const Norm& post_norm, con
     linear(projection, {.x = in, .tokens = rows_, .out = x, .add = true});
     return;
   }
-  linear(projection, {.x = in, .tokens = rows_, .out = wide_[0]});
-  norm_rows({.norm = post_norm, .x = wide_[0], .rows = rows_, .out = x, .add = true},
+  linear(projection, {.x = in, .tokens = rows_, .out = own_.wide[0]});
+  norm_rows({.norm = post_norm, .x = own_.wide[0], .rows = rows_, .out = x, .add = true},
             host_->stream.get());
 }
 
@@ -362,13 +315,13 @@ void Backend::project_residual(const ProjectResidual& op) {
 void Backend::norm_mlp_residual(const NormMlpResidual& op) {
   flush();
   const DeviceStream stream = host_->stream.get();
-  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = normed_}, stream);
+  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed}, stream);
   // Without a gate, what is activated is `up` itself.
-  float* up = op.gate.weight ? up_ : nullptr;
-  linear(up ? op.gate : op.up, {.x = normed_, .tokens = rows_, .out = gate_});
-  if (up) linear(op.up, {.x = normed_, .tokens = rows_, .out = up});
-  activate(op.activation, gate_, up, rows_ * op.up.weight.rows, stream);
-  add_projected(op.down, op.post_norm, gate_, op.x);
+  float* up = op.gate.weight ? own_.up : nullptr;
+  linear(up ? op.gate : op.up, {.x = own_.normed, .tokens = rows_, .out = own_.gate});
+  if (up) linear(op.up, {.x = own_.normed, .tokens = rows_, .out = up});
+  activate(op.activation, own_.gate, up, rows_ * op.up.weight.rows, stream);
+  add_projected(op.down, op.post_norm, own_.gate, op.x);
 }
 
 void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
@@ -391,21 +344,21 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
                    .x = op.x,
                    .rows = 1,
                    .router = router,
-                   .router_parts = router_parts_},
+                   .router_parts = own_.router_parts},
                   stream);
     fast::gate_up({.x = op.x,
                    .router = router,
-                   .router_parts = router_parts_,
+                   .router_parts = own_.router_parts,
                    .gate = packed(op.gate.weight),
                    .up = packed(op.up.weight),
                    .gate_bias = op.gate.bias.f32(),
                    .up_bias = op.up.bias.f32(),
                    .swiglu = {op.activation.alpha, op.activation.limit},
-                   .activated = activated_},
+                   .activated = own_.activated},
                   stream);
-    fast::down({.activated = activated_,
+    fast::down({.activated = own_.activated,
                 .router = router,
-                .router_parts = router_parts_,
+                .router_parts = own_.router_parts,
                 .down = packed(op.down.weight),
                 .bias = op.down.bias.f32(),
                 .x = op.x},
@@ -414,22 +367,22 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
   flush();
   const int64_t pairs = int64_t{rows_} * op.top_k;
-  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = normed_}, stream);
-  linear(op.router, {.x = normed_, .tokens = rows_, .out = router_logits_});
-  route(router_logits_, rows_, experts, op.top_k, routing_, stream);
+  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed}, stream);
+  linear(op.router, {.x = own_.normed, .tokens = rows_, .out = own_.router_logits});
+  route(own_.router_logits, rows_, experts, op.top_k, own_.routing, stream);
   // A row chooses an expert once, so no expert has more tokens than there are rows.
   const auto of_experts = [&](const float* x, const int32_t* x_rows, float* out) {
     return DeviceTile{
-        .x = x, .x_rows = x_rows, .begin = routing_.begin, .tokens = rows_, .out = out};
+        .x = x, .x_rows = x_rows, .begin = own_.routing.begin, .tokens = rows_, .out = out};
   };
   const Grouped from_rows{rows_, static_cast<int>(pairs)};
   const Grouped from_pairs{pairs, static_cast<int>(pairs)};
-  linear(op.gate, of_experts(normed_, routing_.pair_row, gate_), from_rows);
-  linear(op.up, of_experts(normed_, routing_.pair_row, up_), from_rows);
-  activate(op.activation, gate_, up_, pairs * op.gate.weight.rows, stream);
-  linear(op.down, of_experts(gate_, nullptr, down_), from_pairs);
-  combine_experts(routing_, rows_, op.top_k, down_, static_cast<int>(op.norm.weight.k), op.x,
-                  stream);
+  linear(op.gate, of_experts(own_.normed, own_.routing.pair_row, own_.gate), from_rows);
+  linear(op.up, of_experts(own_.normed, own_.routing.pair_row, own_.up), from_rows);
+  activate(op.activation, own_.gate, own_.up, pairs * op.gate.weight.rows, stream);
+  linear(op.down, of_experts(own_.gate, nullptr, own_.down), from_pairs);
+  combine_experts(own_.routing, rows_, op.top_k, own_.down, static_cast<int>(op.norm.weight.k),
+                  op.x, stream);
 }
 
 void Backend::norm_logits(const NormLogits& op) {
@@ -444,9 +397,9 @@ void Backend::norm_logits(const NormLogits& op) {
                  host_->stream.get());
     return;
   }
-  norm_rows({.norm = op.norm, .x = op.x, .ids = logit_rows_, .rows = wanted_, .out = normed_},
+  norm_rows({.norm = op.norm, .x = op.x, .ids = logit_rows_, .rows = wanted_, .out = own_.normed},
             host_->stream.get());
-  linear(op.head, {.x = normed_, .tokens = wanted_, .out = op.logits});
+  linear(op.head, {.x = own_.normed, .tokens = wanted_, .out = op.logits});
 }
 
 }  // namespace mxgpt::cuda

@@ -48,9 +48,8 @@ const Context& context() {
       c.missing = cudaGetErrorString(result);
       return c;
     }
-    constexpr int64_t kUsual = 600 << 20;
     const int64_t after = used_by_all();
-    c.bytes = before >= 0 && after >= before ? after - before : kUsual;
+    c.bytes = before >= 0 && after >= before ? after - before : kUsualContext;
     return c;
   }();
   return made;

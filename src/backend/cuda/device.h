@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "base/error.h"
 #include "formats/device.h"
 
 namespace mxgpt::cuda {
@@ -19,6 +20,18 @@ struct DeviceInfo {
   int runtime = 0;              ///< CUDA's version: 12040 is 12.4
   int64_t context = 0;  ///< bytes that CUDA took for this process before anything was loaded
 };
+
+/// A GPU's memory does not suffice: the message begins with VRAM_OOM. What it refused was not done,
+/// and the GPU goes on working.
+struct OutOfMemory : Error {
+  OutOfMemory(const std::string& where, const std::string& what, const std::string& advice,
+              int64_t needed_bytes, int64_t available_bytes)
+      : Error(where, what, advice), needed(needed_bytes), available(available_bytes) {}
+  int64_t needed, available;  ///< bytes
+};
+
+/// What CUDA takes for a process, where it cannot be measured.
+inline constexpr int64_t kUsualContext = 600 << 20;
 
 /// Why there is no GPU to run on; empty if there is one.
 std::string missing();

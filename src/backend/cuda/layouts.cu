@@ -78,21 +78,8 @@ constexpr DeviceKernels kKernels{launch_few<TileRow<kKind, kRopeHalves>>,
 
 }  // namespace
 
-Kind tile_kind(Format format) {
-  return format == Format::q8_0 ? Kind::q8_0 : format == Format::mxfp4 ? Kind::mxfp4 : Kind::bf16;
-}
-
 bool has_fast_kernels() {
   return fast::decode_runs_here();
-}
-
-bool can_be_tiles(Format format) {
-  return format == Format::q8_0 || format == Format::mxfp4 || format == Format::bf16;
-}
-
-int64_t tiles_bytes(const Tensor& t) {
-  return static_cast<int64_t>(fast::packed_bytes(tile_kind(t.format), t.slices,
-                                                 static_cast<int>(t.rows), static_cast<int>(t.k)));
 }
 
 void make_tiles(const Tensor& t, const std::byte* blocks, DeviceStream stream) {

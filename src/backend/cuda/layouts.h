@@ -14,7 +14,16 @@ enum Layout : uint8_t {
   kTilesRopeHalves = 2,  ///< the same, rows in fast::RowOrder::rope_halves_64
 };
 
-/// Whether this GPU has the fast kernels.
+/// The GPU that memory is planned for.
+struct Target {
+  bool here;  ///< it is this machine's; without one, an H100
+  bool fast;  ///< it has the fast kernels
+  int multiprocessors;
+  int64_t context;  ///< bytes that CUDA takes for a process
+};
+Target target();
+
+/// Whether this machine's has the fast kernels.
 bool has_fast_kernels();
 /// Whether they read `format`, and what they call it.
 bool can_be_tiles(Format format);

@@ -49,7 +49,8 @@ void Uploader::copy(std::span<const std::byte>, std::byte*) {}
 void Uploader::finish() {}
 
 struct Backend::Host {};
-Backend::Backend(const Limits&, Room&, Accumulate, bool) {
+Backend::Backend(const Limits& limits, Room& room, Accumulate, bool)
+    : own_(limits, room, target(), false) {
   refuse();
 }
 Backend::~Backend() = default;
@@ -68,12 +69,6 @@ Stream& Backend::stream() {
 
 bool has_fast_kernels() {
   return false;
-}
-bool can_be_tiles(Format) {
-  return false;
-}
-int64_t tiles_bytes(const Tensor&) {
-  return 0;
 }
 void make_tiles(const Tensor&, const std::byte*, DeviceStream) {}
 

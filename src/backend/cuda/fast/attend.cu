@@ -11,7 +11,7 @@
 namespace mxgpt::cuda::fast {
 namespace {
 
-constexpr int kPageTokens = 32, kDims = 64, kGroup = 8;
+constexpr int kPageTokens = 32, kDims = kHeadDim;
 constexpr int kPageWarps = 4;
 
 /// Online softmax (Milakov & Gimelshein 2018): the state of one head over some keys.
@@ -237,10 +237,6 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(Attend p) {
 }
 
 }  // namespace
-
-size_t attend_scratch_floats(int rows, int kv_heads, int max_pieces) {
-  return size_t{1} * rows * kv_heads * kGroup * max_pieces * (kDims + 2);
-}
 
 void attend(const Attend& p, CUstream_st* stream) {
   // Short contexts: few blocks, which find room beside those of qkv and start early.

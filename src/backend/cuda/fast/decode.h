@@ -17,6 +17,7 @@ bool decode_runs_here();
 inline constexpr int kMaxRows = 8;  ///< of qkv, project and logits
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxTopK = 4;
+inline constexpr int kHeadDim = 64, kGroup = 8;  ///< query heads that share a key head
 
 struct RmsNorm {
   const float* weight = nullptr;  ///< [k]; null: no norm
@@ -65,8 +66,10 @@ struct Router {
   int parts;  ///< router_parts()
 };
 int router_parts();
-/// Floats of [rows][router_parts()][experts + 1 and more].
-size_t router_part_floats(int rows, int experts);
+/// Floats of [rows][parts][experts + 1 and more].
+constexpr size_t router_part_floats(int rows, int experts, int parts) {
+  return size_t{1} * rows * parts * align_up(experts + 1, 4);
+}
 
 /// x += in · weightᵀ + bias, and the router's parts of the new x.
 struct Project {
@@ -95,7 +98,10 @@ struct GateUp {
   Swiglu swiglu;
   uint8_t* activated;  ///< activated_bytes(…), zero where never written
 };
-size_t activated_bytes(int intermediate);
+constexpr size_t activated_bytes(int intermediate) {
+  const Packed of_down{nullptr, Kind::mxfp4, 0, intermediate};
+  return size_t{1} * kMaxTopK * 2 * plane_stride(Kind::mxfp4, of_down.pairs());
+}
 void gate_up(const GateUp& p, CUstream_st* stream);
 
 /// x += Σ over slots, in the order of the router's choice, of weight · (down · activated + bias).
@@ -136,7 +142,9 @@ struct Attend {
   int32_t* arrived;    ///< [rows][kv_heads], zero; left zero
   float* out;          ///< [rows, 8 · kv_heads, 64]
 };
-size_t attend_scratch_floats(int rows, int kv_heads, int max_pieces);
+constexpr size_t attend_scratch_floats(int rows, int kv_heads, int max_pieces) {
+  return size_t{1} * rows * kv_heads * kGroup * max_pieces * (kHeadDim + 2);
+}
 void attend(const Attend& p, CUstream_st* stream);
 /// For prompts: many rows of a sequence, adjacent and at consecutive positions; queries and weights
 /// rounded to the cache's format. Needs neither scratch nor pieces.

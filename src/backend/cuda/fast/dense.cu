@@ -363,10 +363,6 @@ int router_parts() {
   return multiprocessors();
 }
 
-size_t router_part_floats(int rows, int experts) {
-  return size_t{1} * rows * router_parts() * align_up(experts + 1, 4);
-}
-
 void qkv(const Qkv& p, CUstream_st* stream) {
   const int tiles = p.q.tiles() + p.k.tiles() + p.v.tiles();
   const int blocks = std::min(multiprocessors(), tiles);

@@ -200,10 +200,6 @@ __global__ void __launch_bounds__(kBlockThreads, 1) down_kernel(Down p) {
 
 }  // namespace
 
-size_t activated_bytes(int intermediate) {
-  return kMaxTopK * 2 * Operand::stride_of(kKind, Packed{nullptr, kKind, 0, intermediate}.pairs());
-}
-
 void gate_up(const GateUp& p, CUstream_st* stream) {
   const int units = p.router.top_k * p.gate.tiles(), blocks = multiprocessors();
   const GateUpLayout at(p.gate.pairs(), 2 * ((units + blocks - 1) / blocks) * p.gate.chunks());

@@ -50,6 +50,10 @@ constexpr int chunk_pairs(Kind kind) {
   return kind == Kind::bf16 ? 3 : 5;
 }
 
+constexpr int align_up(int n, int to) {
+  return (n + to - 1) / to * to;
+}
+
 struct Packed {
   const uint8_t* data = nullptr;
   Kind kind = Kind::q8_0;
@@ -64,6 +68,12 @@ struct Packed {
   constexpr size_t tile_bytes() const { return size_t{1} * pairs() * pair_bytes(kind); }
   constexpr size_t slice_bytes() const { return tiles() * tile_bytes(); }
 };
+
+/// Bytes from plane to plane of activations against such weights: bfloat16, or int8 against Q8_0;
+/// 64 more than a multiple of 128, so that shared memory has no bank conflicts.
+constexpr int plane_stride(Kind kind, int pairs) {
+  return align_up(pairs * kPair * (kind == Kind::q8_0 ? 1 : 2), 128) + 64;
+}
 
 /// Which bit of a word of MXFP4 holds bit `bit` (3: sign) of element `element`. Chosen so that four
 /// rotations and one mask bring elements 2i and 2i+1 into place as bfloat16 without their bias:

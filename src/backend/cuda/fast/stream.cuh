@@ -55,23 +55,19 @@ __device__ inline void arrive_for_all() {
   asm volatile("bar.arrive 2, %0;" ::"n"(kBlockThreads) : "memory");
 }
 
-__host__ __device__ constexpr int align_up(int n, int to) {
-  return (n + to - 1) / to * to;
-}
-
 /// Activations in shared memory as the right operand: planes [row][hi, lo] of k elements, bfloat16
 /// or, against Q8_0, int8 with a scale for each block: x = scale · (256 hi + lo).
 struct Operand {
   uint8_t* planes;
   float* scales;  ///< [row][2 · pairs]
-  int stride;     ///< bytes from plane to plane; 64 more than a multiple of 128: no bank conflicts
+  int stride;     ///< bytes from plane to plane
   int pairs;
 
   __host__ __device__ static constexpr int element_bytes(Kind kind) {
     return kind == Kind::q8_0 ? 1 : 2;
   }
   __host__ __device__ static constexpr int stride_of(Kind kind, int pairs) {
-    return align_up(pairs * kPair * element_bytes(kind), 128) + 64;
+    return plane_stride(kind, pairs);
   }
   __device__ const uint8_t* plane(int row, int part) const {
     return planes + (2 * row + part) * stride;

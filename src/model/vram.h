@@ -1,0 +1,29 @@
+// What running a model takes of a GPU's memory, and the error that says there is less.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cuda/device.h"
+
+namespace mxgpt {
+
+/// Bytes of a GPU's memory that running a model takes.
+struct CudaPlan {
+  int64_t weights = 0, kv = 0, workspace = 0;
+  int64_t context = 0;  ///< what CUDA takes for a process
+  int64_t total() const { return weights + kv + workspace + context; }
+};
+
+/// A plan is beyond what there is; the numbers are bytes.
+struct VramError : cuda::OutOfMemory {
+  /// `room`: what the plan may take, of a budget or of what is free.
+  VramError(const CudaPlan& plan, int64_t budget, int64_t free, int64_t room,
+            int64_t fitting_pages);
+
+  CudaPlan plan;
+  int64_t budget;         ///< 0: none was set
+  int64_t free;           ///< on the GPU, of what is not mxgpt's
+  int64_t fitting_pages;  ///< of the KV cache beside the rest; 0: not even the rest fits
+};
+
+}  // namespace mxgpt

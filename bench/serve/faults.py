@@ -225,6 +225,7 @@ async def main():
     parser.add_argument("--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program")
     parser.add_argument("--clients", type=int, default=1000, help="that vanish")
     parser.add_argument("--requests", type=int, default=20000, help="of memory")
+    parser.add_argument("--kv-tokens", type=int, default=32768, help="of the server; memory grows until all were used once")
     parser.add_argument("--drain", type=int, default=8, help="seconds after SIGTERM")
     options = parser.parse_args()
     failed = 0
@@ -233,7 +234,7 @@ async def main():
             if name == "overflow":
                 text = await overflow(options)
             else:
-                with running(mxgpt(options.mxgpt, "--sequences", 32, "--drain", options.drain)) as server:
+                with running(mxgpt(options.mxgpt, "--kv-tokens", options.kv_tokens, "--drain", options.drain)) as server:
                     text = await kinds[name](server, options)
                     if name not in ("sigterm", "kill"):
                         assert server.stop() == 0, "".join(server.log)[-3000:]

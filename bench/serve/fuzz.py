@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import random
+import re
 import sys
 
 from servers import ROOT, mxgpt, running
@@ -27,6 +28,7 @@ sys.path.insert(0, str(ROOT / "tests/server"))
 from generated import check, valid_request  # noqa: E402
 
 CHAT = "/v1/chat/completions"
+SHARES = {CHAT: 0.4, "/v1/responses": 0.3, "/v1/completions": 0.2, "/tokenize": 0.05, "/detokenize": 0.05}
 SAY = [{"role": "user", "content": "Hi"}]
 
 
@@ -58,11 +60,11 @@ def drawn(document, route, method, count, modes, seed):
 def narrowed(document):
     """The same, with values at which a request takes seconds, not hours, and is not refused for its model's name."""
     copy = json.loads(json.dumps(document))
-    for route in (CHAT, "/v1/completions", "/tokenize", "/detokenize"):
+    for route in SHARES:
         properties = copy["paths"][route]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
         if "model" in properties:
             properties["model"] = {"type": "string", "enum": ["gpt-oss-nano"]}
-        for field, most in (("n", 4), ("max_tokens", 20), ("max_completion_tokens", 20)):
+        for field, most in (("n", 4), ("max_tokens", 20), ("max_completion_tokens", 20), ("max_output_tokens", 20)):
             if field in properties:
                 properties[field]["maximum"] = most
     return copy
@@ -130,7 +132,7 @@ def main():
             work.append(("valid", path, body, True))
         document = json.loads(server.get("/openapi.json"))
         mode = schemathesis.GenerationMode
-        for route, share in ((CHAT, 0.6), ("/v1/completions", 0.2), ("/tokenize", 0.1), ("/detokenize", 0.1)):
+        for route, share in SHARES.items():
             for name, modes, source in (("fits", [mode.POSITIVE], narrowed(document)), ("fits not", [mode.NEGATIVE], document)):
                 count = int(options.requests // 4 * share)
                 work += [(name, route, b, False) for b in drawn(source, route, "POST", count, modes, options.seed)]
@@ -141,7 +143,7 @@ def main():
         # Every other route, and methods that are not for it.
         for path in document["paths"]:
             for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
-                answer = send(server.port, method, path.replace("{model}", "x"), b"{}" if method == "POST" else None)
+                answer = send(server.port, method, re.sub("{.*?}", "x", path), b"{}" if method == "POST" else None)
                 assert answer[0] < 500
                 if method not in ("HEAD", "OPTIONS"):
                     in_shape(*answer)

@@ -104,9 +104,9 @@ async def clients_vanish(server, options):
 
 
 async def readers_stall(server, options):
-    body = json.dumps({**LONG, "logprobs": 5}).encode()
+    body = json.dumps({**LONG, "logprobs": 20}).encode()
     stalled = []
-    for _ in range(16):
+    for _ in range(8):
         one = socket.socket()
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.connect(("127.0.0.1", server.port))
@@ -117,11 +117,11 @@ async def readers_stall(server, options):
         asked = time.perf_counter()
         await answer(server)
         slowest = max(slowest, time.perf_counter() - asked)
-        assert asked - begun < 300
+        assert asked - begun < 300, server.log[-20:]
         await asyncio.sleep(0.2)
     for one in stalled:
         one.close()
-    return f"16 stalled readers dropped within {time.perf_counter() - begun:.0f} s; the slowest other answer took {slowest:.2f} s"
+    return f"8 stalled readers dropped within {time.perf_counter() - begun:.0f} s; the slowest other answer took {slowest:.2f} s"
 
 
 async def sigterm(server, options):

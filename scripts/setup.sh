@@ -16,6 +16,7 @@ test_packages=(
   libgmock-dev libbenchmark-dev              # GoogleTest with matchers; the benchmarks are built with the tests
   clang-14 libclang-rt-14-dev  # libFuzzer and its sanitizers
   clang-format-14
+  curl openssl               # run by tests of the server
 )
 
 case ${1:-} in

@@ -81,8 +81,9 @@ struct RequestRecord {
 class Handler {
  public:
   struct Admission {
-    std::shared_ptr<void> lease;  ///< given back when the answer has ended
-    std::string client;           ///< for the log
+    std::shared_ptr<void> lease;  ///< given back before the last of the answer is sent: who has
+                                  ///< read it may ask again
+    std::string client;  ///< for the log
   };
 
   virtual ~Handler() = default;

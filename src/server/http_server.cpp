@@ -149,6 +149,7 @@ class HttpServer::ConnectionOf : public Connection,
   bool watching_ = false;                // a read is under way that watch() began
   bool in_work_ = false;                 // a request is, and watch() should go on
   bool gone_ = false;                    // the client is
+  std::shared_ptr<void> lease_;          // of the request in work
   HttpHead head_;
   bool is_head_ = false, is_http10_ = false;
   RequestRecord record_;
@@ -256,6 +257,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
   error_code error;
   std::tie(error, std::ignore) = co_await http::async_read_header(stream_, buffer_, parser, kAwait);
   const auto finish = [&](bool again) {
+    lease_.reset();
     record_.seconds = std::chrono::duration<double>(Clock::now() - began).count();
     server_.handler.log(record_);
     return again;
@@ -275,6 +277,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
   }
   auto& admission = std::get<Handler::Admission>(admitted);
   record_.client = admission.client;
+  lease_ = std::move(admission.lease);
 
   if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
     socket().expires_after(options.write_timeout);
@@ -398,6 +401,7 @@ void HttpServer::ConnectionOf<Stream>::set_headers(http::response<Body>& message
 template <typename Stream>
 net::awaitable<bool> HttpServer::ConnectionOf<Stream>::write(HttpResponse response,
                                                              bool keep_alive) {
+  lease_.reset();
   http::response<http::string_body> message;
   set_headers(message, response, keep_alive);
   const size_t size = response.body.size();
@@ -429,6 +433,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::stream_events(EventStream
   while (more && !error && !gone_) {
     bytes.clear();
     more = events.poll(bytes);
+    if (!more) lease_.reset();
     const bool had_some = !bytes.empty();
     // Proxies and clients give a connection up that says nothing.
     if (!had_some && more && Clock::now() >= silent_until) bytes = ": in work\n\n";

@@ -23,13 +23,16 @@ using testing::HasSubstr;
 using testing::StartsWith;
 using Clock = std::chrono::steady_clock;
 
+/// Far more than anything takes on a slow and busy machine: only what hangs fails.
+constexpr std::chrono::seconds kPatience{120};
+
 class Socket {
  public:
   explicit Socket(uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    const timeval limit{10, 0};
+    const timeval limit{kPatience.count(), 0};
     setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   }
   ~Socket() { close(); }
@@ -129,7 +132,7 @@ class TestHandler : public Handler {
 };
 
 bool eventually(const std::function<bool()>& condition) {
-  for (const auto until = Clock::now() + 10s; Clock::now() < until;) {
+  for (const auto until = Clock::now() + kPatience; Clock::now() < until;) {
     if (condition()) return true;
     std::this_thread::sleep_for(5ms);
   }
@@ -249,7 +252,7 @@ TEST_F(HttpServerTest, SlowSendersAreDropped) {
   Socket idle = client(), header = client(), body = client();
   header.send("GET / HT");
   body.send("POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nxx");
-  EXPECT_TRUE(eventually([&] { return server_->connections() == 3; }));
+  EXPECT_EQ(idle.read_all() + header.read_all() + body.read_all(), "");
   EXPECT_TRUE(eventually([&] { return server_->connections() == 0; }));
   EXPECT_EQ(handler_.leases, 0);
 }
@@ -270,8 +273,7 @@ TEST_F(HttpServerTest, AReaderThatStallsMakesNothingGrowAndIsDropped) {
   start([](HttpOptions& o) { o.write_timeout = 400ms; });
   Socket socket = client();
   socket.send("GET /flood HTTP/1.1\r\n\r\n");
-  EXPECT_TRUE(eventually([&] { return handler_.pending == 1; }));
-  EXPECT_TRUE(eventually([&] { return handler_.pending == 0; }));
+  EXPECT_TRUE(eventually([&] { return handler_.events > 0 && handler_.pending == 0; }));
   EXPECT_LT(handler_.events, 1000);  // 64 kB each: what sockets hold, no more
 }
 
@@ -294,7 +296,7 @@ TEST_F(HttpServerTest, DrainingEndsIdleConnectionsAndWaitsForAnswers) {
   EXPECT_EQ(idle.read_all(), "");
   EXPECT_FALSE(server_->wait(Clock::now() + 100ms));
   busy.close();
-  EXPECT_TRUE(server_->wait(Clock::now() + 10s));
+  EXPECT_TRUE(server_->wait(Clock::now() + kPatience));
 }
 
 TEST_F(HttpServerTest, CanBeTakenDownWithAnswersInWork) {

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serving import MXGPT, serve  # noqa: E402
+from serving import MXGPT, PATIENCE, eventually, serve  # noqa: E402
 
 ROOT = Path(os.environ["MXGPT_ROOT"])
 NORWAY = {"messages": [{"role": "user", "content": "What is the capital of Norway?"}], "temperature": 0, "reasoning_effort": "low"}
@@ -21,7 +20,7 @@ NORWAY = {"messages": [{"role": "user", "content": "What is the capital of Norwa
 def ask(url, body=None, headers={}):
     data = json.dumps(body).encode() if body else None
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=PATIENCE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -37,11 +36,10 @@ def test_health_and_options():
     with serve(*options) as server:
         status, answer = ask(server.url + "/v1/chat/completions", NORWAY)
         assert status == 200 and "Oslo" in answer["choices"][0]["message"]["content"]
-        for _ in range(200):  # the hash comes beside other work
-            status, health = ask(server.url + "/health")
-            if health["model_sha256"]:
-                break
-            time.sleep(0.05)
+        # The hash comes beside other work, and an answer is there a moment before its request has left.
+        assert eventually(lambda: ask(server.url + "/health")[1]["model_sha256"])
+        assert eventually(lambda: ask(server.url + "/health")[1]["requests"]["running"] == 0)
+        status, health = ask(server.url + "/health")
     assert status == 200
     assert health["model_sha256"] == hash_of_model()
     expected = {
@@ -63,7 +61,7 @@ def test_a_known_hash_is_said_at_once():
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
-    result = subprocess.run([MXGPT, "serve", "--port", "0", "-m", tmp_path / "broken.gguf"], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([MXGPT, "serve", "--port", "0", "-m", tmp_path / "broken.gguf"], capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == 1 and "broken.gguf" in result.stderr.splitlines()[-1]
     assert "listening on http://127.0.0.1:" in result.stderr and result.stdout == ""
 

@@ -33,12 +33,12 @@ release() {
   run_ctest release
 }
 
-# The programs under AddressSanitizer and UBSan. The Python tests stay with the release build: their time goes
-# into the comparison with other packages. So do the comparisons with the reference, and of answers alone with
-# answers among others: arithmetic, many minutes.
+# The test programs under AddressSanitizer and UBSan. The Python tests, and mxgpt, which only they run, stay with
+# the release build: their time goes into the comparison with other packages. So do the comparisons with the
+# reference, and of answers alone with answers among others: arithmetic, many minutes.
 debug() {
   configure debug
-  build debug
+  build debug test_programs
   run_ctest debug -E '\.py$|^Reference\.|Batching\.'
 }
 

@@ -25,6 +25,8 @@ void relax() {
 #endif
 }
 
+thread_local bool in_loop = false;  // a loop that begins now runs on this thread alone
+
 class ThreadPool {
  public:
   /// `threads` with the one that calls run().
@@ -75,6 +77,7 @@ class ThreadPool {
   }
 
   void work() {
+    in_loop = true;
     for (uint32_t seen = 0;;) {
       if (!spin_while(generation_, seen)) generation_.wait(seen, std::memory_order_acquire);
       seen = generation_.load(std::memory_order_acquire);
@@ -120,7 +123,6 @@ class ThreadPool {
 std::mutex turns;                  // of pool, and of the loops' turns
 std::unique_ptr<ThreadPool> pool;  // made by the first loop
 std::atomic<int> chosen{0};        // threads; 0: not yet decided
-thread_local bool in_loop = false;
 
 int thread_count_at_start() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {

@@ -49,10 +49,18 @@ TEST_P(Threads, ThreadsThatSleptComeBack) {
   }
 }
 
-TEST_P(Threads, ALoopInALoopRunsToo) {
-  std::atomic<int> runs = 0;
-  parallel_for(10, [&](int64_t) { parallel_for(10, [&](int64_t) { ++runs; }); });
-  EXPECT_EQ(runs, 100);
+TEST_P(Threads, ALoopInALoopRunsOnItsThreadAlone) {
+  std::atomic<int> begun = 0, runs = 0;
+  parallel_for(GetParam(), [&](int64_t) {
+    ++begun;
+    while (begun < GetParam()) std::this_thread::yield();  // one item on each thread
+    const std::thread::id self = std::this_thread::get_id();
+    parallel_for(10, [&](int64_t) {
+      EXPECT_EQ(std::this_thread::get_id(), self);
+      ++runs;
+    });
+  });
+  EXPECT_EQ(runs, 10 * GetParam());
 }
 
 TEST_P(Threads, LoopsOfTwoThreadsTakeTurns) {

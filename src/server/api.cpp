@@ -73,6 +73,13 @@ std::string methods_at(std::string_view path) {
   return fmt::format("{}", fmt::join(methods, ", "));
 }
 
+ErrorShape shape_at(std::string_view path) {
+  std::string_view ignored;
+  for (const Route& route : kRoutes)
+    if (is_at(route, path, ignored)) return route.errors;
+  return ErrorShape::openai;
+}
+
 /// "tools[0].function.name" of a message that begins with it: the field that an Error is about.
 std::string field_of(std::string_view message) {
   const std::string_view field = message.substr(0, message.find(':'));
@@ -148,7 +155,7 @@ std::optional<Api::Clock::time_point> Api::deadline() const {
 
 std::variant<HttpResponse, Handler::Admission> Api::admit(const HttpHead& head) {
   const Route* route = find_route(head);
-  const ErrorShape shape = route ? route->errors : ErrorShape::openai;
+  const ErrorShape shape = shape_at(head.path);
   if (const auto refusal = refuse_origin(head, origins_))
     return error_response(ApiError(403, *refusal, {}, "foreign_origin"), shape);
   if (!route && head.method == "OPTIONS") return HttpResponse{.status = 204};  // a browser asks
@@ -163,7 +170,8 @@ std::variant<HttpResponse, Handler::Admission> Api::admit(const HttpHead& head) 
     if (std::string methods = methods_at(head.path); !methods.empty()) {
       HttpResponse response =
           error_response(ApiError(405, fmt::format("{} is for {}, not for {}", printable(head.path),
-                                                   methods, printable(head.method))));
+                                                   methods, printable(head.method))),
+                         shape);
       response.headers.emplace_back("allow", std::move(methods));
       return response;
     }
@@ -199,8 +207,8 @@ Answer Api::handle(HttpRequest request) {
   }
 }
 
-HttpResponse Api::error(int status, const std::string& message) {
-  return error_response(ApiError(status, message));
+HttpResponse Api::error(const HttpHead& head, int status, const std::string& message) {
+  return error_response(ApiError(status, message), shape_at(head.path));
 }
 
 void Api::log(const RequestRecord& record) {

@@ -43,7 +43,7 @@ class Api : public Handler {
 
   std::variant<HttpResponse, Admission> admit(const HttpHead& head) override;
   Answer handle(HttpRequest request) override;
-  HttpResponse error(int status, const std::string& message) override;
+  HttpResponse error(const HttpHead& head, int status, const std::string& message) override;
   void log(const RequestRecord& record) override;
 
   /// Null while it loads.

@@ -25,7 +25,6 @@ constexpr int kMaxNesting = 32;      // of groups
 constexpr double kMaxRepeat = 256;   // of counted repetitions, and of all that are nested together
 constexpr double kMaxSize = 10'000;  // minItems, maxLength and the like
 constexpr size_t kMaxRules = 1000;
-constexpr std::chrono::seconds kMaxTime{5};
 constexpr size_t kMaxKept = 128, kMaxKeptBytes = size_t{256} << 20;
 constexpr int kMaxWhitespace = 16;
 
@@ -182,8 +181,10 @@ class Grammars::Compiler {
   xgrammar::GrammarCompiler compiler_;
 };
 
-Grammars::Grammars(std::shared_ptr<const Tokenizer> tokenizer, bool byte_level, int64_t vocabulary)
-    : compiler_(std::make_shared<Compiler>(*tokenizer, byte_level, vocabulary)) {}
+Grammars::Grammars(std::shared_ptr<const Tokenizer> tokenizer, bool byte_level, int64_t vocabulary,
+                   std::chrono::milliseconds max_time)
+    : max_time_(max_time),
+      compiler_(std::make_shared<Compiler>(*tokenizer, byte_level, vocabulary)) {}
 
 Grammars::~Grammars() = default;
 
@@ -259,8 +260,8 @@ std::shared_ptr<const TextGrammar> Grammars::compile(Kind kind, const std::strin
   };
   if (text.size() > kMaxText) throw fail(fmt::format("is longer than {} bytes", kMaxText));
 
-  if (!compiler_->free.try_acquire_for(kMaxTime)) {
-    ApiError error(503, "the compiler of grammars is busy", {}, "busy");
+  if (!compiler_->free.try_acquire_for(max_time_)) {
+    ApiError error(429, "others have much to compile; try again", {}, "grammars_busy");
     error.retry_after = 5;
     throw error;
   }
@@ -274,8 +275,8 @@ std::shared_ptr<const TextGrammar> Grammars::compile(Kind kind, const std::strin
     }
     compiler->free.release();
   }).detach();
-  if (result.wait_for(kMaxTime) != std::future_status::ready)
-    throw fail(fmt::format("takes longer than {} s to compile", kMaxTime.count()));
+  if (result.wait_for(max_time_) != std::future_status::ready)
+    throw fail(fmt::format("takes longer than {} ms to compile", max_time_.count()));
   try {
     const xgrammar::CompiledGrammar compiled = result.get();
     auto grammar = std::make_shared<const Compiled>(compiled);

@@ -5,6 +5,7 @@
 // the results are kept, the least recently used ones going first.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -20,11 +21,14 @@ namespace mxgpt::server {
 /// Thread-safe.
 class Grammars {
  public:
-  /// `vocabulary` is the model's; control tokens of the tokenizer are part of no text.
-  Grammars(std::shared_ptr<const Tokenizer> tokenizer, bool byte_level, int64_t vocabulary);
+  /// `vocabulary` is the model's; control tokens of the tokenizer are part of no text. `max_time`:
+  /// that compiling may take, and that one who asks waits for those before him.
+  Grammars(std::shared_ptr<const Tokenizer> tokenizer, bool byte_level, int64_t vocabulary,
+           std::chrono::milliseconds max_time = std::chrono::seconds(5));
   ~Grammars();
 
-  /// These throw ApiError, a 400 that names `param` and the fault. Objects have no members but
+  /// These throw ApiError: a 400 that names `param` and the fault, or a 429 while others' take too
+  /// long. Objects have no members but
   /// those that the schema names, unless it says so.
   std::shared_ptr<const TextGrammar> json_schema(const json::value& schema,
                                                  const std::string& param);
@@ -52,6 +56,7 @@ class Grammars {
   std::shared_ptr<const TextGrammar> find(const std::string& key);
   void keep(Entry entry);
 
+  const std::chrono::milliseconds max_time_;
   std::shared_ptr<Compiler> compiler_;  // outlives us while it still compiles
   mutable std::mutex mutex_;            // of all below
   std::list<Entry> entries_;            // the latest used first

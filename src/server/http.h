@@ -83,7 +83,7 @@ class Handler {
   struct Admission {
     std::shared_ptr<void> lease;  ///< given back before the last of the answer is sent: who has
                                   ///< read it may ask again
-    std::string client;  ///< for the log
+    std::string client;           ///< for the log
   };
 
   virtual ~Handler() = default;
@@ -92,8 +92,8 @@ class Handler {
   virtual std::variant<HttpResponse, Admission> admit(const HttpHead& head) = 0;
   /// Throws nothing but what is a defect, which becomes a 500.
   virtual Answer handle(HttpRequest request) = 0;
-  /// A refusal by the HTTP half itself, in the routes' shape.
-  virtual HttpResponse error(int status, const std::string& message) = 0;
+  /// A refusal by the HTTP half itself, in the route's shape; `head` is what could be read.
+  virtual HttpResponse error(const HttpHead& head, int status, const std::string& message) = 0;
   virtual void log(const RequestRecord& record) = 0;
 };
 

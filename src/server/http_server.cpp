@@ -238,7 +238,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::refuse(const error_code& 
     status = 413;
     what = fmt::format("the body exceeds {} bytes", options.max_body_bytes);
   }
-  HttpResponse response = server_.handler.error(status, what);
+  HttpResponse response = server_.handler.error(head_, status, what);
   co_await write(std::move(response), false);
   co_return false;
 }
@@ -249,7 +249,6 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
   const HttpOptions& options = server_.options;
   const auto began = Clock::now();
   record_ = {.head = &head_};
-  head_ = {.id = request_id()};
   Parser parser;
   parser.header_limit(static_cast<uint32_t>(options.max_header_bytes));
   parser.body_limit(options.max_body_bytes);
@@ -262,13 +261,13 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
     server_.handler.log(record_);
     return again;
   };
+  read_head(parser.get());  // what there is of it
   if (error) {
     // Only what the parser says can be answered; otherwise nobody is there to read.
     if (is_malformed(error)) co_return finish(co_await refuse(error));
     if (error != beast::error::timeout) gone_ = true;
     co_return false;
   }
-  read_head(parser.get());
   auto admitted = server_.handler.admit(head_);
   if (auto* refusal = std::get_if<HttpResponse>(&admitted)) {
     const bool has_body = !parser.is_done();
@@ -306,7 +305,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::serve_one() {
         net::use_awaitable);
   } catch (const std::exception& e) {
     spdlog::error("{} {}: {}", head_.method, head_.path, e.what());
-    result = server_.handler.error(500, "the server has a defect; its log says more");
+    result = server_.handler.error(head_, 500, "the server has a defect; its log says more");
   }
   const bool again = co_await answer(std::move(result), keep_alive);
   co_return finish(again && keep_alive);

@@ -56,6 +56,18 @@ TEST(Api, PathsHaveTheirMethods) {
   EXPECT_EQ(header(wrong, "allow"), "POST");
 }
 
+TEST(Api, AnthropicsRoutesHaveItsShape) {
+  Api api(Keys(ClientLimits{}));
+  for (const HttpResponse& response :
+       {api.error({.path = "/v1/messages"}, 413, "x"), ask(api, "GET", "/v1/messages"),
+        ask(api, "POST", "/v1/messages/count_tokens", {}, "{")})
+    EXPECT_THAT(response.body, HasSubstr(R"("type":"error")"));
+  for (const HttpResponse& response :
+       {api.error({}, 431, "x"), api.error({.path = "/v1/responses"}, 413, "x"),
+        ask(api, "GET", "/v1/nowhere")})
+    EXPECT_THAT(response.body, testing::StartsWith(R"({"error":)"));
+}
+
 int status_of(const OriginRules& rules, const char* host, const char* origin) {
   Api api(Keys(ClientLimits{}), {.origins = rules});
   Headers headers;

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <set>
+
 #include "server/api_error.h"
 #include "text/harmony/small_tokenizer.h"
 
@@ -109,6 +111,22 @@ TEST(Grammars, RecursionIsTakenOrRefusedButEnds) {
     EXPECT_THAT(schema_refusal(schema), testing::AnyOf("taken", HasSubstr("p: "))) << schema;
   EXPECT_THAT(ebnf_refusal("root ::= root"), testing::AnyOf("taken", HasSubstr("p: ")));
   EXPECT_THAT(regex_refusal("(((a*)*)*)*"), testing::AnyOf("taken", HasSubstr("p: ")));
+}
+
+TEST(Grammars, WhoComesWhileOthersCompileForLongIsToldToComeAgain) {
+  Grammars hasty(harmony::small_tokenizer(), true, 300, std::chrono::milliseconds(0));
+  std::set<int> statuses;
+  // The first is given up at once, and goes on; those that follow find it in the way.
+  for (int i = 0; !statuses.contains(429) && i < 1000; ++i) {
+    try {
+      hasty.regex(fmt::format("([a-z]{{1,200}}){}", i), "p");
+    } catch (const ApiError& e) {
+      statuses.insert(e.status);
+      if (e.status == 429) EXPECT_EQ(e.retry_after, 5);
+      if (e.status == 400) EXPECT_THAT(e.what(), HasSubstr("p: the regex takes longer than 0 ms"));
+    }
+  }
+  EXPECT_THAT(statuses, testing::ElementsAre(400, 429));
 }
 
 TEST(Grammars, ManySchemasKeepWithinTheBound) {

@@ -74,7 +74,7 @@ class Socket {
 class TestHandler : public Handler {
  public:
   std::variant<HttpResponse, Admission> admit(const HttpHead& head) override {
-    if (head.path == "/refused") return error(401, "no");
+    if (head.path == "/refused") return error(head, 401, "no");
     ++leases;
     return Admission{std::shared_ptr<void>(nullptr, [this](void*) { --leases; }), "ada"};
   }
@@ -88,7 +88,7 @@ class TestHandler : public Handler {
     if (request.head.path == "/defect") throw std::runtime_error("a defect");
     return HttpResponse{.body = fmt::format("{{{} {}}}", request.head.method, request.body)};
   }
-  HttpResponse error(int status, const std::string& message) override {
+  HttpResponse error(const HttpHead&, int status, const std::string& message) override {
     return {.status = status, .body = "{" + message + "}"};
   }
   void log(const RequestRecord& record) override { last_status = record.status; }

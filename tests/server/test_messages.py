@@ -215,7 +215,11 @@ def test_other_errors(server, client, tmp_path):
     assert raw(server.url + "/v1/messages", [])[1]["type"] == "error"
     keys = tmp_path / "keys.txt"
     keys.write_text("ada 0123456789abcdef 1\n")
-    with serve("--api-keys", keys) as guarded:
+    with serve("--api-keys", keys, "--max-body", 2000) as guarded:
+        # What is refused before the route is asked has its shape all the same.
+        for status, body, headers in ((413, ["x" * 2000], {}), (431, [], {"x": "x" * 20000}), (401, [], {})):
+            got, answer = raw(guarded.url + "/v1/messages", body, headers)
+            assert got == status and answer["type"] == "error", answer
         known = anthropic.Anthropic(base_url=guarded.url, api_key="0123456789abcdef", max_retries=0)
         assert ask(known).content[0].text == OSLO
         with pytest.raises(anthropic.RateLimitError) as limited:

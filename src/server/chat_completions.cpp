@@ -177,15 +177,13 @@ class ChatWriter : public AnswerWriter {
   }
 
   void emit(size_t number, json::object delta, const char* finish = nullptr) {
-    json::object chunk = envelope("chat.completion.chunk");
     json::object one{{"index", number}, {"delta", std::move(delta)}};
     const bool has_logprobs =
         !choices_[number].content_logprobs.empty() || !choices_[number].reasoning_logprobs.empty();
     one["logprobs"] = has_logprobs ? take_logprobs(choices_[number]) : nullptr;
     one["finish_reason"] = finish ? json::value(finish) : json::value(nullptr);
-    chunk["choices"] = json::array{std::move(one)};
-    if (include_usage_) chunk["usage"] = nullptr;
-    append_event(events_, json::serialize(chunk));
+    append_event(events_, fmt::format(R"({},"choices":[{}]{}}})", head_, json::serialize(one),
+                                      include_usage_ ? R"(,"usage":null)" : ""));
   }
 
   void show(int number, std::vector<Piece>& pieces) {
@@ -223,6 +221,7 @@ class ChatWriter : public AnswerWriter {
   const bool stream_, include_usage_, logprobs_;
   const std::string id_ = new_id("chatcmpl-");
   const int64_t created_ = unix_time();
+  const std::string head_ = open_json(envelope("chat.completion.chunk"));  // of each event
   std::vector<Choice> choices_;
   Usage usage_;
   std::string events_;

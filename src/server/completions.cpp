@@ -142,9 +142,8 @@ class CompletionWriter : public AnswerWriter {
   }
 
   void emit(size_t number, const std::string& text, const char* finish = nullptr) {
-    json::object chunk = envelope();
-    chunk["choices"] = json::array{choice_json(number, text, finish)};
-    append_event(events_, json::serialize(chunk));
+    append_event(events_, fmt::format(R"({},"choices":[{}]}})", head_,
+                                      json::serialize(choice_json(number, text, finish))));
   }
 
   void show(size_t number, const std::string& text) {
@@ -161,6 +160,7 @@ class CompletionWriter : public AnswerWriter {
   const std::vector<Prompt> prompts_;
   const std::string id_ = new_id("cmpl-");
   const int64_t created_ = unix_time();
+  const std::string head_ = open_json(envelope());  // of each event
   std::vector<Choice> choices_;
   Usage usage_;
   std::string events_;

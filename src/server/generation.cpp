@@ -134,6 +134,12 @@ void append_event(std::string& out, std::string_view name, std::string_view data
   append_event(out, data);
 }
 
+std::string open_json(const json::object& object) {
+  std::string text = json::serialize(object);
+  text.pop_back();
+  return text;
+}
+
 void AnswerWriter::fail_events(std::string& out, const ApiError& error) {
   append_event(out, error_json(error));
   append_event(out, kDone);

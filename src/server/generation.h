@@ -43,6 +43,9 @@ void append_event(std::string& out, std::string_view name, std::string_view data
 /// What OpenAI's chats and completions end with.
 inline constexpr std::string_view kDone = "[DONE]";
 
+/// The JSON of what each event of a stream begins with: open at its end, for more members.
+std::string open_json(const json::object& object);
+
 /// Tokens that a request took.
 struct Usage {
   int64_t prompt = 0, cached = 0, answer = 0, reasoning = 0;

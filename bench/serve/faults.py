@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
 """What clients and machines do to a server: they vanish, stall, ask too much, end it.
 
-    build/serve/bin/python bench/serve/faults.py [vanish stall sigterm kill overflow memory]
+    build/serve/bin/python bench/serve/faults.py [vanish stall sigterm kill overflow load stored disk memory]
 
 vanish: 1,000 clients go in every state, while a witness's answers stay what they were; then nothing is left in work.
 stall: readers that take nothing are dropped, and the others never wait. sigterm: 64 streams end or are told.
 kill: after kill -9 the same port serves again. overflow: a full queue answers 429 with Retry-After at once.
+load: 2,000 questions by 32 clients to /v1/responses and /v1/messages, whole and streamed, are answered as when alone.
+stored: kill -9 amid such load; every response that was answered is there again, as it was.
+disk: a file system of 1 MB, for responses and log, is full (needs root, to mount it): every answer comes all the same.
 memory: after 20,000 requests of all kinds it is what it was after 2,000, within 2%.
 """
 
 import argparse
 import asyncio
 import collections
+import contextlib
 import json
 import os
+import pathlib
 import random
 import re
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 
 from servers import ROOT, mxgpt, request, running
@@ -172,6 +179,127 @@ async def overflow(options):
         return f"of 200 at once {statuses[200]} were answered, {statuses[429]} refused with Retry-After"
 
 
+COUNTRIES = "Norway Denmark Sweden Finland France Spain Italy Germany Poland Greece Japan China India Egypt Kenya Peru".split()
+
+
+def question(number):
+    """Path and body of one of four kinds."""
+    text = f"What is the capital of {COUNTRIES[number // 4 % len(COUNTRIES)]}?"
+    body = {"temperature": 0, "stream": number % 2 == 1}
+    if number % 4 < 2:
+        return "/v1/responses", {**body, "input": text, "reasoning": {"effort": "low"}}
+    return "/v1/messages", {**body, "messages": [{"role": "user", "content": text}], "max_tokens": 200}
+
+
+def said(path, body, out):
+    """The text of an answer."""
+    if not body["stream"]:
+        answer = json.loads(out)
+    else:
+        events = [json.loads(line[6:]) for line in out.decode().splitlines() if line.startswith("data: ")]
+        if path == "/v1/messages":
+            assert events[-1]["type"] == "message_stop", events[-1]
+            return "".join(e["delta"].get("text", "") for e in events if e["type"] == "content_block_delta")
+        assert events[-1]["type"] == "response.completed", events[-1]
+        answer = events[-1]["response"]
+    return answer["content"][-1]["text"] if path == "/v1/messages" else answer["output"][-1]["content"][0]["text"]
+
+
+async def ask(server, number):
+    path, body = question(number)
+    status, _, out = await request(server.port, body, path)
+    assert status == 200, out
+    return said(path, body, out)
+
+
+async def load(server, options):
+    alone = [await ask(server, number) for number in range(4 * len(COUNTRIES))]
+    waiting = iter(range(options.asked))
+
+    async def client():
+        for number in waiting:
+            assert await ask(server, number) == alone[number % len(alone)], number
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(32)))
+    seconds = time.perf_counter() - begun
+    right = sum(alone[4 * i] == alone[4 * i + 1] == alone[4 * i + 2] == alone[4 * i + 3] for i in range(len(COUNTRIES)))
+    assert right == len(COUNTRIES), alone
+    return f"{options.asked} answers as alone, {options.asked / seconds:.1f} a second; the same in both APIs, whole and streamed"
+
+
+def post(server, body):
+    return request(server.port, body, "/v1/responses")
+
+
+async def stored(options):
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "responses.db"
+        answered = []
+        server = mxgpt(options.mxgpt, "--store", file)
+
+        async def client(number):
+            try:
+                while len(answered) < options.asked // 4:
+                    status, _, out = await post(server, {"input": f"{number}: what is the capital of Norway?", "temperature": 0.7})
+                    assert status == 200, out
+                    answered.append(json.loads(out))
+                server.process.kill()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass
+
+        await asyncio.gather(*(client(number) for number in range(32)))
+        code = server.process.wait(60)
+        assert code == -signal.SIGKILL, code
+        with running(mxgpt(options.mxgpt, "--store", file)) as again:
+            lost = [a["id"] for a in answered if json.loads(again.get("/v1/responses/" + a["id"])) != a]
+            kept = metric(again, "mxgpt_stored_responses")
+            assert not lost and kept >= len(answered), (len(lost), kept)
+        return f"{len(answered)} responses answered before kill -9 by 32 clients are all there, as they were; {kept:.0f} in all"
+
+
+@contextlib.contextmanager
+def small_disk():
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", folder], check=True)
+        try:
+            yield pathlib.Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def disk(options):
+    with small_disk() as folder:
+        (folder / "ballast").write_bytes(bytes(300_000))
+        log = (folder / "log.txt").open("w")
+        with log, running(mxgpt(options.mxgpt, "--store", folder / "responses.db", log_file=log)) as server:
+            kept, lost = [], 0
+
+            async def some(count):
+                nonlocal lost
+                for _ in range(count):
+                    status, _, out = await post(server, {"input": "word " * 2000, "max_output_tokens": 4, "temperature": 0})
+                    assert status == 200, out
+                    answer = json.loads(out)
+                    kept.append(answer) if answer["store"] else None
+                    lost += not answer["store"]
+
+            await some(200)
+            with (folder / "rest").open("wb", buffering=0) as rest:  # so that not a line more can be logged
+                with contextlib.suppress(OSError):
+                    while True:
+                        rest.write(bytes(64))
+            await asyncio.gather(*(some(25) for _ in range(8)))
+            assert kept and lost and json.loads(server.get("/health"))["status"] == "degraded"
+            assert all(json.loads(server.get("/v1/responses/" + a["id"])) == a for a in kept)
+            free, before = os.statvfs(folder).f_bavail, len(kept)
+            (folder / "ballast").unlink()
+            await some(1)
+            assert len(kept) == before + 1 and json.loads(server.get("/health"))["status"] == "ready"
+            assert server.stop() == 0
+        return f"400 answered, {lost} of them not kept ({free} blocks were free); {before} kept are intact; with room again it keeps"
+
+
 def any_request(number):
     """One of all kinds, no two the same."""
     draw = random.Random(number)
@@ -219,22 +347,23 @@ async def memory(server, options):
 
 
 async def main():
-    kinds = {"vanish": clients_vanish, "stall": readers_stall, "sigterm": sigterm, "kill": kill, "overflow": overflow, "memory": memory}
+    kinds = {"vanish": clients_vanish, "stall": readers_stall, "sigterm": sigterm, "kill": kill, "overflow": overflow,
+             "load": load, "stored": stored, "disk": disk, "memory": memory}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="default: all")
     parser.add_argument("--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program")
     parser.add_argument("--clients", type=int, default=1000, help="that vanish")
     parser.add_argument("--requests", type=int, default=20000, help="of memory")
-    parser.add_argument("--kv-tokens", type=int, default=32768, help="of the server; memory grows until all were used once")
+    parser.add_argument("--asked", type=int, default=2000, help="of load; a quarter of them of stored")
     parser.add_argument("--drain", type=int, default=8, help="seconds after SIGTERM")
     options = parser.parse_args()
     failed = 0
     for name in options.what or kinds:
         try:
-            if name == "overflow":
-                text = await overflow(options)
+            if name in ("overflow", "stored", "disk"):
+                text = await kinds[name](options)
             else:
-                with running(mxgpt(options.mxgpt, "--kv-tokens", options.kv_tokens, "--drain", options.drain)) as server:
+                with running(mxgpt(options.mxgpt, "--drain", options.drain)) as server:
                     text = await kinds[name](server, options)
                     if name not in ("sigterm", "kill"):
                         assert server.stop() == 0, "".join(server.log)[-3000:]

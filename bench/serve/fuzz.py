@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests/server"))
 from generated import check, valid_request  # noqa: E402
 
 CHAT = "/v1/chat/completions"
-SHARES = {CHAT: 0.4, "/v1/responses": 0.3, "/v1/completions": 0.2, "/tokenize": 0.05, "/detokenize": 0.05}
+SHARES = {CHAT: 0.3, "/v1/responses": 0.25, "/v1/messages": 0.2, "/v1/completions": 0.15, "/tokenize": 0.05, "/detokenize": 0.05}
 SAY = [{"role": "user", "content": "Hi"}]
 
 
@@ -96,10 +96,13 @@ def bad_inputs():
     yield from (("/tokenize", {"text": t}) for t in (None, 1, "", "<|start|>" * 10000, "a" * 10**6))
 
 
-def in_shape(status, content_type, text):
+def in_shape(path, status, content_type, text):
     assert status < 500, (status, text[:300])
-    if status >= 400:
-        check("", {}, status, content_type, text)
+    if status >= 400 and path.startswith("/v1/messages"):
+        answer = json.loads(text)
+        assert answer["type"] == "error" and answer["error"]["type"] and answer["error"]["message"], answer
+    elif status >= 400:
+        check(path, {}, status, content_type, text)
     elif content_type == "application/json":
         json.loads(text)
 
@@ -122,7 +125,7 @@ def main():
                     assert answer[0] == 200, answer
                     check(path, body, *answer)
                 else:
-                    in_shape(*answer)
+                    in_shape(path, *answer)
             except Exception as error:  # noqa: BLE001
                 wrong.append((what, number, path, str(body)[:1000], repr(error)[:500]))
 
@@ -146,7 +149,7 @@ def main():
                 answer = send(server.port, method, re.sub("{.*?}", "x", path), b"{}" if method == "POST" else None)
                 assert answer[0] < 500
                 if method not in ("HEAD", "OPTIONS"):
-                    in_shape(*answer)
+                    in_shape(path, *answer)
         after = send(server.port, "POST", CHAT, json.dumps({"messages": SAY, "max_tokens": 5}))[0]
         code = server.stop()
         log = "".join(server.log)

@@ -26,19 +26,19 @@ def skills():
 
 
 class Server:
-    """A process that prints its address in its first line; `log` has what it wrote to standard error."""
+    """A process that prints its address in its first line; `log` has what it wrote to standard error, unless that goes
+    to a file."""
 
-    def __init__(self, command, environment=None):
+    def __init__(self, command, log_file=None):
         self.process = subprocess.Popen(
-            [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **(environment or {})})
+            [str(part) for part in command], stdout=subprocess.PIPE, stderr=log_file or subprocess.PIPE, text=True)
         found = re.search(r"https?://\S+", self.process.stdout.readline())
         if not found:
-            sys.exit(f"{command[0]} did not start:\n{self.process.stderr.read()}")
+            sys.exit(f"{command[0]} did not start" + ("" if log_file else f":\n{self.process.stderr.read()}"))
         self.url = found[0]
         self.port = int(self.url.rsplit(":", 1)[1])
         self.log = []
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in filter(None, (self.process.stdout, self.process.stderr)):
             threading.Thread(target=lambda lines=stream: self.log.extend(lines), daemon=True).start()
 
     def get(self, path):
@@ -69,8 +69,8 @@ def running(server):
         server.stop()
 
 
-def mxgpt(program, *arguments, port=0):
-    return Server([program, "serve", "--port", port, *arguments])
+def mxgpt(program, *arguments, port=0, log_file=None):
+    return Server([program, "serve", "--port", port, *arguments], log_file)
 
 
 def llama_server(model, slots, context, threads):

@@ -19,8 +19,8 @@ void ModelOption::declare(CLI::App& command, bool with_threads) {
       .add_option("--expect-sha256", expected_sha256,
                   "Refuse the model unless `mxgpt verify` gives this hash")
       ->type_name("HASH");
-  command.add_flag(
-      "!--no-mmap", load.map,
+  command.add_flag_callback(
+      "--no-mmap", [this] { load.map = false; },
       "Copy the weights into memory, in large pages, instead of using them in the file");
   command.add_flag("--lock", load.lock, "Keep the weights in memory: never dropped or swapped out");
   if (!with_threads) return;

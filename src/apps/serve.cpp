@@ -94,6 +94,7 @@ int serve_model(Options& options) {
   options.served.engine.device = options.device.device;
   options.served.engine.vram_budget = options.device.vram_budget;
   options.served.engine.resident = options.device.resident;
+  options.served.engine.commit = true;  // what serves for days does not find out late
   options.served.sha256 = options.model.expected_sha256;
   server::HttpServer http(api, options.http);
   listen_to_progress([&api](const std::string& doing, uint64_t done, uint64_t total) {

@@ -100,6 +100,7 @@ RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptio
                        .kv = options.kv,
                        .max_rows = limits.max_rows,
                        .max_logit_rows = limits.max_logit_rows,
+                       .commit = options.commit,
                        .host_expert_layers = options.host_expert_layers};
   std::copy(std::begin(limits.pages), std::end(limits.pages), std::begin(runner.pages));
   return runner;

@@ -36,6 +36,7 @@ struct EngineOptions {
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;
   std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16
+  bool commit = false;       ///< as of RunnerOptions
 
   // What is given up for want of a GPU's memory: see ladder.h.
   int64_t host_expert_layers = 0;  ///< of the last layers, experts stay in host memory

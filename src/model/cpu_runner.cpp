@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/threads.h"
 #include "model/plan.h"
 
 namespace mxgpt {
@@ -39,6 +40,15 @@ size_t step_bytes(const Config& c, const RunnerOptions& options) {
   return counted.used();
 }
 
+/// Touches every page, so that the system cannot run out of them later.
+void commit(const PageMemory& memory) {
+  constexpr int64_t kRange = 2 << 20, kPage = 4096;
+  parallel_ranges(static_cast<int64_t>(memory.size()), kRange, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += kPage)
+      *const_cast<volatile std::byte*>(memory.data() + at) = std::byte{};
+  });
+}
+
 }  // namespace
 
 size_t CpuMemory::workspace_bytes(const Config& c, const RunnerOptions& options) {
@@ -60,6 +70,8 @@ CpuMemory::CpuMemory(const Config& c, const RunnerOptions& options)
     std::byte* values = kv_.emplace_back(bytes, "the KV cache").data();
     step.kv.push_back({group, kv_format(c, options), keys, values});
   }
+  if (!options.commit) return;
+  for (const PageMemory& memory : kv_) commit(memory);
 }
 
 }  // namespace mxgpt

@@ -18,11 +18,11 @@ struct RunnerOptions {
   int64_t max_sequences = 1;  ///< of a batch
   Precision precision = Precision::standard;
   Accumulate accumulate = Accumulate::f32;  ///< of linear layers
-  std::optional<Format> kv;    ///< of the cache; empty: f32 in exact precision, else f16
-  int64_t max_rows = 512;      ///< of a batch
-  int64_t max_logit_rows = 1;  ///< of a batch
-  int64_t pages[kKvGroups] =
-      {};  ///< of the KV cache, by group; memory is committed as pages are first used
+  std::optional<Format> kv;        ///< of the cache; empty: f32 in exact precision, else f16
+  int64_t max_rows = 512;          ///< of a batch
+  int64_t max_logit_rows = 1;      ///< of a batch
+  int64_t pages[kKvGroups] = {};   ///< of the KV cache, by group
+  bool commit = false;             ///< its memory is taken at once, and not as pages are first used
   int64_t host_expert_layers = 0;  ///< of the last layers, experts stay in host memory
   Observer* observer = nullptr;    ///< shown every step; may be null
 };

@@ -82,6 +82,11 @@ std::string Metrics::text(const EngineStatus* engine, std::span<const Gauge> oth
   put("counter", "mxgpt_preemptions_total", "Answers set back for want of pages, to be recomputed",
       engine->preemptions);
   put("counter", "mxgpt_failed_steps_total", "Steps that failed", engine->failed_steps);
+  const EngineStatus::Memory& memory = engine->memory;
+  put("counter", "mxgpt_memory_shortages_total", "Times that the device's memory did not suffice",
+      memory.shortages);
+  put("gauge", "mxgpt_memory_conceded", "What was given up for that; /health says what",
+      memory.conceded.size());
   out +=
       "# HELP mxgpt_choices_ended_total Choices by how they ended\n"
       "# TYPE mxgpt_choices_ended_total counter\n";

@@ -265,14 +265,14 @@ StoredResponse ResponseStore::row(Statement& statement) {
 }
 
 namespace {
-/// Runs what reads the database.
+/// Runs what a client waits for.
 template <typename F>
-auto reading(F f) {
+auto serving(F f) {
   try {
     return f();
   } catch (const DatabaseError& e) {
     spdlog::error("the store of responses: {}", e.what());
-    throw ApiError(500, fmt::format("the store of responses cannot be read: {}", e.what()), {},
+    throw ApiError(500, fmt::format("the store of responses failed: {}", e.what()), {},
                    "store_failed");
   }
 }
@@ -280,7 +280,7 @@ auto reading(F f) {
 
 std::optional<StoredResponse> ResponseStore::get(const std::string& client, const std::string& id) {
   const auto locked = lock();
-  return reading([&]() -> std::optional<StoredResponse> {
+  return serving([&]() -> std::optional<StoredResponse> {
     Statement statement(database_.get(),
                         "SELECT id, client, previous, input, response FROM responses WHERE id = ? "
                         "AND client = ?");
@@ -291,7 +291,7 @@ std::optional<StoredResponse> ResponseStore::get(const std::string& client, cons
 
 std::vector<StoredResponse> ResponseStore::chain(const std::string& client, const std::string& id) {
   const auto locked = lock();
-  return reading([&] {
+  return serving([&] {
     Statement statement(
         database_.get(),
         "WITH RECURSIVE chain(id, depth) AS (VALUES (?1, 0) UNION ALL SELECT previous, depth + 1 "
@@ -308,7 +308,7 @@ std::vector<StoredResponse> ResponseStore::chain(const std::string& client, cons
 
 bool ResponseStore::erase(const std::string& client, const std::string& id) {
   const auto locked = lock();
-  return reading([&] {
+  return serving([&] {
     Statement statement(database_.get(),
                         "DELETE FROM responses WHERE id = ? AND client = ? RETURNING bytes");
     if (!statement.bind(id).bind(client).step()) return false;

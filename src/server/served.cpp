@@ -49,9 +49,12 @@ ModelFacts facts_of(const Model& model, const EngineOptions& engine) {
   ModelFacts facts{.quant_kind = quant_kind(model)};
   const RunnerOptions runner = Engine::runner_options(EngineShape::of(model.config()), engine);
   if (engine.device == Device::cpu) {
-    facts.planned = static_cast<int64_t>(plan_memory(model, runner).total());
+    const MemoryPlan plan = plan_memory(model, runner);
+    facts.planned = {.weights = static_cast<int64_t>(plan.mapped_weights() + plan.own_weights()),
+                     .kv = static_cast<int64_t>(plan.kv_bytes()),
+                     .workspace = static_cast<int64_t>(plan.workspace),
+                     .program = static_cast<int64_t>(plan.program)};
   } else {
-    facts.planned = cuda_plan(model, runner).total();
     const cuda::DeviceInfo gpu = cuda::device_info();
     facts.gpu = gpu.name;
     facts.capability = fmt::format("{}.{}", gpu.major, gpu.minor);

@@ -22,10 +22,20 @@ struct ServedOptions {
   EngineOptions engine;
 };
 
+/// Bytes of the device's memory.
+struct MemoryParts {
+  int64_t weights = 0, kv = 0, workspace = 0;
+  int64_t program = 0;  ///< the program itself, or what CUDA takes for it
+  int64_t total() const { return weights + kv + workspace + program; }
+  static MemoryParts of(const CudaPlan& plan) {
+    return {plan.weights, plan.kv, plan.workspace, plan.context};
+  }
+};
+
 /// What a model is and takes, said by /health.
 struct ModelFacts {
   std::string quant_kind;       ///< the format that most of the weights' bytes are in
-  int64_t planned = 0;          ///< bytes of the device's memory for weights, cache and workspace
+  MemoryParts planned;          ///< on the CPU
   std::string gpu, capability;  ///< "9.0"; empty on the CPU
   std::string cuda;             ///< "12.4"; empty on the CPU
 };

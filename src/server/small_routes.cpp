@@ -1,15 +1,11 @@
 // Routes that only tell or translate.
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <fstream>
-
-#include "backend/ops.h"
-#include "base/printable.h"
 #include "base/version.h"
 #include "server/api.h"
 #include "server/api_error.h"
 #include "server/generation.h"
+#include "server/health.h"
 
 namespace mxgpt::server {
 
@@ -39,22 +35,6 @@ json::object describe(const Served& served) {
           {"created", 0},
           {"owned_by", "mxgpt"},
           {"context_length", served.engine().context()}};
-}
-
-/// Bytes of this program in the host's memory, the mapped file's included; 0 if it is not known.
-int64_t resident_bytes() {
-  std::ifstream pages("/proc/self/statm");
-  int64_t all = 0, resident = 0;
-  return pages >> all >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
-}
-
-json::value or_null(const std::string& text) {
-  return text.empty() ? json::value(nullptr) : json::value(text);
-}
-
-std::string_view chat_format(const Served& served) {
-  if (served.harmony()) return kHarmonyFormat;
-  return served.turns() ? served.turns()->name : "none";
 }
 
 }  // namespace
@@ -98,54 +78,6 @@ Answer detokenize(Call& call) {
                                 ids, call.body.boolean_or("skip_special_tokens", false))}});
 }
 
-Answer health(Call& call) {
-  const auto served = call.api.served_or_null();
-  json::object out{{"status", "loading"},
-                   {"version", version()},
-                   {"uptime_seconds", static_cast<int64_t>(call.api.uptime())}};
-  if (!served) {
-    const Api::Loading loading = call.api.loading();
-    json::object progress{{"doing", or_null(loading.doing)}, {"share", nullptr}};
-    if (loading.total > 0)
-      progress["share"] = static_cast<double>(loading.done) / static_cast<double>(loading.total);
-    out["loading"] = std::move(progress);
-    HttpResponse response = reply(out);
-    response.status = 503;
-    response.headers.emplace_back("retry-after", "5");
-    return response;
-  }
-  const EngineStatus status = served->engine().status();
-  const Config& config = served->model().config();
-  const ResponseStore::Status kept = call.api.store().status();
-  std::string failure = printable(status.last_failure);
-  if (!kept.last_error.empty())
-    failure = fmt::format("responses are not stored: {}", printable(kept.last_error));
-  out["status"] = status.draining ? "draining" : failure.empty() ? "ready" : "degraded";
-  if (!failure.empty()) out["last_failure"] = failure;
-  const ModelFacts& facts = served->facts();
-  const bool on_cpu = served->device() == Device::cpu;
-  const int64_t resident = resident_bytes();
-  out["model"] = served->name();
-  out["model_sha256"] = or_null(served->sha256());
-  out["architecture"] = config.architecture;
-  out["quant_kind"] = facts.quant_kind;
-  out["resident"] = resident;
-  out["device"] = on_cpu ? "cpu" : "cuda";
-  // A GPU's is taken as planned, at once; the CPU's as it is needed.
-  out["device_memory"] = {{"used", on_cpu ? resident : facts.planned}, {"planned", facts.planned}};
-  out["gpu"] = or_null(facts.gpu);
-  out["compute_capability"] = or_null(facts.capability);
-  out["cuda_version"] = or_null(facts.cuda);
-  out["chat_format"] = chat_format(*served);
-  out["tokenizer"] = served->tokenizer()->kind();
-  out["vocabulary"] = config.vocabulary;
-  out["context_length"] = status.context;
-  out["requests"] = {{"running", status.running}, {"queued", status.queued}};
-  HttpResponse response = reply(out);
-  if (status.draining) response.status = 503;
-  return response;
-}
-
 Answer metrics(Call& call) {
   const auto served = call.api.served_or_null();
   HttpResponse response{.content_type = "text/plain; version=0.0.4"};
@@ -164,7 +96,8 @@ Answer metrics(Call& call) {
     gauges.push_back({"mxgpt_grammars", "Compiled and kept", static_cast<int64_t>(kept.count)});
     gauges.push_back(
         {"mxgpt_grammars_bytes", "About, that they take", static_cast<int64_t>(kept.bytes)});
-    gauges.push_back({"mxgpt_planned_bytes", "Of the device's memory", served->facts().planned});
+    gauges.push_back({"mxgpt_planned_bytes", "Of the device's memory",
+                      planned_memory(*served, *status).total()});
   }
   response.body = call.api.metrics().text(status ? &*status : nullptr, gauges);
   return response;

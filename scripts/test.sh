@@ -35,11 +35,12 @@ release() {
 
 # The test programs under AddressSanitizer and UBSan. The Python tests, and mxgpt, which only they run, stay with
 # the release build: their time goes into the comparison with other packages. So do the comparisons with the
-# reference, and of answers alone with answers among others: arithmetic, many minutes.
+# reference, of answers alone with answers among others, and whatever else is many minutes of arithmetic that
+# shorter tests run too.
 debug() {
   configure debug
   build debug test_programs
-  run_ctest debug -E '\.py$|^Reference\.|Batching\.'
+  run_ctest debug -E '\.py$|^Reference\.|Batching\.|AReusedPrefixGivesTheSameBits|PastTheOriginalContext|HoldsForTheShippedModel'
 }
 
 fuzz() {

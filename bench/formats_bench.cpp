@@ -44,6 +44,7 @@ struct Activations {
   std::vector<float> scale = std::vector<float>(x.size() / 32, 0.01f),
                      sum = std::vector<float>(x.size() / 16, 0.2f);
   std::vector<int32_t> total = std::vector<int32_t>(sum.size(), 16 * 7777);
+  std::vector<ByteGroup> bytes = std::vector<ByteGroup>(scale.size());
 };
 
 const Activations& activations() {
@@ -62,7 +63,8 @@ MatmulTile tile_of(const FormatTraits& t, const std::byte* first_row, int64_t ro
           .x16 = {.q = a.q.data(),
                   .scale = a.scale.data(),
                   .sum = a.sum.data(),
-                  .total = a.total.data()},
+                  .total = a.total.data(),
+                  .bytes = t.byte_activations ? a.bytes.data() : nullptr},
           .x_rows = nullptr,
           .tokens = tokens,
           .out = out,

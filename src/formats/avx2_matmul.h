@@ -13,8 +13,8 @@
 // vector operations a cycle 22 multiply-adds a cycle, where FMAs in f32 allow 16.
 #pragma once
 
+#include "formats/avx2_bytes.h"
 #include "formats/avx2_f32.h"
-#include "formats/avx2_q16.h"
 
 namespace mxgpt::avx2 {
 
@@ -60,9 +60,17 @@ void matmul(const MatmulTile& p) {
 }
 
 template <class G>
+void matmul_q16(const MatmulTile& p) {
+  if constexpr (byte_activations<G>()) {
+    if (p.x16.bytes) return matmul<Bytes, G>(p);
+  }
+  matmul<Q16, G>(p);
+}
+
+template <class G>
 constexpr Kernels kernels_of() {
   Kernels kernels{.matmul_f32 = matmul<F32, G>, .matmul_q16 = nullptr};
-  if constexpr (QuantizedFormat<G>) kernels.matmul_q16 = matmul<Q16, G>;
+  if constexpr (QuantizedFormat<G>) kernels.matmul_q16 = matmul_q16<G>;
   return kernels;
 }
 

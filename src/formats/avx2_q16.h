@@ -11,6 +11,7 @@ struct X16 {
   const float* scale;
   const float* sum;
   const int32_t* total;
+  const ByteGroup* bytes;
 
   X16() = default;
   X16(const MatmulTile& p, int64_t token) {
@@ -19,6 +20,7 @@ struct X16 {
     scale = p.x16.scale + groups;
     sum = p.x16.sum + 2 * groups;
     total = p.x16.total + 2 * groups;
+    bytes = p.x16.bytes + groups;
   }
 };
 

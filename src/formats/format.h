@@ -40,14 +40,34 @@ constexpr int q16_place(int i) {
 /// with two signed bytes.
 inline constexpr int kQ16Most = 32639;
 
-/// Activations in 16 bits: x ≈ scale · q in groups of 32, |q| <= kQ16Most. With 8 bits, as
-/// others have them, models without outliers to hide in change too many of their answers
-/// (docs/numerics.md), and products of 16 bits cost AVX2 no more.
+/// Quads of a group of activations that may exceed a byte, see ByteGroup. A quad is elements 4i to
+/// 4i + 3.
+inline constexpr int kPeaks = 2;
+
+/// A limit on the sum of magnitudes of sixteen low bytes: with weights of 0 to 24 their products
+/// add up in 16 bits.
+inline constexpr int kMostLow = 1365;
+
+/// A group of 16-bit activations in which all quads but two fit in bytes, cut for kernels that
+/// multiply bytes: q = low + 256 · high, where `high` is zero but for those of two quads.
+struct ByteGroup {
+  /// In the order of k. |low| of the first two of all quads add up to kMostLow at most, and so do
+  /// those of the other two.
+  int8_t low[kGroup];
+  int8_t high[kPeaks][4];
+  int32_t quad[kPeaks];  ///< which they are; with zeros in `high` where there is none
+};
+
+/// Activations in 16 bits: x ≈ scale · q in groups of 32, |q| <= kQ16Most. They are rounded either
+/// to all the 16 bits, or so that all quads but the two largest of a group fit in 8 (FormatTraits::
+/// byte_activations). With 8 bits throughout, as others have them, models change too many of their
+/// answers (docs/numerics.md): the step would be that of a few large values.
 struct Q16Activations {
   const int16_t* q;    ///< [rows][k], each group in the order of q16_place
   const float* scale;  ///< [rows][k / 32]
   const float* sum;  ///< [rows][k / 16]: scale · Σ q over half a group, for formats with offsets
   const int32_t* total;  ///< [rows][k / 16]: Σ q, for kernels that hold weights as q + bias
+  const ByteGroup* bytes = nullptr;  ///< [rows][k / 32]: the same q, or null where some do not fit
 };
 
 /// What holds a running sum of products. With f16, as tensor cores with f16 accumulators do it:
@@ -93,6 +113,9 @@ struct FormatTraits {
   uint32_t ggml_type;     ///< id in GGUF files
   int block_elements;
   int block_bytes;
+  /// Whether its q differ by so little that sums of their products with bytes fit in 16 bits: then
+  /// most activations are rounded to 8 bits.
+  bool byte_activations;
   /// Blocks to f32, scalar: the oracle. `elements` is a multiple of block_elements.
   void (*dequantize)(const std::byte* blocks, int64_t elements, float* out);
   /// f32 to blocks; null where mxgpt does not write the format. `importance`, if not null, holds

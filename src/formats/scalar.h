@@ -2,7 +2,7 @@
 // other instruction set is tested against.
 //
 // A quantized format F has:  Block, kElements, kScales (of a group: 1, or 2, one a half), kOffset,
-// kName, kGgmlType and
+// kRange (largest q less the smallest), kName, kGgmlType and
 //   static constexpr void unpack(const Block&, int group, Group&);   group in [0, kElements / 32)
 // A floating-point format F has:  Block (one element), kName, kGgmlType and
 //   static constexpr float value(Block);
@@ -43,6 +43,16 @@ constexpr int elements_of() {
     return F::kElements;
   else
     return 1;
+}
+
+/// Whether kernels multiply q, less the smallest, by bytes of activations: where sums of such
+/// products fit in 16 bits, and are of a whole group.
+template <class F>
+constexpr bool byte_activations() {
+  if constexpr (QuantizedFormat<F>)
+    return F::kRange < 32 && F::kScales == 1;
+  else
+    return false;
 }
 
 /// Element i of an unpacked group.
@@ -177,6 +187,7 @@ constexpr Kernels scalar_kernels() {
       F::kGgmlType,                                               \
       elements_of<F>(),                                           \
       static_cast<int>(sizeof(F::Block)),                         \
+      byte_activations<F>(),                                      \
       dequantize<F>,                                              \
       quantizer,                                                  \
       {&folder##_scalar, MXGPT_X86_KERNELS(folder)}};             \

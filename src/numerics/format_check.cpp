@@ -66,6 +66,17 @@ Cases cases_of(Format format) {
   cases.f32_sums.push_back(gathered(cases.f32_sums[cases.f32_sums.size() - 2]));
   cases.f16_sums.push_back(gathered(cases.f16_sums.front()));
 
+  if (traits(format).byte_activations) {
+    const auto cut = [](const Case& c) {
+      MatmulProblem problem = c.problem;
+      Random random(13);
+      problem.cut_to_bytes(random);
+      return Case(c.shape + ", activations in bytes", std::move(problem));
+    };
+    cases.f32_sums.push_back(cut(cases.f32_sums[cases.f32_sums.size() - 2]));
+    cases.f16_sums.push_back(cut(cases.f16_sums.front()));
+  }
+
   const int64_t k = 3 * std::max(block, 96);
   cases.f32_sums.emplace_back(fmt::format("7 × 5 × {}, scales of every size", k),
                               extreme_problem(format, 7, 5, k));

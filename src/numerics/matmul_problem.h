@@ -15,6 +15,11 @@
 
 namespace mxgpt {
 
+/// Where activation i of a row of groups lies in 16 bits.
+inline int64_t placed(int64_t i) {
+  return i / kGroup * kGroup + q16_place(static_cast<int>(i % kGroup));
+}
+
 struct MatmulProblem {
   Format format;
   int64_t rows, tokens, k;
@@ -25,6 +30,7 @@ struct MatmulProblem {
   std::vector<int16_t> q = {};  ///< by q16_place
   std::vector<float> scale = {}, sum = {};
   std::vector<int32_t> total = {};
+  std::vector<ByteGroup> bytes = {};  ///< empty unless cut_to_bytes() was called
 
   /// The first `some_rows` and `some_tokens`; out[token * stride + row].
   MatmulTile tile(int64_t some_rows, int64_t some_tokens, float* out, int64_t stride) const {
@@ -33,7 +39,11 @@ struct MatmulProblem {
             .rows = some_rows,
             .k = k,
             .x = x.data(),
-            .x16 = {.q = q.data(), .scale = scale.data(), .sum = sum.data(), .total = total.data()},
+            .x16 = {.q = q.data(),
+                    .scale = scale.data(),
+                    .sum = sum.data(),
+                    .total = total.data(),
+                    .bytes = bytes.empty() ? nullptr : bytes.data()},
             .x_rows = nullptr,
             .tokens = some_tokens,
             .out = out,
@@ -62,6 +72,27 @@ struct MatmulProblem {
     add_totals();
   }
 
+  /// Leaves two quads of each group as they are, any two or twice the same, and makes the others
+  /// small. In the first tokens, sums of low bytes are as large as they may be.
+  void cut_to_bytes(Random& random) {
+    bytes.assign(q.size() / kGroup, {});
+    constexpr int kEach = kMostLow / 16;
+    for (size_t g = 0; g < bytes.size(); ++g) {
+      ByteGroup& group = bytes[g];
+      for (int& quad : group.quad) quad = static_cast<int>(random() % 8);
+      for (int i = 0; i < kGroup; ++i) {
+        int16_t& value = q[placed(static_cast<int64_t>(g) * kGroup + i)];
+        const bool peak = i / 4 == group.quad[0] || i / 4 == group.quad[1];
+        const int low = std::clamp<int>(static_cast<int8_t>(value), -kEach, kEach);
+        const int high = peak ? value / 256 : 0;
+        value = static_cast<int16_t>(low + 256 * high);
+        group.low[i] = static_cast<int8_t>(low);
+        if (peak) group.high[i / 4 == group.quad[0] ? 0 : 1][i % 4] = static_cast<int8_t>(high);
+      }
+    }
+    add_totals();
+  }
+
   /// What follows from q and scale.
   void add_totals() {
     total.resize(q.size() / 16);
@@ -72,11 +103,6 @@ struct MatmulProblem {
     }
   }
 };
-
-/// Where activation i of a row of groups lies in 16 bits.
-inline int64_t placed(int64_t i) {
-  return i / kGroup * kGroup + q16_place(static_cast<int>(i % kGroup));
-}
 
 /// Weights of one order of magnitude, so that no product overflows or vanishes.
 inline MatmulProblem moderate_problem(Format format, int64_t rows, int64_t tokens, int64_t k) {

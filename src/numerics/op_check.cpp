@@ -46,7 +46,7 @@ void check_quantize_q16(const cpu::CpuKernels& kernels, KernelResult& result) {
     std::vector<int16_t> q(k);
     std::vector<float> scale(k / 32), sum(k / 16);
     std::vector<int32_t> total(k / 16);
-    kernels.quantize_q16(x.data(), k, q.data(), scale.data(), sum.data(), total.data());
+    kernels.quantize_q16(x.data(), k, q.data(), scale.data(), sum.data(), total.data(), nullptr);
     double most = 0;
     for (int64_t i = 0; i < k; ++i)
       most = std::max(
@@ -65,7 +65,7 @@ void check_quantize_q16(const cpu::CpuKernels& kernels, KernelResult& result) {
   int16_t q[32];
   float scale, sum[2];
   int32_t total[2];
-  kernels.quantize_q16(bad.data(), 32, q, &scale, sum, total);
+  kernels.quantize_q16(bad.data(), 32, q, &scale, sum, total, nullptr);
   if (!std::isnan(scale)) worst.add("an infinity", NAN, 0);
 }
 

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -34,7 +35,7 @@ TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
     std::vector<int16_t> q(k);
     std::vector<float> scale(k / 32), sum(k / 16);
     std::vector<int32_t> total(k / 16);
-    kernels().quantize_q16(x.data(), k, q.data(), scale.data(), sum.data(), total.data());
+    kernels().quantize_q16(x.data(), k, q.data(), scale.data(), sum.data(), total.data(), nullptr);
     for (int64_t i = 0; i < k; ++i) {
       // Half a step, and the rounding of x / scale in f32.
       const int value = q[i / 32 * 32 + q16_place(static_cast<int>(i % 32))];
@@ -52,19 +53,71 @@ TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
   }
 }
 
+/// ByteGroup's promises, and a step that two quads have no say in; the scalar kernel gives the
+/// same.
+TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
+  for (const int outliers : {0, 1, 2, 3}) {
+    const int64_t k = 2880;
+    auto x = randoms(k, 7);
+    for (int64_t g = 0; g < k / 32; ++g) {
+      // Some groups of one magnitude, the most that there is to add up.
+      for (int i = 0; g % 5 == 0 && i < 32; ++i) x[g * 32 + i] = x[g * 32 + i] < 0 ? -1 : 1;
+      for (int i = 0; i < outliers; ++i) x[g * 32 + (g * 7 + i * 8) % 32] = g % 2 ? 100.0f : 1e6f;
+    }
+    struct Out {
+      std::vector<int16_t> q = std::vector<int16_t>(2880);
+      std::vector<float> scale = std::vector<float>(90), sum = std::vector<float>(180);
+      std::vector<int32_t> total = std::vector<int32_t>(180);
+      std::vector<ByteGroup> bytes = std::vector<ByteGroup>(90);
+    } out, scalar;
+    for (const auto& [kernel, to] :
+         {std::pair{&kernels(), &out}, std::pair{cpu_kernels(Isa::scalar), &scalar}}) {
+      kernel->quantize_q16(x.data(), k, to->q.data(), to->scale.data(), to->sum.data(),
+                           to->total.data(), to->bytes.data());
+    }
+    EXPECT_EQ(out.q, scalar.q);
+    EXPECT_EQ(out.scale, scalar.scale);
+    EXPECT_EQ(out.sum, scalar.sum);
+    for (int64_t g = 0; g < k / 32; ++g) {
+      const ByteGroup& group = out.bytes[g];
+      int low_sum[2] = {}, total = 0;
+      std::vector<float> quads(8, 0.0f);
+      for (int i = 0; i < 32; ++i) {
+        int value = group.low[i];
+        for (int p = 0; p < kPeaks; ++p)
+          value += group.quad[p] == i / 4 ? 256 * group.high[p][i % 4] : 0;
+        ASSERT_EQ(value, out.q[g * 32 + q16_place(i)]) << g << " " << i;
+        EXPECT_LE(std::abs(value), kQ16Most);
+        low_sum[i / 2 % 2] += std::abs(int{group.low[i]});
+        total += value;
+        const float of_x = x[g * 32 + i];
+        quads[i / 4] = std::max(quads[i / 4], std::abs(of_x));
+        EXPECT_LE(std::abs(of_x - double{out.scale[g]} * value),
+                  out.scale[g] * 0.5 + std::abs(of_x) * 0x1p-22);
+      }
+      EXPECT_LE(std::max(low_sum[0], low_sum[1]), kMostLow);
+      EXPECT_EQ(out.total[2 * g] + out.total[2 * g + 1], total);
+      std::sort(quads.rbegin(), quads.rend());
+      const float step = std::max(quads[2] / 127, quads[0] / kQ16Most);
+      EXPECT_GE(out.scale[g], step * 0.9999f);
+      EXPECT_LE(out.scale[g], step * (g % 5 == 0 ? 2.0001f : 1.0001f)) << g;
+    }
+  }
+}
+
 TEST_P(CpuKernelsTest, QuantizeQ16KeepsZerosAndDoesNotHideNan) {
   std::vector<float> x(64, 0.0f);
   std::vector<int16_t> q(64);
   float scale[2], sum[4];
   int32_t total[4];
-  kernels().quantize_q16(x.data(), 64, q.data(), scale, sum, total);
+  kernels().quantize_q16(x.data(), 64, q.data(), scale, sum, total, nullptr);
   EXPECT_EQ(scale[0], 0);
   EXPECT_EQ(q[5], 0);
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     for (const int place : {0, 7, 31}) {
       auto damaged = x;
       damaged[place] = bad;
-      kernels().quantize_q16(damaged.data(), 64, q.data(), scale, sum, total);
+      kernels().quantize_q16(damaged.data(), 64, q.data(), scale, sum, total, nullptr);
       EXPECT_TRUE(std::isnan(scale[0]));
       EXPECT_EQ(scale[1], 0);
     }

@@ -173,6 +173,35 @@ TEST_P(MatmulTest, SameBitsOnEveryInstructionSet) {
   expect_same(&Kernels::matmul_f32, Isa::avx2);
 }
 
+/// Nor on whether activations are cut into bytes, which the scalar kernel does not look at.
+TEST_P(MatmulTest, SameBitsWithBytes) {
+  if (!t().byte_activations) return;
+  const auto scalar = t().kernels[static_cast<int>(Isa::scalar)]->matmul_q16;
+  for (const Accumulate accumulate : {Accumulate::f32, Accumulate::f16}) {
+    for (int64_t k : ks_of(format())) {
+      MatmulProblem p = f16_problem(format(), kMaxRows, kMaxTokens, k);
+      Random random(static_cast<unsigned>(k));
+      p.cut_to_bytes(random);
+      const std::vector<float> expected = run({scalar, accumulate}, p);
+      for (int rows : kRows) {
+        for (int tokens : kTokens) {
+          const std::vector<float> out = run({kernels().matmul_q16, accumulate}, p, rows, tokens);
+          for (int i = 0; i < rows * tokens; ++i) {
+            ASSERT_EQ(bits(out[i]), bits(expected[i / rows * kMaxRows + i % rows]))
+                << "k " << k << " rows " << rows << " tokens " << tokens << " at " << i;
+          }
+        }
+      }
+      const std::vector<int32_t> x_rows = {3, 0, 0, 16, 5};
+      const auto gathered = run({kernels().matmul_q16, accumulate}, p, kMaxRows, 5, x_rows.data());
+      for (size_t i = 0; i < gathered.size(); ++i) {
+        ASSERT_EQ(bits(gathered[i]),
+                  bits(expected[x_rows[i / kMaxRows] * kMaxRows + i % kMaxRows]));
+      }
+    }
+  }
+}
+
 TEST_P(MatmulTest, GathersRowsOfX) {
   const MatmulProblem p = moderate(format(), ks_of(format()).back());
   const std::vector<int32_t> x_rows = {3, 0, 0, 16, 5, 5, 12, 1, 9, 2, 16};

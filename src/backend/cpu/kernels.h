@@ -28,10 +28,12 @@ struct AttendBlock {
 };
 
 struct CpuKernels {
-  /// Q16Activations of one row: scale = max|x| / kQ16Most of each group of 32, q = round(x /
-  /// scale); sum[i] = scale · Σ q of 16, total[i] = Σ q. k % 32 == 0.
+  /// Q16Activations of one row: of each group of 32, scale = max|x| / kQ16Most, or, where `bytes`
+  /// is given, the maximum of the third largest quad / 127 if that is more, and twice that where
+  /// low bytes would exceed kMostLow; q = round(x / scale);
+  /// sum[i] = scale · Σ q of 16, total[i] = Σ q. k % 32 == 0.
   void (*quantize_q16)(const float* x, int64_t k, int16_t* q, float* scale, float* sum,
-                       int32_t* total);
+                       int32_t* total, ByteGroup* bytes);
   /// `out` may be `x`.
   void (*norm)(const Norm& norm, const float* x, int64_t n, float* out);
   /// In place on one head. cos and sin: [head_dim / 2].

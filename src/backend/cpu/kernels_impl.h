@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -14,12 +15,75 @@
 namespace mxgpt::cpu {
 namespace {
 
-void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* sums,
-                  int32_t* totals) {
-  using F8 = float __attribute__((vector_size(32)));
+using Float4 = float __attribute__((vector_size(16)));
+using Float8 = float __attribute__((vector_size(32)));
+using Int16x16 = int16_t __attribute__((vector_size(32)));
+using Int8x16 = int8_t __attribute__((vector_size(16)));
+
+template <class V>
+V larger(V a, V b) {
+  return a > b ? a : b;
+}
+template <class V>
+V smaller(V a, V b) {
+  return a < b ? a : b;
+}
+
+/// The third largest of the maxima of a group's quads.
+float third_quad(const float* x) {
+  Float8 most[4];  // each maximum four times
+  for (int i = 0; i < 4; ++i) {
+    Float8 v;
+    std::memcpy(&v, x + 8 * i, sizeof v);
+    v = larger(v, -v);
+    v = larger(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6));
+    most[i] = larger(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5));
+  }
+  const Float4 p = __builtin_shufflevector(most[0], most[1], 0, 4, 8, 12);
+  const Float4 q = __builtin_shufflevector(most[2], most[3], 0, 4, 8, 12);
+  // Four sorted pairs, then two sorted triples, merged.
+  const Float4 a = larger(p, q), b = smaller(p, q);
+  const Float4 c = __builtin_shufflevector(a, a, 2, 3, 0, 1);
+  const Float4 d = __builtin_shufflevector(b, b, 2, 3, 0, 1);
+  const Float4 first = larger(a, c), second = larger(larger(b, d), smaller(a, c));
+  const Float4 third = larger(smaller(b, c), smaller(a, d));
+  // Lanes 0 and 1 hold the triples.
+  return std::max(std::max(third[0], third[1]),
+                  std::max(std::min(first[0], second[1]), std::min(second[0], first[1])));
+}
+
+/// Cuts a group, in the order of k, in which at most kPeaks quads do not fit in bytes; whether its
+/// low bytes stay within kMostLow.
+bool cut(const int16_t* q, ByteGroup& out) {
+  uint32_t high[kGroup / 4];
+  Int16x16 low_sum{};
+  for (int half = 0; half < 2; ++half) {
+    Int16x16 v;
+    std::memcpy(&v, q + 16 * half, sizeof v);
+    const Int16x16 low = (v << 8) >> 8;
+    low_sum += low < 0 ? -low : low;
+    const auto low_bytes = __builtin_convertvector(low, Int8x16);
+    const auto high_bytes = __builtin_convertvector((v - low) >> 8, Int8x16);
+    std::memcpy(out.low + 16 * half, &low_bytes, sizeof low_bytes);
+    std::memcpy(high + 4 * half, &high_bytes, sizeof high_bytes);
+  }
+  unsigned peaks = 0;
+  for (int i = 0; i < kGroup / 4; ++i) peaks |= unsigned{high[i] != 0} << i;
+  for (int i = 0; i < kPeaks; ++i) {
+    out.quad[i] = peaks ? std::countr_zero(peaks) : 0;
+    const uint32_t four = peaks ? high[out.quad[i]] : 0;
+    std::memcpy(out.high[i], &four, sizeof four);
+    peaks &= peaks - 1;
+  }
+  int sums[2] = {};
+  for (int i = 0; i < 16; ++i) sums[i / 2 % 2] += low_sum[i];
+  return std::max(sums[0], sums[1]) <= kMostLow;
+}
+
+void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* sums, int32_t* totals,
+                  ByteGroup* bytes) {
   using U8 = uint32_t __attribute__((vector_size(32)));  // of a NaN any bits: sums may wrap
   using U4 = uint32_t __attribute__((vector_size(16)));
-  using S16 = int16_t __attribute__((vector_size(32)));
   for (int64_t g = 0; g < k / kGroup; ++g, x += kGroup, q += kGroup, sums += 2, totals += 2) {
     Vec most{};
     Vec poison{};  // 0, or NaN if x holds a NaN or an infinity: it must not vanish in the rounding
@@ -29,27 +93,47 @@ void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* su
       poison += v * splat(0);
     }
     const float amax = largest(most);
-    scale[g] = amax / kQ16Most + sum(poison);
-    const F8 inverse = F8{} + (amax > 0 ? kQ16Most / amax : 0);
-    // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
-    const auto rounded = [&](const float* from) {
-      F8 eight;
-      std::memcpy(&eight, from, sizeof eight);
-      return std::bit_cast<U8>(eight * inverse + 12582912.0f) - 0x4b400000;
+    const float third = bytes ? third_quad(x) : 0;
+    const bool by_third = third * kQ16Most > amax * 127;
+    const float top = by_third ? third : amax;
+    float steps = by_third ? 127 : kQ16Most;
+    int16_t in_order[kGroup];
+    const auto round_group = [&] {
+      scale[g] = top / steps + sum(poison);
+      const Float8 inverse = Float8{} + (top > 0 ? steps / top : 0);
+      // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
+      const auto rounded = [&](const float* from) {
+        Float8 eight;
+        std::memcpy(&eight, from, sizeof eight);
+        return std::bit_cast<U8>(eight * inverse + 12582912.0f) - 0x4b400000;
+      };
+      for (int half = 0; half < 2; ++half) {
+        const U8 a = rounded(x + half * 16), b = rounded(x + half * 16 + 8);
+        // The low halves of the integers, by q16_place and in order.
+        const auto a16 = std::bit_cast<Int16x16>(a), b16 = std::bit_cast<Int16x16>(b);
+        const Int16x16 place = __builtin_shufflevector(a16, b16, 0, 4, 8, 12, 16, 20, 24, 28, 2, 6,
+                                                       10, 14, 18, 22, 26, 30);
+        std::memcpy(q + half * 16, &place, sizeof place);
+        if (bytes) {
+          const Int16x16 order = __builtin_shufflevector(a16, b16, 0, 2, 4, 6, 8, 10, 12, 14, 16,
+                                                         18, 20, 22, 24, 26, 28, 30);
+          std::memcpy(in_order + half * 16, &order, sizeof order);
+        }
+        const U8 pairs = a + b;
+        U4 fours[2];
+        std::memcpy(fours, &pairs, sizeof pairs);
+        const U4 four = fours[0] + fours[1];
+        totals[half] = static_cast<int32_t>(four[0] + four[1] + (four[2] + four[3]));
+        sums[half] = scale[g] * static_cast<float>(totals[half]);
+      }
     };
-    for (int half = 0; half < 2; ++half) {
-      const U8 a = rounded(x + half * 16), b = rounded(x + half * 16 + 8);
-      // The low halves of the integers, by q16_place.
-      const S16 place =
-          __builtin_shufflevector(std::bit_cast<S16>(a), std::bit_cast<S16>(b), 0, 4, 8, 12, 16, 20,
-                                  24, 28, 2, 6, 10, 14, 18, 22, 26, 30);
-      std::memcpy(q + half * 16, &place, sizeof place);
-      const U8 pairs = a + b;
-      U4 fours[2];
-      std::memcpy(fours, &pairs, sizeof pairs);
-      const U4 four = fours[0] + fours[1];
-      totals[half] = static_cast<int32_t>(four[0] + four[1] + (four[2] + four[3]));
-      sums[half] = scale[g] * static_cast<float>(totals[half]);
+    round_group();
+    if (!bytes) continue;
+    if (!cut(in_order, bytes[g])) {
+      // Twelve elements are 64 at most then, and four, those of peaks, 128.
+      steps /= 2;
+      round_group();
+      cut(in_order, bytes[g]);
     }
   }
 }

@@ -16,6 +16,7 @@ Activations::Activations(int64_t max_elements, Precision precision, Arena& arena
   scale_ = arena.take<float>(groups);
   sum_ = arena.take<float>(2 * groups);
   total_ = arena.take<int32_t>(2 * groups);
+  bytes_ = arena.take<ByteGroup>(groups);
 }
 
 bool Activations::uses_q16(const Tensor& weight) const {
@@ -30,13 +31,15 @@ bool Activations::refer(const float* x, int64_t rows, int64_t k, std::span<const
     return false;
   MXGPT_CHECK(k % kGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()), "rows {} k {}", rows,
               k);
+  in_bytes_ = std::any_of(weights.begin(), weights.end(),
+                          [](const Tensor& w) { return traits(w.format).byte_activations; });
   return true;
 }
 
 void Activations::round(int64_t row) {
   const int64_t at = row * k_;
   cpu_kernels().quantize_q16(x_ + at, k_, &q_[at], &scale_[at / kGroup], &sum_[at / 16],
-                             &total_[at / 16]);
+                             &total_[at / 16], in_bytes_ ? &bytes_[at / kGroup] : nullptr);
 }
 
 void Activations::set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights) {

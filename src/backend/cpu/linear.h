@@ -19,7 +19,8 @@ class Activations {
   Activations(int64_t max_elements, Precision precision, Arena& arena);
 
   /// Refers to x [rows][k], which must live until the jobs have run. Makes the 16-bit copy if
-  /// `weights` use one; all that read one set of activations have the same kind of format.
+  /// `weights` use one, in bytes if a format among them is made for that; all that read one set of
+  /// activations have the same kind of format.
   void set(const float* x, int64_t rows, int64_t k, std::span<const Tensor> weights);
   /// The same where make(row) has yet to write a row of x: it is rounded while it is in the cache.
   template <class F>
@@ -39,7 +40,10 @@ class Activations {
 
   bool uses_q16(const Tensor& weight) const;
   const float* x() const { return x_; }
-  Q16Activations q16() const { return {q_.data(), scale_.data(), sum_.data(), total_.data()}; }
+  Q16Activations q16() const {
+    return {q_.data(), scale_.data(), sum_.data(), total_.data(),
+            in_bytes_ ? bytes_.data() : nullptr};
+  }
   int64_t rows() const { return rows_; }
 
  private:
@@ -51,6 +55,8 @@ class Activations {
   std::span<int16_t> q_;
   std::span<float> scale_, sum_;
   std::span<int32_t> total_;
+  std::span<ByteGroup> bytes_;
+  bool in_bytes_ = false;
   const float* x_ = nullptr;
   int64_t rows_ = 0, k_ = 0;
 };

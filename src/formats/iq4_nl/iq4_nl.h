@@ -20,6 +20,7 @@ struct IQ4_NL {
   static constexpr int kElements = 32;
   static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
+  static constexpr int kRange = 240;
 
   /// Rising, denser around zero as weights are. The numbers define the format (ggml-common.h).
   static constexpr int8_t kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,

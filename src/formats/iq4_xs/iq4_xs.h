@@ -24,6 +24,7 @@ struct IQ4_XS {
   static constexpr int kElements = 256;
   static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
+  static constexpr int kRange = 240;
 
   /// Scale of part p in [-32, 31].
   MXGPT_ALWAYS_INLINE static constexpr int part_scale(const Block& block, int p) {

@@ -23,6 +23,7 @@ struct Mxfp4 {
   static constexpr int kElements = 32;
   static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
+  static constexpr int kRange = 24;
 
   /// The sixteen E2M1 values, doubled to be integers.
   static constexpr int8_t kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};

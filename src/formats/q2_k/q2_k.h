@@ -22,6 +22,7 @@ struct Q2_K {
   static constexpr int kElements = 256;
   static constexpr int kScales = 2;
   static constexpr bool kOffset = true;
+  static constexpr int kRange = 3;
 
   static constexpr void unpack(const Block& block, int g, Group& out) {
     for (int l = 0; l < kGroup; ++l) {

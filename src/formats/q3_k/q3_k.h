@@ -26,6 +26,7 @@ struct Q3_K {
   static constexpr int kElements = 256;
   static constexpr int kScales = 2;
   static constexpr bool kOffset = false;
+  static constexpr int kRange = 7;
 
   /// Scale of part p in [-32, 31].
   MXGPT_ALWAYS_INLINE static constexpr int part_scale(const Block& block, int p) {

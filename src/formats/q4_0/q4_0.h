@@ -19,6 +19,7 @@ struct Q4_0 {
   static constexpr int kElements = 32;
   static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
+  static constexpr int kRange = 15;
 
   static constexpr void unpack(const Block& block, int, Group& out) {
     for (int j = 0; j < 16; ++j) {

@@ -23,6 +23,7 @@ struct Q4_K {
   static constexpr int kElements = 256;
   static constexpr int kScales = 1;
   static constexpr bool kOffset = true;
+  static constexpr int kRange = 15;
 
   static constexpr void unpack(const Block& block, int g, Group& out) {
     for (int l = 0; l < kGroup; ++l) {

@@ -22,6 +22,7 @@ struct Q5_0 {
   static constexpr int kElements = 32;
   static constexpr int kScales = 1;
   static constexpr bool kOffset = false;
+  static constexpr int kRange = 31;
 
   static constexpr void unpack(const Block& block, int, Group& out) {
     for (int i = 0; i < kElements; ++i) {

@@ -26,6 +26,7 @@ struct Q6_K {
   static constexpr int kElements = 256;
   static constexpr int kScales = 2;
   static constexpr bool kOffset = false;
+  static constexpr int kRange = 63;
 
   static constexpr void unpack(const Block& block, int g, Group& out) {
     const int half_block = g / 4, quarter = g % 4;

@@ -19,6 +19,7 @@ struct Toy {
   static constexpr int kElements = 64;
   static constexpr int kScales = 1;
   static constexpr bool kOffset = true;
+  static constexpr int kRange = 255;
 
   static void unpack(const Block& block, int group, Group& out) {
     for (int i = 0; i < kGroup; ++i) out.q[i] = block.q[group * kGroup + i];

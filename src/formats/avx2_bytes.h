@@ -1,0 +1,159 @@
+// Matrix products for AVX2 with 16-bit activations that are cut into bytes (ByteGroup); see
+// avx2_matmul.h. Weights are unsigned bytes here, q + kBias, so small that several products of them
+// with low bytes of activations add up in 16 bits. Of the high bytes, two quads of a group are
+// multiplied, wherever they are. The integers that come out are those of avx2_q16.h.
+#pragma once
+
+#include "formats/avx2_q16.h"
+
+namespace mxgpt::avx2 {
+
+/// kOctets · 8 rows by up to 256 elements; lane = row. A dword holds a quad.
+template <int kOctets>
+struct PanelBytes {
+  __m256i quads[kSpanGroups][kGroup / 4][kOctets];
+  __m256 scale[kSpanGroups][kOctets];
+  __m256 offset[kSpanGroups][kOctets];  ///< unset for formats without
+};
+
+template <class G, int kOctets>
+[[gnu::flatten]] void pack_bytes(const MatmulTile& p, int64_t row0, int64_t at, int groups,
+                                 PanelBytes<kOctets>& panel) {
+  for (int o = 0; o < kOctets; ++o) {
+    const Octet<G> rows(p, row0 + o * 8);
+    const RowScales<G> scales(rows, at);
+    for (int g = 0; g < groups; ++g) {
+      const Avx2Scales w = scales.of_group(g);
+      panel.scale[g][o] = w.scale[0];
+      if constexpr (G::kOffset) panel.offset[g][o] = w.offset[0];
+      __m256i fours[8];
+      load_fours(rows, at + g * kGroup, fours);
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) panel.quads[g][i][o] = fours[i];
+    }
+  }
+}
+
+/// Keeps the compiler from computing all products first, for which there are no registers.
+inline void settle(__m256i& sum) {
+  asm("" : "+x"(sum));
+}
+
+inline __m256i broadcast_quad(const int8_t* quad) {
+  int32_t dword;
+  std::memcpy(&dword, quad, sizeof dword);
+  return _mm256_set1_epi32(dword);
+}
+
+/// How many quads' products with low bytes add up in 16 bits.
+template <class G>
+constexpr int quads_in_words() {
+  if (G::kRange * kMostLow <= 32767) return kGroup / 4;
+  static_assert(4 * 2 * G::kRange * 128 <= 32767);
+  return 4;
+}
+
+/// The panel's rows with kTokens: adds to `out`, or begins there where at = 0.
+template <class G, Accumulate kAccumulate, int kTokens, int kOctets>
+void tile_bytes(const MatmulTile& p, const PanelBytes<kOctets>& panel, int64_t row0, int64_t at,
+                int groups, int64_t token0) {
+  constexpr int kQuads = kGroup / 4, kInWords = quads_in_words<G>();
+  const auto each = [](auto&& f) {
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int o = 0; o < kOctets; ++o) f(t, o);
+    }
+  };
+  const ByteGroup* x[kTokens];
+  const float* x_scale[kTokens];
+  const float* x_sum[kTokens];
+  int32_t biases[kTokens][kSpanGroups];
+  for (int t = 0; t < kTokens; ++t) {
+    const X16 of_token(p, token0 + t);
+    x[t] = of_token.bytes + at / kGroup;
+    x_scale[t] = of_token.scale + at / kGroup;
+    x_sum[t] = of_token.sum + at / 16;
+    const int32_t* total = of_token.total + at / 16;
+    for (int g = 0; g < groups; ++g) biases[t][g] = G::kBias * (total[2 * g] + total[2 * g + 1]);
+  }
+  __m256 sums[kTokens][kOctets];
+  each([&](int t, int o) {
+    sums[t][o] = at ? OutRows(p, row0 + o * 8).load(token0 + t) : _mm256_setzero_ps();
+  });
+  for (int g = 0; g < groups; ++g) {
+    const auto& w = panel.quads[g];
+    __m256i dots[kTokens][kOctets];
+#pragma GCC unroll 2
+    for (int first = 0; first < kQuads; first += kInWords) {
+      __m256i words[kTokens][kOctets];
+#pragma GCC unroll 8
+      for (int i = first; i < first + kInWords; ++i) {
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i quad = broadcast_quad(x[t][g].low + 4 * i);
+#pragma GCC unroll 2
+          for (int o = 0; o < kOctets; ++o) {
+            const __m256i products = _mm256_maddubs_epi16(w[i][o], quad);
+            words[t][o] = i == first ? products : _mm256_add_epi16(words[t][o], products);
+            settle(words[t][o]);
+          }
+        }
+      }
+      each([&](int t, int o) {
+        const __m256i part = _mm256_madd_epi16(words[t][o], _mm256_set1_epi16(1));
+        dots[t][o] = first == 0 ? part : _mm256_add_epi32(dots[t][o], part);
+      });
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      const ByteGroup& group = x[t][g];
+      const __m256i high[] = {broadcast_quad(group.high[0]), broadcast_quad(group.high[1])};
+#pragma GCC unroll 2
+      for (int o = 0; o < kOctets; ++o) {
+        const __m256i products =
+            _mm256_add_epi16(_mm256_maddubs_epi16(w[group.quad[0]][o], high[0]),
+                             _mm256_maddubs_epi16(w[group.quad[1]][o], high[1]));
+        const __m256i peaks = _mm256_madd_epi16(products, _mm256_set1_epi16(256));
+        __m256i dot = _mm256_add_epi32(dots[t][o], peaks);
+        if constexpr (G::kBias != 0) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(biases[t][g]));
+        sums[t][o] = add_product(sums[t][o], dot, panel.scale[g][o], x_scale[t][g]);
+      }
+    }
+    if constexpr (G::kOffset) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256 factor = offset_factor<1>(x_sum[t] + 2 * g, 0);
+#pragma GCC unroll 2
+        for (int o = 0; o < kOctets; ++o)
+          sums[t][o] = _mm256_fmadd_ps(panel.offset[g][o], factor, sums[t][o]);
+      }
+    }
+    each([&](int t, int o) { sums[t][o] = kept<kAccumulate>(sums[t][o]); });
+  }
+  each([&](int t, int o) { OutRows(p, row0 + o * 8).store(token0 + t, sums[t][o]); });
+}
+
+template <class G, Accumulate kAccumulate>
+struct Bytes {
+  static constexpr int kTileTokens = 3, kGemvRows = 8;
+  template <int kOctets>
+  using Panel = PanelBytes<kOctets>;
+
+  template <int kTokens>
+  static void gemv(const MatmulTile& p, int64_t row0, int64_t token0) {
+    gemv_q16<G, kAccumulate, kTokens>(p, row0, token0);
+  }
+  template <int kOctets>
+  static void pack(const MatmulTile& p, int64_t row0, int64_t at, int count,
+                   Panel<kOctets>& panel) {
+    pack_bytes<G, kOctets>(p, row0, at, count / kGroup, panel);
+  }
+  template <int kTokens, int kOctets>
+  static void tile(const MatmulTile& p, const Panel<kOctets>& panel, int64_t row0, int64_t at,
+                   int count, int64_t token0) {
+    tile_bytes<G, kAccumulate, kTokens>(p, panel, row0, at, count / kGroup, token0);
+  }
+};
+
+}  // namespace mxgpt::avx2

@@ -110,7 +110,9 @@ TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
       doubled_groups += doubled;
     }
   }
-  EXPECT_GT(doubled_groups, 40);
+  // Of the 18 groups of one magnitude: all without outliers, half with one or two (where 1e6 sets
+  // the step they vanish), none with three.
+  EXPECT_GE(doubled_groups, 18 + 9 + 9);
   EXPECT_LT(doubled_groups, 180);
 }
 

@@ -3,10 +3,12 @@
 //
 // A quantized format G has, beside its scalar definition,
 //   kBias
-//   static Avx2Pair load(const Block& a, const Block& b, int group);   bytes q + kBias, not
-//   negative template <class Blocks> static Avx2Scales scales(const Blocks& block);   of block(0)
-//   to block(7),
-//     or, where a block has 256 elements, static Avx2Scales scales(const Block&);   of its groups
+//   static Avx2Pair load(const Block& a, const Block& b, int group);
+//     bytes q + kBias, not negative
+//   template <class Blocks> static Avx2Scales scales(const Blocks& block);
+//     of block(0) to block(7); or, where a block has 256 elements,
+//     static Avx2Scales scales(const Block&) of its groups
+//   static __m256i bytes(__m256i nibbles);   if it is a NibbleFormat (avx2_rows.h)
 // and a floating-point format
 //   static __m256 load(const Block*);   eight elements
 #pragma once

@@ -134,6 +134,68 @@ void tile_bytes(const MatmulTile& p, const PanelBytes<kOctets>& panel, int64_t r
   each([&](int t, int o) { OutRows(p, row0 + o * 8).store(token0 + t, sums[t][o]); });
 }
 
+/// The products of high bytes with eight rows.
+inline __m256i peaks(const __m256i (&quads)[kGroup / 4], const ByteGroup& x) {
+  const __m256i first = _mm256_maddubs_epi16(quads[x.quad[0]], broadcast_quad(x.high[0]));
+  const __m256i second = _mm256_maddubs_epi16(quads[x.quad[1]], broadcast_quad(x.high[1]));
+  return _mm256_madd_epi16(_mm256_add_epi16(first, second), _mm256_set1_epi16(256));
+}
+
+/// Eight rows with kTokens, straight from memory.
+template <class G, Accumulate kAccumulate, int kTokens>
+[[gnu::flatten]] void gemv_bytes(const MatmulTile& p, int64_t row0, int64_t token0) {
+  constexpr int kQuads = kGroup / 4, kInWords = quads_in_words<G>();
+  const Octet<G> rows(p, row0);
+  X16 x[kTokens];
+  __m256 sums[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    x[t] = X16(p, token0 + t);
+    sums[t] = _mm256_setzero_ps();
+  }
+  for (int64_t at = 0; at < p.k; at += kSpan) {
+    const int groups = static_cast<int>(std::min<int64_t>(kSpan, p.k - at)) / kGroup;
+    const RowScales<G> scales(rows, at);
+    for (int g = 0; g < groups; ++g) {
+      const int64_t group = at / kGroup + g;
+      rows.prefetch_next(group * kGroup);
+      const Avx2Scales w = scales.of_group(g);
+      __m256i quads[kQuads];
+      load_fours(rows, group * kGroup, quads);
+      alignas(32) __m256i by_number[kQuads];  // in memory, for the two that are multiplied again
+#pragma GCC unroll 8
+      for (int i = 0; i < kQuads; ++i) by_number[i] = quads[i];
+#pragma GCC unroll 3
+      for (int t = 0; t < kTokens; ++t) {
+        const ByteGroup& of_x = x[t].bytes[group];
+        __m256i dot;
+#pragma GCC unroll 2
+        for (int first = 0; first < kQuads; first += kInWords) {
+          __m256i words = _mm256_maddubs_epi16(quads[first], broadcast_quad(of_x.low + 4 * first));
+#pragma GCC unroll 8
+          for (int i = first + 1; i < first + kInWords; ++i) {
+            words = _mm256_add_epi16(
+                words, _mm256_maddubs_epi16(quads[i], broadcast_quad(of_x.low + 4 * i)));
+          }
+          const __m256i part = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+          dot = first == 0 ? part : _mm256_add_epi32(dot, part);
+        }
+        dot = _mm256_add_epi32(dot, peaks(by_number, of_x));
+        if constexpr (G::kBias != 0) {
+          const int32_t* total = x[t].total + 2 * group;
+          dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(G::kBias * (total[0] + total[1])));
+        }
+        sums[t] = add_product(sums[t], dot, w.scale[0], x[t].scale[group]);
+        if constexpr (G::kOffset)
+          sums[t] =
+              _mm256_fmadd_ps(w.offset[0], offset_factor<1>(x[t].sum + 2 * group, 0), sums[t]);
+        sums[t] = kept<kAccumulate>(sums[t]);
+      }
+    }
+  }
+  const OutRows out(p, row0);
+  for (int t = 0; t < kTokens; ++t) out.store(token0 + t, sums[t]);
+}
+
 template <class G, Accumulate kAccumulate>
 struct Bytes {
   static constexpr int kTileTokens = 3, kGemvRows = 8;
@@ -142,7 +204,7 @@ struct Bytes {
 
   template <int kTokens>
   static void gemv(const MatmulTile& p, int64_t row0, int64_t token0) {
-    gemv_q16<G, kAccumulate, kTokens>(p, row0, token0);
+    gemv_bytes<G, kAccumulate, kTokens>(p, row0, token0);
   }
   template <int kOctets>
   static void pack(const MatmulTile& p, int64_t row0, int64_t at, int count,

@@ -4,13 +4,15 @@
 //
 // With up to three tokens the weights go from memory through registers. With 16-bit
 // activations the products of a row lie along k at first; the int32 sums of eight rows are joined
-// by a tree of horizontal additions, whose order does not matter.
+// by a tree of horizontal additions, whose order does not matter. With bytes (avx2_bytes.h) a group
+// is transposed first, for which nibbles need half the steps.
 //
 // With more tokens, 16 rows by 256 elements are unpacked into a panel on the stack, with lane =
 // row, and tiles of 16 rows by some tokens run over it. `out` holds the sums from one panel of k to
 // the next. Of 16-bit activations, pairs are broadcast: for 8 rows × 32 elements × 1 token that is
 // 16 multiply-adds of pairs, 16 additions, and 3 operations to convert, scale and add, so at three
-// vector operations a cycle 22 multiply-adds a cycle, where FMAs in f32 allow 16.
+// vector operations a cycle 22 multiply-adds a cycle, where FMAs in f32 allow 16. Of bytes, quads
+// are broadcast: 10 multiply-adds, 9 additions, and 6 operations, so 31 multiply-adds a cycle.
 #pragma once
 
 #include "formats/avx2_bytes.h"

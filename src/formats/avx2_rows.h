@@ -141,19 +141,40 @@ Avx2Pair load_pair(const Octet<G>& rows, int r, int64_t at) {
                  static_cast<int>(at % G::kElements) / kGroup);
 }
 
+/// A format whose group is 16 bytes of nibbles, low ones first, each of which stands for a byte:
+/// `bytes` gives those.
+template <class G>
+concept NibbleFormat = requires(__m256i nibbles, const typename G::Block& block) {
+  G::bytes(nibbles);
+  block.nibbles;
+};
+
 /// The bytes of a group of eight rows, transposed: lane = row, fours[i] holds elements 4i to 4i
 /// + 3.
 template <class G>
 void load_fours(const Octet<G>& rows, int64_t at, __m256i (&fours)[8]) {
   __m256i low[4], high[4];
+  if constexpr (NibbleFormat<G>) {
+    __m256i packed[4];
 #pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
-    const Avx2Pair w = load_pair(rows, r, at);
-    low[r] = w.low;
-    high[r] = w.high;
+    for (int r = 0; r < 4; ++r)
+      packed[r] = both(rows.block(r, at)->nibbles, rows.block(r + 4, at)->nibbles);
+    transpose_lanes(packed);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      low[i] = G::bytes(low_nibbles(packed[i]));
+      high[i] = G::bytes(high_nibbles(packed[i]));
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      const Avx2Pair w = load_pair(rows, r, at);
+      low[r] = w.low;
+      high[r] = w.high;
+    }
+    transpose_lanes(low);
+    transpose_lanes(high);
   }
-  transpose_lanes(low);
-  transpose_lanes(high);
   for (int i = 0; i < 4; ++i) {
     fours[i] = low[i];
     fours[i + 4] = high[i];

@@ -5,9 +5,10 @@ namespace mxgpt {
 
 struct Mxfp4Avx2 : Mxfp4 {
   static constexpr int kBias = 12;
+  static __m256i bytes(__m256i nibbles) { return avx2::look_up<kBias>(kDoubled, nibbles); }
   static Avx2Pair load(const Block& a, const Block& b, int) {
     const auto [low, high] = avx2::nibbles(a.nibbles, b.nibbles);
-    return {avx2::look_up<kBias>(kDoubled, low), avx2::look_up<kBias>(kDoubled, high)};
+    return {bytes(low), bytes(high)};
   }
   template <class Blocks>
   static Avx2Scales scales(const Blocks& block) {

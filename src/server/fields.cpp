@@ -153,14 +153,20 @@ json::object schema_of(const Variants& variants, bool typed) {
   return {{"anyOf", std::move(any)}};
 }
 
+/// 16, and not 1.6E1.
+json::value bound(double value) {
+  const auto whole = static_cast<int64_t>(std::clamp(value, -9e15, 9e15));
+  return static_cast<double>(whole) == value ? json::value(whole) : json::value(value);
+}
+
 json::object schema_of(const Field& field) {
   json::array any;
   for (const auto& [type, name] : kTypeNames) {
     if (!(field.types & type)) continue;
     json::object schema{{"type", name}};
     if (type & (kInteger | kNumber)) {
-      if (std::isfinite(field.low)) schema["minimum"] = field.low;
-      if (std::isfinite(field.high)) schema["maximum"] = field.high;
+      if (std::isfinite(field.low)) schema["minimum"] = bound(field.low);
+      if (std::isfinite(field.high)) schema["maximum"] = bound(field.high);
     }
     if (type == kString && !field.choices.empty()) {
       json::array& choices = schema["enum"].emplace_array();

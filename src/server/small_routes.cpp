@@ -1,6 +1,7 @@
 // Routes that only tell or translate.
 #include <fmt/format.h>
 
+#include "base/printable.h"
 #include "base/version.h"
 #include "server/api.h"
 #include "server/api_error.h"
@@ -113,12 +114,19 @@ Answer openapi(Call&) {
           {"required", true},
           {"content", {{"application/json", {{"schema", schema_of(*route.fields)}}}}}};
       for (const auto& [code, what] : {std::pair{"400", "a field is wrong; the error names it"},
+                                       {"404", "there is no such model, or no such response"},
+                                       {"408", "the answer took longer than the server allows"},
                                        {"413", "the body is too large"},
                                        {"422", "the model broke off"},
                                        {"429", "too many requests; Retry-After says when"}})
         responses[code] = {{"description", what}};
     }
-    if (!route.open) responses["401"] = {{"description", "no valid API key"}};
+    responses["403"] = {{"description", "pages of other origins may not call"}};
+    if (!route.open) {
+      responses["401"] = {{"description", "no valid API key"}};
+      // Or none, where the server was given no keys.
+      operation["security"] = json::array{json::object{{"key", json::array()}}, json::object()};
+    }
     responses["503"] = {{"description", "the model is loading, or the server is shutting down"}};
     const std::string_view path = route.path;
     if (const size_t open = path.find('{'); open != path.npos) {
@@ -154,9 +162,20 @@ Answer status_page(Call& call) {
   row("Uptime", fmt::format("{:.0f} s", call.api.uptime()));
   if (served) {
     const EngineStatus status = served->engine().status();
+    const std::string wrong = failure(status, call.api.store().status());
+    const MemoryParts planned = planned_memory(*served, status);
+    const auto size = [](int64_t bytes) { return size_text(static_cast<uint64_t>(bytes)); };
+    row("State", status.draining ? "shutting down"
+                 : wrong.empty() ? "ready"
+                                 : "degraded: " + wrong);
     row("Model", served->name());
     row("Architecture", served->model().config().architecture);
     row("Context", fmt::format("{} tokens", status.context));
+    row("Memory",
+        fmt::format("{} planned on the {}: weights {}, cache {}, workspace {}; {} resident",
+                    size(planned.total()), served->device() == Device::cpu ? "CPU" : "GPU",
+                    size(planned.weights), size(planned.kv), size(planned.workspace),
+                    size(resident_bytes())));
     row("Requests", fmt::format("{} running, {} queued", status.running, status.queued));
     row("Tokens",
         fmt::format("{} of prompts, {} of answers", status.prompt_tokens, status.answer_tokens));
@@ -170,7 +189,7 @@ Answer status_page(Call& call) {
           "<style>body{{font:16px sans-serif;margin:3em}}th{{text-align:left;padding-right:2em}}"
           "</style>\n<h1>mxgpt</h1>\n<table>\n{}</table>\n"
           "<p><a href=\"/openapi.json\">API</a>, <a href=\"/health\">health</a>, "
-          "<a href=\"/metrics\">metrics</a></p></html>\n",
+          "<a href=\"/metrics\">metrics</a>; docs/serving.md tells how to use it.</p></html>\n",
           rows),
       .headers = {{"content-security-policy", "default-src 'none'; style-src 'unsafe-inline'"}}};
 }

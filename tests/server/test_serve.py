@@ -366,11 +366,13 @@ def test_health_metrics_page_and_document(server, client):
     assert health["status"] == "ready" and health["architecture"] == "gpt-oss" and health["chat_format"] == "harmony"
     assert eventually(lambda: 'mxgpt_http_responses_total{route="/v1/chat/completions",status="200"}' in get(server, "/metrics"))
     assert "mxgpt_time_to_first_token_seconds_count" in get(server, "/metrics")
-    assert MODEL in get(server, "/")
+    page = get(server, "/")
+    assert MODEL in page and "ready" in page and " planned on the CPU: weights " in page
     document = json.loads(get(server, "/openapi.json"))
     fields = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"messages", "tools", "temperature", "stream"} <= set(fields["properties"])
     assert fields["required"] == ["messages"]
+    assert isinstance(fields["properties"]["n"]["maximum"], int)
 
 
 # ---- errors ------------------------------------------------------------------------------------------------

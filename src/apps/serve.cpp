@@ -1,5 +1,6 @@
 // `mxgpt serve`: the HTTP server.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #include "apps/command.h"
 #include "apps/model_option.h"
+#include "base/cpu_count.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "server/api.h"
@@ -32,6 +34,14 @@ struct Options {
   std::string api_keys;
   int64_t timeout = 0, drain = 30;  // seconds
 };
+
+/// Each thread of glibc's allocator has an arena of its own, which keeps the most that it ever
+/// held: a server would grow for as long as its threads meet work that they have not had yet.
+void share_arenas() {
+#ifdef M_ARENA_MAX
+  mallopt(M_ARENA_MAX, 2);
+#endif
+}
 
 /// Its threads inherit that these signals are blocked, and sigtimedwait() takes them.
 sigset_t block_signals() {
@@ -82,6 +92,7 @@ class Loader {
 int serve_model(Options& options) {
   if (options.http.tls_certificate.empty() != options.http.tls_key.empty())
     throw Error("--tls-cert", "needs --tls-key beside it, and the other way round");
+  share_arenas();
   const sigset_t signals = block_signals();
   server::Keys keys = options.api_keys.empty() ? server::Keys(options.limits)
                                                : server::Keys(options.api_keys, options.limits);
@@ -96,6 +107,7 @@ int serve_model(Options& options) {
   options.served.engine.resident = options.device.resident;
   options.served.engine.commit = true;  // what serves for days does not find out late
   options.served.sha256 = options.model.expected_sha256;
+  if (usable_cpus() > 4) options.http.io_threads = 2;
   server::HttpServer http(api, options.http);
   listen_to_progress([&api](const std::string& doing, uint64_t done, uint64_t total) {
     api.set_loading({doing, done, total});

@@ -29,14 +29,17 @@ class Pump {
 
   /// Takes what has come; false when all has ended. Throws ApiError if the answer failed.
   bool step() {
+    flows_ = false;
     for (size_t i = 0; i < streams_.size(); ++i) {
       for (StreamEvent& event : streams_[i].poll()) {
+        flows_ = true;
         std::visit([&](auto& e) { take(static_cast<int>(i), e); }, event);
       }
     }
     return ended_ < streams_.size() || !writer_->settle(settled_);
   }
 
+  bool flows() const { return flows_; }
   AnswerWriter& writer() { return *writer_; }
 
  private:
@@ -79,12 +82,14 @@ class Pump {
   std::function<void()> settled_;
   std::set<int> over_;  // choices that ended by what they say
   size_t ended_ = 0;    // streams
+  bool flows_ = false;  // the last step took something
 };
 
 class Whole : public PendingResponse {
  public:
   explicit Whole(Pump pump) : pump_(std::move(pump)) {}
   void on_ready(std::function<void(bool)> ready) override { pump_.on_ready(ready); }
+  bool flows() const override { return pump_.flows(); }
   std::optional<HttpResponse> poll() override {
     try {
       if (pump_.step()) return std::nullopt;
@@ -102,6 +107,7 @@ class Events : public EventStream {
  public:
   explicit Events(Pump pump) : pump_(std::move(pump)) {}
   void on_ready(std::function<void(bool)> ready) override { pump_.on_ready(ready); }
+  bool flows() const override { return pump_.flows(); }
   bool poll(std::string& out) override {
     try {
       const bool more = pump_.step();

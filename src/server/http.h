@@ -48,6 +48,8 @@ class Pending {
   /// `ready` is called, from any thread, whenever poll() may have something new, and at once if it
   /// has. `ended`: nothing comes after that. It returns quickly and never throws.
   virtual void on_ready(std::function<void(bool ended)> ready) = 0;
+  /// Whether the last poll() found something new, so that more may come soon.
+  virtual bool flows() const = 0;
 };
 
 /// An answer that is sent in one piece.

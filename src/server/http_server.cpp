@@ -42,9 +42,9 @@ constexpr auto kAwait = net::as_tuple(net::use_awaitable);
 constexpr size_t kMaxDiscarded = 4 << 20;
 constexpr std::chrono::seconds kLinger{2};
 
-/// How long events gather after some were sent. A fast model makes a token in less time than
-/// sending it takes; nobody sees the difference.
-constexpr std::chrono::milliseconds kPace{10};
+/// How long what comes gathers after something came, but for the end. A fast model makes a token in
+/// less time than a thread takes to wake and send it; nobody sees the difference.
+constexpr std::chrono::milliseconds kPace{20};
 
 std::string request_id() {
   unsigned char bytes[12];
@@ -133,7 +133,7 @@ class HttpServer::ConnectionOf : public Connection,
   }
   static net::awaitable<void> watch(std::shared_ptr<ConnectionOf> self);
   net::awaitable<void> sleep(Clock::time_point until);
-  net::awaitable<void> wait_for_news(bool had_some, Clock::time_point until);
+  net::awaitable<void> wait_for_news(const Pending& pending, Clock::time_point until);
   std::function<void(bool)> waker();
   void read_head(const http::request_header<>& header);
   template <typename Body>
@@ -338,13 +338,13 @@ net::awaitable<void> HttpServer::ConnectionOf<Stream>::sleep(Clock::time_point u
   woken_ = false;
 }
 
-/// Until poll() may have more, at most until then. After some came, it is for more to gather: the
-/// answer's end and the client's going cut that short.
+/// Until poll() may have more, at most until then. While some flows, it gathers: the answer's end
+/// and the client's going cut that short.
 template <typename Stream>
-net::awaitable<void> HttpServer::ConnectionOf<Stream>::wait_for_news(bool had_some,
+net::awaitable<void> HttpServer::ConnectionOf<Stream>::wait_for_news(const Pending& pending,
                                                                      Clock::time_point until) {
-  gathering_ = had_some;
-  co_await sleep(had_some ? Clock::now() + kPace : until);
+  gathering_ = pending.flows();
+  co_await sleep(gathering_ ? Clock::now() + kPace : until);
   gathering_ = false;
 }
 
@@ -369,9 +369,9 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::answer(Answer answer, boo
     co_return co_await stream_events(**events, keep_alive);
   auto& pending = *std::get<std::unique_ptr<PendingResponse>>(answer);
   pending.on_ready(waker());
-  for (bool had_some = false; !gone_; had_some = !had_some) {
+  while (!gone_) {
     if (auto response = pending.poll()) co_return co_await write(std::move(*response), keep_alive);
-    co_await wait_for_news(had_some, Clock::time_point::max());
+    co_await wait_for_news(pending, Clock::time_point::max());
   }
   co_return lost();
 }
@@ -433,9 +433,8 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::stream_events(EventStream
     bytes.clear();
     more = events.poll(bytes);
     if (!more) lease_.reset();
-    const bool had_some = !bytes.empty();
     // Proxies and clients give a connection up that says nothing.
-    if (!had_some && more && Clock::now() >= silent_until) bytes = ": in work\n\n";
+    if (bytes.empty() && more && Clock::now() >= silent_until) bytes = ": in work\n\n";
     if (!bytes.empty()) {
       record_.bytes += static_cast<int64_t>(bytes.size());
       silent_until = Clock::now() + server_.options.keep_alive;
@@ -448,7 +447,7 @@ net::awaitable<bool> HttpServer::ConnectionOf<Stream>::stream_events(EventStream
         std::tie(error, std::ignore) = co_await net::async_write(stream_, chunk, kAwait);
       }
     }
-    if (more && !error) co_await wait_for_news(had_some, silent_until);
+    if (more && !error) co_await wait_for_news(events, silent_until);
   }
   if (!more && !error && !is_http10_) {
     socket().expires_after(server_.options.write_timeout);
@@ -481,6 +480,7 @@ net::awaitable<void> HttpServer::ConnectionOf<Stream>::close() {
 HttpServer::Impl::Impl(Handler& handler_, const HttpOptions& options_)
     : handler(handler_),
       options(options_),
+      io(options.io_threads),
       workers(static_cast<size_t>(options.handler_threads)),
       acceptor(net::make_strand(io)) {
   if (!options.tls_certificate.empty()) tls = tls_context(options);

@@ -19,7 +19,8 @@ struct HttpOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 8080;                            ///< 0: any that is free
   std::filesystem::path tls_certificate, tls_key;  ///< PEM; both or none
-  int io_threads = 2, handler_threads = 2;
+  int io_threads = 1;                              ///< with more, each event wakes another one
+  int handler_threads = 2;                         ///< that parse, tokenize and compile
   int64_t max_connections = 4096;
   size_t max_header_bytes = 16 << 10;
   size_t max_body_bytes = 16 << 20;

@@ -106,12 +106,14 @@ class TestHandler : public Handler {
    public:
     using Counted::Counted;
     void on_ready(std::function<void(bool)>) override {}
+    bool flows() const override { return false; }
     std::optional<HttpResponse> poll() override { return std::nullopt; }
   };
   class Silence : public EventStream, Counted {
    public:
     using Counted::Counted;
     void on_ready(std::function<void(bool)>) override {}
+    bool flows() const override { return false; }
     bool poll(std::string&) override { return true; }
   };
   class Counts : public EventStream, Counted {
@@ -119,6 +121,7 @@ class TestHandler : public Handler {
     Counts(TestHandler& h, int count, std::string more)
         : Counted(h), count_(count), more_(std::move(more)) {}
     void on_ready(std::function<void(bool)>) override {}
+    bool flows() const override { return true; }
     bool poll(std::string& out) override {
       ++handler.events;
       out += fmt::format("data: {}{}\n\n", at_, more_);

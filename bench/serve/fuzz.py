@@ -143,6 +143,8 @@ def main():
         random.Random(options.seed).shuffle(work)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda item: one(item[0], *item[1]), enumerate(work)))
+        if server.process.poll() is not None:
+            sys.exit("the server died:\n" + "".join(server.log)[-20000:])
         # Every other route, and methods that are not for it.
         for path in document["paths"]:
             for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
@@ -160,7 +162,7 @@ def main():
         print(f"{what}: {count} × {status}")
     print(f"{sum(statuses.values())} requests, {len(wrong)} wrong; ended with {code}; in its log: {found or 'nothing'}")
     if found:
-        print(log[-6000:])
+        print(log[-20000:])
     sys.exit(1 if wrong or found or code != 0 or after != 200 else 0)
 
 

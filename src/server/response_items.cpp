@@ -154,8 +154,11 @@ json::array normal_items(const json::value& input) {
     items = input.get_array();
   for (json::value& value : items) {
     json::object& item = value.get_object();
-    if (!item.contains("type")) item["type"] = "message";
-    const std::string_view type = item["type"].get_string();
+    const json::value* given = item.if_contains("type");
+    // A copy: members that are added move those that are there.
+    const std::string type(given && given->is_string() ? std::string_view(given->get_string())
+                                                       : "message");
+    item["type"] = type;
     if (const json::value* id = item.if_contains("id"); !id || id->is_null()) {
       item["id"] = new_id(type == "message"         ? "msg_"
                           : type == "reasoning"     ? "rs_"

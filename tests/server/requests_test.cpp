@@ -11,6 +11,7 @@
 #include "server/fields.h"
 #include "server/keys.h"
 #include "server/request_json.h"
+#include "server/response_items.h"
 
 namespace mxgpt::server {
 namespace {
@@ -129,6 +130,25 @@ TEST(Fields, TheDocumentSaysTheSame) {
   EXPECT_EQ(json::serialize(properties.at("name").at("enum")), R"(["ada","bob"])");
   EXPECT_EQ(json::serialize(properties.at("list").at("items").at("required")), R"(["x"])");
   EXPECT_EQ(properties.at("either").at("anyOf").as_array().size(), 2);
+}
+
+TEST(ResponseItems, AreMadeWhole) {
+  const json::array items = normal_items(json::parse(
+      R"([{"role": "user", "content": "a"}, {"type": null, "role": "assistant", "content": "b"},
+          {"type": "reasoning"}, {"type": "function_call", "call_id": "c", "name": "f",
+          "arguments": "{}"}, {"type": "function_call_output", "call_id": "c", "output": "d"}])",
+      "test"));
+  std::string found;
+  for (const json::value& item : items) {
+    EXPECT_EQ(item.at("status").as_string(), "completed");
+    const std::string id(item.at("id").as_string());
+    found +=
+        fmt::format("{} {} ", std::string(item.at("type").as_string()), id.substr(0, id.find('_')));
+  }
+  EXPECT_EQ(found,
+            "message msg message msg reasoning rs function_call fc function_call_output fco ");
+  EXPECT_EQ(items[0].at("content").at(0).at("type").as_string(), "input_text");
+  EXPECT_EQ(items[1].at("content").at(0).at("type").as_string(), "output_text");
 }
 
 class KeysTest : public testing::Test {

@@ -76,7 +76,8 @@ CudaPlan cuda_runner_plan(const Config& c, const RunnerOptions& options) {
 }
 
 CudaMemory::CudaMemory(const Config& c, const RunnerOptions& options)
-    : device_(cuda::Memory::Kind::device, device_bytes(c, options)),
+    : vocabulary_(c.vocabulary),
+      device_(cuda::Memory::Kind::device, device_bytes(c, options)),
       logits_(cuda::Memory::Kind::pinned,
               options.max_logit_rows * c.vocabulary * static_cast<int64_t>(sizeof(float))),
       room_(device_.data()),
@@ -99,12 +100,27 @@ CudaMemory::CudaMemory(const Config& c, const RunnerOptions& options)
   }
 }
 
-std::span<const float> CudaMemory::finish(int64_t count) {
+std::span<const float> CudaMemory::run(const Batch& batch, const std::function<void()>& forward) {
   auto* logits = reinterpret_cast<float*>(logits_.data());
-  if (count) {
-    backend.stream().copy(logits, step.logits, count * static_cast<int64_t>(sizeof(float)));
+  const int64_t count = std::ssize(batch.logit_rows) * vocabulary_;
+  cuda::Stream& stream = backend.stream();
+  const auto work = [&] {
+    forward();
+    if (count) stream.copy(logits, step.logits, count * static_cast<int64_t>(sizeof(float)));
+  };
+  const cuda::Shape& shape = backend.place(batch);
+  // The first step of a shape is taken as it comes, so that its kernels are loaded before any is
+  // recorded.
+  const bool met = shape.recurs() && graphs_.contains(shape);
+  if (met) {
+    std::optional<cuda::Graph>& graph = graphs_.at(shape);
+    if (!graph) graph.emplace(stream, work);
+    graph->launch(stream);
+  } else {
+    if (shape.recurs()) graphs_.try_emplace(shape);
+    work();
   }
-  backend.stream().wait();
+  stream.wait();
   return {logits, static_cast<size_t>(count)};
 }
 

@@ -1,7 +1,10 @@
 // Runs an architecture's forward on a GPU, in memory laid out once.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 
 #include "backend/cuda/backend.h"
 #include "base/check.h"
@@ -19,10 +22,13 @@ CudaPlan cuda_runner_plan(const Config& config, const RunnerOptions& options);
 class CudaMemory {
  public:
   CudaMemory(const Config& config, const RunnerOptions& options);
-  /// Waits for the step; its logits, `count` numbers in host memory, valid until the next.
-  std::span<const float> finish(int64_t count);
+  /// Takes a step, of which `forward` enqueues the ops, and waits for it; its logits are in host
+  /// memory, valid until the next. A shape of steps that recurs is recorded and then launched as a
+  /// whole, which gives the same bits sooner.
+  std::span<const float> run(const Batch& batch, const std::function<void()>& forward);
 
  private:
+  int64_t vocabulary_;
   cuda::Memory device_;
   cuda::Memory logits_;  ///< pinned
   cuda::Room room_;
@@ -30,6 +36,9 @@ class CudaMemory {
  public:
   StepMemory step;
   cuda::Backend backend;
+
+ private:
+  std::map<cuda::Shape, std::optional<cuda::Graph>> graphs_;  ///< empty: was met once
 };
 
 template <class Forward>
@@ -46,8 +55,8 @@ class CudaRunner final : public Runner {
   std::span<const float> step(const Batch& batch) override {
     const auto wanted = static_cast<int64_t>(batch.logit_rows.size());
     MXGPT_CHECK(wanted <= max_logit_rows_, "{} logit rows, planned {}", wanted, max_logit_rows_);
-    forward_(memory_.backend, config_, weights_, memory_.step, batch);
-    return memory_.finish(wanted * config_.vocabulary);
+    return memory_.run(batch,
+                       [&] { forward_(memory_.backend, config_, weights_, memory_.step, batch); });
   }
 
  private:

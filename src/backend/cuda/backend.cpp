@@ -56,22 +56,34 @@ Stream& Backend::stream() {
   return host_->stream;
 }
 
-void Backend::begin(const Batch& batch) {
+const Shape& Backend::place(const Batch& batch) {
   MXGPT_CHECK(batch.rows() > 0 && batch.rows() <= limits_.rows, "{} rows, planned {}", batch.rows(),
               limits_.rows);
   rows_ = static_cast<int>(batch.rows());
   wanted_ = static_cast<int>(batch.logit_rows.size());
   MXGPT_CHECK(wanted_ <= rows_, "{} logit rows of {}", wanted_, rows_);
-  last_position_ = 0;
+  int64_t last = 0;
   for (int row = 0; row < rows_; ++row) {
     const int64_t token = batch.tokens[row], position = batch.positions[row];
     MXGPT_CHECK(token >= 0 && token < limits_.vocabulary, "token {} of {}", token,
                 limits_.vocabulary);
     MXGPT_CHECK(position >= 0 && position < limits_.context, "position {} of {}", position,
                 limits_.context);
-    last_position_ = std::max(last_position_, position);
+    last = std::max(last, position);
   }
-  stride_ = last_position_ / kPageTokens + 1;
+  shape_ = {.rows = rows_, .logit_rows = wanted_, .sequences = 1};
+  for (int row = 1; row < rows_; ++row)
+    shape_.sequences += batch.sequences[row] != batch.sequences[row - 1];
+  MXGPT_CHECK(shape_.sequences <= limits_.sequences, "{} sequences, planned {}", shape_.sequences,
+              limits_.sequences);
+  const int64_t pages = last / kPageTokens + 1;
+  stride_ = pages;
+  if (shape_.recurs()) {  // in few shapes, so that what was recorded fits again
+    constexpr int64_t kLeastPages = 16;
+    for (stride_ = kLeastPages; stride_ < pages;) stride_ *= 2;
+    stride_ = std::min(stride_, limits_.pages());
+  }
+  shape_.reach = stride_ * kPageTokens;
 
   auto* const host = reinterpret_cast<int32_t*>(host_->batch->data());
   int64_t used = 0;
@@ -94,18 +106,23 @@ void Backend::begin(const Batch& batch) {
     }
     host[used++] = slot;
   }
-  sequences_ = slot + 1;
-  MXGPT_CHECK(slot < limits_.sequences, "{} sequences, planned {}", slot + 1, limits_.sequences);
   for (int group = 0; group < kKvGroups; ++group) {
     tables_[group] = own_.batch + used;
     if (!batch.tables[group].pages) continue;  // a group that no layer uses
     for (const int32_t sequence : sequences) {
       // Of a sequence, the pages up to its last row's; what follows in the row is never read.
       put({batch.tables[group].pages + sequence * batch.tables[group].stride,
-           static_cast<size_t>(stride_)});
+           static_cast<size_t>(pages)});
+      used += stride_ - pages;
     }
   }
-  host_->stream.copy(own_.batch, host, used * static_cast<int64_t>(sizeof(int32_t)));
+  batch_bytes_ = used * static_cast<int64_t>(sizeof(int32_t));
+  return shape_;
+}
+
+void Backend::begin(const Batch& batch) {
+  place(batch);
+  host_->stream.copy(own_.batch, host_->batch->data(), batch_bytes_);
 }
 
 bool Backend::is_fast(std::initializer_list<const Tensor*> weights) const {
@@ -149,8 +166,8 @@ void Backend::embed(const Embed& op) {
                .out = op.x},
               stream);
   if (!op.positions) return;
-  MXGPT_CHECK(last_position_ < op.positions.rows, "position {} of {}", last_position_,
-              op.positions.rows);
+  MXGPT_CHECK(limits_.context <= op.positions.rows, "{} positions, planned {}", op.positions.rows,
+              limits_.context);
   device_kernels(op.positions.format)
       .lookup({.table = op.positions.data,
                .row_bytes = op.positions.row_bytes(),
@@ -280,7 +297,7 @@ void Backend::attend(const Attend& op) {
                         .out = op.out};
     if (rows_ == 1) return fast::attend(attend, host_->stream.get());
     // Blocks of queries, which pay where rows are mostly of one sequence.
-    if (rows_ >= kFewRows * sequences_) return fast::attend_rows(attend, host_->stream.get());
+    if (rows_ >= kFewRows * shape_.sequences) return fast::attend_rows(attend, host_->stream.get());
   }
   attend_rows({.op = op,
                .rows = rows_,
@@ -289,7 +306,7 @@ void Backend::attend(const Attend& op) {
                .table = tables_[static_cast<int>(op.kv.group)],
                .stride = stride_,
                .parts = own_.parts},
-              last_position_, host_->stream.get());
+              shape_.reach - 1, host_->stream.get());
 }
 
 void Backend::add_projected(const Linear& projection, const Norm& post_norm, const float* in,

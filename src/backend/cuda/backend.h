@@ -3,6 +3,7 @@
 // the CPU.
 #pragma once
 
+#include <compare>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -14,6 +15,16 @@
 
 namespace mxgpt::cuda {
 
+/// What the launches of a step follow from.
+struct Shape {
+  int rows = 0, logit_rows = 0, sequences = 0;
+  int64_t reach = 0;  ///< more than any position: grids and tables have room up to it
+
+  /// Steps of one token for each of a few sequences come again and again.
+  bool recurs() const { return rows == sequences && rows == logit_rows && rows <= 8; }
+  auto operator<=>(const Shape&) const = default;
+};
+
 /// One per runner; a step at a time. All ops enqueue on its stream.
 class Backend {
  public:
@@ -24,8 +35,10 @@ class Backend {
           bool fast = false);
   ~Backend();
 
-  /// The batch that the ops refer to until the next call; copied, on its way when this returns.
-  /// What the stream had to do before must be done.
+  /// Makes `batch` the one that a step reads, also a recorded step of this shape. What the stream
+  /// had to do before must be done.
+  const Shape& place(const Batch& batch);
+  /// Places the batch that the ops refer to until the next call, and enqueues its copy to the GPU.
   void begin(const Batch& batch);
 
   void embed(const Embed& op);
@@ -59,9 +72,9 @@ class Backend {
   Limits limits_;
   Accumulate accumulate_;
   std::unique_ptr<Host> host_;
-  int rows_ = 0, wanted_ = 0;
-  int sequences_ = 0;
-  int64_t last_position_ = 0;  ///< largest of the batch
+  Shape shape_;
+  int rows_ = 0, wanted_ = 0;  ///< as in shape_
+  int64_t batch_bytes_ = 0;    ///< of batch_, a function of shape_
 
   Workspace own_;
   // Of the batch, in own_.batch:

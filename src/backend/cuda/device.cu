@@ -119,6 +119,33 @@ void Stream::wait() {
   check(cudaStreamSynchronize(stream_), "work on the GPU");
 }
 
+Graph::Graph(Stream& stream, const std::function<void()>& work) {
+  struct Recorded {
+    cudaGraph_t graph = nullptr;
+    ~Recorded() {
+      if (graph) cudaGraphDestroy(graph);
+    }
+  } recorded;
+  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "a recording");
+  try {
+    work();
+  } catch (...) {
+    cudaStreamEndCapture(stream.get(), &recorded.graph);
+    throw;
+  }
+  check(cudaStreamEndCapture(stream.get(), &recorded.graph), "a recording");
+  check(cudaGetLastError(), "a launch");
+  check(cudaGraphInstantiate(&exec_, recorded.graph, 0), "a graph");
+}
+
+Graph::~Graph() {
+  cudaGraphExecDestroy(exec_);
+}
+
+void Graph::launch(Stream& stream) {
+  check(cudaGraphLaunch(exec_, stream.get()), "a graph");
+}
+
 Event::Event() {
   check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event");
 }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -97,6 +98,21 @@ class Stream {
 
  private:
   DeviceStream stream_ = nullptr;
+};
+
+/// Work recorded once, to be given to a stream again as a whole: addresses, sizes and launches stay
+/// what they were, what lies at the addresses is read anew.
+class Graph {
+ public:
+  /// Records what `work` enqueues on the stream, without doing any of it.
+  Graph(Stream& stream, const std::function<void()>& work);
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  ~Graph();
+  void launch(Stream& stream);
+
+ private:
+  struct CUgraphExec_st* exec_ = nullptr;
 };
 
 /// A place in a stream's work.

@@ -36,6 +36,12 @@ void Stream::copy(void*, const void*, int64_t) {}
 void Stream::zero(void*, int64_t) {}
 void Stream::wait() {}
 
+Graph::Graph(Stream&, const std::function<void()>&) {
+  refuse();
+}
+Graph::~Graph() = default;
+void Graph::launch(Stream&) {}
+
 Event::Event() {
   refuse();
 }
@@ -54,6 +60,9 @@ Backend::Backend(const Limits& limits, Room& room, Accumulate, bool)
   refuse();
 }
 Backend::~Backend() = default;
+const Shape& Backend::place(const Batch&) {
+  refuse();
+}
 void Backend::begin(const Batch&) {}
 void Backend::embed(const Embed&) {}
 void Backend::rotations(const Rotations&) {}

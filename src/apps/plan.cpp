@@ -52,9 +52,8 @@ Planned plan_for(const Model& model, int64_t context, const Options& options,
   const Config& c = model.config();
   Planned planned;
   if (options.parallel == 0) {
-    EngineOptions one = for_one_answer(context, options.precision, kv);
-    one.device = options.device;
-    planned.runner = Engine::runner_options(EngineShape::of(c), one);
+    planned.runner = Engine::runner_options(
+        EngineShape::of(c), for_one_answer(options.device, context, options.precision, kv));
   } else {
     planned.runner =
         Engine::runner_options(EngineShape::of(c), {.context = context,

@@ -157,9 +157,9 @@ int run_model(Options& options) {
   }
   sampling.check(model->config().vocabulary);
   const auto chat = options.raw ? nullptr : make_chat(*model, tokenizer, options.chat);
-  EngineOptions for_engine = for_one_answer(options.context, options.precision, options.kv);
+  EngineOptions for_engine =
+      for_one_answer(options.device.device, options.context, options.precision, options.kv);
   for_engine.accumulate = options.accumulate;
-  for_engine.device = options.device.device;
   for_engine.vram_budget = options.device.vram_budget;
   for_engine.resident = options.device.resident;
   Engine engine(*model, for_engine);

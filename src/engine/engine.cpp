@@ -25,7 +25,8 @@ void require(bool holds, const char* field, const std::string& what) {
 
 }  // namespace
 
-SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& o) {
+SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& options) {
+  const EngineOptions o = resolved(shape, options);
   require(o.context >= 0 && o.context <= shape.context, "context",
           fmt::format("{} is outside the model's {} tokens", o.context, shape.context));
   require(o.max_sequences >= 1 && o.max_sequences <= 4096, "max_sequences",
@@ -33,18 +34,16 @@ SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& 
   require(o.max_rows > o.max_sequences && o.max_rows <= 1 << 16, "max_rows",
           fmt::format("{} is outside {} (more than max_sequences) to {}", o.max_rows,
                       o.max_sequences + 1, 1 << 16));
-  require(o.kv_tokens >= 0 && o.kv_tokens <= int64_t{1} << 31, "kv_tokens",
-          fmt::format("{} is outside 0 to 2^31", o.kv_tokens));
+  require(options.kv_tokens >= 0 && o.kv_tokens <= int64_t{1} << 31, "kv_tokens",
+          fmt::format("{} is outside 0 to 2^31", options.kv_tokens));
   require(o.max_queue >= 1, "max_queue", "must be at least 1");
   require(o.stream_events >= 1, "stream_events", "must be at least 1");
-  const EngineOptions all = resolved(shape, o);
-  SchedulerLimits limits{
-      .context = all.context,
-      .max_sequences = all.max_sequences,
-      .max_rows = all.max_rows,
-      .max_logit_rows = std::min(all.max_rows, all.max_sequences + kSpareLogitRows),
-      .window = shape.window};
-  limits.set_pages(shape.has_group, all.kv_tokens);
+  SchedulerLimits limits{.context = o.context,
+                         .max_sequences = o.max_sequences,
+                         .max_rows = o.max_rows,
+                         .max_logit_rows = std::min(o.max_rows, o.max_sequences + kSpareLogitRows),
+                         .window = shape.window};
+  limits.set_pages(shape.has_group, o.kv_tokens);
   return limits;
 }
 

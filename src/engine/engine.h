@@ -22,7 +22,8 @@ struct EngineOptions {
   int64_t context = 0;         ///< longest prompt with its answer; 0: the model's own, at most
                                ///< kDefaultContext
   int64_t max_sequences = 32;  ///< answers in work at once; the others queue
-  int64_t max_rows = 512;      ///< tokens of a step, more than max_sequences; long prompts are cut
+  int64_t max_rows = 0;        ///< tokens of a step, more than max_sequences; long prompts are cut;
+                               ///< 0: 512, on a GPU, which it takes more to keep busy, 2048
   int64_t kv_tokens = 0;       ///< that the pages of full layers hold in all, of sequences in work
                                ///< and of the prefix cache; 0: 65,536, or the context if longer
   int64_t max_queue = 1024;    ///< choices in the queue

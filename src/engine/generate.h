@@ -27,12 +27,13 @@ struct GenerateOptions {
 };
 
 /// Of an engine for one conversation: what `mxgpt run` uses, and `mxgpt plan` counts.
-inline EngineOptions for_one_answer(int64_t context, Precision precision,
+inline EngineOptions for_one_answer(Device device, int64_t context, Precision precision,
                                     std::optional<Format> kv) {
   return {.context = context,
           .max_sequences = 1,
-          .max_rows = 256,
+          .max_rows = device == Device::cuda ? 0 : 256,
           .kv_tokens = 1,  // the pages of one context
+          .device = device,
           .precision = precision,
           .kv = kv};
 }

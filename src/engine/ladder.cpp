@@ -27,6 +27,7 @@ EngineOptions resolved(const EngineShape& shape, EngineOptions options) {
   if (options.context == 0) options.context = std::min(shape.context, kDefaultContext);
   if (options.kv_tokens == 0) options.kv_tokens = kDefaultKvTokens;
   options.kv_tokens = std::max(options.kv_tokens, options.context);
+  if (options.max_rows == 0) options.max_rows = options.device == Device::cuda ? 2048 : 512;
   return options;
 }
 

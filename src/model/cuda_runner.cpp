@@ -109,19 +109,38 @@ std::span<const float> CudaMemory::run(const Batch& batch, const std::function<v
     if (count) stream.copy(logits, step.logits, count * static_cast<int64_t>(sizeof(float)));
   };
   const cuda::Shape& shape = backend.place(batch);
-  // The first step of a shape is taken as it comes, so that its kernels are loaded before any is
-  // recorded.
-  const bool met = shape.recurs() && graphs_.contains(shape);
-  if (met) {
-    std::optional<cuda::Graph>& graph = graphs_.at(shape);
-    if (!graph) graph.emplace(stream, work);
-    graph->launch(stream);
-  } else {
-    if (shape.recurs()) graphs_.try_emplace(shape);
-    work();
+  try {
+    take(shape, work);
+    stream.wait();
+  } catch (...) {
+    // What was enqueued may still read the batch that the next step writes. An error of the GPU's
+    // own comes again with the next step, and is told then.
+    try {
+      stream.wait();
+    } catch (const Error&) {
+    }
+    throw;
   }
-  stream.wait();
   return {logits, static_cast<size_t>(count)};
+}
+
+void CudaMemory::take(const cuda::Shape& shape, const std::function<void()>& work) {
+  if (!shape.recurs()) return work();
+  const auto met = graphs_.find(shape);
+  if (met == graphs_.end()) {
+    // The first step of a shape is taken as it comes, so that its kernels are loaded before any is
+    // recorded. All are forgotten when they are many: those in use come back after two steps.
+    if (graphs_.size() >= kMostGraphs) graphs_.clear();
+    graphs_.try_emplace(shape);
+    return work();
+  }
+  try {
+    if (!met->second) met->second.emplace(backend.stream(), work);
+    return met->second->launch(backend.stream());
+  } catch (const cuda::OutOfMemory&) {
+    graphs_.clear();  // a convenience, which is not worth an answer
+  }
+  work();
 }
 
 }  // namespace mxgpt

@@ -28,6 +28,9 @@ class CudaMemory {
   std::span<const float> run(const Batch& batch, const std::function<void()>& forward);
 
  private:
+  /// Does `work`, or launches what was recorded of it.
+  void take(const cuda::Shape& shape, const std::function<void()>& work);
+
   int64_t vocabulary_;
   cuda::Memory device_;
   cuda::Memory logits_;  ///< pinned
@@ -38,6 +41,8 @@ class CudaMemory {
   cuda::Backend backend;
 
  private:
+  /// A graph has some 400 nodes, of about a kilobyte on the GPU: within require_vram()'s slack.
+  static constexpr size_t kMostGraphs = 32;
   std::map<cuda::Shape, std::optional<cuda::Graph>> graphs_;  ///< empty: was met once
 };
 

@@ -45,7 +45,7 @@ Backend::Backend(const Limits& limits, Room& room, Accumulate accumulate, bool f
                        own_.batch_length * static_cast<int64_t>(sizeof(int32_t)));
   if (fast_) {
     host_->stream.zero(own_.activated, own_.activated_bytes);
-    host_->stream.zero(own_.arrived, limits.heads * static_cast<int64_t>(sizeof(int32_t)));
+    host_->stream.zero(own_.arrived, own_.arrived_count * static_cast<int64_t>(sizeof(int32_t)));
     host_->stream.wait();
   }
 }
@@ -57,6 +57,8 @@ Stream& Backend::stream() {
 }
 
 const Shape& Backend::place(const Batch& batch) {
+  pending_.reset();  // of a step that failed
+  rounded_ = nullptr;
   MXGPT_CHECK(batch.rows() > 0 && batch.rows() <= limits_.rows, "{} rows, planned {}", batch.rows(),
               limits_.rows);
   rows_ = static_cast<int>(batch.rows());
@@ -71,6 +73,8 @@ const Shape& Backend::place(const Batch& batch) {
                 limits_.context);
     last = std::max(last, position);
   }
+  first_wanted_ = wanted_ ? batch.logit_rows.front() : 0;
+  wants_run_ = wanted_ == 0 || batch.logit_rows.back() - first_wanted_ == wanted_ - 1;
   shape_ = {.rows = rows_, .logit_rows = wanted_, .sequences = 1};
   for (int row = 1; row < rows_; ++row)
     shape_.sequences += batch.sequences[row] != batch.sequences[row - 1];
@@ -125,10 +129,10 @@ void Backend::begin(const Batch& batch) {
   host_->stream.copy(own_.batch, host_->batch->data(), batch_bytes_);
 }
 
-bool Backend::is_fast(std::initializer_list<const Tensor*> weights) const {
-  return fast_ && rows_ == 1 && std::all_of(weights.begin(), weights.end(), [](const Tensor* t) {
-           return t->layout != kAsInFile;
-         });
+bool Backend::is_fast(int64_t rows, std::initializer_list<const Tensor*> weights) const {
+  return fast_ && rows <= fast::kMaxRows &&
+         std::all_of(weights.begin(), weights.end(),
+                     [](const Tensor* t) { return t->layout != kAsInFile; });
 }
 
 void Backend::flush() {
@@ -139,7 +143,7 @@ void Backend::flush() {
                  .weight = packed(op.linear.weight),
                  .bias = bias_of(op.linear),
                  .x = op.x,
-                 .rows = 1,
+                 .rows = rows_,
                  .router = {},
                  .router_parts = own_.router_parts},
                 host_->stream.get());
@@ -232,9 +236,9 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
   flush();
   const DeviceStream stream = host_->stream.get();
   const bool narrow = op.kv.format == Format::f16 || op.kv.format == Format::bf16;
-  if (is_fast({&op.q.weight, &op.k.weight, &op.v.weight}) && narrow && is_plain_rms(op.norm) &&
-      !op.q_norm && !op.k_norm && op.cos && op.q.weight.format == op.k.weight.format &&
-      op.q.weight.format == op.v.weight.format) {
+  if (is_fast(rows_, {&op.q.weight, &op.k.weight, &op.v.weight}) && narrow &&
+      is_plain_rms(op.norm) && !op.q_norm && !op.k_norm && op.cos &&
+      op.q.weight.format == op.k.weight.format && op.q.weight.format == op.v.weight.format) {
     fast::qkv({.x = op.x,
                .norm = {op.norm.weight.f32(), op.norm.eps},
                .q = packed(op.q.weight),
@@ -245,7 +249,7 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
                .v_bias = bias_of(op.v),
                .cos = op.cos,
                .sin = op.sin,
-               .rows = 1,
+               .rows = rows_,
                .kv_heads = op.kv_heads,
                .places = {positions_, slots_},
                .kv = pages(op.kv),
@@ -295,9 +299,18 @@ void Backend::attend(const Attend& op) {
                         .scratch = own_.attend_scratch,
                         .arrived = own_.arrived,
                         .out = op.out};
-    if (rows_ == 1) return fast::attend(attend, host_->stream.get());
     // Blocks of queries, which pay where rows are mostly of one sequence.
     if (rows_ >= kFewRows * shape_.sequences) return fast::attend_rows(attend, host_->stream.get());
+    // A few rows at a time, as there is scratch for.
+    const int64_t width = int64_t{op.heads} * op.head_dim;
+    for (int row = 0; row < rows_; row += fast::kMaxRows) {
+      attend.rows = std::min(fast::kMaxRows, rows_ - row);
+      attend.q = op.q + row * width;
+      attend.out = op.out + row * width;
+      attend.places = {positions_ + row, slots_ + row};
+      fast::attend(attend, host_->stream.get());
+    }
+    return;
   }
   attend_rows({.op = op,
                .rows = rows_,
@@ -322,7 +335,7 @@ void Backend::add_projected(const Linear& projection, const Norm& post_norm, con
 
 void Backend::project_residual(const ProjectResidual& op) {
   flush();
-  if (is_fast({&op.linear.weight}) && !op.post_norm) {
+  if (is_fast(rows_, {&op.linear.weight}) && !op.post_norm) {
     pending_ = op;
     return;
   }
@@ -344,7 +357,7 @@ void Backend::norm_mlp_residual(const NormMlpResidual& op) {
 void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   const DeviceStream stream = host_->stream.get();
   const auto experts = static_cast<int>(op.router.weight.rows);
-  if (pending_ && is_fast({&op.gate.weight, &op.up.weight, &op.down.weight}) &&
+  if (pending_ && is_fast(rows_, {&op.gate.weight, &op.up.weight, &op.down.weight}) &&
       op.router.weight.format == Format::f32 && op.router.bias && op.gate.bias && op.up.bias &&
       op.down.bias && is_plain_rms(op.norm) && pending_->x == op.x) {
     const ProjectResidual project = *std::exchange(pending_, std::nullopt);
@@ -359,27 +372,35 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
                    .weight = packed(project.linear.weight),
                    .bias = bias_of(project.linear),
                    .x = op.x,
-                   .rows = 1,
+                   .rows = rows_,
                    .router = router,
                    .router_parts = own_.router_parts},
                   stream);
-    fast::gate_up({.x = op.x,
-                   .router = router,
-                   .router_parts = own_.router_parts,
-                   .gate = packed(op.gate.weight),
-                   .up = packed(op.up.weight),
-                   .gate_bias = op.gate.bias.f32(),
-                   .up_bias = op.up.bias.f32(),
-                   .swiglu = {op.activation.alpha, op.activation.limit},
-                   .activated = own_.activated},
-                  stream);
-    fast::down({.activated = own_.activated,
-                .router = router,
-                .router_parts = own_.router_parts,
-                .down = packed(op.down.weight),
-                .bias = op.down.bias.f32(),
-                .x = op.x},
-               stream);
+    // Row by row: what one chooses is mostly not what another does, and so its sums are the same
+    // alone and among others.
+    const int64_t hidden = op.norm.weight.k;
+    const auto parts = static_cast<int64_t>(fast::router_part_floats(1, experts, router.parts));
+    for (int row = 0; row < rows_; ++row) {
+      float* const x = op.x + row * hidden;
+      const float* const router_parts = own_.router_parts + row * parts;
+      fast::gate_up({.x = x,
+                     .router = router,
+                     .router_parts = router_parts,
+                     .gate = packed(op.gate.weight),
+                     .up = packed(op.up.weight),
+                     .gate_bias = op.gate.bias.f32(),
+                     .up_bias = op.up.bias.f32(),
+                     .swiglu = {op.activation.alpha, op.activation.limit},
+                     .activated = own_.activated},
+                    stream);
+      fast::down({.activated = own_.activated,
+                  .router = router,
+                  .router_parts = router_parts,
+                  .down = packed(op.down.weight),
+                  .bias = op.down.bias.f32(),
+                  .x = x},
+                 stream);
+    }
     return;
   }
   flush();
@@ -405,11 +426,11 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
 void Backend::norm_logits(const NormLogits& op) {
   flush();
   if (wanted_ == 0) return;
-  if (is_fast({&op.head.weight}) && is_plain_rms(op.norm) && !op.head.bias) {
-    fast::logits({.x = op.x,
+  if (wants_run_ && is_fast(wanted_, {&op.head.weight}) && is_plain_rms(op.norm) && !op.head.bias) {
+    fast::logits({.x = op.x + first_wanted_ * op.norm.weight.k,
                   .norm = {op.norm.weight.f32(), op.norm.eps},
                   .head = packed(op.head.weight),
-                  .rows = 1,
+                  .rows = wanted_,
                   .logits = op.logits},
                  host_->stream.get());
     return;

@@ -20,8 +20,11 @@ struct Shape {
   int rows = 0, logit_rows = 0, sequences = 0;
   int64_t reach = 0;  ///< more than any position: grids and tables have room up to it
 
-  /// Steps of one token for each of a few sequences come again and again.
-  bool recurs() const { return rows == sequences && rows == logit_rows && rows <= 8; }
+  /// Steps of one token for each of some sequences come again and again.
+  bool recurs() const {
+    return rows == sequences && rows == logit_rows && rows <= kMostRecordedRows;
+  }
+  static constexpr int kMostRecordedRows = 64;
   auto operator<=>(const Shape&) const = default;
 };
 
@@ -62,8 +65,8 @@ class Backend {
   };
   /// The one place where a linear layer is launched.
   void linear(const Linear& linear, DeviceTile tile, const Grouped& grouped = {});
-  /// Whether this step and these weights are for fast/.
-  bool is_fast(std::initializer_list<const Tensor*> weights) const;
+  /// Whether a step of so many rows and these weights are for the kernels of decode.
+  bool is_fast(int64_t rows, std::initializer_list<const Tensor*> weights) const;
   /// A projection that waits for the router behind it.
   void flush();
   fast::KvPages pages(const KvLayer& kv) const;
@@ -77,6 +80,8 @@ class Backend {
   int64_t batch_bytes_ = 0;    ///< of batch_, a function of shape_
 
   Workspace own_;
+  int first_wanted_ = 0;   ///< of the batch's rows whose logits are wanted
+  bool wants_run_ = true;  ///< they are adjacent
   // Of the batch, in own_.batch:
   int32_t* tokens_;     ///< [rows]
   int32_t* positions_;  ///< [rows]

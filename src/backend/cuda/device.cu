@@ -131,6 +131,7 @@ Graph::Graph(Stream& stream, const std::function<void()>& work) {
     work();
   } catch (...) {
     cudaStreamEndCapture(stream.get(), &recorded.graph);
+    cudaGetLastError();
     throw;
   }
   check(cudaStreamEndCapture(stream.get(), &recorded.graph), "a recording");

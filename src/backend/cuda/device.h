@@ -104,7 +104,8 @@ class Stream {
 /// what they were, what lies at the addresses is read anew.
 class Graph {
  public:
-  /// Records what `work` enqueues on the stream, without doing any of it.
+  /// Records what `work` enqueues on the stream, without doing any of it. Throws OutOfMemory, as
+  /// launch() may, if the GPU has no memory for its nodes.
   Graph(Stream& stream, const std::function<void()>& work);
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;

@@ -48,14 +48,15 @@ Workspace::Workspace(const Limits& limits, Room& room, const Target& target, boo
   narrow =
       room.take<uint16_t>(std::max(rows * (std::max(limits.widest, limits.hidden) + kMostPadding),
                                    limits.mlp_rows() * (limits.intermediate + kMostPadding)));
-  router_parts = room.take<float>(
-      static_cast<int64_t>(fast::router_part_floats(1, experts, target.multiprocessors)));
+  router_parts = room.take<float>(static_cast<int64_t>(
+      fast::router_part_floats(fast::kMaxRows, experts, target.multiprocessors)));
   activated_bytes =
       static_cast<int64_t>(fast::activated_bytes(static_cast<int>(limits.intermediate)));
   activated = room.take<uint8_t>(activated_bytes);
   attend_scratch = room.take<float>(static_cast<int64_t>(
-      fast::attend_scratch_floats(1, kv_heads, static_cast<int>(most_pieces))));
-  arrived = room.take<int32_t>(limits.heads);
+      fast::attend_scratch_floats(fast::kMaxRows, kv_heads, static_cast<int>(most_pieces))));
+  arrived_count = int64_t{fast::kMaxRows} * kv_heads;
+  arrived = room.take<int32_t>(arrived_count);
 }
 
 }  // namespace mxgpt::cuda

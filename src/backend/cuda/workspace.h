@@ -67,7 +67,8 @@ struct Workspace {
   uint8_t* activated = nullptr;   ///< fast::activated_bytes, zero at first
   int64_t activated_bytes = 0;
   float* attend_scratch = nullptr;  ///< fast::attend_scratch_floats
-  int32_t* arrived = nullptr;       ///< [heads], zero between ops
+  int32_t* arrived = nullptr;       ///< [kMaxRows, key heads], zero between ops
+  int64_t arrived_count = 0;
 };
 
 }  // namespace mxgpt::cuda

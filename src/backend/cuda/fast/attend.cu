@@ -103,8 +103,9 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(Attend p) {
     int page = begin + warp;
     while (page < first_page) page += kPageWarps;
     Page kv;
-    // Only the page of the row itself is being written.
-    const bool early = page < end_page && page != position / kPageTokens;
+    // Being written is the page of the row itself, and of those before it of its sequence that are
+    // in the step, which are fewer than there are rows.
+    const bool early = page < min(end_page, max(0, position - p.rows + 1) / kPageTokens);
     if (early) kv.load(p.kv, table[page], p.kv_heads, kv_head);
     if (!waited) wait_for_previous_kernels();
     waited = true;

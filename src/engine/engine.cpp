@@ -85,6 +85,7 @@ EngineShape EngineShape::of(const Config& config) {
       .vocabulary = config.vocabulary, .context = config.context, .window = config.window};
   for (int64_t i = 0; i < config.layers; ++i)
     shape.has_group[static_cast<int>(config.group(i))] = true;
+  shape.expert_layers = config.experts ? config.layers : 0;
   shape.q8_kv = config.head_dim % traits(Format::q8_0).block_elements == 0;
   return shape;
 }

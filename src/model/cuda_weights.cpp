@@ -53,6 +53,10 @@ Held held(const Model& model, const TensorSpec& spec, int64_t layer) {
   return {format};
 }
 
+bool is_in_host(const Model& model, const TensorSpec& spec, int64_t layer, int64_t host_layers) {
+  return spec.role == Role::expert && layer >= model.config().layers - host_layers;
+}
+
 /// The tensor, but for its data.
 Tensor shaped(const Config& c, const TensorSpec& spec, const Held& how) {
   return {.format = how.format,
@@ -96,29 +100,34 @@ void upload_tiles(std::span<const std::byte> blocks, const Tensor& tensor, cuda:
 
 }  // namespace
 
-int64_t CudaWeights::bytes(const Model& model) {
-  cuda::Room room;
+CudaWeights::Bytes CudaWeights::bytes(const Model& model, int64_t host_layers) {
+  cuda::Room device, host;
   for_each_tensor(model, [&](const TensorSpec& spec, int64_t layer) {
-    room.take<std::byte>(bytes_of(shaped(model.config(), spec, held(model, spec, layer))));
+    (is_in_host(model, spec, layer, host_layers) ? host : device)
+        .take<std::byte>(bytes_of(shaped(model.config(), spec, held(model, spec, layer))));
   });
-  return room.used();
+  return {device.used(), host.used()};
 }
 
-CudaWeights::CudaWeights(const Model& model) : device_(cuda::Memory::Kind::device, bytes(model)) {
+CudaWeights::CudaWeights(const Model& model, int64_t host_layers)
+    : host_layers_(host_layers),
+      device_(cuda::Memory::Kind::device, bytes(model, host_layers).device),
+      host_(cuda::Memory::Kind::pinned, bytes(model, host_layers).host) {
   const Config& config = model.config();
   weights_.layers.resize(config.layers);
-  cuda::Room room(device_.data());
+  cuda::Room device(device_.data()), in_host(host_.data());
   cuda::Uploader uploader;
   constexpr int64_t kStaging = 64 << 20;
   const cuda::Memory staging(cuda::Memory::Kind::device, kStaging);
   const auto start = std::chrono::steady_clock::now();
-  Progress progress("Loading", device_.bytes());
+  Progress progress("Loading", device_.bytes() + host_.bytes());
   for_each_tensor(model, [&](const TensorSpec& spec, int64_t layer) {
     const HostTensor host = model.load(spec, layer);
     Tensor& tensor = spec.in(weights_, layer);
     tensor = shaped(config, spec, held(model, spec, layer));
     const int64_t size = bytes_of(tensor);
-    tensor.data = room.take<std::byte>(size);
+    tensor.data =
+        (is_in_host(model, spec, layer, host_layers) ? in_host : device).take<std::byte>(size);
     if (tensor.layout) {
       upload_tiles(host.bytes, tensor, uploader, staging);
     } else if (tensor.format != host.format) {
@@ -143,7 +152,9 @@ CudaWeights::CudaWeights(const Model& model) : device_(cuda::Memory::Kind::devic
 
 CudaPlan cuda_plan(const Model& model, const RunnerOptions& options) {
   CudaPlan plan = cuda_runner_plan(model.config(), options);
-  plan.weights = CudaWeights::bytes(model);
+  const CudaWeights::Bytes weights = CudaWeights::bytes(model, options.host_expert_layers);
+  plan.weights = weights.device;
+  plan.host = weights.host;
   plan.context = cuda::target().context;
   return plan;
 }

@@ -8,17 +8,24 @@
 
 namespace mxgpt {
 
-/// One allocation, planned before anything is read, and filled tensor by tensor.
+/// One allocation, planned before anything is read, and filled tensor by tensor. The experts of the
+/// last `host_layers` layers are in another, of pinned host memory, where kernels read those that
+/// are chosen over the bus.
 class CudaWeights {
  public:
-  explicit CudaWeights(const Model& model);
+  CudaWeights(const Model& model, int64_t host_layers);
   const Weights& weights() const { return weights_; }
+  int64_t host_layers() const { return host_layers_; }
 
+  struct Bytes {
+    int64_t device = 0, host = 0;
+  };
   /// Without loading.
-  static int64_t bytes(const Model& model);
+  static Bytes bytes(const Model& model, int64_t host_layers);
 
  private:
-  cuda::Memory device_;
+  int64_t host_layers_;
+  cuda::Memory device_, host_;
   Weights weights_;
 };
 

@@ -387,14 +387,20 @@ void Model::load() const {
 
 const Weights& Model::weights(Device device) const {
   if (device == Device::cpu) return weights();
-  std::call_once(load_cuda_once_, [this] { cuda_weights_ = std::make_unique<CudaWeights>(*this); });
+  const std::lock_guard lock(cuda_mutex_);
+  if (!cuda_weights_) cuda_weights_ = std::make_unique<CudaWeights>(*this, 0);
   return cuda_weights_->weights();
 }
 
 std::unique_ptr<Runner> Model::runner(const RunnerOptions& options) const {
-  if (options.device == Device::cuda)
-    require_vram(cuda_plan(*this, options), options, cuda_weights_ != nullptr);
-  return architecture_->runner(config_, weights(options.device), options);
+  if (options.device == Device::cpu) return architecture_->runner(config_, weights(), options);
+  const std::lock_guard lock(cuda_mutex_);
+  if (cuda_weights_ && cuda_weights_->host_layers() != options.host_expert_layers)
+    cuda_weights_.reset();
+  require_vram(cuda_plan(*this, options), options, cuda_weights_ != nullptr);
+  if (!cuda_weights_)
+    cuda_weights_ = std::make_unique<CudaWeights>(*this, options.host_expert_layers);
+  return architecture_->runner(config_, cuda_weights_->weights(), options);
 }
 
 }  // namespace mxgpt

@@ -69,7 +69,8 @@ class Model {
   /// The same in the memory of a device; of a GPU, copied at the first call.
   const Weights& weights(Device device) const;
   /// A runner of this model on options.device. Throws Error, before anything is loaded, if weights,
-  /// cache and workspace do not fit there. The model outlives it.
+  /// cache and workspace do not fit there. The model outlives it. All its runners on a GPU at
+  /// a time have the same host_expert_layers: with another number the weights are loaded anew.
   std::unique_ptr<Runner> runner(const RunnerOptions& options) const;
 
  private:
@@ -111,7 +112,7 @@ class Model {
   mutable std::once_flag load_once_;
   mutable Weights weights_;
   mutable std::vector<HostTensor> loaded_;  ///< owners of what weights_ points at
-  mutable std::once_flag load_cuda_once_;
+  mutable std::mutex cuda_mutex_;
   mutable std::unique_ptr<CudaWeights> cuda_weights_;
 };
 

@@ -17,6 +17,7 @@ std::string explain(const CudaPlan& plan, int64_t budget, int64_t free, int64_t 
       "{:.2f} GiB are needed (weights {:.2f}, KV cache {:.2f}, workspace {:.2f}, CUDA's "
       "context {:.2f})",
       gib(plan.total()), gib(plan.weights), gib(plan.kv), gib(plan.workspace), gib(plan.context));
+  if (plan.host) text += fmt::format(", {:.2f} GiB more in host memory", gib(plan.host));
   if (budget) text += fmt::format(", the budget is {:.2f} GiB", gib(budget));
   text += fmt::format(", {:.2f} GiB are free on the GPU", gib(free));
   if (fitting_pages > 0)

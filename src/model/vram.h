@@ -11,6 +11,7 @@ namespace mxgpt {
 struct CudaPlan {
   int64_t weights = 0, kv = 0, workspace = 0;
   int64_t context = 0;  ///< what CUDA takes for a process
+  int64_t host = 0;     ///< of host memory, pinned: experts that the GPU reads there
   int64_t total() const { return weights + kv + workspace + context; }
 };
 

@@ -13,6 +13,7 @@
 #include "apps/command.h"
 #include "apps/model_option.h"
 #include "apps/terminal.h"
+#include "backend/cuda/device.h"
 #include "base/cpu_count.h"
 #include "base/error.h"
 #include "base/memory_speed.h"
@@ -28,11 +29,12 @@ namespace {
 
 struct Options {
   ModelOption model;
+  DeviceOption device;
   std::vector<int64_t> prefill{512}, depth{0}, batch{1};
   std::vector<int> threads;
   std::vector<Format> kv;
   int64_t decode = 32;
-  int64_t rows = SessionOptions().max_rows;
+  int64_t rows = 0;  ///< 0: the device's
   int repetitions = 5;
   Precision precision = Precision::standard;
   bool no_bandwidth = false;
@@ -65,7 +67,12 @@ class Bench {
         options_(options),
         report_(report),
         // The longest pass goes beyond the depth, and a little more warms up.
-        sequences_(model, {.precision = options.precision, .kv = kv, .max_rows = options.rows},
+        sequences_(model,
+                   {.device = options.device.device,
+                    .vram_budget = options.device.vram_budget,
+                    .precision = options.precision,
+                    .kv = kv,
+                    .max_rows = options.rows},
                    {.sequences = most(options.batch),
                     .context = most(options.depth) + beyond(options),
                     .beyond = beyond(options)}),
@@ -167,10 +174,13 @@ int run_bench(Options& options) {
   const auto model = options.model.open();
   check(options, model->config());
   std::sort(options.depth.begin(), options.depth.end());
+  const bool on_gpu = options.device.device == Device::cuda;
+  if (options.rows == 0) options.rows = on_gpu ? 2048 : SessionOptions().max_rows;
   if (options.threads.empty()) options.threads = {thread_count()};
+  const ProfileFile profile(options.device);
   BenchReport report{.version = version(),
                      .date = fmt::format("{:%Y-%m-%d %H:%M UTC}", fmt::gmtime(std::time(nullptr))),
-                     .cpu = cpu_name(),
+                     .cpu = on_gpu ? cuda::device_info().name : cpu_name(),
                      .isa = isa_name(isa()),
                      .model = model->path().filename().string(),
                      .architecture = model->config().architecture,
@@ -181,7 +191,7 @@ int run_bench(Options& options) {
     if (!options.no_bandwidth && options.decode) {
       for (const int threads : options.threads) {
         set_thread_count(threads);
-        report.bandwidth[threads] = measure_read_bandwidth();
+        report.bandwidth[threads] = on_gpu ? cuda::copy_bandwidth() : measure_read_bandwidth();
         stop_if_interrupted();
       }
     }
@@ -201,6 +211,7 @@ std::function<int()> bench(CLI::App& command) {
   const auto options = std::make_shared<Options>();
   Options& o = *options;
   o.model.declare(command, false);
+  o.device.declare(command);
   const auto list = [&](const char* name, auto& values, const char* help, auto low, auto high) {
     command.add_option(name, values, help)
         ->delimiter(',')
@@ -221,10 +232,9 @@ std::function<int()> bench(CLI::App& command) {
        "Threads to compute with (default: one a physical core that this process may use)", 1,
        kMaxThreads);
   declare_kv(command, o.kv);
-  command.add_option("--rows", o.rows, "Prompt tokens a step")
+  command.add_option("--rows", o.rows, "Prompt tokens a step (default: 256, on a GPU 2048)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16).description(""))
-      ->type_name("N")
-      ->capture_default_str();
+      ->type_name("N");
   command.add_option("--repetitions", o.repetitions, "Of each measurement")
       ->check(CLI::Range(1, 1000).description(""))
       ->type_name("N")

@@ -11,6 +11,7 @@ BenchSequences::BenchSequences(const Model& model, RunnerOptions options, const 
   const int64_t windows[kKvGroups] = {0, config_.window};
   options_.max_rows = std::max(options_.max_rows, limits.sequences);
   options_.max_logit_rows = limits.sequences;
+  options_.max_sequences = limits.sequences;
   pools_.reserve(kKvGroups);  // sequences keep their addresses
   for (int g = 0; g < kKvGroups; ++g) {
     options_.pages[g] = limits.sequences *
@@ -25,7 +26,7 @@ BenchSequences::BenchSequences(const Model& model, RunnerOptions options, const 
                                    std::span(tables_[g]).subspan(s * stride_, stride_));
     }
   }
-  runner_ = model.architecture().runner(config_, model.weights(), options_);
+  runner_ = model.runner(options_);
 }
 
 int32_t BenchSequences::token_at(int64_t position) const {

@@ -1,7 +1,12 @@
 #include "apps/model_option.h"
 
+#include <fmt/format.h>
+
+#include <fstream>
 #include <map>
 
+#include "backend/cuda/device.h"
+#include "backend/cuda/profile.h"
 #include "base/cpu_count.h"
 #include "base/error.h"
 #include "base/threads.h"
@@ -70,6 +75,26 @@ void DeviceOption::declare(CLI::App& command) {
       ->transform(CLI::CheckedTransformer(kResident, CLI::ignore_case).description(""))
       ->type_name("strict|auto")
       ->default_str("auto");
+  command
+      .add_option("--profile", profile,
+                  "Write what the time and the memory of a GPU went to, as CSV; slower")
+      ->type_name("FILE");
+}
+
+ProfileFile::ProfileFile(const DeviceOption& option) : path_(option.profile) {
+  if (path_.empty()) return;
+  if (option.device != Device::cuda)
+    throw Error("--profile", "times the kernels of a GPU", "take --device cuda");
+  cuda::device_info();  // throws where there is none
+  cuda::start_profile();
+}
+
+ProfileFile::~ProfileFile() {
+  if (path_.empty()) return;
+  std::ofstream file(path_);
+  file << cuda::profile_report();
+  if (!file.flush())
+    fmt::print(stderr, "mxgpt: {}: the profile could not be written\n", path_.string());
 }
 
 void declare_precision(CLI::App& command, Precision& precision, const char* name,

@@ -29,13 +29,25 @@ struct ModelOption {
   std::filesystem::path location() const;
 };
 
-/// `--device`, `--vram-budget` and `--resident`.
+/// `--device`, `--vram-budget`, `--resident` and `--profile`.
 struct DeviceOption {
   Device device = Device::cpu;
   int64_t vram_budget = 0;
   bool resident = false;
+  std::filesystem::path profile;  ///< empty: none
 
   void declare(CLI::App& command);
+};
+
+/// Records from here on, if that was asked for, what a GPU's time and memory go to; writes it when
+/// it goes out of scope.
+class ProfileFile {
+ public:
+  explicit ProfileFile(const DeviceOption& option);
+  ~ProfileFile();
+
+ private:
+  std::filesystem::path path_;
 };
 
 /// `--precision exact|default`, or under another name and with another default.

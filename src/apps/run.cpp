@@ -162,6 +162,7 @@ int run_model(Options& options) {
   for_engine.accumulate = options.accumulate;
   for_engine.vram_budget = options.device.vram_budget;
   for_engine.resident = options.device.resident;
+  const ProfileFile profile(options.device);
   Engine engine(*model, for_engine);
 
   const CtrlC ctrl_c;

@@ -112,6 +112,7 @@ std::span<const float> CudaMemory::run(const Batch& batch, const std::function<v
   try {
     take(shape, work);
     stream.wait();
+    cuda::read_profile_clocks();
   } catch (...) {
     // What was enqueued may still read the batch that the next step writes. An error of the GPU's
     // own comes again with the next step, and is told then.
@@ -125,7 +126,7 @@ std::span<const float> CudaMemory::run(const Batch& batch, const std::function<v
 }
 
 void CudaMemory::take(const cuda::Shape& shape, const std::function<void()>& work) {
-  if (!shape.recurs()) return work();
+  if (!shape.recurs() || cuda::is_profiling()) return work();
   const auto met = graphs_.find(shape);
   if (met == graphs_.end()) {
     // The first step of a shape is taken as it comes, so that its kernels are loaded before any is

@@ -52,6 +52,19 @@ Backend::Backend(const Limits& limits, Room& room, Accumulate accumulate, bool f
 
 Backend::~Backend() = default;
 
+template <class Params>
+void Backend::enqueue(const char* name, void (*launch)(const Params&, DeviceStream),
+                      const std::type_identity_t<Params>& params) {
+  const Timed timed(name, host_->stream.get());
+  launch(params, host_->stream.get());
+}
+
+template <class Launch>
+void Backend::enqueue(const char* name, const Launch& launch) {
+  const Timed timed(name, host_->stream.get());
+  launch(host_->stream.get());
+}
+
 Stream& Backend::stream() {
   return host_->stream;
 }
@@ -139,14 +152,14 @@ void Backend::flush() {
   rounded_ = nullptr;  // an op is about to begin, and to write what another one rounded
   if (!pending_) return;
   const ProjectResidual op = *std::exchange(pending_, std::nullopt);
-  fast::project({.in = op.in,
-                 .weight = packed(op.linear.weight),
-                 .bias = bias_of(op.linear),
-                 .x = op.x,
-                 .rows = rows_,
-                 .router = {},
-                 .router_parts = own_.router_parts},
-                host_->stream.get());
+  enqueue("project", fast::project,
+          {.in = op.in,
+           .weight = packed(op.linear.weight),
+           .bias = bias_of(op.linear),
+           .x = op.x,
+           .rows = rows_,
+           .router = {},
+           .router_parts = own_.router_parts});
 }
 
 fast::KvPages Backend::pages(const KvLayer& kv) const {
@@ -159,39 +172,36 @@ fast::KvPages Backend::pages(const KvLayer& kv) const {
 
 void Backend::embed(const Embed& op) {
   flush();
-  const DeviceStream stream = host_->stream.get();
-  device_kernels(op.table.format)
-      .lookup({.table = op.table.data,
-               .row_bytes = op.table.row_bytes(),
-               .k = static_cast<int>(op.table.k),
-               .ids = tokens_,
-               .count = rows_,
-               .scale = op.scale,
-               .out = op.x},
-              stream);
+  enqueue("embed", device_kernels(op.table.format).lookup,
+          {.table = op.table.data,
+           .row_bytes = op.table.row_bytes(),
+           .k = static_cast<int>(op.table.k),
+           .ids = tokens_,
+           .count = rows_,
+           .scale = op.scale,
+           .out = op.x});
   if (!op.positions) return;
   MXGPT_CHECK(limits_.context <= op.positions.rows, "{} positions, planned {}", op.positions.rows,
               limits_.context);
-  device_kernels(op.positions.format)
-      .lookup({.table = op.positions.data,
-               .row_bytes = op.positions.row_bytes(),
-               .k = static_cast<int>(op.positions.k),
-               .ids = positions_,
-               .count = rows_,
-               .out = op.x,
-               .add = true},
-              stream);
+  enqueue("embed", device_kernels(op.positions.format).lookup,
+          {.table = op.positions.data,
+           .row_bytes = op.positions.row_bytes(),
+           .k = static_cast<int>(op.positions.k),
+           .ids = positions_,
+           .count = rows_,
+           .out = op.x,
+           .add = true});
 }
 
 void Backend::rotations(const Rotations& op) {
-  angles({.inverse_frequency = op.rope.inverse_frequency,
-          .magnitude = op.rope.magnitude,
-          .half = op.head_dim / 2,
-          .positions = positions_,
-          .rows = rows_,
-          .cos = op.cos,
-          .sin = op.sin},
-         host_->stream.get());
+  enqueue("rotations", angles,
+          {.inverse_frequency = op.rope.inverse_frequency,
+           .magnitude = op.rope.magnitude,
+           .half = op.head_dim / 2,
+           .positions = positions_,
+           .rows = rows_,
+           .cos = op.cos,
+           .sin = op.sin});
 }
 
 void Backend::linear(const Linear& linear, DeviceTile tile, const Grouped& grouped) {
@@ -201,24 +211,23 @@ void Backend::linear(const Linear& linear, DeviceTile tile, const Grouped& group
     const int columns = fast::gemm_columns(tile_kind(w.format), k);
     const int64_t rows = grouped.x_rows ? grouped.x_rows : tile.tokens;
     if (rounded_ != tile.x || rounded_columns_ != columns) {
-      fast::round_to_bf16(
-          {.in = tile.x, .rows = rows, .k = k, .columns = columns, .out = own_.narrow},
-          host_->stream.get());
+      enqueue("round", fast::round_to_bf16,
+              {.in = tile.x, .rows = rows, .k = k, .columns = columns, .out = own_.narrow});
       rounded_ = tile.x;
       rounded_columns_ = columns;
     }
-    fast::gemm({.x = own_.narrow,
-                .weight = packed(w),
-                .order = w.layout == kTilesRopeHalves ? fast::RowOrder::rope_halves_64
-                                                      : fast::RowOrder::natural,
-                .bias = bias_of(linear),
-                .slices = static_cast<int>(w.slices),
-                .tokens = grouped.tokens ? grouped.tokens : tile.tokens,
-                .begin = tile.begin,
-                .x_rows = tile.x_rows,
-                .out = tile.out,
-                .add = tile.add},
-               host_->stream.get());
+    enqueue("gemm", fast::gemm,
+            {.x = own_.narrow,
+             .weight = packed(w),
+             .order = w.layout == kTilesRopeHalves ? fast::RowOrder::rope_halves_64
+                                                   : fast::RowOrder::natural,
+             .bias = bias_of(linear),
+             .slices = static_cast<int>(w.slices),
+             .tokens = grouped.tokens ? grouped.tokens : tile.tokens,
+             .begin = tile.begin,
+             .x_rows = tile.x_rows,
+             .out = tile.out,
+             .add = tile.add});
     return;
   }
   tile.weights = w.data;
@@ -229,57 +238,57 @@ void Backend::linear(const Linear& linear, DeviceTile tile, const Grouped& group
   tile.bias = linear.bias ? linear.bias.f32() : nullptr;
   tile.accumulate = accumulate_;
   const DeviceKernels& kernels = w.layout ? tile_kernels(w) : device_kernels(w.format);
-  (tile.tokens <= kFewRows ? kernels.few : kernels.many)(tile, host_->stream.get());
+  enqueue(tile.begin ? "linear_experts" : "linear",
+          tile.tokens <= kFewRows ? kernels.few : kernels.many, tile);
 }
 
 void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
   flush();
-  const DeviceStream stream = host_->stream.get();
   const bool narrow = op.kv.format == Format::f16 || op.kv.format == Format::bf16;
   if (is_fast(rows_, {&op.q.weight, &op.k.weight, &op.v.weight}) && narrow &&
       is_plain_rms(op.norm) && !op.q_norm && !op.k_norm && op.cos &&
       op.q.weight.format == op.k.weight.format && op.q.weight.format == op.v.weight.format) {
-    fast::qkv({.x = op.x,
-               .norm = {op.norm.weight.f32(), op.norm.eps},
-               .q = packed(op.q.weight),
-               .k = packed(op.k.weight),
-               .v = packed(op.v.weight),
-               .q_bias = bias_of(op.q),
-               .k_bias = bias_of(op.k),
-               .v_bias = bias_of(op.v),
-               .cos = op.cos,
-               .sin = op.sin,
-               .rows = rows_,
-               .kv_heads = op.kv_heads,
-               .places = {positions_, slots_},
-               .kv = pages(op.kv),
-               .q_out = op.q_out},
-              stream);
+    enqueue("qkv", fast::qkv,
+            {.x = op.x,
+             .norm = {op.norm.weight.f32(), op.norm.eps},
+             .q = packed(op.q.weight),
+             .k = packed(op.k.weight),
+             .v = packed(op.v.weight),
+             .q_bias = bias_of(op.q),
+             .k_bias = bias_of(op.k),
+             .v_bias = bias_of(op.v),
+             .cos = op.cos,
+             .sin = op.sin,
+             .rows = rows_,
+             .kv_heads = op.kv_heads,
+             .places = {positions_, slots_},
+             .kv = pages(op.kv),
+             .q_out = op.q_out});
     return;
   }
-  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed}, stream);
+  enqueue("norm", norm_rows, {.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed});
   linear(op.q, {.x = own_.normed, .tokens = rows_, .out = op.q_out});
   linear(op.k, {.x = own_.normed, .tokens = rows_, .out = own_.wide[0]});
   linear(op.v, {.x = own_.normed, .tokens = rows_, .out = own_.wide[1]});
   MXGPT_CHECK(op.head_dim <= kMaxHeadDim, "head_dim {}", op.head_dim);
-  finish_heads({.q = op.q_out,
-                .k = own_.wide[0],
-                .v = own_.wide[1],
-                .q_norm = op.q_norm,
-                .k_norm = op.k_norm,
-                .rows = rows_,
-                .heads = op.heads,
-                .kv_heads = op.kv_heads,
-                .head_dim = op.head_dim,
-                .pairs = op.pairs,
-                .cos = op.cos,
-                .sin = op.sin,
-                .kv = op.kv,
-                .positions = positions_,
-                .slots = slots_,
-                .table = tables_[static_cast<int>(op.kv.group)],
-                .stride = stride_},
-               stream);
+  enqueue("finish_heads", finish_heads,
+          {.q = op.q_out,
+           .k = own_.wide[0],
+           .v = own_.wide[1],
+           .q_norm = op.q_norm,
+           .k_norm = op.k_norm,
+           .rows = rows_,
+           .heads = op.heads,
+           .kv_heads = op.kv_heads,
+           .head_dim = op.head_dim,
+           .pairs = op.pairs,
+           .cos = op.cos,
+           .sin = op.sin,
+           .kv = op.kv,
+           .positions = positions_,
+           .slots = slots_,
+           .table = tables_[static_cast<int>(op.kv.group)],
+           .stride = stride_});
 }
 
 void Backend::attend(const Attend& op) {
@@ -300,7 +309,8 @@ void Backend::attend(const Attend& op) {
                         .arrived = own_.arrived,
                         .out = op.out};
     // Blocks of queries, which pay where rows are mostly of one sequence.
-    if (rows_ >= kFewRows * shape_.sequences) return fast::attend_rows(attend, host_->stream.get());
+    if (rows_ >= kFewRows * shape_.sequences)
+      return enqueue("attend_rows", fast::attend_rows, attend);
     // A few rows at a time, as there is scratch for.
     const int64_t width = int64_t{op.heads} * op.head_dim;
     for (int row = 0; row < rows_; row += fast::kMaxRows) {
@@ -308,18 +318,20 @@ void Backend::attend(const Attend& op) {
       attend.q = op.q + row * width;
       attend.out = op.out + row * width;
       attend.places = {positions_ + row, slots_ + row};
-      fast::attend(attend, host_->stream.get());
+      enqueue("attend", fast::attend, attend);
     }
     return;
   }
-  attend_rows({.op = op,
-               .rows = rows_,
-               .positions = positions_,
-               .slots = slots_,
-               .table = tables_[static_cast<int>(op.kv.group)],
-               .stride = stride_,
-               .parts = own_.parts},
-              shape_.reach - 1, host_->stream.get());
+  enqueue("attend_generic", [&](DeviceStream stream) {
+    attend_rows({.op = op,
+                 .rows = rows_,
+                 .positions = positions_,
+                 .slots = slots_,
+                 .table = tables_[static_cast<int>(op.kv.group)],
+                 .stride = stride_,
+                 .parts = own_.parts},
+                shape_.reach - 1, stream);
+  });
 }
 
 void Backend::add_projected(const Linear& projection, const Norm& post_norm, const float* in,
@@ -329,8 +341,8 @@ void Backend::add_projected(const Linear& projection, const Norm& post_norm, con
     return;
   }
   linear(projection, {.x = in, .tokens = rows_, .out = own_.wide[0]});
-  norm_rows({.norm = post_norm, .x = own_.wide[0], .rows = rows_, .out = x, .add = true},
-            host_->stream.get());
+  enqueue("norm", norm_rows,
+          {.norm = post_norm, .x = own_.wide[0], .rows = rows_, .out = x, .add = true});
 }
 
 void Backend::project_residual(const ProjectResidual& op) {
@@ -344,18 +356,18 @@ void Backend::project_residual(const ProjectResidual& op) {
 
 void Backend::norm_mlp_residual(const NormMlpResidual& op) {
   flush();
-  const DeviceStream stream = host_->stream.get();
-  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed}, stream);
+  enqueue("norm", norm_rows, {.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed});
   // Without a gate, what is activated is `up` itself.
   float* up = op.gate.weight ? own_.up : nullptr;
   linear(up ? op.gate : op.up, {.x = own_.normed, .tokens = rows_, .out = own_.gate});
   if (up) linear(op.up, {.x = own_.normed, .tokens = rows_, .out = up});
-  activate(op.activation, own_.gate, up, rows_ * op.up.weight.rows, stream);
+  enqueue("activate", [&](DeviceStream stream) {
+    activate(op.activation, own_.gate, up, rows_ * op.up.weight.rows, stream);
+  });
   add_projected(op.down, op.post_norm, own_.gate, op.x);
 }
 
 void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
-  const DeviceStream stream = host_->stream.get();
   const auto experts = static_cast<int>(op.router.weight.rows);
   if (pending_ && is_fast(rows_, {&op.gate.weight, &op.up.weight, &op.down.weight}) &&
       op.router.weight.format == Format::f32 && op.router.bias && op.gate.bias && op.up.bias &&
@@ -368,14 +380,14 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
                               .experts = experts,
                               .top_k = op.top_k,
                               .parts = fast::router_parts()};
-    fast::project({.in = project.in,
-                   .weight = packed(project.linear.weight),
-                   .bias = bias_of(project.linear),
-                   .x = op.x,
-                   .rows = rows_,
-                   .router = router,
-                   .router_parts = own_.router_parts},
-                  stream);
+    enqueue("project", fast::project,
+            {.in = project.in,
+             .weight = packed(project.linear.weight),
+             .bias = bias_of(project.linear),
+             .x = op.x,
+             .rows = rows_,
+             .router = router,
+             .router_parts = own_.router_parts});
     // Row by row: what one chooses is mostly not what another does, and so its sums are the same
     // alone and among others.
     const int64_t hidden = op.norm.weight.k;
@@ -383,31 +395,33 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
     for (int row = 0; row < rows_; ++row) {
       float* const x = op.x + row * hidden;
       const float* const router_parts = own_.router_parts + row * parts;
-      fast::gate_up({.x = x,
-                     .router = router,
-                     .router_parts = router_parts,
-                     .gate = packed(op.gate.weight),
-                     .up = packed(op.up.weight),
-                     .gate_bias = op.gate.bias.f32(),
-                     .up_bias = op.up.bias.f32(),
-                     .swiglu = {op.activation.alpha, op.activation.limit},
-                     .activated = own_.activated},
-                    stream);
-      fast::down({.activated = own_.activated,
-                  .router = router,
-                  .router_parts = router_parts,
-                  .down = packed(op.down.weight),
-                  .bias = op.down.bias.f32(),
-                  .x = x},
-                 stream);
+      enqueue("gate_up", fast::gate_up,
+              {.x = x,
+               .router = router,
+               .router_parts = router_parts,
+               .gate = packed(op.gate.weight),
+               .up = packed(op.up.weight),
+               .gate_bias = op.gate.bias.f32(),
+               .up_bias = op.up.bias.f32(),
+               .swiglu = {op.activation.alpha, op.activation.limit},
+               .activated = own_.activated});
+      enqueue("down", fast::down,
+              {.activated = own_.activated,
+               .router = router,
+               .router_parts = router_parts,
+               .down = packed(op.down.weight),
+               .bias = op.down.bias.f32(),
+               .x = x});
     }
     return;
   }
   flush();
   const int64_t pairs = int64_t{rows_} * op.top_k;
-  norm_rows({.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed}, stream);
+  enqueue("norm", norm_rows, {.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed});
   linear(op.router, {.x = own_.normed, .tokens = rows_, .out = own_.router_logits});
-  route(own_.router_logits, rows_, experts, op.top_k, own_.routing, stream);
+  enqueue("route", [&](DeviceStream stream) {
+    route(own_.router_logits, rows_, experts, op.top_k, own_.routing, stream);
+  });
   // A row chooses an expert once, so no expert has more tokens than there are rows.
   const auto of_experts = [&](const float* x, const int32_t* x_rows, float* out) {
     return DeviceTile{
@@ -417,26 +431,30 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   const Grouped from_pairs{pairs, static_cast<int>(pairs)};
   linear(op.gate, of_experts(own_.normed, own_.routing.pair_row, own_.gate), from_rows);
   linear(op.up, of_experts(own_.normed, own_.routing.pair_row, own_.up), from_rows);
-  activate(op.activation, own_.gate, own_.up, pairs * op.gate.weight.rows, stream);
+  enqueue("activate", [&](DeviceStream stream) {
+    activate(op.activation, own_.gate, own_.up, pairs * op.gate.weight.rows, stream);
+  });
   linear(op.down, of_experts(own_.gate, nullptr, own_.down), from_pairs);
-  combine_experts(own_.routing, rows_, op.top_k, own_.down, static_cast<int>(op.norm.weight.k),
-                  op.x, stream);
+  enqueue("combine", [&](DeviceStream stream) {
+    combine_experts(own_.routing, rows_, op.top_k, own_.down, static_cast<int>(op.norm.weight.k),
+                    op.x, stream);
+  });
 }
 
 void Backend::norm_logits(const NormLogits& op) {
   flush();
   if (wanted_ == 0) return;
   if (wants_run_ && is_fast(wanted_, {&op.head.weight}) && is_plain_rms(op.norm) && !op.head.bias) {
-    fast::logits({.x = op.x + first_wanted_ * op.norm.weight.k,
-                  .norm = {op.norm.weight.f32(), op.norm.eps},
-                  .head = packed(op.head.weight),
-                  .rows = wanted_,
-                  .logits = op.logits},
-                 host_->stream.get());
+    enqueue("logits", fast::logits,
+            {.x = op.x + first_wanted_ * op.norm.weight.k,
+             .norm = {op.norm.weight.f32(), op.norm.eps},
+             .head = packed(op.head.weight),
+             .rows = wanted_,
+             .logits = op.logits});
     return;
   }
-  norm_rows({.norm = op.norm, .x = op.x, .ids = logit_rows_, .rows = wanted_, .out = own_.normed},
-            host_->stream.get());
+  enqueue("norm", norm_rows,
+          {.norm = op.norm, .x = op.x, .ids = logit_rows_, .rows = wanted_, .out = own_.normed});
   linear(op.head, {.x = own_.normed, .tokens = wanted_, .out = op.logits});
 }
 

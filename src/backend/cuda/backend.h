@@ -7,9 +7,11 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <type_traits>
 
 #include "backend/cuda/fast/decode.h"
 #include "backend/cuda/fast/gemm.h"
+#include "backend/cuda/profile.h"
 #include "backend/cuda/workspace.h"
 #include "backend/ops.h"
 
@@ -67,6 +69,12 @@ class Backend {
   void linear(const Linear& linear, DeviceTile tile, const Grouped& grouped = {});
   /// Whether a step of so many rows and these weights are for the kernels of decode.
   bool is_fast(int64_t rows, std::initializer_list<const Tensor*> weights) const;
+  /// Launches kernels, timed under a name if a profile was asked for.
+  template <class Params>
+  void enqueue(const char* name, void (*launch)(const Params&, DeviceStream),
+               const std::type_identity_t<Params>& params);
+  template <class Launch>
+  void enqueue(const char* name, const Launch& launch);
   /// A projection that waits for the router behind it.
   void flush();
   fast::KvPages pages(const KvLayer& kv) const;

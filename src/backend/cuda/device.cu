@@ -1,9 +1,11 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "backend/cuda/device.h"
 #include "backend/cuda/error.cuh"
+#include "backend/cuda/profile.h"
 
 namespace mxgpt::cuda {
 
@@ -89,6 +91,7 @@ Memory::Memory(Kind kind, int64_t bytes) : kind_(kind), bytes_(std::max<int64_t>
   else
     check(cudaHostAlloc(&data, bytes_, cudaHostAllocDefault), "pinned host memory");
   data_ = static_cast<std::byte*>(data);
+  note_memory(kind_ == Kind::device ? "device" : "pinned", bytes_);
 }
 
 Memory::~Memory() {
@@ -96,6 +99,7 @@ Memory::~Memory() {
     cudaFree(data_);
   else
     cudaFreeHost(data_);
+  note_memory(kind_ == Kind::device ? "device" : "pinned", -bytes_);
 }
 
 Stream::Stream() {
@@ -145,6 +149,23 @@ Graph::~Graph() {
 
 void Graph::launch(Stream& stream) {
   check(cudaGraphLaunch(exec_, stream.get()), "a graph");
+}
+
+double copy_bandwidth() {
+  constexpr int64_t kBytes = int64_t{1} << 30;
+  constexpr int kCopies = 16;
+  const Memory memory(Memory::Kind::device, 2 * kBytes);
+  Stream stream;
+  double best = 0;
+  for (int i = 0; i < 4; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int copy = 0; copy < kCopies; ++copy)
+      stream.copy(memory.data() + kBytes, memory.data(), kBytes);
+    stream.wait();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    best = std::max(best, 2.0 * kCopies * kBytes / took.count());
+  }
+  return best;
 }
 
 Event::Event() {

@@ -39,6 +39,9 @@ std::string missing();
 /// Throws Error if there is none.
 DeviceInfo device_info();
 
+/// Bytes a second that the GPU reads and writes copying its own memory, both counted.
+double copy_bandwidth();
+
 /// Everything on the GPU is aligned to this.
 inline constexpr int64_t kAlignment = 256;
 inline int64_t aligned(int64_t bytes) {

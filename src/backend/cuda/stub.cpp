@@ -1,6 +1,7 @@
 // What a build without CUDA has in the backend's place.
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/layouts.h"
+#include "backend/cuda/profile.h"
 #include "backend/cuda/uploader.h"
 #include "base/error.h"
 
@@ -22,6 +23,23 @@ std::string missing() {
 DeviceInfo device_info() {
   refuse();
 }
+
+double copy_bandwidth() {
+  refuse();
+}
+
+void start_profile() {
+  refuse();
+}
+bool is_profiling() {
+  return false;
+}
+std::string profile_report() {
+  return {};
+}
+Timed::Timed(const char*, DeviceStream stream) : stream_(stream), active_(false) {}
+Timed::~Timed() = default;
+void read_profile_clocks() {}
 
 Memory::Memory(Kind kind, int64_t bytes) : kind_(kind), bytes_(bytes) {
   refuse();

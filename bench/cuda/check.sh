@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Checks the CUDA backend on a machine with a GPU and shows what a full-size model takes:
+# Checks the CUDA backend on a machine with a GPU (what it takes and how fast it is: bench/cuda/table.sh):
 #   bench/cuda/check.sh [BUILD] [--quick]
 # BUILD (default: build/release) has `mxgpt` and `tests/numerics_test`, built here or carried here with the
-# libraries that they need. Logs are left in BUILD/logs; --quick leaves out the full-size model.
+# libraries that they need, and `check_fast` where nvcc made one. Logs are left in BUILD/logs; --quick leaves
+# out compute-sanitizer.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 build=build/release quick=
@@ -33,13 +34,14 @@ check() {
 
 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader
 
+if [[ -x $build/check_fast ]]; then check fast "$build/check_fast"; fi
 check tests "$build/tests/numerics_test" --gtest_filter='Cuda.*' --gtest_brief=1
 grep -h 'positions:\|greedy\|SKIPPED\|NOT TESTED' "$logs/tests.log"
 check kernels "$mxgpt" validate --kernels --device cuda
 tail -1 "$logs/kernels.log"
 
 # The sanitizers slow a program down a hundredfold: a prompt that passes the window's edge, and two tokens.
-if command -v compute-sanitizer >/dev/null; then
+if [[ ! $quick ]] && command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
     check "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 5 \
       "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 2 --ctx 512 \
@@ -47,24 +49,23 @@ if command -v compute-sanitizer >/dev/null; then
   done
 fi
 
-# used: MiB of the GPU's memory that were in use at most while a command ran.
-peak() {
-  nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 50 >"$logs/memory" &
-  local watcher=$!
-  "$@"
-  kill $watcher
-  printf 'peak memory of the GPU: %s MiB\n' "$(sort -n "$logs/memory" | tail -1)"
+# What is given up when there is too little memory: the answer stays what it was, down to the last rung, where
+# experts are read from host memory.
+answer() {
+  "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 24 --ctx 512 "$@" 'The harbour wakes' 2>"$logs/ladder"
 }
-
-if [[ ! $quick ]]; then
-  model=${MODEL:-$build/synth-20b.gguf}
-  [[ -e $model ]] || check synth "$mxgpt" synth --like gpt-oss-20b "$model"
-  cat "$model" >/dev/null # into the page cache
-  decode() {
-    "$mxgpt" run -m "$model" --device cuda --raw --temperature 0 --max-tokens 128 --ctx 8192 --stats --vram-budget 24GiB "$1" |
-      tail -c 300
-  }
-  peak decode 'Once upon a time' 2>&1
-  peak decode "$(printf 'The harbour wakes before the town does. %.0s' {1..200})" 2>&1
-fi
+plain=$(answer)
+total=$("$mxgpt" plan -m "$nano" --device cuda --ctx 512 --json | sed 's/.*"total":\([0-9]*\).*/\1/')
+for less in 2 4 6 8 10; do
+  given=$(answer --vram-budget $((total - (less << 20))))
+  rungs=$(grep -o '[a-z_]* go down from .*' "$logs/ladder" | tail -1)
+  if [[ $given == "$plain" ]]; then
+    printf 'holds         %d MiB too little: %s\n' $less "${rungs:-nothing given up}"
+  elif grep -q kv_format "$logs/ladder"; then
+    printf 'differs       %d MiB too little, with a cache of q8_0: %s\n' $less "${rungs:-}"
+  else
+    printf 'FAILS         %d MiB too little: %s\n' $less "$(tail -1 "$logs/ladder")"
+    failed=1
+  fi
+done
 exit $failed

@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
+#include <numeric>
 
 #include "agreement.h"
 #include "backend/cuda/device.h"
@@ -139,6 +141,85 @@ TEST_F(Cuda, ARecordedStepGivesTheSameBits) {
       }
     }
   }
+}
+
+/// The answers to prompts of all lengths, each alone or all of them at once.
+std::vector<std::vector<int32_t>> answers(int at_once, Precision precision) {
+  Engine engine(nano(), {.context = 1024,
+                         .max_sequences = 8,
+                         .device = Device::cuda,
+                         .drafts = false,
+                         .precision = precision});
+  std::vector<TokenStream> streams;
+  std::vector<std::vector<int32_t>> all;
+  const auto hear = [&] {
+    for (TokenStream& stream : streams) {
+      std::vector<int32_t>& tokens = all.emplace_back();
+      for (bool last = false; !last;) {
+        for (const StreamEvent& event : stream.wait()) {
+          if (const auto* token = std::get_if<ChoiceToken>(&event)) tokens.push_back(token->token);
+          if (const auto* end = std::get_if<ChoiceEnd>(&event)) last = end->last;
+        }
+      }
+    }
+    streams.clear();
+  };
+  for (int i = 0; i < 8; ++i) {
+    // A prompt of one token is a step of decode: whatever else is in it, at most eight rows.
+    streams.push_back(std::get<TokenStream>(engine.submit(
+        {.prompt = {1000 + 13 * i}, .max_tokens = 200, .sampling = {.seed = 7u + i}})));
+    if (std::ssize(streams) == at_once) hear();
+  }
+  return all;
+}
+
+TEST_F(Cuda, AnAnswerIsTheSameAloneAndAmongSevenOthers) {
+  for (const Precision precision : {Precision::standard, Precision::exact})
+    EXPECT_EQ(answers(1, precision), answers(8, precision));
+}
+
+TEST_F(Cuda, RowsOfOneSequenceGiveTheSameBitsTogetherAndOneByOne) {
+  // Across a page's end, where a row sees a page that another row of the step is writing.
+  std::vector<int32_t> ids(80);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7919 % 8000);
+  std::vector<float> logits[3];
+  for (int i = 0; i < 3; ++i) {
+    Session session(nano(), options(Precision::standard, std::array{1, 5, 8}[i]));
+    const auto last = session.feed(ids);
+    logits[i].assign(last.begin(), last.end());
+  }
+  EXPECT_EQ(logits[0], logits[1]);
+  EXPECT_EQ(logits[0], logits[2]);
+}
+
+TEST_F(Cuda, ExpertsInHostMemoryGiveTheSameBits) {
+  std::vector<int32_t> ids(300);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7919 % 8000);
+  std::vector<int32_t> positions(ids.size()), sequences(ids.size(), 0), pages(20);
+  std::iota(positions.begin(), positions.end(), 0);
+  std::iota(pages.begin(), pages.end(), 0);
+  std::vector<float> all[2];
+  const auto model = Model::open(kNano);
+  for (const int64_t layers : {0, 2}) {
+    const auto runner = model->runner(
+        {.device = Device::cuda, .max_rows = 512, .pages = {20, 20}, .host_expert_layers = layers});
+    std::vector<float>& logits = all[layers > 0];
+    // As a prompt, and a token more.
+    for (const auto& [from, to] : {std::pair{0, 299}, std::pair{299, 300}}) {
+      const int32_t last = to - from - 1;
+      const auto part = [&](const std::vector<int32_t>& v) {
+        return std::span(v).subspan(from, to - from);
+      };
+      Batch batch{.tokens = part(ids),
+                  .positions = part(positions),
+                  .sequences = part(sequences),
+                  .logit_rows = {&last, 1}};
+      for (PageTable& table : batch.tables) table = {pages.data(), 20};
+      const auto got = runner->step(batch);
+      logits.insert(logits.end(), got.begin(), got.end());
+    }
+  }
+  EXPECT_EQ(all[0], all[1]);
 }
 
 TEST_F(Cuda, WhatDoesNotFitIsRefusedWithTheNumbers) {

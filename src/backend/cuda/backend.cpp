@@ -309,7 +309,7 @@ void Backend::attend(const Attend& op) {
                         .arrived = own_.arrived,
                         .out = op.out};
     // Blocks of queries, which pay where rows are mostly of one sequence.
-    if (rows_ >= kFewRows * shape_.sequences)
+    if (rows_ > fast::kMaxRows && rows_ >= kFewRows * shape_.sequences)
       return enqueue("attend_rows", fast::attend_rows, attend);
     // A few rows at a time, as there is scratch for.
     const int64_t width = int64_t{op.heads} * op.head_dim;

@@ -44,8 +44,7 @@ bool any(I4 mask) {
   return (halves[0] | halves[1]) != 0;
 }
 
-/// exp((x - peak) · scale), 0 below kWeightless. 2^y = 2^n · 2^f with n the nearest integer; of 2^f
-/// the Taylor polynomial of degree 6, within 2e-7 for |f| ≤ 1/2.
+/// Four of weight(), with the same bits.
 F4 weights(F4 x, float peak, float scale) {
   const F4 exponent = (x - peak) * scale;
   const F4 clamped = exponent < -kWeightless ? F4{} - kWeightless : exponent;

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "base/draw.h"
+
 namespace mxgpt {
 
 struct Candidate {
@@ -23,10 +25,6 @@ float peak(std::span<const float> logits);
 
 /// The first token with the value of the peak.
 int32_t first_at(std::span<const float> logits, float peak);
-
-/// Logits further than this below the peak, times the temperature, weigh nothing: e^-86 is about
-/// the least that a float holds with full precision.
-inline constexpr float kWeightless = 86;
 
 /// Σ exp((logit - peak) · scale). To 1e-6 of itself.
 double sum_weights(std::span<const float> logits, float peak, float scale);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/draw.h"
 #include "base/error.h"
 
 namespace mxgpt {
@@ -32,25 +33,8 @@ void SamplingParams::check(int64_t vocabulary) const {
   }
 }
 
-namespace {
-
-/// SplitMix64's output function (Steele, Lea & Flood 2014): a bijection that scatters its bits.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-  x = (x ^ x >> 27) * 0x94d049bb133111eb;
-  return x ^ x >> 31;
-}
-
-/// In [0, 1), from a counter.
-double uniform(uint64_t stream, uint64_t index) {
-  return static_cast<double>(mix(stream + index) >> 11) * 0x1p-53;
-}
-
-}  // namespace
-
 Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int choice)
-    : params_(params), stream_(mix(mix(params.seed) + static_cast<uint64_t>(choice))) {
+    : params_(params), stream_(stream_of(params.seed, choice)) {
   if (params_.repetition_penalty != 1) {
     for (const int32_t token : prompt) seen_[token].in_prompt = true;
   }
@@ -107,21 +91,21 @@ std::optional<int32_t> Sampler::sample(std::span<const float> input,
 
 namespace {
 
-double sum(std::span<const Candidate> candidates) {
-  double total = 0;
-  for (const Candidate& c : candidates) total += c.weight;
+uint64_t sum(std::span<const Candidate> candidates) {
+  uint64_t total = 0;
+  for (const Candidate& c : candidates) total += whole(c.weight);
   return total;
 }
 
 /// The least likely of the fewest candidates whose weights reach `enough`. Halves what it is among,
 /// and so need not sort it.
-Candidate last_to_reach(double enough, std::span<Candidate> candidates) {
-  double kept = 0;
+Candidate last_to_reach(uint64_t enough, std::span<Candidate> candidates) {
+  uint64_t kept = 0;
   auto begin = candidates.begin(), end = candidates.end();
   while (end - begin > 1) {
     const auto middle = begin + (end - begin) / 2;
     std::nth_element(begin, middle, end, likelier);
-    const double first_half = sum({begin, middle});
+    const uint64_t first_half = sum({begin, middle});
     if (kept + first_half >= enough) {
       end = middle;
     } else {
@@ -138,7 +122,8 @@ int32_t Sampler::draw_filtered(std::span<const float> logits, float most, float 
                                double share) {
   const auto k = static_cast<size_t>(params_.top_k);
   const bool by_share = params_.top_p < 1;
-  double enough = by_share && k == 0 ? params_.top_p * sum_weights(logits, most, scale) : 0;
+  uint64_t enough =
+      by_share && k == 0 ? whole_sum(params_.top_p * sum_weights(logits, most, scale)) : 0;
   // Mostly a few tokens near the best are enough to see what is kept.
   for (const float below : {4.0f, 12.0f, kWeightless}) {
     collect(logits, most, scale, below / scale, candidates_);
@@ -153,16 +138,18 @@ int32_t Sampler::draw_filtered(std::span<const float> logits, float most, float 
                      likelier);
     ranked_.resize(k);
   }
-  if (k > 0 && by_share) enough = params_.top_p * sum(ranked_);
+  if (k > 0 && by_share)
+    enough = static_cast<uint64_t>(params_.top_p * static_cast<double>(sum(ranked_)));
   // The least likely that is kept: those that are not less so go in order of tokens.
   const Candidate last = by_share ? last_to_reach(enough, ranked_)
                                   : *std::max_element(ranked_.begin(), ranked_.end(), likelier);
   std::erase_if(candidates_, [&](const Candidate& c) {
     return likelier(last, c) || static_cast<double>(c.weight) < params_.min_p;
   });
-  double left = share * sum(candidates_);
+  const uint64_t total = sum(candidates_);  // the likeliest alone weighs 1
+  uint64_t left = std::min(static_cast<uint64_t>(share * static_cast<double>(total)), total - 1);
   size_t drawn = 0;
-  while (drawn + 1 < candidates_.size() && (left -= candidates_[drawn].weight) >= 0) ++drawn;
+  for (uint64_t here; left >= (here = whole(candidates_[drawn].weight)); ++drawn) left -= here;
   return candidates_[drawn].token;
 }
 

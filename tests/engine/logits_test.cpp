@@ -53,6 +53,18 @@ TEST(Logits, WeightsAgreeWithDouble) {
   }
 }
 
+TEST(Logits, AWeightIsTheSameAloneAndInVectors) {
+  for (const float scale : {0.5f, 0.7f, 1.0f, 3.0f, 1e6f}) {
+    const std::vector<float> logits = random_logits(1003, 5, 20);
+    const float most = peak(logits);
+    std::vector<Candidate> all;
+    collect(logits, most, scale, kInf, all);
+    ASSERT_EQ(all.size(), logits.size());
+    for (size_t t = 0; t < all.size(); ++t)
+      EXPECT_EQ(all[t].weight, weight(logits[t], most, scale)) << logits[t] - most;
+  }
+}
+
 TEST(Logits, AShareOfTheSumIsAtItsToken) {
   std::vector<float> logits = random_logits(3000, 3, 2);
   for (size_t t = 0; t < logits.size(); t += 3) logits[t] = -kInf;

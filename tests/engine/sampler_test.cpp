@@ -2,10 +2,13 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 
+#include "base/draw.h"
 #include "base/error.h"
 
 namespace mxgpt {
@@ -75,6 +78,70 @@ TEST(Sampler, ASeedGivesTheSameDraws) {
   };
   EXPECT_EQ(draw(7), draw(7));
   EXPECT_NE(draw(7), draw(8));
+}
+
+TEST(Sampler, RandomNumbersAreAFunctionOfTheirIndex) {
+  // The first outputs of SplitMix64 seeded with 0, as its authors' program prints them.
+  constexpr uint64_t kStep = 0x9e3779b97f4a7c15;
+  EXPECT_EQ(mix(0), 0xe220a8397b1dcdaf);
+  EXPECT_EQ(mix(kStep), 0x6e789e6aa1b965f4);
+  EXPECT_EQ(mix(2 * kStep), 0x06c45d188009454f);
+  EXPECT_NE(stream_of(1, 0), stream_of(1, 1));
+  EXPECT_NE(stream_of(1, 0), stream_of(2, 0));
+}
+
+/// By definition, and in another way than Sampler's: everything is sorted, and added as whole
+/// numbers.
+int32_t drawn(const std::vector<float>& logits, const SamplingParams& p, double share) {
+  const float most = *std::max_element(logits.begin(), logits.end());
+  const auto scale = static_cast<float>(1 / p.temperature);
+  std::vector<Candidate> all;
+  for (size_t t = 0; t < logits.size(); ++t)
+    all.push_back({logits[t], weight(logits[t], most, scale), static_cast<int32_t>(t)});
+  std::sort(all.begin(), all.end(), likelier);
+  if (p.top_k > 0) all.resize(std::min<size_t>(all.size(), p.top_k));
+  if (p.top_p < 1) {
+    uint64_t total = 0, kept = 0;
+    for (const Candidate& c : all) total += whole(c.weight);
+    const uint64_t enough = p.top_k > 0
+                                ? static_cast<uint64_t>(p.top_p * static_cast<double>(total))
+                                : whole_sum(p.top_p * sum_weights(logits, most, scale));
+    size_t count = 0;
+    while (count < all.size() && (count == 0 || kept < enough)) kept += whole(all[count++].weight);
+    all.resize(count);
+  }
+  std::erase_if(all, [&](const Candidate& c) { return static_cast<double>(c.weight) < p.min_p; });
+  std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.token < b.token; });
+  uint64_t total = 0, passed = 0;
+  for (const Candidate& c : all) total += whole(c.weight);
+  const auto at = std::min(static_cast<uint64_t>(share * static_cast<double>(total)), total - 1);
+  for (const Candidate& c : all) {
+    if ((passed += whole(c.weight)) > at) return c.token;
+  }
+  return -1;
+}
+
+TEST(Sampler, DrawsAreWhatTheyAreDefinedToBe) {
+  std::mt19937 random(3);
+  const auto among = [&](auto... values) {
+    const double all[] = {static_cast<double>(values)...};
+    return all[random() % std::size(all)];
+  };
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    std::normal_distribution<float> normal(0, static_cast<float>(among(0.1, 1, 4)));
+    std::vector<float> logits(1 + random() % 3000);
+    // Coarse, so that some are equal.
+    for (float& logit : logits) logit = std::round(normal(random) * 64) / 64;
+    SamplingParams params{.temperature = among(0.3, 0.7, 1, 2),
+                          .top_k = static_cast<int64_t>(among(0, 1, 3, 40, 5000)),
+                          .top_p = among(0.0, 0.1, 0.5, 0.9, 0.999, 1),
+                          .min_p = among(0.0, 0.05, 0.5, 1),
+                          .seed = seed};
+    if (params.top_k == 0 && params.top_p == 1 && params.min_p == 0) params.min_p = 1e-9;
+    Sampler sampler(params, {});
+    for (uint64_t draw = 0; draw < 5; ++draw)
+      EXPECT_EQ(sampler.sample(logits), drawn(logits, params, uniform(stream_of(seed, 0), draw)));
+  }
 }
 
 TEST(Sampler, CollapsedLogitsAreAnError) {

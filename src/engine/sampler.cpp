@@ -49,10 +49,7 @@ std::span<const float> Sampler::edit(std::span<const float> logits,
     float& logit = logits_[token];
     const auto repetition = static_cast<float>(params_.repetition_penalty);
     logit = logit > 0 ? logit / repetition : logit * repetition;
-    if (seen.in_answer) {
-      logit -= static_cast<float>(params_.presence_penalty +
-                                  params_.frequency_penalty * static_cast<double>(seen.in_answer));
-    }
+    logit -= penalty(seen);
   }
   for (size_t word = 0; word < allowed.size(); ++word) {
     if (allowed[word] == ~0u) continue;
@@ -71,22 +68,61 @@ std::optional<int32_t> Sampler::sample(std::span<const float> input,
   if (!std::isfinite(most)) return std::nullopt;
   if (logits.data() != input.data()) most = peak(logits);
   if (!std::isfinite(most)) return std::nullopt;
-  const double share = uniform(stream_, draws_++);
+  const double share = uniform(stream_, draws_);
   int32_t token = 0;
   if (params_.temperature == 0) {
     token = first_at(logits, most);
   } else {
-    // Colder than this is as good as 0, and overflows.
-    const auto scale = static_cast<float>(std::min(1 / params_.temperature, 1e6));
     const bool all = params_.top_k == 0 && params_.top_p == 1 && params_.min_p == 0;
-    token = all ? token_at_share(logits, most, scale, share)
-                : draw_filtered(logits, most, scale, share);
+    token = all ? token_at_share(logits, most, scale(), share)
+                : draw_filtered(logits, most, scale(), share);
   }
+  take(token);
+  return token;
+}
+
+void Sampler::take(int32_t token) {
+  ++draws_;
   if (params_.repetition_penalty != 1 || params_.presence_penalty != 0 ||
       params_.frequency_penalty != 0) {
     ++seen_[token].in_answer;
   }
-  return token;
+}
+
+float Sampler::scale() const {
+  // Colder than this is as good as 0, and overflows.
+  return static_cast<float>(std::min(1 / params_.temperature, 1e6));
+}
+
+float Sampler::penalty(const Seen& seen) const {
+  return seen.in_answer
+             ? static_cast<float>(params_.presence_penalty +
+                                  params_.frequency_penalty * static_cast<double>(seen.in_answer))
+             : 0.0f;
+}
+
+cuda::DrawRow Sampler::next(std::vector<cuda::LogitEdit>& edits) const {
+  const auto first = static_cast<int32_t>(edits.size());
+  for (const auto& [token, seen] : seen_) {
+    const auto bias = params_.logit_bias.find(token);
+    edits.push_back(
+        {.token = token,
+         .bias = bias == params_.logit_bias.end() ? 0.0f : static_cast<float>(bias->second),
+         .repetition = static_cast<float>(params_.repetition_penalty),
+         .penalty = penalty(seen)});
+  }
+  for (const auto& [token, bias] : params_.logit_bias) {
+    if (!seen_.contains(token))
+      edits.push_back({.token = token, .bias = static_cast<float>(bias), .repetition = 1});
+  }
+  return {.scale = params_.temperature == 0 ? 0 : scale(),
+          .top_k = static_cast<int32_t>(params_.top_k),
+          .top_p = params_.top_p,
+          .min_p = params_.min_p,
+          .share = uniform(stream_, draws_),
+          .first_edit = first,
+          .edits = static_cast<int32_t>(edits.size()) - first,
+          .mask = -1};
 }
 
 namespace {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "backend/cuda/draw.h"
 #include "engine/logits.h"
 
 namespace mxgpt {
@@ -41,6 +42,11 @@ class Sampler {
   std::optional<int32_t> sample(std::span<const float> logits,
                                 std::span<const uint32_t> allowed = {});
 
+  /// The same draw for a GPU, without a mask; appends to `edits`. take() is to follow.
+  cuda::DrawRow next(std::vector<cuda::LogitEdit>& edits) const;
+  /// The draw brought this token.
+  void take(int32_t token);
+
  private:
   struct Seen {
     bool in_prompt = false;
@@ -49,6 +55,9 @@ class Sampler {
 
   /// With the bias, penalties and mask applied, if there are any; else the input.
   std::span<const float> edit(std::span<const float> logits, std::span<const uint32_t> allowed);
+  float penalty(const Seen& seen) const;
+  /// 1 / temperature, which is not 0.
+  float scale() const;
   int32_t draw_filtered(std::span<const float> logits, float most, float scale, double share);
 
   SamplingParams params_;

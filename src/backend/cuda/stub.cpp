@@ -1,4 +1,5 @@
 // What a build without CUDA has in the backend's place.
+#include "backend/cuda/draw.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/layouts.h"
 #include "backend/cuda/profile.h"
@@ -99,6 +100,7 @@ bool has_fast_kernels() {
 }
 void make_tiles(const Tensor&, const std::byte*, DeviceStream) {}
 
+void draw(const Draw&, DeviceStream) {}
 void norm_rows(const NormRows&, DeviceStream) {}
 void angles(const Angles&, DeviceStream) {}
 void finish_heads(const FinishHeads&, DeviceStream) {}

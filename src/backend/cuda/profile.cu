@@ -1,9 +1,9 @@
 #include <cuda_runtime.h>
-#include <fmt/format.h>
 #include <nvtx3/nvToolsExt.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -117,13 +117,20 @@ std::string profile_report() {
   std::sort(rows.begin(), rows.end(),
             [](const auto& a, const auto& b) { return a.second.total > b.second.total; });
   std::string out = "kernel,calls,total_us,mean_us,most_us,share\n";
+  // nvcc does not compile fmt's checked formats.
+  const auto line = [&out](const char* format, auto... values) {
+    char text[256];
+    std::snprintf(text, sizeof text, format, values...);
+    out += text;
+  };
   for (const auto& [name, t] : rows) {
-    out += fmt::format("{},{},{:.1f},{:.2f},{:.2f},{:.4f}\n", name, t.calls, t.total,
-                       t.total / static_cast<double>(t.calls), t.most, t.total / all);
+    line("%s,%lld,%.1f,%.2f,%.2f,%.4f\n", name.c_str(), static_cast<long long>(t.calls), t.total,
+         t.total / static_cast<double>(t.calls), t.most, t.total / all);
   }
   out += "\nseconds,memory,bytes,held,free_on_gpu\n";
   for (const Change& c : profile->changes)
-    out += fmt::format("{:.6f},{},{},{},{}\n", c.seconds, c.kind, c.bytes, c.held, c.free);
+    line("%.6f,%s,%lld,%lld,%lld\n", c.seconds, c.kind, static_cast<long long>(c.bytes),
+         static_cast<long long>(c.held), static_cast<long long>(c.free));
   return out;
 }
 

@@ -1,6 +1,7 @@
 // Times the fast kernels on the shape of gpt-oss-20b with random weights: every kernel by itself,
 // then whole decode steps, in CUDA graphs.
-//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibench/cuda
+//   nvcc -O3 -std=c++20 --expt-relaxed-constexpr -gencode=arch=compute_90a,code=sm_90a -Isrc
+//   -Ibench/cuda
 //        bench/cuda/bench_fast.cu src/backend/cuda/fast/*.cu -o bench_fast
 #include <algorithm>
 #include <functional>
@@ -138,6 +139,67 @@ void time_gemm(const char* name, const Packed& weight, int slices, int tokens) {
   CUDA(cudaFree(out));
 }
 
+/// The experts of a few rows that each choose for themselves.
+void time_expert_rows(const GateUp& g, const Down& d, int rows) {
+  const ExpertRows all{
+      .x = random_vector(int64_t{rows} * kHidden, 1),
+      .rows = rows,
+      .router = g.router,
+      .router_parts = random_vector(router_part_floats(rows, kExperts, router_parts()), 0.1f),
+      .gate = g.gate,
+      .up = g.up,
+      .down = d.down,
+      .gate_bias = g.gate_bias,
+      .up_bias = g.up_bias,
+      .down_bias = d.bias,
+      .swiglu = g.swiglu,
+      .room = {.chosen = device_array<Chosen>(rows),
+               .normed = device_array<uint8_t>(normed_bytes(rows, kHidden)),
+               .activated = device_array<uint8_t>(rows * activated_bytes(kInner)),
+               .outs = device_array<float>(int64_t{4} * rows * kHidden)}};
+  CUDA(cudaMemset(all.room.activated, 0, rows * activated_bytes(kInner)));
+  const double us = time_graph([&] { expert_rows(all, stream); }, 20);
+  const std::vector<Chosen> chosen = to_host(all.room.chosen, rows);
+  bool of[kExperts] = {};
+  for (const Chosen& c : chosen)
+    for (const int e : c.expert) of[e] = true;
+  const auto count = std::count(std::begin(of), std::end(of), true);
+  std::printf("experts of %d rows: %8.1f us, %2d experts, %6.0f GB/s\n", rows, us,
+              static_cast<int>(count),
+              static_cast<double>(count) * 3 * g.gate.slice_bytes() / us * 1e-3);
+}
+
+/// gate and up of all tokens' experts.
+void time_gate_up(const GateUp& g, int tokens) {
+  const int columns = gemm_columns(Kind::mxfp4, kHidden), pairs = 4 * tokens;
+  float* const x = random_vector(int64_t{tokens} * kHidden, 1);
+  uint16_t* const rounded = device_array<uint16_t>(int64_t{tokens} * columns);
+  round_to_bf16({x, tokens, kHidden, columns, rounded}, stream);
+  std::vector<int32_t> begin(kExperts + 1), rows(pairs);
+  for (int i = 0; i <= kExperts; ++i)
+    begin[i] = static_cast<int32_t>(int64_t{pairs} * i / kExperts);
+  for (int i = 0; i < pairs; ++i) rows[i] = static_cast<int32_t>(i * 7919ll % tokens);
+  const Gemm all{
+      .x = rounded,
+      .weight = g.gate,
+      .bias = g.gate_bias,
+      .slices = kExperts,
+      .tokens = pairs,
+      .begin = to_device(begin),
+      .x_rows = to_device(rows),
+      .up = g.up,
+      .up_bias = g.up_bias,
+      .swiglu = g.swiglu,
+      .activated = device_array<uint16_t>(int64_t{pairs} * gemm_columns(Kind::mxfp4, kInner))};
+  const double us = time_graph([&] { gemm(all, stream); }, 10);
+  const double flop = 4.0 * pairs * kInner * kHidden;
+  std::printf("gemm gate and up  %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n",
+              pairs, us, flop / us * 1e-6, 2.0 * kExperts * g.gate.slice_bytes() / us * 1e-3);
+  CUDA(cudaFree(x));
+  CUDA(cudaFree(rounded));
+  CUDA(cudaFree(all.activated));
+}
+
 int run(Kind dense, int longest) {
   CUDA(cudaStreamCreate(&stream));
   staging = device_array<uint8_t>(size_t{1300} << 20);
@@ -198,6 +260,7 @@ int run(Kind dense, int longest) {
                 .q_out = q},
         .attend = {.q = q,
                    .rows = 1,
+                   .step_rows = 1,
                    .kv_heads = kKvHeads,
                    .scale = 0.125f,
                    .kv = kv,
@@ -248,7 +311,9 @@ int run(Kind dense, int longest) {
   print("down (after a small gate_up's wait)", each([](Layer& l) { down(l.down, stream); }),
         kLayers, kLayers * expert_bytes);
   print("logits", time_graph([&] { logits(head, stream); }), 1, head_bytes);
-  for (const int tokens : {32, 128, 512, 2048, 8192}) {
+  for (const int rows : {2, 4, 8}) time_expert_rows(layers[3].gate_up, layers[3].down, rows);
+  for (const int tokens : {9, 32, 128, 512, 2048, 8192}) {
+    time_gate_up(layers[1].gate_up, tokens);
     time_gemm("q", layers[0].qkv.q, 1, tokens);
     time_gemm("o", layers[0].project.weight, 1, tokens);
     time_gemm("expert gate", layers[0].gate_up.gate, kExperts, 4 * tokens);
@@ -258,7 +323,7 @@ int run(Kind dense, int longest) {
     std::vector<int32_t> consecutive(rows);
     for (int i = 0; i < rows; ++i) consecutive[i] = i;
     Attend a = layers[1].attend;
-    a.rows = rows;
+    a.rows = a.step_rows = rows;
     a.q = random_vector(int64_t{rows} * kHeads * 64, 1);
     a.out = device_array<float>(int64_t{rows} * kHeads * 64);
     a.places = {to_device(consecutive), to_device(std::vector<int32_t>(rows))};

@@ -18,11 +18,11 @@ mkdir -p "$logs"
 mxgpt=$build/mxgpt nano=models/gpt-oss-nano
 failed=0
 
-# check NAME COMMAND…: its output goes to a log, of which the end is shown if it fails.
+# check NAME COMMAND…: its output goes to a log, of which the end is shown if it fails, or takes longer than LIMIT.
 check() {
   local name=$1 log=$logs/$1.log began=$SECONDS
   shift
-  if "$@" >"$log" 2>&1; then
+  if timeout "${LIMIT:-120}" "$@" >"$log" 2>&1; then
     printf 'holds  %3d s  %s\n' $((SECONDS - began)) "$name"
   else
     printf 'FAILS  %3d s  %s: %s\n' $((SECONDS - began)) "$name" "$*"
@@ -35,15 +35,19 @@ check() {
 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader
 
 if [[ -x $build/check_fast ]]; then check fast "$build/check_fast"; fi
-check tests "$build/tests/numerics_test" --gtest_filter='Cuda.*' --gtest_brief=1
-grep -h 'positions:\|greedy\|SKIPPED\|NOT TESTED' "$logs/tests.log"
+# Each in a process of its own, since an error of the GPU stays with its process.
+tests=$build/tests/numerics_test
+for test in $("$tests" --gtest_list_tests --gtest_filter='Cuda.*' | sed -n 's/^  //p'); do
+  check "$test" "$tests" --gtest_filter="Cuda.$test" --gtest_brief=1
+  grep -h 'positions:\|greedy\|SKIPPED\|NOT TESTED' "$logs/$test.log"
+done
 check kernels "$mxgpt" validate --kernels --device cuda
 tail -1 "$logs/kernels.log"
 
 # The sanitizers slow a program down a hundredfold: a prompt that passes the window's edge, and two tokens.
 if [[ ! $quick ]] && command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
-    check "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 5 \
+    LIMIT=400 check "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 5 \
       "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 2 --ctx 512 \
       "$(printf 'The harbour wakes before the town does. %.0s' {1..20})"
   done
@@ -52,7 +56,7 @@ fi
 # What is given up when there is too little memory: the answer stays what it was, down to the last rung, where
 # experts are read from host memory.
 answer() {
-  "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 24 --ctx 512 "$@" 'The harbour wakes' 2>"$logs/ladder"
+  timeout 60 "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 24 --ctx 512 "$@" 'The harbour wakes' 2>"$logs/ladder"
 }
 plain=$(answer)
 total=$("$mxgpt" plan -m "$nano" --device cuda --ctx 512 --json | sed 's/.*"total":\([0-9]*\).*/\1/')

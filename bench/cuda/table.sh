@@ -24,7 +24,7 @@ cat "$model" >/dev/null # into the page cache
 measure() {
   local name=$1
   shift
-  if ! "$mxgpt" bench -m "$model" --device cuda --repetitions "${REPETITIONS:-3}" "$@" >"$logs/$name.log" 2>&1; then
+  if ! timeout "${LIMIT:-150}" "$mxgpt" bench -m "$model" --device cuda --repetitions "${REPETITIONS:-3}" "$@" >"$logs/$name.log" 2>&1; then
     echo "FAILS $name:"
     tail -5 "$logs/$name.log"
     failed=1
@@ -38,7 +38,7 @@ peak() {
   shift
   nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 50 >"$logs/used" &
   local watcher=$!
-  "$@" >"$logs/$name.log" 2>&1 || { echo "FAILS $name" && failed=1; }
+  timeout "${LIMIT:-150}" "$@" >"$logs/$name.log" 2>&1 || { echo "FAILS $name" && failed=1; }
   kill $watcher
   wait $watcher 2>/dev/null
   printf '%s: at most %s MiB in use\n' "$name" "$(sort -n "$logs/used" | tail -1)"
@@ -70,7 +70,7 @@ for part in $parts; do
     profile)
       "$mxgpt" bench -m "$model" --device cuda --decode 64 --prefill 2048 --repetitions 1 --no-bandwidth \
         --profile "$logs/profile.csv" >/dev/null 2>&1 || failed=1
-      head -22 "$logs/profile.csv" | column -s, -t
+      head -24 "$logs/profile.csv"
       ;;
   esac
 done

@@ -29,9 +29,10 @@ BenchSequences::BenchSequences(const Model& model, RunnerOptions options, const 
   runner_ = model.runner(options_);
 }
 
-int32_t BenchSequences::token_at(int64_t position) const {
-  // Multiplicative hashing (Knuth 6.4): neighbours are far apart.
-  const auto hashed = static_cast<uint32_t>(position * 2654435761 + 12345);
+int32_t BenchSequences::token_at(int64_t sequence, int64_t position) const {
+  // Multiplicative hashing (Knuth 6.4): neighbours are far apart. Sequences differ, as otherwise
+  // all would choose the same experts.
+  const auto hashed = static_cast<uint32_t>((position + sequence * 7919) * 2654435761 + 12345);
   return static_cast<int32_t>(hashed % config_.vocabulary);
 }
 
@@ -75,7 +76,7 @@ void BenchSequences::step(int64_t first, int64_t sequences, int64_t rows_each, b
       MXGPT_CHECK(group.reserve(s.size + rows_each), "out of pages at {}", s.size);
     }
     for (int64_t i = 0; i < rows_each; ++i) {
-      tokens.push_back(token_at(s.size));
+      tokens.push_back(token_at(q, s.size));
       positions.push_back(static_cast<int32_t>(s.size++));
       rows_of.push_back(static_cast<int32_t>(q));
     }

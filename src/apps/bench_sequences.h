@@ -28,7 +28,7 @@ class BenchSequences {
 
   /// The token that every sequence has at a position: the same in each run, spread over the
   /// vocabulary.
-  int32_t token_at(int64_t position) const;
+  int32_t token_at(int64_t sequence, int64_t position) const;
 
   /// Extends one sequence to `size` tokens; it can be rewound to there from then on. `each` is
   /// called with the tokens of every step.

@@ -91,7 +91,7 @@ HostOps cuda_ops() {
                 const int64_t rows = batch.rows(), hidden = host.table.k;
                 DeviceBackend made({.rows = rows,
                                     .sequences = 1,
-                                    .context = 64,
+                                    .context = host.positions ? host.positions.rows : 64,
                                     .vocabulary = host.table.rows,
                                     .hidden = hidden,
                                     .widest = hidden,

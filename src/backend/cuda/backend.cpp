@@ -20,6 +20,10 @@ fast::Packed packed(const Tensor& t) {
           static_cast<int>(t.k)};
 }
 
+fast::RowOrder order_of(const Tensor& t) {
+  return t.layout == kTilesRopeHalves ? fast::RowOrder::rope_halves_64 : fast::RowOrder::natural;
+}
+
 const float* bias_of(const Linear& linear) {
   return linear.bias ? linear.bias.f32() : nullptr;
 }
@@ -44,7 +48,7 @@ Backend::Backend(const Limits& limits, Room& room, Accumulate accumulate, bool f
   host_->batch.emplace(Memory::Kind::pinned,
                        own_.batch_length * static_cast<int64_t>(sizeof(int32_t)));
   if (fast_) {
-    host_->stream.zero(own_.activated, own_.activated_bytes);
+    host_->stream.zero(own_.expert_rows.activated, own_.activated_bytes);
     host_->stream.zero(own_.arrived, own_.arrived_count * static_cast<int64_t>(sizeof(int32_t)));
     host_->stream.wait();
   }
@@ -204,23 +208,27 @@ void Backend::rotations(const Rotations& op) {
            .sin = op.sin});
 }
 
+const uint16_t* Backend::rounded(const float* x, int64_t rows, const Tensor& weight) {
+  const auto k = static_cast<int>(weight.k);
+  const int columns = fast::gemm_columns(tile_kind(weight.format), k);
+  if (rounded_ != x || rounded_columns_ != columns) {
+    enqueue("round", fast::round_to_bf16,
+            {.in = x, .rows = rows, .k = k, .columns = columns, .out = own_.narrow});
+    rounded_ = x;
+    rounded_columns_ = columns;
+  }
+  return own_.narrow;
+}
+
 void Backend::linear(const Linear& linear, DeviceTile tile, const Grouped& grouped) {
   const Tensor& w = linear.weight;
   if (fast_ && w.layout != kAsInFile) {
-    const auto k = static_cast<int>(w.k);
-    const int columns = fast::gemm_columns(tile_kind(w.format), k);
     const int64_t rows = grouped.x_rows ? grouped.x_rows : tile.tokens;
-    if (rounded_ != tile.x || rounded_columns_ != columns) {
-      enqueue("round", fast::round_to_bf16,
-              {.in = tile.x, .rows = rows, .k = k, .columns = columns, .out = own_.narrow});
-      rounded_ = tile.x;
-      rounded_columns_ = columns;
-    }
+    const uint16_t* const x = rounded(tile.x, rows, w);
     enqueue("gemm", fast::gemm,
-            {.x = own_.narrow,
+            {.x = x,
              .weight = packed(w),
-             .order = w.layout == kTilesRopeHalves ? fast::RowOrder::rope_halves_64
-                                                   : fast::RowOrder::natural,
+             .order = order_of(w),
              .bias = bias_of(linear),
              .slices = static_cast<int>(w.slices),
              .tokens = grouped.tokens ? grouped.tokens : tile.tokens,
@@ -267,9 +275,26 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
     return;
   }
   enqueue("norm", norm_rows, {.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed});
-  linear(op.q, {.x = own_.normed, .tokens = rows_, .out = op.q_out});
-  linear(op.k, {.x = own_.normed, .tokens = rows_, .out = own_.wide[0]});
-  linear(op.v, {.x = own_.normed, .tokens = rows_, .out = own_.wide[1]});
+  if (const Tensor* const all[] = {&op.q.weight, &op.k.weight, &op.v.weight};
+      is_fast(1, {all[0], all[1], all[2]}) && all[0]->format == all[1]->format &&
+      all[0]->format == all[2]->format) {
+    const auto part = [](const Linear& linear, float* out) {
+      return fast::GemmPart{packed(linear.weight), order_of(linear.weight), bias_of(linear), out};
+    };
+    const uint16_t* const x = rounded(own_.normed, rows_, op.q.weight);
+    enqueue("gemm_qkv", fast::gemm,
+            {.x = x,
+             .weight = packed(op.q.weight),
+             .order = order_of(op.q.weight),
+             .bias = bias_of(op.q),
+             .tokens = rows_,
+             .out = op.q_out,
+             .also = {part(op.k, own_.wide[0]), part(op.v, own_.wide[1])}});
+  } else {
+    linear(op.q, {.x = own_.normed, .tokens = rows_, .out = op.q_out});
+    linear(op.k, {.x = own_.normed, .tokens = rows_, .out = own_.wide[0]});
+    linear(op.v, {.x = own_.normed, .tokens = rows_, .out = own_.wide[1]});
+  }
   MXGPT_CHECK(op.head_dim <= kMaxHeadDim, "head_dim {}", op.head_dim);
   enqueue("finish_heads", finish_heads,
           {.q = op.q_out,
@@ -297,6 +322,7 @@ void Backend::attend(const Attend& op) {
   if (fast_ && narrow && op.head_dim == 64 && op.heads == fast::kGroup * op.kv_heads) {
     fast::Attend attend{.q = op.q,
                         .rows = rows_,
+                        .step_rows = rows_,
                         .kv_heads = op.kv_heads,
                         .scale = op.scale,
                         .kv = pages(op.kv),
@@ -311,10 +337,14 @@ void Backend::attend(const Attend& op) {
     // Blocks of queries, which pay where rows are mostly of one sequence.
     if (rows_ > fast::kMaxRows && rows_ >= kFewRows * shape_.sequences)
       return enqueue("attend_rows", fast::attend_rows, attend);
-    // A few rows at a time, as there is scratch for.
+    // As many rows at a time as there is scratch for.
+    const auto each =
+        static_cast<int64_t>(fast::attend_scratch_floats(1, op.kv_heads, attend.max_pieces));
+    const auto together = static_cast<int>(
+        std::min(own_.attend_scratch_floats / each, own_.arrived_count / op.kv_heads));
     const int64_t width = int64_t{op.heads} * op.head_dim;
-    for (int row = 0; row < rows_; row += fast::kMaxRows) {
-      attend.rows = std::min(fast::kMaxRows, rows_ - row);
+    for (int row = 0; row < rows_; row += together) {
+      attend.rows = std::min(together, rows_ - row);
       attend.q = op.q + row * width;
       attend.out = op.out + row * width;
       attend.places = {positions_ + row, slots_ + row};
@@ -388,29 +418,42 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
              .rows = rows_,
              .router = router,
              .router_parts = own_.router_parts});
-    // Row by row: what one chooses is mostly not what another does, and so its sums are the same
-    // alone and among others.
-    const int64_t hidden = op.norm.weight.k;
+    fast::ExpertRows rows{.x = op.x,
+                          .rows = rows_,
+                          .router = router,
+                          .router_parts = own_.router_parts,
+                          .gate = packed(op.gate.weight),
+                          .up = packed(op.up.weight),
+                          .down = packed(op.down.weight),
+                          .gate_bias = op.gate.bias.f32(),
+                          .up_bias = op.up.bias.f32(),
+                          .down_bias = op.down.bias.f32(),
+                          .swiglu = {op.activation.alpha, op.activation.limit},
+                          .room = own_.expert_rows};
+    if (rows_ > 1 && fast::expert_rows_fit(rows)) {
+      enqueue("expert_rows", fast::expert_rows, rows);
+      return;
+    }
     const auto parts = static_cast<int64_t>(fast::router_part_floats(1, experts, router.parts));
     for (int row = 0; row < rows_; ++row) {
-      float* const x = op.x + row * hidden;
+      float* const x = op.x + row * op.norm.weight.k;
       const float* const router_parts = own_.router_parts + row * parts;
       enqueue("gate_up", fast::gate_up,
               {.x = x,
                .router = router,
                .router_parts = router_parts,
-               .gate = packed(op.gate.weight),
-               .up = packed(op.up.weight),
-               .gate_bias = op.gate.bias.f32(),
-               .up_bias = op.up.bias.f32(),
-               .swiglu = {op.activation.alpha, op.activation.limit},
-               .activated = own_.activated});
+               .gate = rows.gate,
+               .up = rows.up,
+               .gate_bias = rows.gate_bias,
+               .up_bias = rows.up_bias,
+               .swiglu = rows.swiglu,
+               .activated = own_.expert_rows.activated});
       enqueue("down", fast::down,
-              {.activated = own_.activated,
+              {.activated = own_.expert_rows.activated,
                .router = router,
                .router_parts = router_parts,
-               .down = packed(op.down.weight),
-               .bias = op.down.bias.f32(),
+               .down = rows.down,
+               .bias = rows.down_bias,
                .x = x});
     }
     return;
@@ -418,7 +461,18 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   flush();
   const int64_t pairs = int64_t{rows_} * op.top_k;
   enqueue("norm", norm_rows, {.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed});
-  linear(op.router, {.x = own_.normed, .tokens = rows_, .out = own_.router_logits});
+  if (fast_ && op.router.weight.format == Format::f32 && op.router.bias) {
+    enqueue("router", fast::router_scores,
+            {.weight = op.router.weight.f32(),
+             .bias = op.router.bias.f32(),
+             .x = own_.normed,
+             .rows = rows_,
+             .experts = experts,
+             .hidden = static_cast<int>(op.router.weight.k),
+             .scores = own_.router_logits});
+  } else {
+    linear(op.router, {.x = own_.normed, .tokens = rows_, .out = own_.router_logits});
+  }
   enqueue("route", [&](DeviceStream stream) {
     route(own_.router_logits, rows_, experts, op.top_k, own_.routing, stream);
   });
@@ -429,12 +483,41 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   };
   const Grouped from_rows{rows_, static_cast<int>(pairs)};
   const Grouped from_pairs{pairs, static_cast<int>(pairs)};
-  linear(op.gate, of_experts(own_.normed, own_.routing.pair_row, own_.gate), from_rows);
-  linear(op.up, of_experts(own_.normed, own_.routing.pair_row, own_.up), from_rows);
-  enqueue("activate", [&](DeviceStream stream) {
-    activate(op.activation, own_.gate, own_.up, pairs * op.gate.weight.rows, stream);
-  });
-  linear(op.down, of_experts(own_.gate, nullptr, own_.down), from_pairs);
+  if (const int columns = fast::gemm_columns(fast::Kind::mxfp4, static_cast<int>(op.down.weight.k));
+      is_fast(1, {&op.gate.weight, &op.up.weight, &op.down.weight}) && op.gate.bias && op.up.bias &&
+      op.activation.kind == ActivationKind::clamped_swiglu &&
+      columns * sizeof(uint16_t) <= op.down.weight.k * sizeof(float)) {
+    // What is activated goes to the next product as it is read there.
+    auto* const activated = reinterpret_cast<uint16_t*>(own_.gate);
+    const uint16_t* const x = rounded(own_.normed, rows_, op.gate.weight);
+    enqueue("gemm_gate_up", fast::gemm,
+            {.x = x,
+             .weight = packed(op.gate.weight),
+             .bias = op.gate.bias.f32(),
+             .slices = experts,
+             .tokens = static_cast<int>(pairs),
+             .begin = own_.routing.begin,
+             .x_rows = own_.routing.pair_row,
+             .up = packed(op.up.weight),
+             .up_bias = op.up.bias.f32(),
+             .swiglu = {op.activation.alpha, op.activation.limit},
+             .activated = activated});
+    enqueue("gemm_down", fast::gemm,
+            {.x = activated,
+             .weight = packed(op.down.weight),
+             .bias = bias_of(op.down),
+             .slices = experts,
+             .tokens = static_cast<int>(pairs),
+             .begin = own_.routing.begin,
+             .out = own_.down});
+  } else {
+    linear(op.gate, of_experts(own_.normed, own_.routing.pair_row, own_.gate), from_rows);
+    linear(op.up, of_experts(own_.normed, own_.routing.pair_row, own_.up), from_rows);
+    enqueue("activate", [&](DeviceStream stream) {
+      activate(op.activation, own_.gate, own_.up, pairs * op.gate.weight.rows, stream);
+    });
+    linear(op.down, of_experts(own_.gate, nullptr, own_.down), from_pairs);
+  }
   enqueue("combine", [&](DeviceStream stream) {
     combine_experts(own_.routing, rows_, op.top_k, own_.down, static_cast<int>(op.norm.weight.k),
                     op.x, stream);

@@ -65,6 +65,8 @@ class Backend {
     int64_t x_rows;
     int tokens;
   };
+  /// Rows of x as fast::gemm reads them against such a weight; what was rounded last is kept.
+  const uint16_t* rounded(const float* x, int64_t rows, const Tensor& weight);
   /// The one place where a linear layer is launched.
   void linear(const Linear& linear, DeviceTile tile, const Grouped& grouped = {});
   /// Whether a step of so many rows and these weights are for the kernels of decode.

@@ -153,6 +153,49 @@ __global__ void __launch_bounds__(kHeadThreads) finish_heads_kernel(const HeadPa
   store_head(p.kv.format, head, d, (is_v ? p.kv.values : p.kv.keys) + to);
 }
 
+/// The same for the usual heads: a warp a head of 64 dimensions that are rotated by halves and not
+/// normed, a lane dimensions i and i + 32, stored in 16 bits.
+__global__ void __launch_bounds__(kThreads) finish_plain_heads_kernel(const FinishHeads p) {
+  constexpr int kHalf = 32;
+  const int per_row = p.heads + 2 * p.kv_heads, i = threadIdx.x % kHalf;
+  const int64_t head = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kHalf;
+  const int row = static_cast<int>(head / per_row);
+  if (row >= p.rows) return;
+  int index = static_cast<int>(head % per_row);  // q's heads, then k's, then v's
+  const bool is_q = index < p.heads;
+  if (!is_q) index -= p.heads;
+  const bool is_v = !is_q && index >= p.kv_heads;
+  if (is_v) index -= p.kv_heads;
+  float* const x =
+      (is_q ? p.q + static_cast<int64_t>(row) * p.heads * 2 * kHalf
+            : (is_v ? p.v : p.k) + static_cast<int64_t>(row) * p.kv_heads * 2 * kHalf) +
+      index * 2 * kHalf;
+  float a = x[i], b = x[i + kHalf];
+  if (!is_v) {
+    const float cos = p.cos[static_cast<int64_t>(row) * kHalf + i];
+    const float sin = p.sin[static_cast<int64_t>(row) * kHalf + i];
+    const float first = a * cos - b * sin;
+    b = b * cos + a * sin;
+    a = first;
+  }
+  if (is_q) {
+    x[i] = a, x[i + kHalf] = b;
+    return;
+  }
+  const int position = p.positions[row];
+  const int64_t page = p.table[p.slots[row] * p.stride + position / kPageTokens];
+  const int64_t to =
+      ((page * p.kv_heads + index) * kPageTokens + position % kPageTokens) * 2 * kHalf + i;
+  std::byte* const cache = is_v ? p.kv.values : p.kv.keys;
+  if (p.kv.format == Format::f16) {
+    auto* const at = reinterpret_cast<__half*>(cache) + to;
+    at[0] = __float2half_rn(a), at[kHalf] = __float2half_rn(b);
+  } else {
+    auto* const at = reinterpret_cast<__nv_bfloat16*>(cache) + to;
+    at[0] = __float2bfloat16_rn(a), at[kHalf] = __float2bfloat16_rn(b);
+  }
+}
+
 __device__ __forceinline__ float sigmoid(float x) {
   return 1 / (1 + expf(-x));
 }
@@ -195,6 +238,13 @@ void angles(const Angles& p, DeviceStream stream) {
 }
 
 void finish_heads(const FinishHeads& p, DeviceStream stream) {
+  const bool narrow = p.kv.format == Format::f16 || p.kv.format == Format::bf16;
+  if (p.head_dim == 64 && narrow && p.cos && p.pairs == RopePairs::halves && !p.q_norm &&
+      !p.k_norm) {
+    const int64_t threads = int64_t{p.rows} * (p.heads + 2 * p.kv_heads) * 32;
+    finish_plain_heads_kernel<<<blocks_for(threads), kThreads, 0, stream>>>(p);
+    return;
+  }
   const dim3 grid(p.heads + 2 * p.kv_heads, p.rows);
   const HeadParams h{p, weights_of(p.q_norm), weights_of(p.k_norm),
                      traits(p.kv.format).row_bytes(p.head_dim)};

@@ -50,12 +50,25 @@ Workspace::Workspace(const Limits& limits, Room& room, const Target& target, boo
                                    limits.mlp_rows() * (limits.intermediate + kMostPadding)));
   router_parts = room.take<float>(static_cast<int64_t>(
       fast::router_part_floats(fast::kMaxRows, experts, target.multiprocessors)));
+  const auto hidden = static_cast<int>(limits.hidden);
   activated_bytes =
+      fast::kMaxRows *
       static_cast<int64_t>(fast::activated_bytes(static_cast<int>(limits.intermediate)));
-  activated = room.take<uint8_t>(activated_bytes);
-  attend_scratch = room.take<float>(static_cast<int64_t>(
-      fast::attend_scratch_floats(fast::kMaxRows, kv_heads, static_cast<int>(most_pieces))));
-  arrived_count = int64_t{fast::kMaxRows} * kv_heads;
+  expert_rows = {.chosen = room.take<fast::Chosen>(fast::kMaxRows),
+                 .normed = room.take<uint8_t>(
+                     static_cast<int64_t>(fast::normed_bytes(fast::kMaxRows, hidden))),
+                 .activated = room.take<uint8_t>(activated_bytes),
+                 .outs = room.take<float>(fast::kMaxRows * fast::kMaxTopK * limits.hidden)};
+  // A few rows of the longest context, or all sequences of shorter ones at once.
+  constexpr int64_t kFewPieces = 8;
+  const auto scratch_of = [&](int64_t pieces) {
+    return static_cast<int64_t>(fast::attend_scratch_floats(1, kv_heads, static_cast<int>(pieces)));
+  };
+  const int64_t together = std::max<int64_t>(fast::kMaxRows, limits.sequences);
+  attend_scratch_floats = std::max(fast::kMaxRows * scratch_of(most_pieces),
+                                   together * scratch_of(std::min(most_pieces, kFewPieces)));
+  attend_scratch = room.take<float>(attend_scratch_floats);
+  arrived_count = together * kv_heads;
   arrived = room.take<int32_t>(arrived_count);
 }
 

@@ -6,6 +6,7 @@
 
 #include "backend/batch.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/fast/decode.h"
 #include "backend/cuda/layouts.h"
 
 namespace mxgpt::cuda {
@@ -61,13 +62,14 @@ struct Workspace {
   AttendParts parts;
 
   // Of the fast kernels.
-  uint16_t* narrow = nullptr;     ///< activations as fast::gemm reads them
-  int piece_pages = 8;            ///< of fast::attend
-  float* router_parts = nullptr;  ///< as of fast::router_part_floats
-  uint8_t* activated = nullptr;   ///< fast::activated_bytes, zero at first
+  uint16_t* narrow = nullptr;               ///< activations as fast::gemm reads them
+  int piece_pages = 8;                      ///< of fast::attend
+  float* router_parts = nullptr;            ///< as of fast::router_part_floats
+  fast::ExpertRows::Room expert_rows = {};  ///< of kMaxRows rows; `activated` is zero at first
   int64_t activated_bytes = 0;
   float* attend_scratch = nullptr;  ///< fast::attend_scratch_floats
-  int32_t* arrived = nullptr;       ///< [kMaxRows, key heads], zero between ops
+  int64_t attend_scratch_floats = 0;
+  int32_t* arrived = nullptr;  ///< [rows that fast::attend takes, key heads], zero between ops
   int64_t arrived_count = 0;
 };
 

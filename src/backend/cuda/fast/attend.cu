@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(Attend p) {
     Page kv;
     // Being written is the page of the row itself, and of those before it of its sequence that are
     // in the step, which are fewer than there are rows.
-    const bool early = page < min(end_page, max(0, position - p.rows + 1) / kPageTokens);
+    const bool early = page < min(end_page, max(0, position - p.step_rows + 1) / kPageTokens);
     if (early) kv.load(p.kv, table[page], p.kv_heads, kv_head);
     if (!waited) wait_for_previous_kernels();
     waited = true;

@@ -83,8 +83,24 @@ struct Project {
 };
 void project(const Project& p, CUstream_st* stream);
 
+/// Scores of a router for many rows: scores = weight · x + bias. `hidden` is a multiple of 4.
+struct RouterScores {
+  const float *weight, *bias;  ///< [experts, hidden]; [experts]
+  const float* x;              ///< [rows, hidden], normed
+  int rows, experts, hidden;
+  float* scores;  ///< [rows, experts]
+};
+void router_scores(const RouterScores& p, CUstream_st* stream);
+
 struct Swiglu {
   float alpha, limit;
+};
+
+/// What a row's router says.
+struct Chosen {
+  int expert[kMaxTopK];
+  float weight[kMaxTopK];  ///< softmax over the chosen
+  float rms_scale;         ///< of the norm before
 };
 
 /// The chosen experts' gate and up for one row: activated[slot] = swiglu(gate, up) as an operand of
@@ -116,6 +132,32 @@ struct Down {
 };
 void down(const Down& p, CUstream_st* stream);
 
+/// gate_up and down for a few rows, in four kernels that read every chosen expert once. A row gets
+/// the bits that it would have alone.
+struct ExpertRows {
+  float* x;  ///< [rows, hidden]
+  int rows;
+  Router router;
+  const float* router_parts;
+  Packed gate, up, down;                         ///< MXFP4, by expert
+  const float *gate_bias, *up_bias, *down_bias;  ///< [experts][rows of it]
+  Swiglu swiglu;
+  /// What one kernel leaves to the next.
+  struct Room {
+    Chosen* chosen;      ///< [rows]
+    uint8_t* normed;     ///< [rows][2] planes
+    uint8_t* activated;  ///< activated_bytes(…) a row, zero where never written
+    float* outs;         ///< [rows][top_k][hidden]
+  } room;
+};
+constexpr size_t normed_bytes(int rows, int hidden) {
+  const Packed of_gate{nullptr, Kind::mxfp4, 0, hidden};
+  return size_t{1} * rows * 2 * plane_stride(Kind::mxfp4, of_gate.pairs());
+}
+/// Whether the operands of so many rows fit into a multiprocessor's shared memory.
+bool expert_rows_fit(const ExpertRows& p);
+void expert_rows(const ExpertRows& p, CUstream_st* stream);
+
 /// logits[i] = head · norm(x[row_of[i]])
 struct Logits {
   const float* x;
@@ -130,7 +172,9 @@ void logits(const Logits& p, CUstream_st* stream);
 /// to a key head. Pieces of fixed length are attended to by themselves and merged in order.
 struct Attend {
   const float* q;  ///< [rows, 8 · kv_heads, 64]
-  int rows, kv_heads;
+  int rows;
+  int step_rows;  ///< of which these are part: so many keys may only just have been stored
+  int kv_heads;
   float scale;
   KvPages kv;
   RowPlaces places;

@@ -78,6 +78,14 @@ __device__ inline void bulk_copy(void* to_shared, const void* from, int bytes, B
       "l"(from), "r"(bytes), "r"(shared_address(&barrier)), "l"(policy)
       : "memory");
 }
+__device__ inline void bulk_copy(void* to_shared, const void* from, int bytes, Barrier& barrier) {
+  MXGPT_SM90(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to_shared)),
+      "l"(from), "r"(bytes), "r"(shared_address(&barrier))
+      : "memory");
+}
+
 /// D = A · B + C. A: two rows (r, r + 8) of a lane; B: one column; C, D: rows r, r + 8, columns
 /// 2t, 2t + 1.
 __device__ inline void mma_bf16(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {

@@ -5,6 +5,7 @@
 #include "backend/cuda/fast/launch.cuh"
 #include "backend/cuda/fast/routing.cuh"
 #include "backend/cuda/fast/stream.cuh"
+#include "backend/cuda/fast/swiglu.cuh"
 
 namespace mxgpt::cuda::fast {
 namespace {
@@ -48,14 +49,6 @@ __device__ inline float sum_of_chunks(const float* partial, int chunks, int tile
 #pragma unroll 3
   for (int c = 0; c < chunks; ++c) sum += partial[(tile * chunks + c) * kTileRows + r];
   return sum;
-}
-
-/// openai/gpt-oss, gpt_oss/torch/model.py, swiglu.
-__device__ inline float swiglu(float gate, float up, const Swiglu& s) {
-  // A comparison that NaN passes through, unlike fminf.
-  gate = gate > s.limit ? s.limit : gate;
-  up = up > s.limit ? s.limit : up < -s.limit ? -s.limit : up;
-  return (up + 1) * gate / (1 + __expf(-s.alpha * gate));
 }
 
 template <int kPerLane>
@@ -125,16 +118,13 @@ __global__ void __launch_bounds__(kBlockThreads, 1) gate_up_kernel(GateUp p) {
     const int row = row_of(i);
     if (row >= p.gate.rows) continue;
     const bool early = i < kThreads;
-    const float gate = sum_of_chunks(partial, chunks, 2 * tile, r) * chosen.rms_scale +
-                       (early ? gate_bias : bias_of(p.gate_bias, i));
-    const float up = sum_of_chunks(partial, chunks, 2 * tile + 1, r) * chosen.rms_scale +
-                     (early ? up_bias : bias_of(p.up_bias, i));
-    const float v = swiglu(gate, up, p.swiglu);
-    const __nv_bfloat16 hi = __float2bfloat16(v);
+    // Fused by name: experts_rows.cu has the same bits.
+    const float gate = fmaf(sum_of_chunks(partial, chunks, 2 * tile, r), chosen.rms_scale,
+                            early ? gate_bias : bias_of(p.gate_bias, i));
+    const float up = fmaf(sum_of_chunks(partial, chunks, 2 * tile + 1, r), chosen.rms_scale,
+                          early ? up_bias : bias_of(p.up_bias, i));
     const int stride = Operand::stride_of(kKind, Packed{nullptr, kKind, 0, p.gate.rows}.pairs());
-    auto* const plane = reinterpret_cast<__nv_bfloat16*>(p.activated + slot * 2 * stride);
-    plane[row] = hi;
-    plane[stride / 2 + row] = __float2bfloat16(v - __bfloat162float(hi));
+    store_activated(p.activated + slot * 2 * stride, stride, row, swiglu(gate, up, p.swiglu));
   }
 }
 

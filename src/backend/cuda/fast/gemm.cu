@@ -1,7 +1,6 @@
 #include <algorithm>
 
-#include "backend/cuda/fast/device.cuh"
-#include "backend/cuda/fast/gemm.h"
+#include "backend/cuda/fast/gemm.cuh"
 #include "backend/cuda/fast/launch.cuh"
 
 namespace mxgpt::cuda::fast {
@@ -22,99 +21,19 @@ __global__ void round_kernel(Round p) {
                                           bits(__floats2bfloat162_rn(v.z, v.w))};
 }
 
-__device__ inline uint32_t times(uint32_t a, uint32_t b) {
-  asm("fma.rn.bf16x2 %0, %0, %1, %2;" : "+r"(a) : "r"(b), "r"(0x80008000u));
-  return a;
-}
-
-/// What a lane holds of one pair of a tile, as it lies in memory.
-template <Kind kind>
-struct Fragment {
-  uint32_t words[kind == Kind::q8_0 ? 4 : kind == Kind::mxfp4 ? 2 : 8];
-  uint32_t scales = 0;  ///< of both blocks
-
-  __device__ void load(const uint8_t* chunk, int pair) {
-    const int lane = threadIdx.x % 32, r = lane / 4;
-    const uint8_t* const at = chunk + pair * element_bytes(kind);
-    const uint8_t* const scale = chunk + chunk_pairs(kind) * element_bytes(kind);
-    if constexpr (kind == Kind::q8_0) {
-      *reinterpret_cast<uint4*>(words) = __ldg(reinterpret_cast<const uint4*>(at) + lane);
-      scales = __ldg(reinterpret_cast<const uint32_t*>(scale) + pair * 8 + r);
-    } else if constexpr (kind == Kind::mxfp4) {
-      *reinterpret_cast<uint2*>(words) = __ldg(reinterpret_cast<const uint2*>(at) + lane);
-      scales = __ldg(reinterpret_cast<const uint16_t*>(scale) + pair * 8 + r);
-    } else {
-      reinterpret_cast<uint4*>(words)[0] = __ldg(reinterpret_cast<const uint4*>(at) + lane);
-      reinterpret_cast<uint4*>(words)[1] = __ldg(reinterpret_cast<const uint4*>(at) + 32 + lane);
-    }
-  }
-  /// Elements 0-1, 2-3, 4-5, 6-7 of a block.
-  __device__ void values(int block, uint32_t out[4]) const {
-    if constexpr (kind == Kind::q8_0) {
-      const float scale = __half2float(
-          __ushort_as_half(static_cast<unsigned short>(block ? scales >> 16 : scales & 0xffff)));
-      for (int i = 0; i < 4; ++i) {
-        // A byte with its sign flipped, as the mantissa of 2^23 + byte.
-        const uint32_t biased = words[2 * block + i / 2] ^ 0x80808080u;
-        const float a = __uint_as_float(__byte_perm(biased, 0x4b000000, 0x7440 + i % 2 * 2));
-        const float b = __uint_as_float(__byte_perm(biased, 0x4b000000, 0x7441 + i % 2 * 2));
-        out[i] = bits(__floats2bfloat162_rn((a - 8388736.f) * scale, (b - 8388736.f) * scale));
-      }
-    } else if constexpr (kind == Kind::mxfp4) {
-      unpack_e2m1(words[block], out);
-      // The scale as bfloat16: its exponent, or the subnormal 2^-127.
-      const uint32_t scale = max((block ? scales >> 8 : scales & 0xff) << 7, 0x40u);
-      for (int i = 0; i < 4; ++i) out[i] = times(out[i], scale | scale << 16);
-    } else {
-      for (int i = 0; i < 4; ++i) out[i] = words[4 * block + i];
-    }
-  }
-};
-
-struct Work {
-  int slice, first, count;  ///< tokens
-};
-
-/// The block's tile of tokens: slices one behind the other, each cut into tiles.
-template <int kTokens>
-__device__ inline Work work_of(const Gemm& p, int tile) {
-  if (!p.begin) return {0, tile * kTokens, min(kTokens, p.tokens - tile * kTokens)};
-  const int lane = threadIdx.x % 32;
-  for (int base = 0; base < p.slices; base += 32) {
-    const int slice = base + lane;
-    const int first = slice < p.slices ? p.begin[slice] : 0;
-    const int count = slice < p.slices ? p.begin[slice + 1] - first : 0;
-    int end = (count + kTokens - 1) / kTokens;  // of this and all lower lanes' tiles
-    for (int step = 1; step < 32; step *= 2) {
-      const int lower = __shfl_up_sync(0xffffffff, end, step);
-      if (lane >= step) end += lower;
-    }
-    const unsigned holds = __ballot_sync(0xffffffff, tile < end);
-    if (holds) {
-      const int source = __ffs(holds) - 1;
-      const int own = (count + kTokens - 1) / kTokens;
-      const int local = tile - (end - own);
-      const int at = __shfl_sync(0xffffffff, first + local * kTokens, source);
-      const int left = __shfl_sync(0xffffffff, count - local * kTokens, source);
-      return {base + source, at, min(kTokens, left)};
-    }
-    tile -= __shfl_sync(0xffffffff, end, 31);
-  }
-  return {0, 0, 0};
-}
-
 /// A block: 128 rows of a slice by kTokens tokens. A warp: 32 rows by half of them. Weights go
 /// straight to registers, a pair ahead; activations through shared memory, where 16-byte pieces of
 /// odd tokens are exchanged, so that a load of two tokens' pieces touches every bank once.
-template <Kind kind, int kTokens>
+template <Kind kind, int kTokens, bool kGateUp>
 __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
   constexpr int kColumns = kTokens / kTokenWarps / 8;  // of eight tokens, of a warp
   constexpr int kStageBytes = kTokens * kPair * 2;
   extern __shared__ __align__(128) uint8_t shared[];
   const Work work = work_of<kTokens>(p, blockIdx.y);
   if (work.count <= 0) return;
+  const int row_block = select(p, blockIdx.x, kTiles);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, t = lane % 4;
-  const int first_tile = blockIdx.x * kTiles + warp % kRowWarps * 4;
+  const int first_tile = row_block * kTiles + warp % kRowWarps * 4;
   const int first_column = warp / kRowWarps * kColumns * 8;
   const int pairs = p.weight.pairs(), columns = pairs * kPair;
 
@@ -143,9 +62,7 @@ __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
   };
 
   const uint8_t* tile[4];
-  for (int i = 0; i < 4; ++i)
-    tile[i] = p.weight.data + work.slice * p.weight.slice_bytes() +
-              min(first_tile + i, p.weight.tiles() - 1) * p.weight.tile_bytes();
+  for (int i = 0; i < 4; ++i) tile[i] = tile_of<kGateUp>(p, work.slice, first_tile, i);
   Fragment<kind> weights[4];
   int chunk = 0, in_chunk = 0;
   const auto load_weights = [&] {
@@ -189,48 +106,30 @@ __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
     }
   }
 
-#pragma unroll
-  for (int m = 0; m < 2; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int at = (first_tile + 2 * m + half) * kTileRows + r;
-      if (at >= p.weight.rows) continue;
-      const int row = source_row(p.order, at);
-      const float bias = p.bias ? p.bias[int64_t{work.slice} * p.weight.rows + row] : 0.f;
-#pragma unroll
-      for (int n = 0; n < kColumns; ++n)
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int token = first_column + n * 8 + 2 * t + j;
-          if (token >= work.count) continue;
-          float& out = p.out[int64_t{work.first + token} * p.weight.rows + row];
-          const float y = sum[m][n][2 * half + j] + bias;
-          out = p.add ? out + y : y;
-        }
-    }
+  store<kGateUp>(p, work, first_tile, first_column, sum);
 }
 
-template <Kind kind, int kTokens>
+template <Kind kind, int kTokens, bool kGateUp>
 void launch_gemm(const Gemm& p, CUstream_st* stream) {
   const int shared = kStages * kTokens * kPair * 2;
-  const auto kernel = gemm_kernel<kind, kTokens>;
+  const auto kernel = gemm_kernel<kind, kTokens, kGateUp>;
   if (shared > 48 * 1024)
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   // Of slices, each may have one tile that is not full.
   const int tiles = (p.tokens + kTokens - 1) / kTokens + (p.begin ? p.slices : 0);
-  const dim3 grid((p.weight.tiles() + kTiles - 1) / kTiles, tiles);
+  const dim3 grid(row_blocks_of(p, kTiles), tiles);
   kernel<<<grid, kThreads, shared, stream>>>(p);
 }
 
-template <Kind kind>
+template <Kind kind, bool kGateUp>
 void gemm_of(const Gemm& p, CUstream_st* stream) {
   const int tokens = p.tokens / p.slices;  // of a slice, on average
   if (tokens <= 24)
-    launch_gemm<kind, 32>(p, stream);
+    launch_gemm<kind, 32, kGateUp>(p, stream);
   else if (tokens <= 80)
-    launch_gemm<kind, 64>(p, stream);
+    launch_gemm<kind, 64, kGateUp>(p, stream);
   else
-    launch_gemm<kind, 128>(p, stream);
+    launch_gemm<kind, 128, kGateUp>(p, stream);
 }
 
 }  // namespace
@@ -243,12 +142,15 @@ void round_to_bf16(const Round& p, CUstream_st* stream) {
 
 void gemm(const Gemm& p, CUstream_st* stream) {
   if (p.tokens <= 0) return;
-  if (p.weight.kind == Kind::q8_0)
-    gemm_of<Kind::q8_0>(p, stream);
+  if (streams(p)) return gemm_streamed(p, stream);
+  if (p.up.data)
+    gemm_of<Kind::mxfp4, true>(p, stream);
+  else if (p.weight.kind == Kind::q8_0)
+    gemm_of<Kind::q8_0, false>(p, stream);
   else if (p.weight.kind == Kind::mxfp4)
-    gemm_of<Kind::mxfp4>(p, stream);
+    gemm_of<Kind::mxfp4, false>(p, stream);
   else
-    gemm_of<Kind::bf16>(p, stream);
+    gemm_of<Kind::bf16, false>(p, stream);
 }
 
 }  // namespace mxgpt::cuda::fast

@@ -7,12 +7,6 @@
 
 namespace mxgpt::cuda::fast {
 
-struct Chosen {
-  int expert[kMaxTopK];
-  float weight[kMaxTopK];  ///< softmax over the chosen
-  float rms_scale;
-};
-
 __host__ __device__ inline constexpr int part_stride(int experts) {
   return align_up(experts + 1, 4);
 }

@@ -153,9 +153,9 @@ class Ring {
 };
 
 /// One pair of a tile times the operand: see multiply.
-template <Kind kind, int kColumns>
+template <Kind kind, int kColumns, class X>
 __device__ inline void multiply_pair(const uint8_t* chunk, const uint8_t* scales, int j, int pair,
-                                     const Operand& x, int rows, float sum[kColumns],
+                                     const X& x, int rows, float sum[kColumns],
                                      float total[kColumns][4]) {
   const int lane = threadIdx.x % 32, r = lane / 4, t = lane % 4;
   const int column_row = r / 4, column_block = r / 2 % 2, column_part = r % 2;
@@ -212,9 +212,9 @@ __device__ inline void multiply_pair(const uint8_t* chunk, const uint8_t* scales
 }
 
 /// Chunk `number` of a tile times the operand. sum[n] of lane 4 r + t: row r of the tile, row
-/// 2 n + t / 2 of the batch.
-template <Kind kind, int kColumns>
-__device__ inline void multiply(const uint8_t* chunk, int number, const Operand& x, int rows,
+/// 2 n + t / 2 of the batch. X: an Operand, or what has planes like one.
+template <Kind kind, int kColumns, class X>
+__device__ inline void multiply(const uint8_t* chunk, int number, const X& x, int rows,
                                 float sum[kColumns]) {
   const uint8_t* const scales = chunk + chunk_pairs(kind) * element_bytes(kind);
   float total[kColumns][4];  // of BF16, which has no scales, through the chunk

@@ -117,7 +117,8 @@ void time_gemm(const char* name, const Packed& weight, int slices, int tokens) {
   const int columns = gemm_columns(weight.kind, weight.k);
   float* const x = random_vector(int64_t{tokens} * weight.k, 1);
   uint16_t* const rounded = device_array<uint16_t>(int64_t{tokens} * columns);
-  round_to_bf16({x, tokens, weight.k, columns, rounded}, stream);
+  const bool shuffled = is_wide(tokens, slices);
+  round_to_bf16({x, tokens, weight.k, columns, rounded, shuffled}, stream);
   std::vector<int32_t> begin(slices + 1), rows(tokens);
   for (int i = 0; i <= slices; ++i) begin[i] = static_cast<int32_t>(int64_t{tokens} * i / slices);
   for (int i = 0; i < tokens; ++i) rows[i] = (i * 7919ll) % tokens;
@@ -129,7 +130,8 @@ void time_gemm(const char* name, const Packed& weight, int slices, int tokens) {
                .tokens = tokens,
                .begin = slices > 1 ? to_device(begin) : nullptr,
                .x_rows = slices > 1 ? to_device(rows) : nullptr,
-               .out = out};
+               .out = out,
+               .shuffled = shuffled};
   const double us = time_graph([&] { gemm(g, stream); }, 10);
   const double flop = 2.0 * tokens * weight.rows * weight.k;
   std::printf("gemm %-12s %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n", name,
@@ -174,7 +176,8 @@ void time_gate_up(const GateUp& g, int tokens) {
   const int columns = gemm_columns(Kind::mxfp4, kHidden), pairs = 4 * tokens;
   float* const x = random_vector(int64_t{tokens} * kHidden, 1);
   uint16_t* const rounded = device_array<uint16_t>(int64_t{tokens} * columns);
-  round_to_bf16({x, tokens, kHidden, columns, rounded}, stream);
+  const bool shuffled = is_wide(pairs, kExperts);
+  round_to_bf16({x, tokens, kHidden, columns, rounded, shuffled}, stream);
   std::vector<int32_t> begin(kExperts + 1), rows(pairs);
   for (int i = 0; i <= kExperts; ++i)
     begin[i] = static_cast<int32_t>(int64_t{pairs} * i / kExperts);
@@ -190,7 +193,8 @@ void time_gate_up(const GateUp& g, int tokens) {
       .up = g.up,
       .up_bias = g.up_bias,
       .swiglu = g.swiglu,
-      .activated = device_array<uint16_t>(int64_t{pairs} * gemm_columns(Kind::mxfp4, kInner))};
+      .activated = device_array<uint16_t>(int64_t{pairs} * gemm_columns(Kind::mxfp4, kInner)),
+      .shuffled = shuffled};
   const double us = time_graph([&] { gemm(all, stream); }, 10);
   const double flop = 4.0 * pairs * kInner * kHidden;
   std::printf("gemm gate and up  %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n",

@@ -47,7 +47,7 @@ tail -1 "$logs/kernels.log"
 # The sanitizers slow a program down a hundredfold: a prompt that passes the window's edge, and two tokens.
 if [[ ! $quick ]] && command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
-    LIMIT=400 check "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 5 \
+    LIMIT=${SANITIZER_LIMIT:-400} check "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 5 \
       "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 2 --ctx 512 \
       "$(printf 'The harbour wakes before the town does. %.0s' {1..20})"
   done

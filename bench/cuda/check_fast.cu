@@ -7,42 +7,10 @@
 #include <numeric>
 #include <string>
 
-#include "backend/cuda/fast/decode.h"
-#include "backend/cuda/fast/gemm.h"
-#include "random_weights.h"
+#include "check_products.h"
 
 namespace mxgpt::cuda::fast {
 namespace {
-
-int failures = 0;
-
-/// ‖got - want‖ / ‖want‖; NaN never passes.
-void check(const std::string& name, const std::vector<float>& got, const std::vector<double>& want,
-           double bound) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    error += (got[i] - want[i]) * (got[i] - want[i]);
-    norm += want[i] * want[i];
-  }
-  const double relative = std::sqrt(error / norm);
-  const bool good = relative <= bound;
-  failures += !good;
-  std::printf("%-58s %9.2e  bound %.0e  %s\n", name.c_str(), relative, bound, good ? "ok" : "BAD");
-}
-
-const char* name_of(Kind kind) {
-  return kind == Kind::q8_0 ? "q8_0" : kind == Kind::mxfp4 ? "mxfp4" : "bf16";
-}
-
-std::vector<double> normed(const float* x, const std::vector<float>& weight, double eps) {
-  const size_t k = weight.size();
-  double square = 0;
-  for (size_t i = 0; i < k; ++i) square += double{x[i]} * x[i];
-  const double scale = 1 / std::sqrt(square / k + eps);
-  std::vector<double> h(k);
-  for (size_t i = 0; i < k; ++i) h[i] = x[i] * scale * weight[i];
-  return h;
-}
 
 struct Model {
   int hidden, kv_heads, experts, intermediate;
@@ -374,167 +342,6 @@ void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, 
                   : 1e-3);
 }
 
-void check_gemm(Kind kind, int slices, int rows, int k, int tokens, RowOrder order, bool add) {
-  const RandomMatrix w(kind, slices, rows, k, order);
-  const auto x = random_floats(size_t{1} * tokens * k, 1),
-             bias = random_floats(size_t{1} * slices * rows, 1),
-             old = random_floats(size_t{1} * tokens * rows, 1);
-  // Tokens to slices: some have none.
-  std::vector<int32_t> begin(slices + 1), x_rows(tokens);
-  for (int i = 1; i < slices; ++i) begin[i] = random_bits()() % (tokens + 1);
-  begin[slices] = tokens;
-  std::sort(begin.begin(), begin.end());
-  std::iota(x_rows.begin(), x_rows.end(), 0);
-  std::shuffle(x_rows.begin(), x_rows.end(), random_bits());
-  const int columns = gemm_columns(kind, k);
-  uint16_t* const rounded = device_array<uint16_t>(size_t{1} * tokens * columns);
-  round_to_bf16({to_device(x), tokens, k, columns, rounded}, nullptr);
-  float* const out = to_device(old);
-  if (!add) CUDA(cudaMemset(out, 0xff, old.size() * 4));
-  gemm({.x = rounded,
-        .weight = w.packed,
-        .order = order,
-        .bias = to_device(bias),
-        .slices = slices,
-        .tokens = tokens,
-        .begin = slices > 1 ? to_device(begin) : nullptr,
-        .x_rows = slices > 1 ? to_device(x_rows) : nullptr,
-        .out = out,
-        .add = add},
-       nullptr);
-  CUDA(cudaDeviceSynchronize());
-  CUDA(cudaGetLastError());
-  std::vector<double> want;
-  for (int s = 0; s < slices; ++s)
-    for (int i = begin[s]; i < begin[s + 1]; ++i) {
-      const float* from = x.data() + size_t{1} * (slices > 1 ? x_rows[i] : i) * k;
-      const std::vector<double> v(from, from + k);
-      for (int row = 0; row < rows; ++row)
-        want.push_back(w.dot(s, row, v.data()) + bias[size_t{1} * s * rows + row] +
-                       (add ? old[size_t{1} * i * rows + row] : 0));
-    }
-  check(std::string("gemm ") + name_of(kind) + " " + std::to_string(slices) + "x" +
-            std::to_string(rows) + "x" + std::to_string(k) + " tokens " + std::to_string(tokens),
-        to_host(out, old.size()), want, 4e-3);
-}
-
-void check_gate_up(int slices, int rows, int k, int tokens) {
-  const RandomMatrix gate(Kind::mxfp4, slices, rows, k), up(Kind::mxfp4, slices, rows, k);
-  const auto x = random_floats(size_t{1} * tokens * k, 1),
-             gate_b = random_floats(size_t{1} * slices * rows, 1),
-             up_b = random_floats(size_t{1} * slices * rows, 1);
-  std::vector<int32_t> begin(slices + 1), x_rows(tokens);
-  for (int i = 1; i < slices; ++i) begin[i] = random_bits()() % (tokens + 1);
-  begin[slices] = tokens;
-  std::sort(begin.begin(), begin.end());
-  for (int i = 0; i < tokens; ++i) x_rows[i] = random_bits()() % tokens;
-  const int columns = gemm_columns(Kind::mxfp4, k), out_columns = gemm_columns(Kind::mxfp4, rows);
-  uint16_t* const rounded = device_array<uint16_t>(size_t{1} * tokens * columns);
-  round_to_bf16({to_device(x), tokens, k, columns, rounded}, nullptr);
-  uint16_t* const out = device_array<uint16_t>(size_t{1} * tokens * out_columns);
-  CUDA(cudaMemset(out, 0xff, size_t{2} * tokens * out_columns));
-  gemm({.x = rounded,
-        .weight = gate.packed,
-        .bias = to_device(gate_b),
-        .slices = slices,
-        .tokens = tokens,
-        .begin = to_device(begin),
-        .x_rows = to_device(x_rows),
-        .up = up.packed,
-        .up_bias = to_device(up_b),
-        .swiglu = {1.702f, 7},
-        .activated = out},
-       nullptr);
-  CUDA(cudaDeviceSynchronize());
-  CUDA(cudaGetLastError());
-  const auto bits = to_host(out, size_t{1} * tokens * out_columns);
-  std::vector<float> got;
-  std::vector<double> want;
-  for (int s = 0; s < slices; ++s)
-    for (int i = begin[s]; i < begin[s + 1]; ++i) {
-      const float* from = x.data() + size_t{1} * x_rows[i] * k;
-      const std::vector<double> v(from, from + k);
-      for (int row = 0; row < out_columns; ++row) {
-        const uint16_t b = bits[size_t{1} * i * out_columns + row];
-        got.push_back(__bfloat162float(reinterpret_cast<const __nv_bfloat16&>(b)));
-        if (row >= rows) {
-          want.push_back(0);
-          continue;
-        }
-        double g = gate.dot(s, row, v.data()) + gate_b[size_t{1} * s * rows + row];
-        double u = up.dot(s, row, v.data()) + up_b[size_t{1} * s * rows + row];
-        g = std::min(g, 7.0), u = std::clamp(u, -7.0, 7.0);
-        want.push_back((u + 1) * g / (1 + std::exp(-1.702 * g)));
-      }
-    }
-  check("gemm gate, up " + std::to_string(slices) + "x" + std::to_string(rows) + "x" +
-            std::to_string(k) + " tokens " + std::to_string(tokens),
-        got, want, 8e-3);
-}
-
-/// Queries, keys and values in one launch.
-void check_parts(Kind kind, int k, int tokens) {
-  const RandomMatrix all[3] = {{kind, 1, 192, k, RowOrder::rope_halves_64},
-                               {kind, 1, 64, k, RowOrder::rope_halves_64},
-                               {kind, 1, 72, k}};
-  const auto x = random_floats(size_t{1} * tokens * k, 1);
-  const int columns = gemm_columns(kind, k);
-  uint16_t* const rounded = device_array<uint16_t>(size_t{1} * tokens * columns);
-  round_to_bf16({to_device(x), tokens, k, columns, rounded}, nullptr);
-  std::vector<float> bias[3];
-  GemmPart parts[3];
-  for (int i = 0; i < 3; ++i) {
-    const int rows = all[i].packed.rows;
-    bias[i] = random_floats(rows, 1);
-    parts[i] = {all[i].packed, i < 2 ? RowOrder::rope_halves_64 : RowOrder::natural,
-                to_device(bias[i]), device_array<float>(size_t{1} * tokens * rows)};
-    CUDA(cudaMemset(parts[i].out, 0xff, size_t{4} * tokens * rows));
-  }
-  gemm({.x = rounded,
-        .weight = parts[0].weight,
-        .order = parts[0].order,
-        .bias = parts[0].bias,
-        .tokens = tokens,
-        .out = parts[0].out,
-        .also = {parts[1], parts[2]}},
-       nullptr);
-  CUDA(cudaDeviceSynchronize());
-  CUDA(cudaGetLastError());
-  for (int i = 0; i < 3; ++i) {
-    std::vector<double> want;
-    for (int token = 0; token < tokens; ++token) {
-      const std::vector<double> v(x.begin() + token * k, x.begin() + (token + 1) * k);
-      for (int row = 0; row < all[i].packed.rows; ++row)
-        want.push_back(all[i].dot(0, row, v.data()) + bias[i][row]);
-    }
-    check(std::string("gemm part ") + std::to_string(i) + " " + name_of(kind) + " tokens " +
-              std::to_string(tokens),
-          to_host(parts[i].out, want.size()), want, 4e-3);
-  }
-}
-
-void check_router(int rows, int experts, int hidden) {
-  const auto weight = random_floats(size_t{1} * experts * hidden, 0.05f),
-             bias = random_floats(experts, 1), x = random_floats(size_t{1} * rows * hidden, 1);
-  float* const out = device_array<float>(size_t{1} * rows * experts);
-  CUDA(cudaMemset(out, 0xff, size_t{4} * rows * experts));
-  router_scores({to_device(weight), to_device(bias), to_device(x), rows, experts, hidden, out},
-                nullptr);
-  CUDA(cudaDeviceSynchronize());
-  CUDA(cudaGetLastError());
-  std::vector<double> want;
-  for (int r = 0; r < rows; ++r)
-    for (int e = 0; e < experts; ++e) {
-      double sum = bias[e];
-      for (int i = 0; i < hidden; ++i)
-        sum += double{x[size_t{1} * r * hidden + i]} * weight[size_t{1} * e * hidden + i];
-      want.push_back(sum);
-    }
-  check("router scores " + std::to_string(rows) + "x" + std::to_string(experts) + "x" +
-            std::to_string(hidden),
-        to_host(out, want.size()), want, 1e-6);
-}
-
 int run() {
   const Model full{2880, 8, 8, 2880}, nano{288, 1, 12, 288}, wide{320, 2, 128, 416};
   for (const Kind kind : {Kind::q8_0, Kind::mxfp4, Kind::bf16}) {
@@ -562,13 +369,15 @@ int run() {
   }
   for (const int tokens : {1, 17, 700, 1500, 5000}) check_gate_up(12, 288, 288, tokens);
   check_gate_up(32, 416, 2880, 128);
+  check_gate_up(3, 576, 2880, 700);
   for (const Kind kind : {Kind::q8_0, Kind::mxfp4, Kind::bf16})
-    for (const int tokens : {9, 32, 128, 200}) check_parts(kind, 2880, tokens);
+    for (const int tokens : {9, 32, 128, 200, 321}) check_parts(kind, 2880, tokens);
   check_gemm(Kind::q8_0, 1, 67600, 288, 21, RowOrder::natural, false);
   check_gemm(Kind::bf16, 1, 67600, 96, 32, RowOrder::natural, false);
-  check_router(1, 32, 2880);
-  check_router(130, 33, 2880);
-  check_router(17, 12, 288);
+  check_norm(1, 32, 2880, false);
+  check_norm(130, 33, 2880, true);
+  check_norm(301, 128, 2880, true);
+  check_norm(17, 12, 288, false);
   check_layer(full, Kind::q8_0, 8);
   for (const int context : {1, 31, 32, 33, 128, 129, 160, 256, 257, 1000, 5000})
     for (const int window : {0, 128}) check_attend(2, context, window, true, context % 2, 8);

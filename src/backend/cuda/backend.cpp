@@ -75,7 +75,7 @@ Stream& Backend::stream() {
 
 const Shape& Backend::place(const Batch& batch) {
   pending_.reset();  // of a step that failed
-  rounded_ = nullptr;
+  rounded_ = {};
   MXGPT_CHECK(batch.rows() > 0 && batch.rows() <= limits_.rows, "{} rows, planned {}", batch.rows(),
               limits_.rows);
   rows_ = static_cast<int>(batch.rows());
@@ -153,7 +153,7 @@ bool Backend::is_fast(int64_t rows, std::initializer_list<const Tensor*> weights
 }
 
 void Backend::flush() {
-  rounded_ = nullptr;  // an op is about to begin, and to write what another one rounded
+  rounded_ = {};  // an op is about to begin, and to write what another one rounded
   if (!pending_) return;
   const ProjectResidual op = *std::exchange(pending_, std::nullopt);
   enqueue("project", fast::project,
@@ -208,15 +208,42 @@ void Backend::rotations(const Rotations& op) {
            .sin = op.sin});
 }
 
-const uint16_t* Backend::rounded(const float* x, int64_t rows, const Tensor& weight) {
+const uint16_t* Backend::rounded(const float* x, int64_t rows, const Tensor& weight,
+                                 bool shuffled) {
   const auto k = static_cast<int>(weight.k);
-  const int columns = fast::gemm_columns(tile_kind(weight.format), k);
-  if (rounded_ != x || rounded_columns_ != columns) {
+  const Rounded wanted{x, fast::gemm_columns(tile_kind(weight.format), k), shuffled};
+  if (rounded_ != wanted) {
     enqueue("round", fast::round_to_bf16,
-            {.in = x, .rows = rows, .k = k, .columns = columns, .out = own_.narrow});
-    rounded_ = x;
-    rounded_columns_ = columns;
+            {.in = x,
+             .rows = rows,
+             .k = k,
+             .columns = wanted.columns,
+             .out = own_.narrow,
+             .shuffled = shuffled});
+    rounded_ = wanted;
   }
+  return own_.narrow;
+}
+
+bool Backend::can_norm_round(const Norm& norm) const {
+  return fast_ && is_plain_rms(norm) && norm.weight.k % 4 == 0 &&
+         norm.weight.k <= fast::kMostNormed;
+}
+
+const uint16_t* Backend::norm_round(const NormRows& p, const Tensor& weight, bool shuffled,
+                                    const fast::Scores& router) {
+  const auto k = static_cast<int>(weight.k);
+  rounded_ = {};
+  enqueue("norm", fast::norm_round,
+          {.x = p.x,
+           .ids = p.ids,
+           .norm = {p.norm.weight.f32(), p.norm.eps},
+           .rows = p.rows,
+           .k = k,
+           .columns = fast::gemm_columns(tile_kind(weight.format), k),
+           .out = own_.narrow,
+           .shuffled = shuffled,
+           .router = router});
   return own_.narrow;
 }
 
@@ -224,18 +251,21 @@ void Backend::linear(const Linear& linear, DeviceTile tile, const Grouped& group
   const Tensor& w = linear.weight;
   if (fast_ && w.layout != kAsInFile) {
     const int64_t rows = grouped.x_rows ? grouped.x_rows : tile.tokens;
-    const uint16_t* const x = rounded(tile.x, rows, w);
+    const int tokens = grouped.tokens ? grouped.tokens : tile.tokens;
+    const bool shuffled = fast::is_wide(tokens, static_cast<int>(w.slices));
+    const uint16_t* const x = rounded(tile.x, rows, w, shuffled);
     enqueue("gemm", fast::gemm,
             {.x = x,
              .weight = packed(w),
              .order = order_of(w),
              .bias = bias_of(linear),
              .slices = static_cast<int>(w.slices),
-             .tokens = grouped.tokens ? grouped.tokens : tile.tokens,
+             .tokens = tokens,
              .begin = tile.begin,
              .x_rows = tile.x_rows,
              .out = tile.out,
-             .add = tile.add});
+             .add = tile.add,
+             .shuffled = shuffled});
     return;
   }
   tile.weights = w.data;
@@ -274,14 +304,15 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
              .q_out = op.q_out});
     return;
   }
-  enqueue("norm", norm_rows, {.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed});
+  const NormRows before{.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed};
   if (const Tensor* const all[] = {&op.q.weight, &op.k.weight, &op.v.weight};
       is_fast(1, {all[0], all[1], all[2]}) && all[0]->format == all[1]->format &&
-      all[0]->format == all[2]->format) {
+      all[0]->format == all[2]->format && can_norm_round(op.norm)) {
     const auto part = [](const Linear& linear, float* out) {
       return fast::GemmPart{packed(linear.weight), order_of(linear.weight), bias_of(linear), out};
     };
-    const uint16_t* const x = rounded(own_.normed, rows_, op.q.weight);
+    const bool shuffled = fast::is_wide(rows_, 1);
+    const uint16_t* const x = norm_round(before, op.q.weight, shuffled);
     enqueue("gemm_qkv", fast::gemm,
             {.x = x,
              .weight = packed(op.q.weight),
@@ -289,8 +320,10 @@ void Backend::norm_qkv_rope_store(const NormQkvRopeStore& op) {
              .bias = bias_of(op.q),
              .tokens = rows_,
              .out = op.q_out,
-             .also = {part(op.k, own_.wide[0]), part(op.v, own_.wide[1])}});
+             .also = {part(op.k, own_.wide[0]), part(op.v, own_.wide[1])},
+             .shuffled = shuffled});
   } else {
+    enqueue("norm", norm_rows, before);
     linear(op.q, {.x = own_.normed, .tokens = rows_, .out = op.q_out});
     linear(op.k, {.x = own_.normed, .tokens = rows_, .out = own_.wide[0]});
     linear(op.v, {.x = own_.normed, .tokens = rows_, .out = own_.wide[1]});
@@ -460,36 +493,24 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
   }
   flush();
   const int64_t pairs = int64_t{rows_} * op.top_k;
-  enqueue("norm", norm_rows, {.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed});
-  if (fast_ && op.router.weight.format == Format::f32 && op.router.bias) {
-    enqueue("router", fast::router_scores,
-            {.weight = op.router.weight.f32(),
-             .bias = op.router.bias.f32(),
-             .x = own_.normed,
-             .rows = rows_,
-             .experts = experts,
-             .hidden = static_cast<int>(op.router.weight.k),
-             .scores = own_.router_logits});
-  } else {
-    linear(op.router, {.x = own_.normed, .tokens = rows_, .out = own_.router_logits});
-  }
-  enqueue("route", [&](DeviceStream stream) {
+  const NormRows before{.norm = op.norm, .x = op.x, .rows = rows_, .out = own_.normed};
+  const auto choose = [&](DeviceStream stream) {
     route(own_.router_logits, rows_, experts, op.top_k, own_.routing, stream);
-  });
-  // A row chooses an expert once, so no expert has more tokens than there are rows.
-  const auto of_experts = [&](const float* x, const int32_t* x_rows, float* out) {
-    return DeviceTile{
-        .x = x, .x_rows = x_rows, .begin = own_.routing.begin, .tokens = rows_, .out = out};
   };
-  const Grouped from_rows{rows_, static_cast<int>(pairs)};
-  const Grouped from_pairs{pairs, static_cast<int>(pairs)};
   if (const int columns = fast::gemm_columns(fast::Kind::mxfp4, static_cast<int>(op.down.weight.k));
-      is_fast(1, {&op.gate.weight, &op.up.weight, &op.down.weight}) && op.gate.bias && op.up.bias &&
+      is_fast(1, {&op.gate.weight, &op.up.weight, &op.down.weight}) && can_norm_round(op.norm) &&
+      op.router.weight.format == Format::f32 && op.router.bias && op.gate.bias && op.up.bias &&
       op.activation.kind == ActivationKind::clamped_swiglu &&
       columns * sizeof(uint16_t) <= op.down.weight.k * sizeof(float)) {
     // What is activated goes to the next product as it is read there.
     auto* const activated = reinterpret_cast<uint16_t*>(own_.gate);
-    const uint16_t* const x = rounded(own_.normed, rows_, op.gate.weight);
+    const bool shuffled = fast::is_wide(static_cast<int>(pairs), experts);
+    const uint16_t* const x = norm_round(before, op.gate.weight, shuffled,
+                                         {.weight = op.router.weight.f32(),
+                                          .bias = op.router.bias.f32(),
+                                          .experts = experts,
+                                          .scores = own_.router_logits});
+    enqueue("route", choose);
     enqueue("gemm_gate_up", fast::gemm,
             {.x = x,
              .weight = packed(op.gate.weight),
@@ -501,7 +522,8 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
              .up = packed(op.up.weight),
              .up_bias = op.up.bias.f32(),
              .swiglu = {op.activation.alpha, op.activation.limit},
-             .activated = activated});
+             .activated = activated,
+             .shuffled = shuffled});
     enqueue("gemm_down", fast::gemm,
             {.x = activated,
              .weight = packed(op.down.weight),
@@ -509,8 +531,19 @@ void Backend::norm_route_experts_residual(const NormRouteExpertsResidual& op) {
              .slices = experts,
              .tokens = static_cast<int>(pairs),
              .begin = own_.routing.begin,
-             .out = own_.down});
+             .out = own_.down,
+             .shuffled = shuffled});
   } else {
+    enqueue("norm", norm_rows, before);
+    linear(op.router, {.x = own_.normed, .tokens = rows_, .out = own_.router_logits});
+    enqueue("route", choose);
+    // A row chooses an expert once, so no expert has more tokens than there are rows.
+    const auto of_experts = [&](const float* x, const int32_t* x_rows, float* out) {
+      return DeviceTile{
+          .x = x, .x_rows = x_rows, .begin = own_.routing.begin, .tokens = rows_, .out = out};
+    };
+    const Grouped from_rows{rows_, static_cast<int>(pairs)};
+    const Grouped from_pairs{pairs, static_cast<int>(pairs)};
     linear(op.gate, of_experts(own_.normed, own_.routing.pair_row, own_.gate), from_rows);
     linear(op.up, of_experts(own_.normed, own_.routing.pair_row, own_.up), from_rows);
     enqueue("activate", [&](DeviceStream stream) {
@@ -536,8 +569,21 @@ void Backend::norm_logits(const NormLogits& op) {
              .logits = op.logits});
     return;
   }
-  enqueue("norm", norm_rows,
-          {.norm = op.norm, .x = op.x, .ids = logit_rows_, .rows = wanted_, .out = own_.normed});
+  const NormRows before{
+      .norm = op.norm, .x = op.x, .ids = logit_rows_, .rows = wanted_, .out = own_.normed};
+  if (is_fast(1, {&op.head.weight}) && can_norm_round(op.norm)) {
+    const bool shuffled = fast::is_wide(wanted_, 1);
+    const uint16_t* const x = norm_round(before, op.head.weight, shuffled);
+    enqueue("gemm_logits", fast::gemm,
+            {.x = x,
+             .weight = packed(op.head.weight),
+             .bias = bias_of(op.head),
+             .tokens = wanted_,
+             .out = op.logits,
+             .shuffled = shuffled});
+    return;
+  }
+  enqueue("norm", norm_rows, before);
   linear(op.head, {.x = own_.normed, .tokens = wanted_, .out = op.logits});
 }
 

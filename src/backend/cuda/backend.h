@@ -17,6 +17,8 @@
 
 namespace mxgpt::cuda {
 
+struct NormRows;
+
 /// What the launches of a step follow from.
 struct Shape {
   int rows = 0, logit_rows = 0, sequences = 0;
@@ -66,7 +68,11 @@ class Backend {
     int tokens;
   };
   /// Rows of x as fast::gemm reads them against such a weight; what was rounded last is kept.
-  const uint16_t* rounded(const float* x, int64_t rows, const Tensor& weight);
+  const uint16_t* rounded(const float* x, int64_t rows, const Tensor& weight, bool shuffled);
+  bool can_norm_round(const Norm& norm) const;
+  /// The same of normed rows, from p.x; p.out is not written.
+  const uint16_t* norm_round(const NormRows& p, const Tensor& weight, bool shuffled,
+                             const fast::Scores& router = {});
   /// The one place where a linear layer is launched.
   void linear(const Linear& linear, DeviceTile tile, const Grouped& grouped = {});
   /// Whether a step of so many rows and these weights are for the kernels of decode.
@@ -102,8 +108,13 @@ class Backend {
 
   bool fast_;
   std::optional<ProjectResidual> pending_;
-  const float* rounded_ = nullptr;  ///< what own_.narrow holds
-  int rounded_columns_ = 0;
+  struct Rounded {
+    const float* x = nullptr;
+    int columns = 0;
+    bool shuffled = false;
+    bool operator==(const Rounded&) const = default;
+  };
+  Rounded rounded_;  ///< what own_.narrow holds
 };
 
 }  // namespace mxgpt::cuda

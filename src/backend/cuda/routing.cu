@@ -1,4 +1,5 @@
 // Mixture of experts: who goes where, and what comes back.
+#include <algorithm>
 #include <climits>
 
 #include "backend/cuda/kernels.h"
@@ -47,24 +48,52 @@ __global__ void __launch_bounds__(kThreads)
     for (int s = 0; s < top_k; ++s) weight[s] /= total;
 }
 
-/// One block, a warp an expert. An expert's pairs stay in the order of the rows.
+/// Of a warp's pairs that are here: those of the same expert, and how many of them come before.
+struct Rank {
+  unsigned same;
+  int before;
+  __device__ explicit Rank(int expert) : same(__match_any_sync(~0u, expert)) {
+    before = __popc(same & ((1u << threadIdx.x % kWarpThreads) - 1));
+  }
+  __device__ bool is_last() const { return before + 1 == __popc(same); }
+};
+
+/// One block. An expert's pairs stay in the order of the rows: each warp has a stretch of them, and
+/// counts them first.
 __global__ void __launch_bounds__(kSortThreads)
     sort_kernel(int pairs, int experts, int top_k, Routing r) {
+  extern __shared__ int32_t counts[];  // [warps][experts]
   const int lane = threadIdx.x % kWarpThreads, warp = threadIdx.x / kWarpThreads;
-  constexpr int kWarps = kSortThreads / kWarpThreads;
-  for (int e = warp; e < experts; e += kWarps) {
-    int count = 0;
-#pragma unroll 8
-    for (int i = lane; i < pairs; i += kWarpThreads) count += r.expert[i] == e;
-    count = __reduce_add_sync(~0u, count);
-    if (lane == 0) r.begin[e + 1] = count;
+  const int warps = blockDim.x / kWarpThreads;
+  const int rounds = (pairs + blockDim.x - 1) / blockDim.x;
+  const int first = warp * rounds * kWarpThreads;
+  int32_t* const own = counts + warp * experts;
+  for (int e = lane; e < experts; e += kWarpThreads) own[e] = 0;
+  __syncwarp();
+  for (int round = 0; round < rounds; ++round) {
+    const int i = first + round * kWarpThreads + lane;
+    const int e = i < pairs ? r.expert[i] : -1;
+    const Rank rank(e);
+    if (e >= 0 && rank.is_last()) own[e] += rank.before + 1;
+    __syncwarp();
+  }
+  __syncthreads();
+  // Of each expert: how many, and from one warp to the next how many before.
+  for (int e = threadIdx.x; e < experts; e += blockDim.x) {
+    int sum = 0;
+    for (int w = 0; w < warps; ++w) {
+      const int count = counts[w * experts + e];
+      counts[w * experts + e] = sum;
+      sum += count;
+    }
+    r.begin[e + 1] = sum;
   }
   __syncthreads();
   if (warp == 0) {
     int before = 0;
     if (lane == 0) r.begin[0] = 0;
-    for (int first = 0; first < experts; first += kWarpThreads) {
-      const int e = first + lane;
+    for (int e0 = 0; e0 < experts; e0 += kWarpThreads) {
+      const int e = e0 + lane;
       int sum = e < experts ? r.begin[e + 1] : 0;
       for (int step = 1; step < kWarpThreads; step *= 2) {
         const int lower = __shfl_up_sync(~0u, sum, step);
@@ -75,20 +104,18 @@ __global__ void __launch_bounds__(kSortThreads)
     }
   }
   __syncthreads();
-  for (int e = warp; e < experts; e += kWarps) {
-    int pair = r.begin[e];
-#pragma unroll 8
-    for (int first = 0; first < pairs; first += kWarpThreads) {
-      const int i = first + lane;
-      const bool own = i < pairs && r.expert[i] == e;
-      const unsigned all = __ballot_sync(~0u, own);
-      if (own) {
-        const int at = pair + __popc(all & ((1u << lane) - 1));
-        r.pair_row[at] = i / top_k;
-        r.pair_of_choice[i] = at;
-      }
-      pair += __popc(all);
+  for (int round = 0; round < rounds; ++round) {
+    const int i = first + round * kWarpThreads + lane;
+    const int e = i < pairs ? r.expert[i] : -1;
+    const Rank rank(e);
+    if (e >= 0) {
+      const int at = r.begin[e] + own[e] + rank.before;
+      r.pair_row[at] = i / top_k;
+      r.pair_of_choice[i] = at;
     }
+    __syncwarp();
+    if (e >= 0 && rank.is_last()) own[e] += rank.before + 1;
+    __syncwarp();
   }
 }
 
@@ -112,7 +139,12 @@ void route(const float* logits, int rows, int experts, int top_k, const Routing&
   constexpr int kRows = kThreads / kWarpThreads;
   choose_kernel<<<(rows + kRows - 1) / kRows, kThreads, 0, stream>>>(logits, rows, experts, top_k,
                                                                      r);
-  sort_kernel<<<1, kSortThreads, 0, stream>>>(rows * top_k, experts, top_k, r);
+  constexpr int kCounts = 48 * 1024 / sizeof(int32_t);
+  const int pairs = rows * top_k;
+  const int warps = std::clamp((pairs + kWarpThreads - 1) / kWarpThreads, 1,
+                               std::min(kSortThreads / kWarpThreads, kCounts / experts));
+  sort_kernel<<<1, warps * kWarpThreads, warps * experts * sizeof(int32_t), stream>>>(
+      pairs, experts, top_k, r);
 }
 
 void combine_experts(const Routing& r, int rows, int top_k, const float* down, int hidden, float* x,

@@ -59,12 +59,12 @@ Workspace::Workspace(const Limits& limits, Room& room, const Target& target, boo
                      static_cast<int64_t>(fast::normed_bytes(fast::kMaxRows, hidden))),
                  .activated = room.take<uint8_t>(activated_bytes),
                  .outs = room.take<float>(fast::kMaxRows * fast::kMaxTopK * limits.hidden)};
-  // A few rows of the longest context, or all sequences of shorter ones at once.
-  constexpr int64_t kFewPieces = 8;
-  const auto scratch_of = [&](int64_t pieces) {
-    return static_cast<int64_t>(fast::attend_scratch_floats(1, kv_heads, static_cast<int>(pieces)));
+  // A few rows of the longest context, or many sequences of shorter ones at once.
+  constexpr int64_t kFewPieces = 8, kMostTogether = 256;
+  const auto scratch_of = [&](int64_t count) {
+    return static_cast<int64_t>(fast::attend_scratch_floats(1, kv_heads, static_cast<int>(count)));
   };
-  const int64_t together = std::max<int64_t>(fast::kMaxRows, limits.sequences);
+  const int64_t together = std::clamp<int64_t>(limits.sequences, fast::kMaxRows, kMostTogether);
   attend_scratch_floats = std::max(fast::kMaxRows * scratch_of(most_pieces),
                                    together * scratch_of(std::min(most_pieces, kFewPieces)));
   attend_scratch = room.take<float>(attend_scratch_floats);

@@ -83,15 +83,6 @@ struct Project {
 };
 void project(const Project& p, CUstream_st* stream);
 
-/// Scores of a router for many rows: scores = weight · x + bias. `hidden` is a multiple of 4.
-struct RouterScores {
-  const float *weight, *bias;  ///< [experts, hidden]; [experts]
-  const float* x;              ///< [rows, hidden], normed
-  int rows, experts, hidden;
-  float* scores;  ///< [rows, experts]
-};
-void router_scores(const RouterScores& p, CUstream_st* stream);
-
 struct Swiglu {
   float alpha, limit;
 };

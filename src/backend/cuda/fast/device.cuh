@@ -108,15 +108,20 @@ __device__ inline void mma_s8(int d[4], uint32_t a0, uint32_t a1, uint32_t a2, u
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// Eight E2M1 (nibble_bit) to four pairs of bfloat16, exactly.
-__device__ inline void unpack_e2m1(uint32_t word, uint32_t out[4]) {
+/// Eight E2M1 (nibble_bit) to four pairs of bfloat16, exactly, but for a factor of 2^126: the
+/// exponent lacks its bias.
+__device__ inline void spread_e2m1(uint32_t word, uint32_t out[4]) {
   constexpr uint32_t kValue = 0x81c081c0, kUpper = 0x81808180, kLowest = 0x00400040;
   out[0] = word & kValue;
   out[1] = __funnelshift_r(word, word, 10) & kValue;
   out[2] = __funnelshift_r(word, word, 4) & kValue;
   out[3] = (__funnelshift_r(word, word, 6) & kUpper) | (__funnelshift_r(word, word, 30) & kLowest);
-  // The exponent still lacks its bias: times 2^126. A fused product with -0, since sm_80 has no
-  // other and it keeps the sign of zero.
+}
+/// The same with its bias.
+__device__ inline void unpack_e2m1(uint32_t word, uint32_t out[4]) {
+  spread_e2m1(word, out);
+  // Times 2^126, fused with adding -0, since sm_80 has no other product and it keeps the sign of
+  // zero.
   for (int i = 0; i < 4; ++i)
     asm("fma.rn.bf16x2 %0, %0, %1, %2;" : "+r"(out[i]) : "r"(0x7e807e80u), "r"(0x80008000u));
 }

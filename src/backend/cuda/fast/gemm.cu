@@ -10,17 +10,6 @@ constexpr int kThreads = 256, kRowWarps = 4, kTokenWarps = 2;
 constexpr int kTiles = 16;  ///< of eight rows, of a block; four a warp
 constexpr int kStages = 4;  ///< of activations in shared memory
 
-__global__ void round_kernel(Round p) {
-  const int64_t i = (blockIdx.x * int64_t{blockDim.x} + threadIdx.x) * 4;
-  if (i >= p.rows * p.columns) return;
-  const int64_t row = i / p.columns;
-  const int column = static_cast<int>(i % p.columns);
-  float4 v{};
-  if (column < p.k) v = *reinterpret_cast<const float4*>(p.in + row * p.k + column);
-  *reinterpret_cast<uint2*>(p.out + i) = {bits(__floats2bfloat162_rn(v.x, v.y)),
-                                          bits(__floats2bfloat162_rn(v.z, v.w))};
-}
-
 /// A block: 128 rows of a slice by kTokens tokens. A warp: 32 rows by half of them. Weights go
 /// straight to registers, a pair ahead; activations through shared memory, where 16-byte pieces of
 /// odd tokens are exchanged, so that a load of two tokens' pieces touches every bank once.
@@ -134,14 +123,9 @@ void gemm_of(const Gemm& p, CUstream_st* stream) {
 
 }  // namespace
 
-void round_to_bf16(const Round& p, CUstream_st* stream) {
-  const int64_t threads = p.rows * p.columns / 4;
-  if (threads > 0)
-    round_kernel<<<static_cast<unsigned>((threads + 255) / 256), 256, 0, stream>>>(p);
-}
-
 void gemm(const Gemm& p, CUstream_st* stream) {
   if (p.tokens <= 0) return;
+  if (p.shuffled) return gemm_wide(p, stream);
   if (streams(p)) return gemm_streamed(p, stream);
   if (p.up.data)
     gemm_of<Kind::mxfp4, true>(p, stream);

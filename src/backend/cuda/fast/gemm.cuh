@@ -89,6 +89,33 @@ __device__ inline Work work_of(const Gemm& p, int tile) {
   return {0, 0, 0};
 }
 
+/// Pieces of work of persistent blocks, in the order in which they take them: all rows of one tile
+/// of tokens first, which share the activations.
+template <int kTokens>
+struct Pieces {
+  int row_blocks, index;
+  __device__ explicit Pieces(int row_blocks) : row_blocks(row_blocks), index(blockIdx.x) {}
+  __device__ Work work(const Gemm& p) const {
+    const int tile = index / row_blocks;
+    if (!p.begin && tile * kTokens >= p.tokens) return {0, 0, 0};
+    return work_of<kTokens>(p, tile);
+  }
+  __device__ int row_block() const { return index % row_blocks; }
+  __device__ void next() { index += gridDim.x; }
+};
+
+/// Four activations from `column` on, a multiple of 4.
+__device__ inline void store_four(uint16_t* row, int column, float4 v, bool shuffled) {
+  const uint32_t low = bits(__floats2bfloat162_rn(v.x, v.y));
+  const uint32_t high = bits(__floats2bfloat162_rn(v.z, v.w));
+  if (shuffled) {
+    *reinterpret_cast<uint32_t*>(row + shuffled_column(column)) = low;
+    *reinterpret_cast<uint32_t*>(row + shuffled_column(column + 2)) = high;
+  } else {
+    *reinterpret_cast<uint2*>(row + column) = {low, high};
+  }
+}
+
 /// Makes p the product that a block of rows is of, and returns which of its blocks that is.
 __device__ inline int select(Gemm& p, int block, int tiles_of_block) {
 #pragma unroll
@@ -123,6 +150,7 @@ __device__ inline void store(const Gemm& p, const Work& work, int first, int tok
       const int row = (first / 2 + m) * kTileRows + r,
                 columns = gemm_columns(Kind::mxfp4, p.weight.rows);
       if (row >= columns) continue;
+      const int column = p.shuffled ? shuffled_column(row) : row;
       const bool inside = row < p.weight.rows;
       const float gate_bias = inside ? p.bias[bias_at + row] : 0.f;
       const float up_bias = inside ? p.up_bias[bias_at + row] : 0.f;
@@ -134,7 +162,7 @@ __device__ inline void store(const Gemm& p, const Work& work, int first, int tok
           if (at >= work.count) continue;
           const float v = swiglu(sum[m][n][j] + gate_bias, sum[m][n][2 + j] + up_bias, p.swiglu);
           const __nv_bfloat16 narrow = __float2bfloat16(inside ? v : 0.f);
-          p.activated[int64_t{work.first + at} * columns + row] =
+          p.activated[int64_t{work.first + at} * columns + column] =
               reinterpret_cast<const uint16_t&>(narrow);
         }
     } else {

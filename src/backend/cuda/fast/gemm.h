@@ -23,8 +23,29 @@ struct Round {
   int64_t rows;
   int k, columns;
   uint16_t* out;
+  bool shuffled = false;  ///< as of Gemm
 };
 void round_to_bf16(const Round& p, CUstream_st* stream);
+
+/// Of rows that are being normed, what a router says: scores = weight · row + bias.
+struct Scores {
+  const float* weight = nullptr;  ///< [experts][k]
+  const float* bias = nullptr;    ///< [experts]
+  int experts = 0;
+  float* scores = nullptr;  ///< [rows][experts]; null: there is none
+};
+/// norm(x[ids[i]]), rounded as by round_to_bf16; k is at most kMostNormed.
+struct NormRound {
+  const float* x;
+  const int32_t* ids = nullptr;  ///< [rows]; null: 0, 1, 2…
+  RmsNorm norm;
+  int rows, k, columns;
+  uint16_t* out;
+  bool shuffled = false;
+  Scores router = {};
+};
+inline constexpr int kMostNormed = 12 * 1024;
+void norm_round(const NormRound& p, CUstream_st* stream);
 
 struct GemmPart {
   Packed weight = {};
@@ -54,8 +75,19 @@ struct Gemm {
   const float* up_bias = nullptr;  ///< as bias, which must be there too
   Swiglu swiglu = {};
   uint16_t* activated = nullptr;  ///< [tokens][gemm_columns(mxfp4, weight.rows)]
+  bool shuffled = false;          ///< x and activated, by shuffled_column; as is_wide says
 };
 void gemm(const Gemm& p, CUstream_st* stream);
+
+/// In every 32 columns of activations, where a column goes so that the tensor cores find it where
+/// the weights' registers have it.
+constexpr int shuffled_column(int column) {
+  const int t = column % 32 / 8, e = column % 8;
+  return column / 32 * 32 + e / 4 * 16 + 2 * t + e % 2 + e % 4 / 2 * 8;
+}
+/// Whether a product of so many tokens is gemm_wide's, and its activations are to be shuffled.
+bool is_wide(int tokens, int slices);
+void gemm_wide(const Gemm& p, CUstream_st* stream);
 
 /// By few tokens a slice, where the weights' way here is what takes time: gemm() goes there itself.
 bool streams(const Gemm& p);

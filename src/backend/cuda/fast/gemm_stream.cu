@@ -58,24 +58,8 @@ __device__ inline void multiply_pairs(const uint8_t* tiles, const uint8_t* token
   }
 }
 
-/// Pieces of work, in the order in which blocks take them: all rows of one tile of tokens first,
-/// which share the activations.
-template <int kTokens>
-struct Pieces {
-  int row_blocks, index;
-  __device__ explicit Pieces(int tiles)
-      : row_blocks((tiles + kTiles - 1) / kTiles), index(blockIdx.x) {}
-  __device__ Work work(const Gemm& p) const {
-    const int tile = index / row_blocks;
-    if (!p.begin && tile * kTokens >= p.tokens) return {0, 0, 0};
-    return work_of<kTokens>(p, tile);
-  }
-  __device__ int first_tile() const { return index % row_blocks * kTiles; }
-  __device__ void next() { index += gridDim.x; }
-};
-
 template <Kind kind, int kTokens, bool kGateUp>
-__global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int tiles) {
+__global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int row_blocks) {
   using S = Stage<kind, kTokens>;
   extern __shared__ __align__(128) uint8_t shared[];
   Barrier* const full = reinterpret_cast<Barrier*>(shared + S::kStages * S::kBytes);
@@ -96,11 +80,11 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int tiles) 
   if (warp == kWarps) {
     const uint64_t policy = evict_first_policy();
     const int columns = gemm_columns(kind, p.weight.k);
-    for (Pieces<kTokens> pieces(tiles);; pieces.next()) {
+    for (Pieces<kTokens> pieces(row_blocks);; pieces.next()) {
       const Work work = pieces.work(p);
       if (work.count <= 0) return;
       const uint8_t* const tile =
-          tile_of<kGateUp>(p, work.slice, pieces.first_tile() + (lane & ~3), lane % 4);
+          tile_of<kGateUp>(p, work.slice, pieces.row_block() * kTiles + (lane & ~3), lane % 4);
       const uint16_t* rows[kTokens / 32];
 #pragma unroll
       for (int i = 0; i < kTokens / 32; ++i) {
@@ -125,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int tiles) 
     }
   }
 
-  for (Pieces<kTokens> pieces(tiles);; pieces.next()) {
+  for (Pieces<kTokens> pieces(row_blocks);; pieces.next()) {
     const Work work = pieces.work(p);
     if (work.count <= 0) return;
     float sum[2][kTokens / 8][4] = {};
@@ -141,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int tiles) 
       if (lane == 0) empty[slot].arrive();
       advance();
     }
-    store<kGateUp>(p, work, pieces.first_tile() + warp * 4, 0, sum);
+    store<kGateUp>(p, work, pieces.row_block() * kTiles + warp * 4, 0, sum);
   }
 }
 
@@ -150,9 +134,9 @@ void launch_stream(const Gemm& p, CUstream_st* stream) {
   const auto kernel = stream_kernel<kind, kTokens, kGateUp>;
   constexpr int kBytes = Stage<kind, kTokens>::kAllBytes;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  const int tiles = tiles_of(p), row_blocks = (tiles + kTiles - 1) / kTiles;
+  const int row_blocks = row_blocks_of(p, kTiles);
   const int most = row_blocks * ((p.tokens + kTokens - 1) / kTokens + (p.begin ? p.slices : 0));
-  kernel<<<std::min(most, multiprocessors()), kThreads, kBytes, stream>>>(p, tiles);
+  kernel<<<std::min(most, multiprocessors()), kThreads, kBytes, stream>>>(p, row_blocks);
 }
 
 // Of one slice with few rows, there are too few blocks for the whole machine unless each has few

@@ -55,6 +55,11 @@ __device__ inline void arrive_for_all() {
   asm volatile("bar.arrive 2, %0;" ::"n"(kBlockThreads) : "memory");
 }
 
+/// Against MXFP4 activations are larger by this factor, and weights smaller by 2^126 than they are:
+/// so decoding is a rotation and a mask. Products stay far from both ends of what a float can hold
+/// for activations below 2^31.
+inline constexpr float kScaled = 0x1p96f, kBackFromScaled = 0x1p30f;
+
 /// Activations in shared memory as the right operand: planes [row][hi, lo] of k elements, bfloat16
 /// or, against Q8_0, int8 with a scale for each block: x = scale · (256 hi + lo).
 struct Operand {
@@ -182,8 +187,8 @@ __device__ inline void multiply_pair(const uint8_t* chunk, const uint8_t* scales
     float scale = 1;
     if constexpr (kind == Kind::mxfp4) {
       const uint2 a = *reinterpret_cast<const uint2*>(chunk + j * 256 + lane * 8);
-      unpack_e2m1(a.x, even_block);
-      unpack_e2m1(a.y, odd_block);
+      spread_e2m1(a.x, even_block);
+      spread_e2m1(a.y, odd_block);
       scale = e8m0(scales[(j * 8 + r) * 2 + odd]);
     } else {
       const uint8_t* at = chunk + j * 1024 + lane * 16;
@@ -230,6 +235,7 @@ __device__ inline void multiply(const uint8_t* chunk, int number, const X& x, in
                                   total);
 #pragma unroll
   for (int n = 0; n < kColumns; ++n) {
+    if constexpr (kind == Kind::mxfp4) sum[n] *= kBackFromScaled;
     if constexpr (kind == Kind::bf16)
       sum[n] = threadIdx.x % 2 ? total[n][2] + total[n][3] : total[n][0] + total[n][1];
     sum[n] += __shfl_xor_sync(0xffffffff, sum[n], 1);
@@ -280,10 +286,21 @@ __device__ inline void write_four(const Operand& x, int row, int i, float4 v) {
     *reinterpret_cast<uint32_t*>(lo + i) = lower;
     if (i % kBlock == 0) x.scales[row * 2 * x.pairs + i / kBlock] = largest / kLargest;
   } else {
+    if constexpr (kind == Kind::mxfp4)
+      v = {v.x * kScaled, v.y * kScaled, v.z * kScaled, v.w * kScaled};
     const Split a = split_bf16(v.x, v.y), b = split_bf16(v.z, v.w);
     *reinterpret_cast<uint2*>(hi + 2 * i) = {a.hi, b.hi};
     *reinterpret_cast<uint2*>(lo + 2 * i) = {a.lo, b.lo};
   }
+}
+
+/// One element of an operand of `down`: planes of bfloat16 hi and lo, `stride` bytes apart.
+__device__ inline void store_activated(uint8_t* planes, int stride, int element, float v) {
+  auto* const plane = reinterpret_cast<__nv_bfloat16*>(planes);
+  v *= kScaled;
+  const __nv_bfloat16 hi = __float2bfloat16(v);
+  plane[element] = hi;
+  plane[stride / 2 + element] = __float2bfloat16(v - __bfloat162float(hi));
 }
 
 /// Writes in · weight (where there is one) as row `row` of an operand, and returns this thread's

@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(Gemm all, int row_blo
     for (int i = 0; i < R::kTokenStages; ++i)
       barriers.tokens_full[i].init(kGroup), barriers.tokens_empty[i].init(4 * kGroups);
     for (int i = 0; i < kWeightStages; ++i)
-      barriers.weights_full[i].init(1), barriers.weights_empty[i].init(4 * kGroups);
+      barriers.weights_full[i].init(1), barriers.weights_empty[i].init(kGroups * kGroup);
     publish_barriers();
   }
   __syncthreads();
@@ -225,8 +225,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(Gemm all, int row_blo
         decode<kind>(own_tiles + weights.slot * R::kWeightBytes, in_chunk, a);
         if (++in_chunk == R::kPairs) {
           in_chunk = 0;
-          __syncwarp();
-          if (lane == 0) barriers.weights_empty[weights.slot].arrive();
+          barriers.weights_empty[weights.slot].arrive();
           weights.advance();
         }
         barriers.tokens_full[tokens.slot].wait(tokens.phase);

@@ -11,7 +11,7 @@ namespace mxgpt::avx2 {
 /// kOctets · 8 rows by up to 256 elements; lane = row. A dword holds a quad.
 template <int kOctets>
 struct PanelBytes {
-  __m256i quads[kSpanGroups][kGroup / 4][kOctets];
+  __m256i quads[kSpanGroups][kOctets][kGroup / 4];
   __m256 scale[kSpanGroups][kOctets];
   __m256 offset[kSpanGroups][kOctets];  ///< unset for formats without
 };
@@ -29,7 +29,7 @@ template <class G, int kOctets>
       __m256i fours[8];
       load_fours(rows, at + g * kGroup, fours);
 #pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) panel.quads[g][i][o] = fours[i];
+      for (int i = 0; i < 8; ++i) panel.quads[g][o][i] = fours[i];
     }
   }
 }
@@ -53,6 +53,29 @@ constexpr int quads_in_words() {
   return 4;
 }
 
+/// Products of a group of eight rows with the quads that have high bytes, times 256.
+inline __m256i peaks_of(const __m256i (&quads)[kGroup / 4], const ByteGroup& x) {
+  const auto* bytes = reinterpret_cast<const char*>(quads);
+  const auto products = [&](int i) {
+    const char* at = bytes + x.quad[i] * uint64_t{sizeof(__m256i) / 4};
+    return _mm256_maddubs_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(at)),
+                                broadcast_quad(x.high[i]));
+  };
+  return _mm256_madd_epi16(_mm256_add_epi16(products(0), products(1)), _mm256_set1_epi16(256));
+}
+
+/// Adds a group of eight rows times x, whose products with low bytes are `low`.
+template <class G, Accumulate kAccumulate>
+__m256 add_group(__m256 sums, __m256i low, const __m256i (&quads)[kGroup / 4], __m256 scale,
+                 const __m256& offset, const ByteGroup& x) {
+  __m256i dot = _mm256_add_epi32(low, peaks_of(quads, x));
+  if constexpr (G::kBias != 0)
+    dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(x.total_for(G::kBias)));
+  sums = add_product(sums, dot, scale, x.scale);
+  if constexpr (G::kOffset) sums = _mm256_fmadd_ps(offset, _mm256_set1_ps(x.sum), sums);
+  return kept<kAccumulate>(sums);
+}
+
 /// The panel's rows with kTokens: adds to `out`, or begins there where at = 0.
 template <class G, Accumulate kAccumulate, int kTokens, int kOctets>
 void tile_bytes(const MatmulTile& p, const PanelBytes<kOctets>& panel, int64_t row0, int64_t at,
@@ -66,17 +89,7 @@ void tile_bytes(const MatmulTile& p, const PanelBytes<kOctets>& panel, int64_t r
     }
   };
   const ByteGroup* x[kTokens];
-  const float* x_scale[kTokens];
-  const float* x_sum[kTokens];
-  int32_t biases[kTokens][kSpanGroups];
-  for (int t = 0; t < kTokens; ++t) {
-    const X16 of_token(p, token0 + t);
-    x[t] = of_token.bytes + at / kGroup;
-    x_scale[t] = of_token.scale + at / kGroup;
-    x_sum[t] = of_token.sum + at / 16;
-    const int32_t* total = of_token.total + at / 16;
-    for (int g = 0; g < groups; ++g) biases[t][g] = G::kBias * (total[2 * g] + total[2 * g + 1]);
-  }
+  for (int t = 0; t < kTokens; ++t) x[t] = X16(p, token0 + t).bytes + at / kGroup;
   __m256 sums[kTokens][kOctets];
   each([&](int t, int o) {
     sums[t][o] = at ? OutRows(p, row0 + o * 8).load(token0 + t) : _mm256_setzero_ps();
@@ -94,7 +107,7 @@ void tile_bytes(const MatmulTile& p, const PanelBytes<kOctets>& panel, int64_t r
           const __m256i quad = broadcast_quad(x[t][g].low + 4 * i);
 #pragma GCC unroll 2
           for (int o = 0; o < kOctets; ++o) {
-            const __m256i products = _mm256_maddubs_epi16(w[i][o], quad);
+            const __m256i products = _mm256_maddubs_epi16(w[o][i], quad);
             words[t][o] = i == first ? products : _mm256_add_epi16(words[t][o], products);
             settle(words[t][o]);
           }
@@ -105,40 +118,12 @@ void tile_bytes(const MatmulTile& p, const PanelBytes<kOctets>& panel, int64_t r
         dots[t][o] = first == 0 ? part : _mm256_add_epi32(dots[t][o], part);
       });
     }
-#pragma GCC unroll 4
-    for (int t = 0; t < kTokens; ++t) {
-      const ByteGroup& group = x[t][g];
-      const __m256i high[] = {broadcast_quad(group.high[0]), broadcast_quad(group.high[1])};
-#pragma GCC unroll 2
-      for (int o = 0; o < kOctets; ++o) {
-        const __m256i products =
-            _mm256_add_epi16(_mm256_maddubs_epi16(w[group.quad[0]][o], high[0]),
-                             _mm256_maddubs_epi16(w[group.quad[1]][o], high[1]));
-        const __m256i peaks = _mm256_madd_epi16(products, _mm256_set1_epi16(256));
-        __m256i dot = _mm256_add_epi32(dots[t][o], peaks);
-        if constexpr (G::kBias != 0) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(biases[t][g]));
-        sums[t][o] = add_product(sums[t][o], dot, panel.scale[g][o], x_scale[t][g]);
-      }
-    }
-    if constexpr (G::kOffset) {
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256 factor = offset_factor<1>(x_sum[t] + 2 * g, 0);
-#pragma GCC unroll 2
-        for (int o = 0; o < kOctets; ++o)
-          sums[t][o] = _mm256_fmadd_ps(panel.offset[g][o], factor, sums[t][o]);
-      }
-    }
-    each([&](int t, int o) { sums[t][o] = kept<kAccumulate>(sums[t][o]); });
+    each([&](int t, int o) {
+      sums[t][o] = add_group<G, kAccumulate>(sums[t][o], dots[t][o], w[o], panel.scale[g][o],
+                                             panel.offset[g][o], x[t][g]);
+    });
   }
   each([&](int t, int o) { OutRows(p, row0 + o * 8).store(token0 + t, sums[t][o]); });
-}
-
-/// The products of high bytes with eight rows.
-inline __m256i peaks(const __m256i (&quads)[kGroup / 4], const ByteGroup& x) {
-  const __m256i first = _mm256_maddubs_epi16(quads[x.quad[0]], broadcast_quad(x.high[0]));
-  const __m256i second = _mm256_maddubs_epi16(quads[x.quad[1]], broadcast_quad(x.high[1]));
-  return _mm256_madd_epi16(_mm256_add_epi16(first, second), _mm256_set1_epi16(256));
 }
 
 /// Eight rows with kTokens, straight from memory.
@@ -146,10 +131,10 @@ template <class G, Accumulate kAccumulate, int kTokens>
 [[gnu::flatten]] void gemv_bytes(const MatmulTile& p, int64_t row0, int64_t token0) {
   constexpr int kQuads = kGroup / 4, kInWords = quads_in_words<G>();
   const Octet<G> rows(p, row0);
-  X16 x[kTokens];
+  const ByteGroup* x[kTokens];
   __m256 sums[kTokens];
   for (int t = 0; t < kTokens; ++t) {
-    x[t] = X16(p, token0 + t);
+    x[t] = X16(p, token0 + t).bytes;
     sums[t] = _mm256_setzero_ps();
   }
   for (int64_t at = 0; at < p.k; at += kSpan) {
@@ -161,12 +146,12 @@ template <class G, Accumulate kAccumulate, int kTokens>
       const Avx2Scales w = scales.of_group(g);
       __m256i quads[kQuads];
       load_fours(rows, group * kGroup, quads);
-      alignas(32) __m256i by_number[kQuads];  // in memory, for the two that are multiplied again
+      alignas(32) __m256i in_memory[kQuads];  // for the two that are multiplied again
 #pragma GCC unroll 8
-      for (int i = 0; i < kQuads; ++i) by_number[i] = quads[i];
+      for (int i = 0; i < kQuads; ++i) in_memory[i] = quads[i];
 #pragma GCC unroll 3
       for (int t = 0; t < kTokens; ++t) {
-        const ByteGroup& of_x = x[t].bytes[group];
+        const ByteGroup& of_x = x[t][group];
         __m256i dot;
 #pragma GCC unroll 2
         for (int first = 0; first < kQuads; first += kInWords) {
@@ -179,16 +164,7 @@ template <class G, Accumulate kAccumulate, int kTokens>
           const __m256i part = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
           dot = first == 0 ? part : _mm256_add_epi32(dot, part);
         }
-        dot = _mm256_add_epi32(dot, peaks(by_number, of_x));
-        if constexpr (G::kBias != 0) {
-          const int32_t* total = x[t].total + 2 * group;
-          dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(G::kBias * (total[0] + total[1])));
-        }
-        sums[t] = add_product(sums[t], dot, w.scale[0], x[t].scale[group]);
-        if constexpr (G::kOffset)
-          sums[t] =
-              _mm256_fmadd_ps(w.offset[0], offset_factor<1>(x[t].sum + 2 * group, 0), sums[t]);
-        sums[t] = kept<kAccumulate>(sums[t]);
+        sums[t] = add_group<G, kAccumulate>(sums[t], dot, in_memory, w.scale[0], w.offset[0], of_x);
       }
     }
   }
@@ -198,7 +174,7 @@ template <class G, Accumulate kAccumulate, int kTokens>
 
 template <class G, Accumulate kAccumulate>
 struct Bytes {
-  static constexpr int kTileTokens = 3, kGemvRows = 8;
+  static constexpr int kTileTokens = 4, kGemvRows = 8;
   template <int kOctets>
   using Panel = PanelBytes<kOctets>;
 

@@ -49,14 +49,30 @@ inline constexpr int kPeaks = 2;
 inline constexpr int kMostLow = 1365;
 
 /// A group of 16-bit activations in which all quads but two fit in bytes, cut for kernels that
-/// multiply bytes: q = low + 256 · high, where `high` is zero but for those of two quads.
-struct ByteGroup {
+/// multiply bytes: q = low + 256 · high, where `high` is zero but for those of two quads. All that
+/// such kernels need lies in one cache line.
+struct alignas(64) ByteGroup {
   /// In the order of k. |low| of the first two of all quads add up to kMostLow at most, and so do
   /// those of the other two.
   int8_t low[kGroup];
   int8_t high[kPeaks][4];
-  int32_t quad[kPeaks];  ///< which they are; with zeros in `high` where there is none
+  /// The first elements of those quads; of any, with zeros in `high`, where there is none.
+  uint16_t quad[kPeaks];
+  int32_t total_times[3];  ///< Σ q times 8, 12 and 16, for weights held as q + 8, 12 or 16
+  float scale, sum;        ///< as in Q16Activations, `sum` over the whole group
+
+  MXGPT_ALWAYS_INLINE void set_sums(float scale_of_q, const float (&sums)[2],
+                                    const int32_t (&totals)[2]) {
+    scale = scale_of_q;
+    sum = sums[0] + sums[1];
+    const uint32_t total = static_cast<uint32_t>(totals[0]) + static_cast<uint32_t>(totals[1]);
+    for (int i = 0; i < 3; ++i)  // of a NaN, any: it may wrap
+      total_times[i] = static_cast<int32_t>(total * static_cast<uint32_t>(8 + 4 * i));
+  }
+  /// bias · Σ q
+  MXGPT_ALWAYS_INLINE int32_t total_for(int bias) const { return total_times[bias / 4 - 2]; }
 };
+static_assert(sizeof(ByteGroup) == 64);
 
 /// Activations in 16 bits: x ≈ scale · q in groups of 32, |q| <= kQ16Most. They are rounded either
 /// to all the 16 bits, or so that all quads but the two largest of a group fit in 8 (FormatTraits::

@@ -79,15 +79,16 @@ struct MatmulProblem {
     constexpr int kEach = kMostLow / 16;
     for (size_t g = 0; g < bytes.size(); ++g) {
       ByteGroup& group = bytes[g];
-      for (int& quad : group.quad) quad = static_cast<int>(random() % 8);
+      for (uint16_t& quad : group.quad) quad = static_cast<uint16_t>(random() % 8 * 4);
       for (int i = 0; i < kGroup; ++i) {
         int16_t& value = q[placed(static_cast<int64_t>(g) * kGroup + i)];
-        const bool peak = i / 4 == group.quad[0] || i / 4 == group.quad[1];
+        const int quad = i / 4 * 4;
+        const bool peak = quad == group.quad[0] || quad == group.quad[1];
         const int low = std::clamp<int>(static_cast<int8_t>(value), -kEach, kEach);
         const int high = peak ? value / 256 : 0;
         value = static_cast<int16_t>(low + 256 * high);
         group.low[i] = static_cast<int8_t>(low);
-        if (peak) group.high[i / 4 == group.quad[0] ? 0 : 1][i % 4] = static_cast<int8_t>(high);
+        if (peak) group.high[quad == group.quad[0] ? 0 : 1][i % 4] = static_cast<int8_t>(high);
       }
     }
     add_totals();
@@ -100,6 +101,9 @@ struct MatmulProblem {
     for (size_t i = 0; i < sum.size(); ++i) {
       total[i] = std::accumulate(&q[i * 16], &q[i * 16] + 16, 0);
       sum[i] = scale[i / 2] * static_cast<float>(total[i]);
+    }
+    for (size_t g = 0; g < bytes.size(); ++g) {
+      bytes[g].set_sums(scale[g], {sum[2 * g], sum[2 * g + 1]}, {total[2 * g], total[2 * g + 1]});
     }
   }
 };

@@ -86,7 +86,7 @@ TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
       for (int i = 0; i < 32; ++i) {
         int value = group.low[i];
         for (int p = 0; p < kPeaks; ++p)
-          value += group.quad[p] == i / 4 ? 256 * group.high[p][i % 4] : 0;
+          value += group.quad[p] == i / 4 * 4 ? 256 * group.high[p][i % 4] : 0;
         ASSERT_EQ(value, out.q[g * 32 + q16_place(i)]) << g << " " << i;
         EXPECT_LE(std::abs(value), kQ16Most);
         low_sum[i / 2 % 2] += std::abs(int{group.low[i]});
@@ -98,6 +98,9 @@ TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
       }
       EXPECT_LE(std::max(low_sum[0], low_sum[1]), kMostLow);
       EXPECT_EQ(out.total[2 * g] + out.total[2 * g + 1], total);
+      for (const int bias : {8, 12, 16}) EXPECT_EQ(group.total_for(bias), bias * total);
+      EXPECT_EQ(group.scale, out.scale[g]);
+      EXPECT_EQ(group.sum, out.sum[2 * g] + out.sum[2 * g + 1]);
       std::sort(quads.rbegin(), quads.rend());
       const float step = std::max(quads[2] / 127, quads[0] / kQ16Most);
       int would_be[2] = {};  // with that step

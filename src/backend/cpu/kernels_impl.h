@@ -70,8 +70,9 @@ bool cut(const int16_t* q, ByteGroup& out) {
   unsigned peaks = 0;
   for (int i = 0; i < kGroup / 4; ++i) peaks |= unsigned{high[i] != 0} << i;
   for (int i = 0; i < kPeaks; ++i) {
-    out.quad[i] = peaks ? std::countr_zero(peaks) : 0;
-    const uint32_t four = peaks ? high[out.quad[i]] : 0;
+    const int quad = peaks ? std::countr_zero(peaks) : 0;
+    const uint32_t four = peaks ? high[quad] : 0;
+    out.quad[i] = static_cast<uint16_t>(4 * quad);
     std::memcpy(out.high[i], &four, sizeof four);
     peaks &= peaks - 1;
   }
@@ -135,6 +136,7 @@ void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* su
       round_group();
       cut(in_order, bytes[g]);
     }
+    bytes[g].set_sums(scale[g], {sums[0], sums[1]}, {totals[0], totals[1]});
   }
 }
 

@@ -50,7 +50,7 @@ struct Place {
 };
 
 // PTX ISA, wgmma: matrices of rows of 128 bytes, whose 16-byte pieces are exchanged by row mod 8.
-__device__ inline uint64_t descriptor(uint32_t address) {
+[[maybe_unused]] __device__ inline uint64_t descriptor(uint32_t address) {
   constexpr uint64_t kSwizzle128 = 1ull << 62, kEightRows = 1024 >> 4;
   return kSwizzle128 | kEightRows << 32 | 1ull << 16 | (address & 0x3ffff) >> 4;
 }
@@ -61,20 +61,20 @@ __device__ inline uint64_t descriptor(uint32_t address) {
 #define MXGPT_WGMMA(...) __trap()
 #endif
 
-__device__ inline void begin_products() {
+[[maybe_unused]] __device__ inline void begin_products() {
   MXGPT_WGMMA("wgmma.fence.sync.aligned;" ::: "memory");
 }
-__device__ inline void commit_products() {
+[[maybe_unused]] __device__ inline void commit_products() {
   MXGPT_WGMMA("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-__device__ inline void wait_for_products() {
+[[maybe_unused]] __device__ inline void wait_for_products() {
   MXGPT_WGMMA("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
 #define MXGPT_FOUR(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 /// d (+)= a · tokens: 64 rows by 64 tokens.
-__device__ inline void multiply_64(float (&d)[kTokens / 8][4], const uint32_t* a, uint64_t tokens,
-                                   int add) {
+[[maybe_unused]] __device__ inline void multiply_64(float (&d)[kTokens / 8][4], const uint32_t* a,
+                                                    uint64_t tokens, int add) {
   MXGPT_WGMMA(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
@@ -85,8 +85,8 @@ __device__ inline void multiply_64(float (&d)[kTokens / 8][4], const uint32_t* a
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tokens), "r"(add));
 }
 /// 64 rows by 128 tokens.
-__device__ inline void multiply_128(float (&d)[kTokens / 8][4], const uint32_t* a, uint64_t tokens,
-                                    int add) {
+[[maybe_unused]] __device__ inline void multiply_128(float (&d)[kTokens / 8][4], const uint32_t* a,
+                                                     uint64_t tokens, int add) {
   MXGPT_WGMMA(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "

@@ -168,14 +168,17 @@ json::array normal_items(const json::value& input) {
     if (const json::value* status = item.if_contains("status"); !status || status->is_null())
       item["status"] = "completed";
     if (type == "reasoning" && !item.contains("summary")) item["summary"] = json::array();
-    json::value* content = item.if_contains("content");
-    if (type != "message" || !content->is_string()) continue;
-    json::object part{{"type", "input_text"}, {"text", std::move(*content)}};
-    if (item["role"].get_string() == "assistant") {
+    if (type != "message") continue;
+    // Not by [], which makes room for one more even where the member is: `content` would be lost.
+    const bool is_answer = item.at("role").get_string() == "assistant";
+    json::value& content = item.at("content");
+    if (!content.is_string()) continue;
+    json::object part{{"type", "input_text"}, {"text", std::move(content)}};
+    if (is_answer) {
       part["type"] = "output_text";
       part["annotations"] = json::array();
     }
-    *content = json::array{std::move(part)};
+    content = json::array{std::move(part)};
   }
   return items;
 }

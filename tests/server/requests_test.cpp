@@ -151,6 +151,20 @@ TEST(ResponseItems, AreMadeWhole) {
   EXPECT_EQ(items[1].at("content").at(0).at("type").as_string(), "output_text");
 }
 
+// Members that are added move those that are there, depending on how many there are.
+TEST(ResponseItems, KeepTheirTextWhateverElseIsGiven) {
+  const std::vector<std::pair<const char*, const char*>> optional = {
+      {"type", "message"}, {"id", "msg_1"}, {"status", "completed"}, {"phase", "commentary"}};
+  for (unsigned given = 0; given < 1u << optional.size(); ++given) {
+    json::object item{{"role", "user"}, {"content", "a"}};
+    for (size_t i = 0; i < optional.size(); ++i)
+      if (given >> i & 1) item[optional[i].first] = optional[i].second;
+    const json::array items = normal_items(json::array{std::move(item)});
+    EXPECT_EQ(json::serialize(items[0].at("content")), R"([{"type":"input_text","text":"a"}])")
+        << given;
+  }
+}
+
 class KeysTest : public testing::Test {
  protected:
   Keys keys(const std::string& text) {

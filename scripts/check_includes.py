@@ -1,67 +1,78 @@
 #!/usr/bin/env python3
-"""Holds the sources to the picture of the rooms: who may include whom, and where a device may be named.
+"""Checks the sources against the module graph in src/modules.json: who may include whom, and where a vendor may be named.
 
     scripts/check_includes.py [ROOT]
 
-Prints one line a fault, `file:line: what`, and exits with 1 if there is any. tests/test_house.py runs it on the
-tree, and on trees with each fault planted.
+Prints one line per fault, `file:line: fault`, and exits with 1 if there is any. tests/test_source_layout.py runs it on
+the tree, and on trees with each fault planted.
 """
+import json
 import re
 import sys
 from pathlib import Path
 
-# room: the rooms that it may include. An arrow of the picture holds through: who may use io may use formats.
-ROOMS = {
-    "base": (),
-    "formats": ("base",),
-    "io": ("formats", "base"),
-    "text": ("io", "formats", "base"),
-    "backend": ("formats", "base"),
-    "model": ("backend", "io", "formats", "base"),
-    "engine": ("model", "backend", "io", "formats", "base"),
-    "numerics": ("engine", "model", "backend", "io", "formats", "base"),
-    "server": ("engine", "model", "backend", "text", "io", "formats", "base"),
-    "apps": ("server", "engine", "numerics", "model", "backend", "text", "io", "formats", "base"),
-}
 SOURCES = {".h", ".cpp", ".cuh", ".cu"}
 INCLUDE = re.compile(r'\s*#\s*include\s*(?:"([^"]*)"|<([^>]*)>)')
 CONDITION = re.compile(r"\s*#\s*(?:if|ifdef|ifndef|elif)\b(.*)")
 DEVICE_HEADER = re.compile(r"(cuda|cublas|curand|cooperative_groups|cub/|cutlass|cute/|mma\.h|nccl|nvtx|hip/)")
 DEVICE_MACRO = re.compile(r"\w*(CUDA|NVCC|HIPCC)\w*", re.IGNORECASE)
+VENDOR = re.compile(r"cuda|cublas|nvidia|cutlass|\bnccl|\bhip\b", re.IGNORECASE)
+
+
+class Graph:
+    """The modules of src/modules.json; `uses` is closed transitively."""
+
+    def __init__(self, path):
+        self.modules = {m["name"]: m for m in json.loads(path.read_text("utf-8"))}
+        self.uses = {}
+        for name, module in self.modules.items():  # in order: a module stands behind those that it uses
+            self.uses[name] = set(module["uses"]).union(*(self.uses[used] for used in module["uses"]))
+
+    def module_of(self, path):
+        """The module that a file, relative to src/, belongs to."""
+        for name, module in self.modules.items():
+            if "also" in module and re.search(module["also"], path.as_posix()):
+                return name
+        return path.parts[0]
 
 
 def is_device_file(path):
-    """Whether `path`, relative to src/, may know CUDA: .cu and .cuh of backend/cuda/ and of formats/."""
-    return path.suffix in {".cu", ".cuh"} and (path.parts[0] == "formats" or path.parts[:2] == ("backend", "cuda"))
+    """Whether a file, relative to src/, may use CUDA: .cu and .cuh of backend/cuda/ and .cu of quant/."""
+    return path.suffix in {".cu", ".cuh"} and (path.parts[0] == "quant" or path.parts[:2] == ("backend", "cuda"))
 
 
-def faults_of_include(path, target, src):
-    room, target_room = path.parts[0], target.split("/")[0]
+def faults_of_include(graph, module, path, target, src):
     if ".." in target.split("/") or not (src / target).is_file():
         yield f'"{target}" is not a path relative to src/'
-    elif target_room not in (room, *ROOMS.get(room, ())):
-        yield f"{room} may not include {target_room}"
-    if target.startswith("backend/cuda/") and target.endswith(".cuh") and path.parts[:2] != ("backend", "cuda"):
-        yield "only backend/cuda includes its own .cuh; its .h are free of CUDA"
-    # Generic loops never name a format: they take it from the list.
-    if room == "backend" and re.match(r"formats/\w+/", target) and not is_device_file(path):
-        yield f'backend may not name a format ("{target}")'
-
-
-def faults_of_file(path, src):
-    """Yields (line, fault) of one file; `path` is relative to src/."""
-    if len(path.parts) > 1 and path.parts[0] not in ROOMS:
-        yield 1, f"'{path.parts[0]}' is no room; DESIGN lists them, scripts/check_includes.py checks them"
         return
-    in_main = len(path.parts) == 1  # src/main.cpp stands above all rooms
+    used = graph.module_of(Path(target))
+    if used != module and used not in graph.uses.get(module, ()):
+        yield f"{module} may not include {used}"
+    if target.startswith("backend/cuda/") and target.endswith(".cuh") and not is_device_file(path):
+        yield "only device files include backend/cuda's .cuh; its .h are free of CUDA"
+    # Generic loops never name a format: they take it from the list.
+    if module in ("kernels", "backend") and path.parts[0] == module and not is_device_file(path) and re.match(r"quant/\w+/", target):
+        yield f'{module} may not name a format ("{target}")'
+
+
+def faults_of_file(graph, path, src):
+    """Yields (line, fault) of one file; `path` is relative to src/."""
+    in_main = len(path.parts) == 1  # src/main.cpp is above all modules
+    module = graph.module_of(path)
+    if not in_main and module not in graph.modules:
+        yield 1, f"'{path.parts[0]}' is not a module of src/modules.json"
+        return
+    neutral = not in_main and graph.modules[module].get("vendor_neutral", False)
     for number, line in enumerate((src / path).read_text(encoding="utf-8").splitlines(), 1):
+        if neutral and (match := VENDOR.search(line)):
+            yield number, f"{module} names a vendor ('{match[0]}'); only backend and runtime may"
         if match := INCLUDE.match(line):
             quoted, system = match.groups()
             if quoted is not None and not in_main:
-                for fault in faults_of_include(path, quoted, src):
+                for fault in faults_of_include(graph, module, path, quoted, src):
                     yield number, fault
             if DEVICE_HEADER.match(quoted or system) and not is_device_file(path):
-                yield number, f"CUDA header <{quoted or system}> outside the .cu and .cuh of backend/cuda and formats"
+                yield number, f"CUDA header <{quoted or system}> outside the .cu and .cuh of backend/cuda and quant"
         elif (match := CONDITION.match(line)) and not is_device_file(path):
             if macro := DEVICE_MACRO.search(match[1]):
                 yield number, f"condition on a device ({macro[0]}); CMake picks the backend or its stub"
@@ -69,13 +80,14 @@ def faults_of_file(path, src):
 
 def check(root):
     src = root / "src"
+    graph = Graph(src / "modules.json")
     files = sorted(p for p in src.rglob("*") if p.suffix in SOURCES)
     if not files:
         return [f"{src}: no sources found"]
     return [
         f"{path}:{line}: {fault}"
         for path in files
-        for line, fault in faults_of_file(path.relative_to(src), src)
+        for line, fault in faults_of_file(graph, path.relative_to(src), src)
     ]
 
 

@@ -2,20 +2,20 @@
 // then whole decode steps, in CUDA graphs.
 //   nvcc -O3 -std=c++20 --expt-relaxed-constexpr -gencode=arch=compute_90a,code=sm_90a -Isrc
 //   -Ibench/cuda
-//        bench/cuda/bench_fast.cu src/backend/cuda/fast/*.cu -o bench_fast
+//        bench/cuda/bench_fast.cu src/backend/cuda/sm90/*.cu -o bench_fast
 #include <algorithm>
 #include <functional>
 #include <string>
 
-#include "backend/cuda/fast/decode.h"
-#include "backend/cuda/fast/gemm.h"
+#include "backend/cuda/sm90/decode.h"
+#include "backend/cuda/sm90/gemm.h"
 #include "random_weights.h"
 
-namespace mxgpt::cuda::fast {
+namespace mxgpt::cuda::sm90 {
 namespace {
 
-constexpr int kHidden = 2880, kLayers = 24, kHeads = 64, kKvHeads = 8, kExperts = 32, kInner = 2880,
-              kVocabulary = 201088, kWindow = 128, kEmbeddings = 64;
+constexpr int cpu::kHidden = 2880, kLayers = 24, kHeads = 64, kKvHeads = 8, cpu::kExperts = 32,
+              server::kInner = 2880, chat::kVocabulary = 201088, kWindow = 128, kEmbeddings = 64;
 
 __device__ uint32_t hash(uint64_t i) {
   i = (i ^ (i >> 31)) * 0x9e3779b97f4a7c15ull;
@@ -23,14 +23,14 @@ __device__ uint32_t hash(uint64_t i) {
   return static_cast<uint32_t>(i >> 32);
 }
 
-__global__ void fill_blocks(Kind kind, uint8_t* out, int64_t bytes, uint64_t seed) {
+__global__ void fill_blocks(WeightType kind, uint8_t* out, int64_t bytes, uint64_t seed) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < bytes;
        i += int64_t{gridDim.x} * blockDim.x) {
     const uint32_t h = hash(seed * 0x100000000ull + i);
     uint8_t v = static_cast<uint8_t>(h);
-    if (kind == Kind::mxfp4 && i % 17 == 0) v = 118 + h % 3;
-    if (kind == Kind::q8_0 && i % 34 == 1) v = 0x0c;  // a scale of about 2.5e-4
-    if (kind == Kind::bf16 && i % 2 == 1) v = (h & 0x80) | 0x3c;
+    if (kind == WeightType::mxfp4 && i % 17 == 0) v = 118 + h % 3;
+    if (kind == WeightType::q8_0 && i % 34 == 1) v = 0x0c;  // a scale of about 2.5e-4
+    if (kind == WeightType::bf16 && i % 2 == 1) v = (h & 0x80) | 0x3c;
     out[i] = v;
   }
 }
@@ -43,7 +43,7 @@ __global__ void fill_floats(float* out, int64_t n, uint64_t seed, float scale, f
 __global__ void embed(const float* table, int32_t* step, float* x) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   const int token = *step % kEmbeddings;
-  if (i < kHidden) x[i] = table[token * kHidden + i];
+  if (i < cpu::kHidden) x[i] = table[token * cpu::kHidden + i];
 }
 __global__ void count(int32_t* step) {
   ++*step;
@@ -53,12 +53,12 @@ uint64_t next_seed = 1;
 uint8_t* staging;
 cudaStream_t stream;
 
-Packed random_matrix(Kind kind, int64_t slices, int rows, int k,
-                     RowOrder order = RowOrder::natural) {
+cuda::sm90::PackedWeight random_matrix(WeightType kind, int64_t slices, int rows, int k,
+                                       cuda::sm90::RowOrder order = cuda::sm90::RowOrder::natural) {
   const int64_t n = slices * rows * k;
-  const int64_t bytes = kind == Kind::q8_0    ? n / 32 * 34
-                        : kind == Kind::mxfp4 ? n / 32 * 17
-                                              : n * 2;
+  const int64_t bytes = kind == WeightType::q8_0    ? n / 32 * 34
+                        : kind == WeightType::mxfp4 ? n / 32 * 17
+                                                    : n * 2;
   fill_blocks<<<1024, 256, 0, stream>>>(kind, staging, bytes, next_seed++);
   uint8_t* const data = device_array<uint8_t>(packed_bytes(kind, slices, rows, k));
   pack({kind, order, slices, rows, k, reinterpret_cast<const std::byte*>(staging), data}, stream);
@@ -70,12 +70,12 @@ float* random_vector(int64_t n, float scale, float mean = 0) {
   return p;
 }
 
-struct Layer {
-  Qkv qkv;
-  Attend attend;
-  Project project;
+struct model::Layer {
+  cuda::sm90::Qkv qkv;
+  AttentionArgs attn_decode;
+  cuda::sm90::OProj o_proj;
   GateUp gate_up;
-  Down down;
+  cuda::sm90::Down down;
 };
 
 /// Microseconds of one replay, the median of several.
@@ -113,25 +113,25 @@ void print(const char* name, double microseconds, int kernels, double bytes) {
 }
 
 /// TFLOP/s of one linear layer over `tokens` tokens that are spread evenly over slices.
-void time_gemm(const char* name, const Packed& weight, int slices, int tokens) {
+void time_gemm(const char* name, const cuda::sm90::PackedWeight& weight, int slices, int tokens) {
   const int columns = gemm_columns(weight.kind, weight.k);
   float* const x = random_vector(int64_t{tokens} * weight.k, 1);
   uint16_t* const rounded = device_array<uint16_t>(int64_t{tokens} * columns);
-  const bool shuffled = is_wide(tokens, slices);
-  round_to_bf16({x, tokens, weight.k, columns, rounded, shuffled}, stream);
+  const bool permuted = use_wgmma(tokens, slices);
+  round_to_bf16({x, tokens, weight.k, columns, rounded, permuted}, stream);
   std::vector<int32_t> begin(slices + 1), rows(tokens);
   for (int i = 0; i <= slices; ++i) begin[i] = static_cast<int32_t>(int64_t{tokens} * i / slices);
   for (int i = 0; i < tokens; ++i) rows[i] = (i * 7919ll) % tokens;
   float* const out = device_array<float>(int64_t{tokens} * weight.rows);
-  const Gemm g{.x = rounded,
-               .weight = weight,
-               .bias = nullptr,
-               .slices = slices,
-               .tokens = tokens,
-               .begin = slices > 1 ? to_device(begin) : nullptr,
-               .x_rows = slices > 1 ? to_device(rows) : nullptr,
-               .out = out,
-               .shuffled = shuffled};
+  const cuda::sm90::Gemm g{.x = rounded,
+                           .weight = weight,
+                           .bias = nullptr,
+                           .slices = slices,
+                           .tokens = tokens,
+                           .begin = slices > 1 ? to_device(begin) : nullptr,
+                           .x_rows = slices > 1 ? to_device(rows) : nullptr,
+                           .out = out,
+                           .permuted = permuted};
   const double us = time_graph([&] { gemm(g, stream); }, 10);
   const double flop = 2.0 * tokens * weight.rows * weight.k;
   std::printf("gemm %-12s %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n", name,
@@ -142,12 +142,12 @@ void time_gemm(const char* name, const Packed& weight, int slices, int tokens) {
 }
 
 /// The experts of a few rows that each choose for themselves.
-void time_expert_rows(const GateUp& g, const Down& d, int rows) {
-  const ExpertRows all{
-      .x = random_vector(int64_t{rows} * kHidden, 1),
+void time_expert_rows(const GateUp& g, const cuda::sm90::Down& d, int rows) {
+  const cuda::sm90::MoeSmallBatch all{
+      .x = random_vector(int64_t{rows} * cpu::kHidden, 1),
       .rows = rows,
       .router = g.router,
-      .router_parts = random_vector(router_part_floats(rows, kExperts, router_parts()), 0.1f),
+      .router_parts = random_vector(router_part_floats(rows, cpu::kExperts, router_parts()), 0.1f),
       .gate = g.gate,
       .up = g.up,
       .down = d.down,
@@ -155,15 +155,15 @@ void time_expert_rows(const GateUp& g, const Down& d, int rows) {
       .up_bias = g.up_bias,
       .down_bias = d.bias,
       .swiglu = g.swiglu,
-      .room = {.chosen = device_array<Chosen>(rows),
-               .normed = device_array<uint8_t>(normed_bytes(rows, kHidden)),
-               .activated = device_array<uint8_t>(rows * activated_bytes(kInner)),
-               .outs = device_array<float>(int64_t{4} * rows * kHidden)}};
-  CUDA(cudaMemset(all.room.activated, 0, rows * activated_bytes(kInner)));
-  const double us = time_graph([&] { expert_rows(all, stream); }, 20);
-  const std::vector<Chosen> chosen = to_host(all.room.chosen, rows);
-  bool of[kExperts] = {};
-  for (const Chosen& c : chosen)
+      .scratch = {.chosen = device_array<cuda::sm90::TopKResult>(rows),
+                  .normed = device_array<uint8_t>(normed_bytes(rows, cpu::kHidden)),
+                  .activated = device_array<uint8_t>(rows * activated_bytes(server::kInner)),
+                  .outs = device_array<float>(int64_t{4} * rows * cpu::kHidden)}};
+  CUDA(cudaMemset(all.scratch.activated, 0, rows * activated_bytes(server::kInner)));
+  const double us = time_graph([&] { moe_small_batch(all, stream); }, 20);
+  const std::vector<cuda::sm90::TopKResult> chosen = to_host(all.scratch.chosen, rows);
+  bool of[cpu::kExperts] = {};
+  for (const cuda::sm90::TopKResult& c : chosen)
     for (const int e : c.expert) of[e] = true;
   const auto count = std::count(std::begin(of), std::end(of), true);
   std::printf("experts of %d rows: %8.1f us, %2d experts, %6.0f GB/s\n", rows, us,
@@ -173,48 +173,48 @@ void time_expert_rows(const GateUp& g, const Down& d, int rows) {
 
 /// gate and up of all tokens' experts.
 void time_gate_up(const GateUp& g, int tokens) {
-  const int columns = gemm_columns(Kind::mxfp4, kHidden), pairs = 4 * tokens;
-  float* const x = random_vector(int64_t{tokens} * kHidden, 1);
+  const int columns = gemm_columns(WeightType::mxfp4, cpu::kHidden), pairs = 4 * tokens;
+  float* const x = random_vector(int64_t{tokens} * cpu::kHidden, 1);
   uint16_t* const rounded = device_array<uint16_t>(int64_t{tokens} * columns);
-  const bool shuffled = is_wide(pairs, kExperts);
-  round_to_bf16({x, tokens, kHidden, columns, rounded, shuffled}, stream);
-  std::vector<int32_t> begin(kExperts + 1), rows(pairs);
-  for (int i = 0; i <= kExperts; ++i)
-    begin[i] = static_cast<int32_t>(int64_t{pairs} * i / kExperts);
+  const bool permuted = use_wgmma(pairs, cpu::kExperts);
+  round_to_bf16({x, tokens, cpu::kHidden, columns, rounded, permuted}, stream);
+  std::vector<int32_t> begin(cpu::kExperts + 1), rows(pairs);
+  for (int i = 0; i <= cpu::kExperts; ++i)
+    begin[i] = static_cast<int32_t>(int64_t{pairs} * i / cpu::kExperts);
   for (int i = 0; i < pairs; ++i) rows[i] = static_cast<int32_t>(i * 7919ll % tokens);
-  const Gemm all{
-      .x = rounded,
-      .weight = g.gate,
-      .bias = g.gate_bias,
-      .slices = kExperts,
-      .tokens = pairs,
-      .begin = to_device(begin),
-      .x_rows = to_device(rows),
-      .up = g.up,
-      .up_bias = g.up_bias,
-      .swiglu = g.swiglu,
-      .activated = device_array<uint16_t>(int64_t{pairs} * gemm_columns(Kind::mxfp4, kInner)),
-      .shuffled = shuffled};
+  const cuda::sm90::Gemm all{.x = rounded,
+                             .weight = g.gate,
+                             .bias = g.gate_bias,
+                             .slices = cpu::kExperts,
+                             .tokens = pairs,
+                             .begin = to_device(begin),
+                             .x_rows = to_device(rows),
+                             .up = g.up,
+                             .up_bias = g.up_bias,
+                             .swiglu = g.swiglu,
+                             .activated = device_array<uint16_t>(
+                                 int64_t{pairs} * gemm_columns(WeightType::mxfp4, server::kInner)),
+                             .permuted = permuted};
   const double us = time_graph([&] { gemm(all, stream); }, 10);
-  const double flop = 4.0 * pairs * kInner * kHidden;
+  const double flop = 4.0 * pairs * server::kInner * cpu::kHidden;
   std::printf("gemm gate and up  %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n",
-              pairs, us, flop / us * 1e-6, 2.0 * kExperts * g.gate.slice_bytes() / us * 1e-3);
+              pairs, us, flop / us * 1e-6, 2.0 * cpu::kExperts * g.gate.slice_bytes() / us * 1e-3);
   CUDA(cudaFree(x));
   CUDA(cudaFree(rounded));
   CUDA(cudaFree(all.activated));
 }
 
-int run(Kind dense, int longest) {
+int run(WeightType dense, int longest) {
   CUDA(cudaStreamCreate(&stream));
   staging = device_array<uint8_t>(size_t{1300} << 20);
   const int pages = longest / 32 + 2, window_pages = 8;
-  float* const x = device_array<float>(kHidden);
+  float* const x = device_array<float>(cpu::kHidden);
   float* const q = device_array<float>(kHeads * 64);
   float* const attended = device_array<float>(kHeads * 64);
-  uint8_t* const activated = device_array<uint8_t>(activated_bytes(kInner));
-  CUDA(cudaMemset(activated, 0, activated_bytes(kInner)));
-  float* const out = device_array<float>(kVocabulary);
-  float* const table = random_vector(int64_t{kEmbeddings} * kHidden, 3);
+  uint8_t* const activated = device_array<uint8_t>(activated_bytes(server::kInner));
+  CUDA(cudaMemset(activated, 0, activated_bytes(server::kInner)));
+  float* const out = device_array<float>(chat::kVocabulary);
+  float* const table = random_vector(int64_t{kEmbeddings} * cpu::kHidden, 3);
   int32_t* const step = to_device(std::vector<int32_t>{0});
   int32_t* const position = to_device(std::vector<int32_t>{0});
   int32_t* const sequence = to_device(std::vector<int32_t>{0});
@@ -223,35 +223,37 @@ int run(Kind dense, int longest) {
   int32_t* const tables[2] = {to_device(sliding), to_device(full)};
   float* const cos = random_vector(32, 1);
   float* const sin = random_vector(32, 1);
-  const int piece_pages = 8, max_pieces = pages / piece_pages + 1;
-  float* const scratch = device_array<float>(attend_scratch_floats(1, kKvHeads, max_pieces));
-  int32_t* const arrived = to_device(std::vector<int32_t>(kKvHeads));
+  const int pages_per_split = 8, max_splits = pages / pages_per_split + 1;
+  float* const scratch = device_array<float>(attend_scratch_floats(1, kKvHeads, max_splits));
+  int32_t* const split_counters = to_device(std::vector<int32_t>(kKvHeads));
 
-  std::vector<Layer> layers(kLayers);
+  std::vector<model::Layer> layers(kLayers);
   for (int i = 0; i < kLayers; ++i) {
     const bool slides = i % 2 == 0;
     const int64_t cache = int64_t{slides ? window_pages : pages} * kKvHeads * 32 * 64;
     const auto cache_of = [&] {
       uint8_t* const p = device_array<uint8_t>(cache * 2);
-      fill_blocks<<<1024, 256, 0, stream>>>(Kind::bf16, p, cache * 2, next_seed++);
+      fill_blocks<<<1024, 256, 0, stream>>>(WeightType::bf16, p, cache * 2, next_seed++);
       return p;
     };
-    const KvPages kv{cache_of(), cache_of(), true, tables[!slides], pages};
-    const RowPlaces places{position, sequence};
-    float* const parts = random_vector(router_part_floats(1, kExperts, router_parts()), 0.1f);
-    const Router router{random_vector(kExperts * kHidden, 0.05f),
-                        random_vector(kExperts, 0.1f),
-                        random_vector(kHidden, 0.1f, 1),
-                        1e-5f,
-                        kExperts,
-                        4,
-                        router_parts()};
+    const cuda::sm90::KvPages kv{cache_of(), cache_of(), true, tables[!slides], pages};
+    const cuda::sm90::RowCoords coords{position, sequence};
+    float* const parts = random_vector(router_part_floats(1, cpu::kExperts, router_parts()), 0.1f);
+    const cuda::sm90::Router router{random_vector(cpu::kExperts * cpu::kHidden, 0.05f),
+                                    random_vector(cpu::kExperts, 0.1f),
+                                    random_vector(cpu::kHidden, 0.1f, 1),
+                                    1e-5f,
+                                    cpu::kExperts,
+                                    4,
+                                    router_parts()};
     layers[i] = {
         .qkv = {.x = x,
-                .norm = {random_vector(kHidden, 0.1f, 1), 1e-5f},
-                .q = random_matrix(dense, 1, kHeads * 64, kHidden, RowOrder::rope_halves_64),
-                .k = random_matrix(dense, 1, kKvHeads * 64, kHidden, RowOrder::rope_halves_64),
-                .v = random_matrix(dense, 1, kKvHeads * 64, kHidden),
+                .norm = {random_vector(cpu::kHidden, 0.1f, 1), 1e-5f},
+                .q = random_matrix(dense, 1, kHeads * 64, cpu::kHidden,
+                                   cuda::sm90::RowOrder::rope_halves_64),
+                .k = random_matrix(dense, 1, kKvHeads * 64, cpu::kHidden,
+                                   cuda::sm90::RowOrder::rope_halves_64),
+                .v = random_matrix(dense, 1, kKvHeads * 64, cpu::kHidden),
                 .q_bias = random_vector(kHeads * 64, 0.1f),
                 .k_bias = random_vector(kKvHeads * 64, 0.1f),
                 .v_bias = random_vector(kKvHeads * 64, 0.1f),
@@ -259,91 +261,92 @@ int run(Kind dense, int longest) {
                 .sin = sin,
                 .rows = 1,
                 .kv_heads = kKvHeads,
-                .places = places,
+                .coords = coords,
                 .kv = kv,
                 .q_out = q},
-        .attend = {.q = q,
-                   .rows = 1,
-                   .step_rows = 1,
-                   .kv_heads = kKvHeads,
-                   .scale = 0.125f,
-                   .kv = kv,
-                   .places = places,
-                   .window = slides ? kWindow : 0,
-                   .sinks = random_vector(kHeads, 1),
-                   .piece_pages = piece_pages,
-                   .max_pieces = max_pieces,
-                   .scratch = scratch,
-                   .arrived = arrived,
-                   .out = attended},
-        .project = {attended, random_matrix(dense, 1, kHidden, kHeads * 64),
-                    random_vector(kHidden, 0.1f), x, 1, router, parts},
+        .attn_decode = {.q = q,
+                        .rows = 1,
+                        .step_rows = 1,
+                        .kv_heads = kKvHeads,
+                        .scale = 0.125f,
+                        .kv = kv,
+                        .coords = coords,
+                        .window = slides ? kWindow : 0,
+                        .sinks = random_vector(kHeads, 1),
+                        .pages_per_split = pages_per_split,
+                        .max_splits = max_splits,
+                        .scratch = scratch,
+                        .split_counters = split_counters,
+                        .out = attended},
+        .o_proj = {attended, random_matrix(dense, 1, cpu::kHidden, kHeads * 64),
+                   random_vector(cpu::kHidden, 0.1f), x, 1, router, parts},
         .gate_up = {x,
                     router,
                     parts,
-                    random_matrix(Kind::mxfp4, kExperts, kInner, kHidden),
-                    random_matrix(Kind::mxfp4, kExperts, kInner, kHidden),
-                    random_vector(kExperts * kInner, 0.1f),
-                    random_vector(kExperts * kInner, 0.1f),
+                    random_matrix(WeightType::mxfp4, cpu::kExperts, server::kInner, cpu::kHidden),
+                    random_matrix(WeightType::mxfp4, cpu::kExperts, server::kInner, cpu::kHidden),
+                    random_vector(cpu::kExperts * server::kInner, 0.1f),
+                    random_vector(cpu::kExperts * server::kInner, 0.1f),
                     {1.702f, 7},
                     activated},
-        .down = {activated, router, parts, random_matrix(Kind::mxfp4, kExperts, kHidden, kInner),
-                 random_vector(kExperts * kHidden, 0.1f), x},
+        .down = {activated, router, parts,
+                 random_matrix(WeightType::mxfp4, cpu::kExperts, cpu::kHidden, server::kInner),
+                 random_vector(cpu::kExperts * cpu::kHidden, 0.1f), x},
     };
   }
   const Logits head{x,
-                    {random_vector(kHidden, 0.1f, 1), 1e-5f},
-                    random_matrix(dense, 1, kVocabulary, kHidden),
+                    {random_vector(cpu::kHidden, 0.1f, 1), 1e-5f},
+                    random_matrix(dense, 1, chat::kVocabulary, cpu::kHidden),
                     1,
                     out};
   CUDA(cudaDeviceSynchronize());
 
   const double qkv_bytes = layers[0].qkv.q.slice_bytes() + 2.0 * layers[0].qkv.k.slice_bytes();
-  const double project_bytes = layers[0].project.weight.slice_bytes();
+  const double project_bytes = layers[0].o_proj.weight.slice_bytes();
   const double expert_bytes = 4.0 * layers[0].down.down.slice_bytes();
   const double head_bytes = head.head.slice_bytes();
   const auto each = [&](auto&& enqueue) {
     return time_graph([&] {
-      for (Layer& layer : layers) enqueue(layer);
+      for (model::Layer& layer : layers) enqueue(layer);
     });
   };
-  print("qkv", each([](Layer& l) { qkv(l.qkv, stream); }), kLayers, kLayers * qkv_bytes);
-  print("project", each([](Layer& l) { project(l.project, stream); }), kLayers,
+  print("qkv", each([](model::Layer& l) { qkv(l.qkv, stream); }), kLayers, kLayers * qkv_bytes);
+  print("o_proj", each([](model::Layer& l) { o_proj(l.o_proj, stream); }), kLayers,
         kLayers * project_bytes);
-  print("gate_up", each([](Layer& l) { gate_up(l.gate_up, stream); }), kLayers,
+  print("gate_up", each([](model::Layer& l) { gate_up(l.gate_up, stream); }), kLayers,
         kLayers * 2 * expert_bytes);
-  print("down (after a small gate_up's wait)", each([](Layer& l) { down(l.down, stream); }),
+  print("down (after a small gate_up's wait)", each([](model::Layer& l) { down(l.down, stream); }),
         kLayers, kLayers * expert_bytes);
   print("logits", time_graph([&] { logits(head, stream); }), 1, head_bytes);
   for (const int rows : {2, 4, 8}) time_expert_rows(layers[3].gate_up, layers[3].down, rows);
   for (const int tokens : {9, 32, 128, 512, 2048, 8192}) {
     time_gate_up(layers[1].gate_up, tokens);
     time_gemm("q", layers[0].qkv.q, 1, tokens);
-    time_gemm("o", layers[0].project.weight, 1, tokens);
-    time_gemm("expert gate", layers[0].gate_up.gate, kExperts, 4 * tokens);
-    time_gemm("expert down", layers[0].down.down, kExperts, 4 * tokens);
+    time_gemm("o", layers[0].o_proj.weight, 1, tokens);
+    time_gemm("expert gate", layers[0].gate_up.gate, cpu::kExperts, 4 * tokens);
+    time_gemm("expert down", layers[0].down.down, cpu::kExperts, 4 * tokens);
   }
   for (const int rows : {512, 2048, 8192}) {
     std::vector<int32_t> consecutive(rows);
     for (int i = 0; i < rows; ++i) consecutive[i] = i;
-    Attend a = layers[1].attend;
+    AttentionArgs a = layers[1].attn_decode;
     a.rows = a.step_rows = rows;
     a.q = random_vector(int64_t{rows} * kHeads * 64, 1);
     a.out = device_array<float>(int64_t{rows} * kHeads * 64);
-    a.places = {to_device(consecutive), to_device(std::vector<int32_t>(rows))};
-    const double full = time_graph([&] { attend_rows(a, stream); }, 10);
+    a.coords = {to_device(consecutive), to_device(std::vector<int32_t>(rows))};
+    const double full = time_graph([&] { attn_prefill(a, stream); }, 10);
     a.window = kWindow;
-    const double sliding = time_graph([&] { attend_rows(a, stream); }, 10);
+    const double sliding = time_graph([&] { attn_prefill(a, stream); }, 10);
     const double flop = 4.0 * kHeads * 64 * rows * (rows + 1) / 2;
-    std::printf("attend_rows %5d: full %8.1f us  %6.1f TFLOP/s, window %8.1f us\n", rows, full,
+    std::printf("attn_prefill %5d: full %8.1f us  %6.1f TFLOP/s, window %8.1f us\n", rows, full,
                 flop / full * 1e-6, sliding);
   }
   const auto whole_step = [&] {
-    embed<<<(kHidden + 255) / 256, 256, 0, stream>>>(table, step, x);
-    for (Layer& l : layers) {
+    embed<<<(cpu::kHidden + 255) / 256, 256, 0, stream>>>(table, step, x);
+    for (model::Layer& l : layers) {
       qkv(l.qkv, stream);
-      attend(l.attend, stream);
-      project(l.project, stream);
+      attn_decode(l.attn_decode, stream);
+      o_proj(l.o_proj, stream);
       gate_up(l.gate_up, stream);
       down(l.down, stream);
     }
@@ -354,13 +357,14 @@ int run(Kind dense, int longest) {
   for (const int context : {1, 512, 8192, 32768}) {
     if (context > longest) break;
     // As a runner would, a graph for each size of context.
-    for (Layer& l : layers) l.attend.max_pieces = context / 32 / piece_pages + 1;
+    for (model::Layer& l : layers) l.attn_decode.max_splits = context / 32 / pages_per_split + 1;
     const int32_t at = context - 1;
     CUDA(cudaMemcpy(position, &at, 4, cudaMemcpyHostToDevice));
     const double kv_bytes =
         2.0 * 2 * 64 * kKvHeads * kLayers / 2 * (context + std::min(context, kWindow));
-    const std::string name = "attend at " + std::to_string(context);
-    print(name.c_str(), each([](Layer& l) { attend(l.attend, stream); }), kLayers, kv_bytes);
+    const std::string name = "attn_decode at " + std::to_string(context);
+    print(name.c_str(), each([](model::Layer& l) { attn_decode(l.attn_decode, stream); }), kLayers,
+          kv_bytes);
     const double us = time_graph(whole_step, 60);
     std::printf("decode at context %-6d %8.1f us  %6.1f tok/s  %6.0f GB/s = %.1f%% of 2700\n",
                 context, us, 1e6 / us, (weights + kv_bytes) / us * 1e-3,
@@ -373,7 +377,7 @@ int run(Kind dense, int longest) {
     whole_step();
     CUDA(cudaStreamSynchronize(stream));
     CUDA(cudaGetLastError());
-    const auto now = to_host(out, kVocabulary);
+    const auto now = to_host(out, chat::kVocabulary);
     bool finite = true;
     for (const float v : now) finite &= std::isfinite(v);
     if (i == 0)
@@ -386,9 +390,9 @@ int run(Kind dense, int longest) {
 }
 
 }  // namespace
-}  // namespace mxgpt::cuda::fast
-
+}  // namespace mxgpt::cuda::sm90
 int main(int argc, char** argv) {
-  using namespace mxgpt::cuda::fast;
-  return run(argc > 1 && std::string(argv[1]) == "bf16" ? Kind::bf16 : Kind::q8_0, 32768);
+  using namespace mxgpt::cuda::sm90;
+  return run(argc > 1 && std::string(argv[1]) == "bf16" ? WeightType::bf16 : WeightType::q8_0,
+             32768);
 }

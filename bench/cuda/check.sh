@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the CUDA backend on a machine with a GPU (what it takes and how fast it is: bench/cuda/table.sh):
 #   bench/cuda/check.sh [BUILD] [--quick]
-# BUILD (default: build/release) has `mxgpt` and `tests/numerics_test`, built here or carried here with the
+# BUILD (default: build/release) has `mxgpt` and `tests/cuda_test`, built here or carried here with the
 # libraries that they need, and `check_fast` where nvcc made one. Logs are left in BUILD/logs; --quick leaves
 # out compute-sanitizer.
 set -uo pipefail
@@ -36,7 +36,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
 
 if [[ -x $build/check_fast ]]; then check fast "$build/check_fast"; fi
 # Each in a process of its own, since an error of the GPU stays with its process.
-tests=$build/tests/numerics_test
+tests=$build/tests/cuda_test
 for test in $("$tests" --gtest_list_tests --gtest_filter='Cuda.*' | sed -n 's/^  //p'); do
   check "$test" "$tests" --gtest_filter="Cuda.$test" --gtest_brief=1
   grep -h 'positions:\|greedy\|SKIPPED\|NOT TESTED' "$logs/$test.log"

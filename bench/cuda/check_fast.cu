@@ -2,14 +2,14 @@
 // case; exit status 1 if one is outside its bound.
 //   nvcc -std=c++20 --expt-relaxed-constexpr -gencode=arch=compute_90a,code=sm_90a -Isrc
 //   -Ibench/cuda
-//        bench/cuda/check_fast.cu src/backend/cuda/fast/*.cu -o check_fast
+//        bench/cuda/check_fast.cu src/backend/cuda/sm90/*.cu -o check_fast
 #include <algorithm>
 #include <numeric>
 #include <string>
 
 #include "check_products.h"
 
-namespace mxgpt::cuda::fast {
+namespace mxgpt::cuda::sm90 {
 namespace {
 
 struct Model {
@@ -18,10 +18,10 @@ struct Model {
 
 constexpr int kPages = 64;
 
-void check_qkv(const Model& m, Kind kind, int rows, bool bf16) {
+void check_qkv(const Model& m, WeightType kind, int rows, bool bf16) {
   const int heads = 8 * m.kv_heads;
-  const RandomMatrix q(kind, 1, heads * 64, m.hidden, RowOrder::rope_halves_64),
-      k(kind, 1, m.kv_heads * 64, m.hidden, RowOrder::rope_halves_64),
+  const RandomMatrix q(kind, 1, heads * 64, m.hidden, cuda::sm90::RowOrder::rope_halves_64),
+      k(kind, 1, m.kv_heads * 64, m.hidden, cuda::sm90::RowOrder::rope_halves_64),
       v(kind, 1, m.kv_heads * 64, m.hidden);
   const auto x = random_floats(size_t{1} * rows * m.hidden, 3),
              weight = random_floats(m.hidden, 0.3f, 1);
@@ -58,7 +58,7 @@ void check_qkv(const Model& m, Kind kind, int rows, bool bf16) {
        .sin = to_device(sin),
        .rows = rows,
        .kv_heads = m.kv_heads,
-       .places = {to_device(positions), to_device(sequences)},
+       .coords = {to_device(positions), to_device(sequences)},
        .kv = {keys, values, bf16, to_device(table), 4},
        .q_out = out},
       nullptr);
@@ -96,23 +96,23 @@ void check_qkv(const Model& m, Kind kind, int rows, bool bf16) {
   check(name + (bf16 ? " kv bf16" : " kv f16"), got_kv, want_kv, bf16 ? 3e-3 : 4e-4);
 }
 
-Router router_of(const Model& m, const std::vector<float>& weight, const std::vector<float>& bias,
-                 const std::vector<float>& norm) {
+cuda::sm90::Router router_of(const Model& m, const std::vector<float>& weight,
+                             const std::vector<float>& bias, const std::vector<float>& norm) {
   return {to_device(weight), to_device(bias), to_device(norm), 1e-5f, m.experts, 4, router_parts()};
 }
 
-void check_layer(const Model& m, Kind kind, int rows) {
+void check_layer(const Model& m, WeightType kind, int rows) {
   const int heads = 8 * m.kv_heads, hidden = m.hidden, inner = m.intermediate;
   const RandomMatrix o(kind, 1, hidden, heads * 64);
   const auto in = random_floats(size_t{1} * rows * heads * 64, 1), bias = random_floats(hidden, 1),
              x = random_floats(size_t{1} * rows * hidden, 3);
   const auto router_w = random_floats(size_t{1} * m.experts * hidden, 0.05f),
              router_b = random_floats(m.experts, 1), norm = random_floats(hidden, 0.3f, 1);
-  const Router router = router_of(m, router_w, router_b, norm);
+  const cuda::sm90::Router router = router_of(m, router_w, router_b, norm);
   float* const xs = to_device(x);
   float* const parts = device_array<float>(router_part_floats(rows, m.experts, router_parts()));
   CUDA(cudaMemset(parts, 0xff, 4 * router_part_floats(rows, m.experts, router_parts())));
-  project({to_device(in), o.packed, to_device(bias), xs, rows, router, parts}, nullptr);
+  o_proj({to_device(in), o.packed, to_device(bias), xs, rows, router, parts}, nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
   const auto got = to_host(xs, x.size());
@@ -125,7 +125,7 @@ void check_layer(const Model& m, Kind kind, int rows) {
   }
   const std::string shape = std::string(name_of(kind)) + " hidden " + std::to_string(hidden) +
                             " rows " + std::to_string(rows);
-  check("project " + shape, got, want, 1e-4);
+  check("o_proj " + shape, got, want, 1e-4);
 
   const int stride = (m.experts + 1 + 3) / 4 * 4;
   const auto got_parts = to_host(parts, router_part_floats(rows, m.experts, router_parts()));
@@ -145,28 +145,30 @@ void check_layer(const Model& m, Kind kind, int rows) {
     }
   check("router parts " + shape, got_scores, want_scores, 1e-5);
 
-  const RandomMatrix gate(Kind::mxfp4, m.experts, inner, hidden),
-      up(Kind::mxfp4, m.experts, inner, hidden), down_w(Kind::mxfp4, m.experts, hidden, inner);
+  const RandomMatrix gate(WeightType::mxfp4, m.experts, inner, hidden),
+      up(WeightType::mxfp4, m.experts, inner, hidden),
+      down_w(WeightType::mxfp4, m.experts, hidden, inner);
   const auto gate_b = random_floats(size_t{1} * m.experts * inner, 1),
              up_b = random_floats(size_t{1} * m.experts * inner, 1),
              down_b = random_floats(size_t{1} * m.experts * hidden, 1);
   uint8_t* const activated = device_array<uint8_t>(rows * activated_bytes(inner));
   CUDA(cudaMemset(activated, 0, rows * activated_bytes(inner)));
-  const ExpertRows all{.x = to_device(got),
-                       .rows = rows,
-                       .router = router,
-                       .router_parts = parts,
-                       .gate = gate.packed,
-                       .up = up.packed,
-                       .down = down_w.packed,
-                       .gate_bias = to_device(gate_b),
-                       .up_bias = to_device(up_b),
-                       .down_bias = to_device(down_b),
-                       .swiglu = {1.702f, 7},
-                       .room = {.chosen = device_array<Chosen>(rows),
-                                .normed = device_array<uint8_t>(normed_bytes(rows, hidden)),
-                                .activated = activated,
-                                .outs = device_array<float>(size_t{4} * rows * hidden)}};
+  const cuda::sm90::MoeSmallBatch all{
+      .x = to_device(got),
+      .rows = rows,
+      .router = router,
+      .router_parts = parts,
+      .gate = gate.packed,
+      .up = up.packed,
+      .down = down_w.packed,
+      .gate_bias = to_device(gate_b),
+      .up_bias = to_device(up_b),
+      .down_bias = to_device(down_b),
+      .swiglu = {1.702f, 7},
+      .scratch = {.chosen = device_array<cuda::sm90::TopKResult>(rows),
+                  .normed = device_array<uint8_t>(normed_bytes(rows, hidden)),
+                  .activated = activated,
+                  .outs = device_array<float>(size_t{4} * rows * hidden)}};
   for (int r = 0; r < rows; ++r) {
     const float* const own = parts + r * router_part_floats(1, m.experts, router_parts());
     float* const row_x = xs + size_t{1} * r * hidden;
@@ -175,7 +177,7 @@ void check_layer(const Model& m, Kind kind, int rows) {
             nullptr);
     down({activated, router, own, down_w.packed, all.down_bias, row_x}, nullptr);
   }
-  expert_rows(all, nullptr);
+  moe_small_batch(all, nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
   const bool same = to_host(xs, x.size()) == to_host(all.x, x.size());
@@ -210,9 +212,10 @@ void check_layer(const Model& m, Kind kind, int rows) {
   check("gate_up, down experts " + std::to_string(m.experts) + " " + shape, got_delta, delta, 1e-4);
 }
 
-void check_logits(int vocabulary, int hidden, Kind kind, int rows, int lowest = 117,
+void check_logits(int vocabulary, int hidden, WeightType kind, int rows, int lowest = 117,
                   int highest = 121) {
-  const RandomMatrix head(kind, 1, vocabulary, hidden, RowOrder::natural, lowest, highest);
+  const RandomMatrix head(kind, 1, vocabulary, hidden, cuda::sm90::RowOrder::natural, lowest,
+                          highest);
   const auto x = random_floats(size_t{1} * rows * hidden, 3),
              weight = random_floats(hidden, 0.3f, 1);
   float* const out = device_array<float>(size_t{1} * rows * vocabulary);
@@ -234,14 +237,14 @@ void check_logits(int vocabulary, int hidden, Kind kind, int rows, int lowest = 
 /// A NaN scale makes its row NaN and no other.
 void check_nan() {
   const int rows = 64, k = 288;
-  RandomMatrix head(Kind::mxfp4, 1, rows, k);
+  RandomMatrix head(WeightType::mxfp4, 1, rows, k);
   head.blocks[(13 * 9 + 4) * 17] = 255;
-  uint8_t* const data = device_array<uint8_t>(packed_bytes(Kind::mxfp4, 1, rows, k));
-  pack({Kind::mxfp4, RowOrder::natural, 1, rows, k,
+  uint8_t* const data = device_array<uint8_t>(packed_bytes(WeightType::mxfp4, 1, rows, k));
+  pack({WeightType::mxfp4, cuda::sm90::RowOrder::natural, 1, rows, k,
         reinterpret_cast<const std::byte*>(to_device(head.blocks)), data},
        nullptr);
   float* const out = device_array<float>(rows);
-  logits({to_device(random_floats(k, 3)), {}, {data, Kind::mxfp4, rows, k}, 1, out}, nullptr);
+  logits({to_device(random_floats(k, 3)), {}, {data, WeightType::mxfp4, rows, k}, 1, out}, nullptr);
   CUDA(cudaDeviceSynchronize());
   const auto got = to_host(out, rows);
   bool good = true;
@@ -250,7 +253,7 @@ void check_nan() {
   std::printf("%-58s %s\n", "NaN scale", good ? "ok" : "BAD");
 }
 
-void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, int piece_pages,
+void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, int pages_per_split,
                   int adjacent = 0) {
   const int heads = 8 * kv_heads, rows = adjacent ? 2 * adjacent + 1 : 3, stride = context / 32 + 1;
   const int pages = rows * stride + 3;
@@ -283,26 +286,27 @@ void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, 
   };
   fill(keys, key_values), fill(values, value_values);
   const auto q = random_floats(size_t{1} * rows * heads * 64, 2), sink = random_floats(heads, 2);
-  const int max_pieces = (stride + piece_pages - 1) / piece_pages;
+  const int max_splits = (stride + pages_per_split - 1) / pages_per_split;
   float* const out = device_array<float>(q.size());
   CUDA(cudaMemset(out, 0xff, q.size() * 4));
-  int32_t* const arrived = device_array<int32_t>(rows * kv_heads);
-  CUDA(cudaMemset(arrived, 0, rows * kv_heads * 4));
-  const Attend a{.q = to_device(q),
-                 .rows = rows,
-                 .step_rows = rows,
-                 .kv_heads = kv_heads,
-                 .scale = 0.125f,
-                 .kv = {to_device(keys), to_device(values), bf16, to_device(table), stride},
-                 .places = {to_device(positions), to_device(sequences)},
-                 .window = window,
-                 .sinks = sinks ? to_device(sink) : nullptr,
-                 .piece_pages = piece_pages,
-                 .max_pieces = max_pieces,
-                 .scratch = device_array<float>(attend_scratch_floats(rows, kv_heads, max_pieces)),
-                 .arrived = arrived,
-                 .out = out};
-  for (int i = 0; i < 2; ++i) adjacent ? attend_rows(a, nullptr) : attend(a, nullptr);
+  int32_t* const split_counters = device_array<int32_t>(rows * kv_heads);
+  CUDA(cudaMemset(split_counters, 0, rows * kv_heads * 4));
+  const AttentionArgs a{
+      .q = to_device(q),
+      .rows = rows,
+      .step_rows = rows,
+      .kv_heads = kv_heads,
+      .scale = 0.125f,
+      .kv = {to_device(keys), to_device(values), bf16, to_device(table), stride},
+      .coords = {to_device(positions), to_device(sequences)},
+      .window = window,
+      .sinks = sinks ? to_device(sink) : nullptr,
+      .pages_per_split = pages_per_split,
+      .max_splits = max_splits,
+      .scratch = device_array<float>(attend_scratch_floats(rows, kv_heads, max_splits)),
+      .split_counters = split_counters,
+      .out = out};
+  for (int i = 0; i < 2; ++i) adjacent ? attn_prefill(a, nullptr) : attn_decode(a, nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
   std::vector<double> want(q.size());
@@ -332,10 +336,10 @@ void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, 
       }
       for (int d = 0; d < 64; ++d) to[d] /= sum;
     }
-  check(std::string(adjacent ? "attend_rows context " : "attend context ") +
+  check(std::string(adjacent ? "attn_prefill context " : "attn_decode context ") +
             std::to_string(context) + " window " + std::to_string(window) +
             (sinks ? " sinks" : "") + (bf16 ? " bf16" : " f16") + " piece " +
-            std::to_string(piece_pages),
+            std::to_string(pages_per_split),
         to_host(out, q.size()), want,
         !adjacent ? 1e-4
         : bf16    ? 8e-3
@@ -344,7 +348,7 @@ void check_attend(int kv_heads, int context, int window, bool sinks, bool bf16, 
 
 int run() {
   const Model full{2880, 8, 8, 2880}, nano{288, 1, 12, 288}, wide{320, 2, 128, 416};
-  for (const Kind kind : {Kind::q8_0, Kind::mxfp4, Kind::bf16}) {
+  for (const WeightType kind : {WeightType::q8_0, WeightType::mxfp4, WeightType::bf16}) {
     for (const int rows : {1, 2, 3, 8}) {
       check_qkv(nano, kind, rows, rows % 2);
       check_layer(rows == 8 ? nano : wide, kind, rows);
@@ -353,32 +357,32 @@ int run() {
     check_qkv(full, kind, 1, true);
     check_logits(20001, 2880, kind, 1);
   }
-  check_qkv(full, Kind::q8_0, 8, false);
-  check_layer(full, Kind::q8_0, 1);
-  check_layer(nano, Kind::bf16, 1);
-  check_logits(64, 288, Kind::mxfp4, 1, 0, 3);
-  check_logits(64, 288, Kind::mxfp4, 1, 240, 243);
+  check_qkv(full, WeightType::q8_0, 8, false);
+  check_layer(full, WeightType::q8_0, 1);
+  check_layer(nano, WeightType::bf16, 1);
+  check_logits(64, 288, WeightType::mxfp4, 1, 0, 3);
+  check_logits(64, 288, WeightType::mxfp4, 1, 240, 243);
   check_nan();
-  for (const Kind kind : {Kind::q8_0, Kind::mxfp4, Kind::bf16}) {
-    check_gemm(kind, 1, 192, 288, 1, RowOrder::natural, false);
-    check_gemm(kind, 1, 320, 2880, 77, RowOrder::rope_halves_64, false);
-    check_gemm(kind, 1, 100, 416, 300, RowOrder::natural, true);
-    check_gemm(kind, 40, 96, 288, 900, RowOrder::natural, false);
-    check_gemm(kind, 5, 72, 640, 1200, RowOrder::natural, false);
-    check_gemm(kind, 33, 96, 288, 2600, RowOrder::natural, false);
+  for (const WeightType kind : {WeightType::q8_0, WeightType::mxfp4, WeightType::bf16}) {
+    check_gemm(kind, 1, 192, 288, 1, cuda::sm90::RowOrder::natural, false);
+    check_gemm(kind, 1, 320, 2880, 77, cuda::sm90::RowOrder::rope_halves_64, false);
+    check_gemm(kind, 1, 100, 416, 300, cuda::sm90::RowOrder::natural, true);
+    check_gemm(kind, 40, 96, 288, 900, cuda::sm90::RowOrder::natural, false);
+    check_gemm(kind, 5, 72, 640, 1200, cuda::sm90::RowOrder::natural, false);
+    check_gemm(kind, 33, 96, 288, 2600, cuda::sm90::RowOrder::natural, false);
   }
   for (const int tokens : {1, 17, 700, 1500, 5000}) check_gate_up(12, 288, 288, tokens);
   check_gate_up(32, 416, 2880, 128);
   check_gate_up(3, 576, 2880, 700);
-  for (const Kind kind : {Kind::q8_0, Kind::mxfp4, Kind::bf16})
+  for (const WeightType kind : {WeightType::q8_0, WeightType::mxfp4, WeightType::bf16})
     for (const int tokens : {9, 32, 128, 200, 321}) check_parts(kind, 2880, tokens);
-  check_gemm(Kind::q8_0, 1, 67600, 288, 21, RowOrder::natural, false);
-  check_gemm(Kind::bf16, 1, 67600, 96, 32, RowOrder::natural, false);
+  check_gemm(WeightType::q8_0, 1, 67600, 288, 21, cuda::sm90::RowOrder::natural, false);
+  check_gemm(WeightType::bf16, 1, 67600, 96, 32, cuda::sm90::RowOrder::natural, false);
   check_norm(1, 32, 2880, false);
   check_norm(130, 33, 2880, true);
   check_norm(301, 128, 2880, true);
   check_norm(17, 12, 288, false);
-  check_layer(full, Kind::q8_0, 8);
+  check_layer(full, WeightType::q8_0, 8);
   for (const int context : {1, 31, 32, 33, 128, 129, 160, 256, 257, 1000, 5000})
     for (const int window : {0, 128}) check_attend(2, context, window, true, context % 2, 8);
   for (const int context : {40, 64, 100, 129, 640, 3000})
@@ -393,8 +397,7 @@ int run() {
 }
 
 }  // namespace
-}  // namespace mxgpt::cuda::fast
-
+}  // namespace mxgpt::cuda::sm90
 int main() {
-  return mxgpt::cuda::fast::run();
+  return mxgpt::cuda::sm90::run();
 }

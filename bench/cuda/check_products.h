@@ -5,11 +5,11 @@
 #include <numeric>
 #include <string>
 
-#include "backend/cuda/fast/decode.h"
-#include "backend/cuda/fast/gemm.h"
+#include "backend/cuda/sm90/decode.h"
+#include "backend/cuda/sm90/gemm.h"
 #include "random_weights.h"
 
-namespace mxgpt::cuda::fast {
+namespace mxgpt::cuda::sm90 {
 
 inline int failures = 0;
 
@@ -27,8 +27,8 @@ inline void check(const std::string& name, const std::vector<float>& got,
   std::printf("%-58s %9.2e  bound %.0e  %s\n", name.c_str(), relative, bound, good ? "ok" : "BAD");
 }
 
-inline const char* name_of(Kind kind) {
-  return kind == Kind::q8_0 ? "q8_0" : kind == Kind::mxfp4 ? "mxfp4" : "bf16";
+inline const char* name_of(WeightType kind) {
+  return kind == WeightType::q8_0 ? "q8_0" : kind == WeightType::mxfp4 ? "mxfp4" : "bf16";
 }
 
 inline std::vector<double> normed(const float* x, const std::vector<float>& weight, double eps) {
@@ -41,7 +41,7 @@ inline std::vector<double> normed(const float* x, const std::vector<float>& weig
   return h;
 }
 
-inline void check_gemm(Kind kind, int slices, int rows, int k, int tokens, RowOrder order,
+inline void check_gemm(WeightType kind, int slices, int rows, int k, int tokens, RowOrder order,
                        bool add) {
   const RandomMatrix w(kind, slices, rows, k, order);
   const auto x = random_floats(size_t{1} * tokens * k, 1),
@@ -55,9 +55,9 @@ inline void check_gemm(Kind kind, int slices, int rows, int k, int tokens, RowOr
   std::iota(x_rows.begin(), x_rows.end(), 0);
   std::shuffle(x_rows.begin(), x_rows.end(), random_bits());
   const int columns = gemm_columns(kind, k);
-  const bool shuffled = is_wide(tokens, slices);
+  const bool permuted = use_wgmma(tokens, slices);
   uint16_t* const rounded = device_array<uint16_t>(size_t{1} * tokens * columns);
-  round_to_bf16({to_device(x), tokens, k, columns, rounded, shuffled}, nullptr);
+  round_to_bf16({to_device(x), tokens, k, columns, rounded, permuted}, nullptr);
   float* const out = to_device(old);
   if (!add) CUDA(cudaMemset(out, 0xff, old.size() * 4));
   gemm({.x = rounded,
@@ -70,7 +70,7 @@ inline void check_gemm(Kind kind, int slices, int rows, int k, int tokens, RowOr
         .x_rows = slices > 1 ? to_device(x_rows) : nullptr,
         .out = out,
         .add = add,
-        .shuffled = shuffled},
+        .permuted = permuted},
        nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
@@ -89,7 +89,8 @@ inline void check_gemm(Kind kind, int slices, int rows, int k, int tokens, RowOr
 }
 
 inline void check_gate_up(int slices, int rows, int k, int tokens) {
-  const RandomMatrix gate(Kind::mxfp4, slices, rows, k), up(Kind::mxfp4, slices, rows, k);
+  const RandomMatrix gate(WeightType::mxfp4, slices, rows, k),
+      up(WeightType::mxfp4, slices, rows, k);
   const auto x = random_floats(size_t{1} * tokens * k, 1),
              gate_b = random_floats(size_t{1} * slices * rows, 1),
              up_b = random_floats(size_t{1} * slices * rows, 1);
@@ -98,10 +99,11 @@ inline void check_gate_up(int slices, int rows, int k, int tokens) {
   begin[slices] = tokens;
   std::sort(begin.begin(), begin.end());
   for (int i = 0; i < tokens; ++i) x_rows[i] = random_bits()() % tokens;
-  const bool shuffled = is_wide(tokens, slices);
-  const int columns = gemm_columns(Kind::mxfp4, k), out_columns = gemm_columns(Kind::mxfp4, rows);
+  const bool permuted = use_wgmma(tokens, slices);
+  const int columns = gemm_columns(WeightType::mxfp4, k),
+            out_columns = gemm_columns(WeightType::mxfp4, rows);
   uint16_t* const rounded = device_array<uint16_t>(size_t{1} * tokens * columns);
-  round_to_bf16({to_device(x), tokens, k, columns, rounded, shuffled}, nullptr);
+  round_to_bf16({to_device(x), tokens, k, columns, rounded, permuted}, nullptr);
   uint16_t* const out = device_array<uint16_t>(size_t{1} * tokens * out_columns);
   CUDA(cudaMemset(out, 0xff, size_t{2} * tokens * out_columns));
   gemm({.x = rounded,
@@ -115,7 +117,7 @@ inline void check_gate_up(int slices, int rows, int k, int tokens) {
         .up_bias = to_device(up_b),
         .swiglu = {1.702f, 7},
         .activated = out,
-        .shuffled = shuffled},
+        .permuted = permuted},
        nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
@@ -128,7 +130,7 @@ inline void check_gate_up(int slices, int rows, int k, int tokens) {
       const std::vector<double> v(from, from + k);
       for (int row = 0; row < out_columns; ++row) {
         const uint16_t b =
-            bits[size_t{1} * i * out_columns + (shuffled ? shuffled_column(row) : row)];
+            bits[size_t{1} * i * out_columns + (permuted ? mma_k_permutation(row) : row)];
         got.push_back(__bfloat162float(reinterpret_cast<const __nv_bfloat16&>(b)));
         if (row >= rows) {
           want.push_back(0);
@@ -146,17 +148,17 @@ inline void check_gate_up(int slices, int rows, int k, int tokens) {
 }
 
 /// Queries, keys and values in one launch.
-inline void check_parts(Kind kind, int k, int tokens) {
+inline void check_parts(WeightType kind, int k, int tokens) {
   const RandomMatrix all[3] = {{kind, 1, 192, k, RowOrder::rope_halves_64},
                                {kind, 1, 64, k, RowOrder::rope_halves_64},
                                {kind, 1, 72, k}};
   const auto x = random_floats(size_t{1} * tokens * k, 1);
   const int columns = gemm_columns(kind, k);
-  const bool shuffled = is_wide(tokens, 1);
+  const bool permuted = use_wgmma(tokens, 1);
   uint16_t* const rounded = device_array<uint16_t>(size_t{1} * tokens * columns);
-  round_to_bf16({to_device(x), tokens, k, columns, rounded, shuffled}, nullptr);
+  round_to_bf16({to_device(x), tokens, k, columns, rounded, permuted}, nullptr);
   std::vector<float> bias[3];
-  GemmPart parts[3];
+  GemmProblem parts[3];
   for (int i = 0; i < 3; ++i) {
     const int rows = all[i].packed.rows;
     bias[i] = random_floats(rows, 1);
@@ -171,7 +173,7 @@ inline void check_parts(Kind kind, int k, int tokens) {
         .tokens = tokens,
         .out = parts[0].out,
         .also = {parts[1], parts[2]},
-        .shuffled = shuffled},
+        .permuted = permuted},
        nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
@@ -188,27 +190,27 @@ inline void check_parts(Kind kind, int k, int tokens) {
   }
 }
 
-inline void check_norm(int rows, int experts, int hidden, bool shuffled) {
+inline void check_norm(int rows, int experts, int hidden, bool permuted) {
   const auto weight = random_floats(size_t{1} * experts * hidden, 0.05f),
              bias = random_floats(experts, 1), norm = random_floats(hidden, 0.3f, 1),
              x = random_floats(size_t{1} * (rows + 2) * hidden, 3);
   std::vector<int32_t> ids(rows);
   for (int32_t& id : ids) id = random_bits()() % (rows + 2);
-  const int columns = gemm_columns(Kind::mxfp4, hidden);
+  const int columns = gemm_columns(WeightType::mxfp4, hidden);
   float* const scores = device_array<float>(size_t{1} * rows * experts);
   uint16_t* const out = device_array<uint16_t>(size_t{1} * rows * columns);
   CUDA(cudaMemset(scores, 0xff, size_t{4} * rows * experts));
   CUDA(cudaMemset(out, 0xff, size_t{2} * rows * columns));
-  norm_round({.x = to_device(x),
-              .ids = to_device(ids),
-              .norm = {to_device(norm), 1e-5f},
-              .rows = rows,
-              .k = hidden,
-              .columns = columns,
-              .out = out,
-              .shuffled = shuffled,
-              .router = {to_device(weight), to_device(bias), experts, scores}},
-             nullptr);
+  norm_to_bf16({.x = to_device(x),
+                .ids = to_device(ids),
+                .norm = {to_device(norm), 1e-5f},
+                .rows = rows,
+                .k = hidden,
+                .columns = columns,
+                .out = out,
+                .permuted = permuted,
+                .router = {to_device(weight), to_device(bias), experts, scores}},
+               nullptr);
   CUDA(cudaDeviceSynchronize());
   CUDA(cudaGetLastError());
   const auto bits = to_host(out, size_t{1} * rows * columns);
@@ -217,7 +219,7 @@ inline void check_norm(int rows, int experts, int hidden, bool shuffled) {
   for (int r = 0; r < rows; ++r) {
     const auto h = normed(x.data() + size_t{1} * ids[r] * hidden, norm, 1e-5);
     for (int i = 0; i < columns; ++i) {
-      const uint16_t b = bits[size_t{1} * r * columns + (shuffled ? shuffled_column(i) : i)];
+      const uint16_t b = bits[size_t{1} * r * columns + (permuted ? mma_k_permutation(i) : i)];
       got.push_back(__bfloat162float(reinterpret_cast<const __nv_bfloat16&>(b)));
       want.push_back(i < hidden ? h[i] : 0);
     }
@@ -233,4 +235,4 @@ inline void check_norm(int rows, int experts, int hidden, bool shuffled) {
   check("router scores " + shape, to_host(scores, want_scores.size()), want_scores, 1e-6);
 }
 
-}  // namespace mxgpt::cuda::fast
+}  // namespace mxgpt::cuda::sm90

@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "backend/cuda/fast/pack.h"
+#include "backend/cuda/sm90/pack.h"
 
 #define CUDA(call)                                                       \
   do {                                                                   \
@@ -23,7 +23,7 @@
     }                                                                    \
   } while (0)
 
-namespace mxgpt::cuda::fast {
+namespace mxgpt::cuda::sm90 {
 
 /// Device memory that lives as long as the program.
 template <class T>
@@ -60,15 +60,15 @@ inline std::vector<float> random_floats(size_t n, float scale, float mean = 0) {
 struct RandomMatrix {
   std::vector<uint8_t> blocks;
   std::vector<double> values;  ///< [slices][rows][k]
-  Packed packed;
+  PackedWeight packed;
 
-  RandomMatrix(Kind kind, int slices, int rows, int k, RowOrder order = RowOrder::natural,
+  RandomMatrix(WeightType kind, int slices, int rows, int k, RowOrder order = RowOrder::natural,
                int lowest_scale = 117, int highest_scale = 121) {
     static constexpr double kE2m1[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
     const int64_t n = int64_t{slices} * rows * k;
     values.resize(n);
     auto& random = random_bits();
-    if (kind == Kind::bf16) {
+    if (kind == WeightType::bf16) {
       blocks.resize(n * 2);
       const std::vector<float> v = random_floats(n, 0.03f);
       for (int64_t i = 0; i < n; ++i) {
@@ -77,11 +77,11 @@ struct RandomMatrix {
         values[i] = __bfloat162float(b);
       }
     } else {
-      const int bytes = kind == Kind::q8_0 ? 34 : 17;
+      const int bytes = kind == WeightType::q8_0 ? 34 : 17;
       blocks.resize(n / 32 * bytes);
       for (int64_t b = 0; b < n / 32; ++b) {
         uint8_t* const at = blocks.data() + b * bytes;
-        if (kind == Kind::q8_0) {
+        if (kind == WeightType::q8_0) {
           const __half scale = __float2half((random() % 1000 + 1) * 5e-7f);
           reinterpret_cast<__half*>(at)[0] = scale;
           for (int i = 0; i < 32; ++i) {
@@ -117,4 +117,4 @@ struct RandomMatrix {
   }
 };
 
-}  // namespace mxgpt::cuda::fast
+}  // namespace mxgpt::cuda::sm90

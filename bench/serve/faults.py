@@ -34,7 +34,7 @@ LONG = {"prompt": "Once upon a time", "max_tokens": 20000, "temperature": 1.5, "
 ASK = {"messages": [{"role": "user", "content": "What is the capital of Norway?"}], "temperature": 0}
 
 
-def in_work(server):
+def active_requests(server):
     requests = json.loads(server.get("/health"))["requests"]
     return requests["running"] + requests["queued"]
 
@@ -46,8 +46,8 @@ def metric(server, name):
 async def idle(server, seconds=60):
     """Seconds until nothing is in work."""
     begun = time.perf_counter()
-    while await asyncio.to_thread(in_work, server):
-        assert time.perf_counter() - begun < seconds, f"{in_work(server)} choices are still in work"
+    while await asyncio.to_thread(active_requests, server):
+        assert time.perf_counter() - begun < seconds, f"{active_requests(server)} choices are still in work"
         await asyncio.sleep(0.05)
     return time.perf_counter() - begun
 
@@ -120,7 +120,7 @@ async def readers_stall(server, options):
         one.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         stalled.append(one)
     begun, slowest = time.perf_counter(), 0
-    while await asyncio.to_thread(in_work, server):
+    while await asyncio.to_thread(active_requests, server):
         asked = time.perf_counter()
         await answer(server)
         slowest = max(slowest, time.perf_counter() - asked)
@@ -141,7 +141,7 @@ async def sigterm(server, options):
             return repr(error).encode()
 
     streams = [asyncio.create_task(stream(seed)) for seed in range(64)]
-    while await asyncio.to_thread(in_work, server) < 32:
+    while await asyncio.to_thread(active_requests, server) < 32:
         await asyncio.sleep(0.01)
     begun = time.perf_counter()
     server.process.send_signal(signal.SIGTERM)
@@ -156,7 +156,7 @@ async def sigterm(server, options):
 
 async def kill(server, options):
     streams = [asyncio.create_task(request(server.port, LONG)) for _ in range(8)]
-    while await asyncio.to_thread(in_work, server) < 8:
+    while await asyncio.to_thread(active_requests, server) < 8:
         await asyncio.sleep(0.01)
     server.process.kill()
     ends = await asyncio.gather(*streams, return_exceptions=True)

@@ -3,8 +3,8 @@
 
     build/serve/bin/python bench/serve/fuzz.py [--requests 1000] [--seed 0] [--mxgpt build/debug/mxgpt]
 
-Half are drawn by schemathesis from the server's own /openapi.json, those that fit it and those that do not; half are
-valid by construction (tests/server/generated.py) and must be answered. Then come the bad inputs that broke others. The
+Half are sample_bodies by schemathesis from the server's own /openapi.json, those that fit it and those that do not; half are
+valid by construction (tests/server/request_generator.py) and must be answered. Then come the bad inputs that broke others. The
 process must end well: under a sanitizer, with nothing to report.
 """
 
@@ -25,11 +25,11 @@ import hypothesis  # noqa: E402
 import schemathesis  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "tests/server"))
-from generated import check, valid_request  # noqa: E402
+from request_generator import check, valid_request  # noqa: E402
 
 CHAT = "/v1/chat/completions"
-SHARES = {CHAT: 0.3, "/v1/responses": 0.25, "/v1/messages": 0.2, "/v1/completions": 0.15, "/tokenize": 0.05, "/detokenize": 0.05}
-SAY = [{"role": "user", "content": "Hi"}]
+ROUTE_WEIGHTS = {CHAT: 0.3, "/v1/responses": 0.25, "/v1/messages": 0.2, "/v1/completions": 0.15, "/tokenize": 0.05, "/detokenize": 0.05}
+HELLO = [{"role": "user", "content": "Hi"}]
 
 
 def send(port, method, path, body, headers={}):
@@ -41,7 +41,7 @@ def send(port, method, path, body, headers={}):
     return answer.status, answer.headers["content-type"], text
 
 
-def drawn(document, route, method, count, modes, seed):
+def sample_bodies(document, route, method, count, modes, seed):
     """Bodies that schemathesis draws for a route."""
     schema = schemathesis.openapi.from_dict(document)
     schema.config.generation.update(modes=modes)
@@ -60,7 +60,7 @@ def drawn(document, route, method, count, modes, seed):
 def narrowed(document):
     """The same, with values at which a request takes seconds, not hours, and is not refused for its model's name."""
     copy = json.loads(json.dumps(document))
-    for route in SHARES:
+    for route in ROUTE_WEIGHTS:
         properties = copy["paths"][route]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
         if "model" in properties:
             properties["model"] = {"type": "string", "enum": ["gpt-oss-nano"]}
@@ -80,8 +80,8 @@ def bad_inputs():
     for field in ("temperature", "top_p", "top_k", "min_p", "n", "max_tokens", "seed", "presence_penalty", "repetition_penalty",
                   "top_logprobs", "priority", "logit_bias", "stop", "stream", "tools", "messages", "response_format"):
         for value in numbers:
-            yield CHAT, {"messages": SAY, "max_tokens": 2, "logprobs": True, field: value}
-    yield from ((CHAT, {"messages": SAY, "max_tokens": 2, "response_format": form}) for form in (
+            yield CHAT, {"messages": HELLO, "max_tokens": 2, "logprobs": True, field: value}
+    yield from ((CHAT, {"messages": HELLO, "max_tokens": 2, "response_format": form}) for form in (
         {"type": "grammar", "grammar": "root ::= " + "(" * 60000}, {"type": "grammar", "grammar": "root ::= root"},
         {"type": "grammar", "grammar": "root ::= root root | \"\""}, {"type": "grammar", "grammar": 'root ::= "a"{1,1000000000}'},
         {"type": "grammar", "grammar": "\n".join(f'r{i} ::= "x" r{i + 1}' for i in range(20000))}, {"type": "grammar", "grammar": ""},
@@ -135,10 +135,10 @@ def main():
             work.append(("valid", path, body, True))
         document = json.loads(server.get("/openapi.json"))
         mode = schemathesis.GenerationMode
-        for route, share in SHARES.items():
+        for route, share in ROUTE_WEIGHTS.items():
             for name, modes, source in (("fits", [mode.POSITIVE], narrowed(document)), ("fits not", [mode.NEGATIVE], document)):
                 count = int(options.requests // 4 * share)
-                work += [(name, route, b, False) for b in drawn(source, route, "POST", count, modes, options.seed)]
+                work += [(name, route, b, False) for b in sample_bodies(source, route, "POST", count, modes, options.seed)]
         work += [("bad", path, body, False) for path, body in bad_inputs()]
         random.Random(options.seed).shuffle(work)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -152,7 +152,7 @@ def main():
                 assert answer[0] < 500
                 if method not in ("HEAD", "OPTIONS"):
                     in_shape(path, *answer)
-        after = send(server.port, "POST", CHAT, json.dumps({"messages": SAY, "max_tokens": 5}))[0]
+        after = send(server.port, "POST", CHAT, json.dumps({"messages": HELLO, "max_tokens": 5}))[0]
         code = server.stop()
         log = "".join(server.log)
     for failure in wrong[:20]:

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-namespace mxgpt {
+namespace mxgpt::backend {
 
 /// Tokens a page of the KV cache holds. Also the block over which attention keeps one running
 /// maximum, so results do not depend on how a prompt was cut into steps.
@@ -38,4 +38,4 @@ struct Batch {
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::backend

@@ -13,14 +13,14 @@
 #include "backend/batch.h"
 #include "backend/tensor.h"
 
-namespace mxgpt {
+namespace mxgpt::backend {
 
 /// Where a model runs, and its weights are.
 enum class Device { cpu, cuda };
 
 /// How faithful a step is. `standard` may round activations to 16 bits where weights are quantized;
 /// `exact` keeps activations and the KV cache in f32.
-enum class Precision { standard, exact };
+enum class Precision { mixed, exact };
 
 enum class NormKind {
   rms,    ///< x / sqrt(mean(x²) + eps) · weight  (Zhang & Sennrich 2019)
@@ -54,14 +54,14 @@ struct Activation {
 
 /// Which elements of a head are rotated together as pair i: (x1, x2) → (x1 cos - x2 sin,
 /// x2 cos + x1 sin), where the pair's angle is position · inverse_frequency[i].
-enum class RopePairs {
-  halves,      ///< i and i + head_dim / 2
-  neighbours,  ///< 2i and 2i + 1
+enum class RopeStyle {
+  neox,         ///< i and i + head_dim / 2
+  interleaved,  ///< 2i and 2i + 1
 };
 
 /// Rotary embedding (Su et al. 2021). cos and sin are multiplied by `magnitude`.
 struct Rope {
-  const float* inverse_frequency;  ///< [head_dim / 2]
+  const float* inv_freq;  ///< [head_dim / 2]
   float magnitude = 1;
 };
 
@@ -74,7 +74,7 @@ struct Embed {
 };
 
 /// cos and sin of every row's position, shared by the layers of a step.
-struct Rotations {
+struct RopeCosSin {
   Rope rope;
   int head_dim;
   float* cos;  ///< [rows, head_dim / 2]
@@ -84,7 +84,7 @@ struct Rotations {
 /// Where one layer's keys and values live: [page][kv_head][kPageTokens][head_dim], in `format`.
 struct KvLayer {
   KvGroup group;
-  Format format;
+  quant::Format format;
   std::byte* keys;
   std::byte* values;
 };
@@ -97,7 +97,7 @@ struct NormQkvRopeStore {
   Linear q, k, v;
   Norm q_norm, k_norm;  ///< [head_dim], or absent
   int heads, kv_heads, head_dim;
-  RopePairs pairs = RopePairs::halves;
+  RopeStyle pairs = RopeStyle::neox;
   const float* cos = nullptr;  ///< [rows, head_dim / 2]; null: no rotation
   const float* sin = nullptr;
   KvLayer kv;
@@ -154,4 +154,4 @@ struct NormLogits {
   float* logits;  ///< [logit_rows, vocabulary]
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::backend

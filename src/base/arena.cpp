@@ -16,14 +16,14 @@ constexpr size_t kHugePage = 2 << 20;
 constexpr size_t kCacheLine = 64;
 }  // namespace
 
-PageMemory::PageMemory(size_t bytes, std::string_view what) : data_(nullptr), bytes_(bytes) {
+PageMemory::PageMemory(size_t bytes, std::string_view purpose) : data_(nullptr), bytes_(bytes) {
   if (bytes == 0) return;
   void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     throw Error("memory",
                 fmt::format("cannot reserve {:.2f} GiB for {}: {}",
-                            static_cast<double>(bytes) / (1u << 30), what, std::strerror(errno)),
+                            static_cast<double>(bytes) / (1u << 30), purpose, std::strerror(errno)),
                 "`mxgpt plan` shows what needs how much");
   }
   data_ = static_cast<std::byte*>(data);
@@ -35,7 +35,7 @@ PageMemory::~PageMemory() {
   if (data_) ::munmap(data_, bytes_);
 }
 
-std::byte* Arena::place(size_t bytes) {
+std::byte* Arena::bump(size_t bytes) {
   const size_t at = used_;
   used_ += (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
   if (!memory_.data()) return nullptr;

@@ -14,7 +14,7 @@ namespace mxgpt {
 class PageMemory {
  public:
   /// Throws Error, with `what` it is for, if the address space is exhausted.
-  PageMemory(size_t bytes, std::string_view what);
+  PageMemory(size_t bytes, std::string_view purpose);
   PageMemory(PageMemory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
   ~PageMemory();
@@ -32,12 +32,12 @@ class Arena {
  public:
   /// Counts only: every buffer is empty.
   Arena() : memory_(0, "") {}
-  Arena(size_t bytes, std::string_view what) : memory_(bytes, what) {}
+  Arena(size_t bytes, std::string_view purpose) : memory_(bytes, purpose) {}
 
   /// Zeroed, aligned to a cache line; lives as long as the arena or what it was moved to.
   template <class T>
-  std::span<T> take(int64_t count) {
-    std::byte* at = place(static_cast<size_t>(count) * sizeof(T));
+  std::span<T> allocate(int64_t count) {
+    std::byte* at = bump(static_cast<size_t>(count) * sizeof(T));
     return at ? std::span(reinterpret_cast<T*>(at), static_cast<size_t>(count)) : std::span<T>();
   }
   /// Bytes taken so far.
@@ -45,7 +45,7 @@ class Arena {
 
  private:
   /// Null if this arena only counts.
-  std::byte* place(size_t bytes);
+  std::byte* bump(size_t bytes);
 
   PageMemory memory_;
   size_t used_ = 0;

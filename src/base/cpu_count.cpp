@@ -17,8 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 
 std::vector<int> allowed_cpus() {
-  constexpr int kMost = 1 << 15;
-  for (int size = CPU_SETSIZE; size <= kMost; size *= 2) {
+  constexpr int kMaxCpus = 1 << 15;
+  for (int size = CPU_SETSIZE; size <= kMaxCpus; size *= 2) {
     cpu_set_t* set = CPU_ALLOC(size);
     if (!set) break;
     std::vector<int> cpus;
@@ -33,14 +33,14 @@ std::vector<int> allowed_cpus() {
 }
 
 /// First line, or empty if there is none: these files may be missing.
-std::string line_of(const fs::path& path) {
+std::string read_first_line(const fs::path& path) {
   std::string line;
   std::ifstream file(path);
   std::getline(file, line);
   return line;
 }
 
-std::optional<double> number(std::string_view text) {
+std::optional<double> parse_number(std::string_view text) {
   while (!text.empty() && text.back() <= ' ') text.remove_suffix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -48,28 +48,28 @@ std::optional<double> number(std::string_view text) {
   return value;
 }
 
-std::optional<double> share(std::string_view quota, std::string_view period) {
-  const auto q = number(quota), p = number(period);
+std::optional<double> quota_ratio(std::string_view quota, std::string_view period) {
+  const auto q = parse_number(quota), p = parse_number(period);
   if (!q || !p || !(*q > 0) || !(*p > 0)) return std::nullopt;
   return *q / *p;
 }
 
 }  // namespace
 
-std::optional<double> cpus_of_cpu_max(std::string_view text) {
+std::optional<double> parse_cgroup_v2_quota(std::string_view text) {
   const size_t space = text.find(' ');
   if (space == std::string_view::npos) return std::nullopt;
-  return share(text.substr(0, space), text.substr(space + 1));
+  return quota_ratio(text.substr(0, space), text.substr(space + 1));
 }
 
-std::optional<double> cpus_of_cfs(std::string_view quota, std::string_view period) {
-  return share(quota, period);
+std::optional<double> parse_cgroup_v1_quota(std::string_view quota, std::string_view period) {
+  return quota_ratio(quota, period);
 }
 
-std::optional<double> cgroup_cpus(const fs::path& root) {
-  std::optional<double> least;
+std::optional<double> cgroup_cpu_limit(const fs::path& root) {
+  std::optional<double> lowest;
   const auto limit = [&](std::optional<double> cpus) {
-    if (cpus) least = std::min(least.value_or(*cpus), *cpus);
+    if (cpus) lowest = std::min(lowest.value_or(*cpus), *cpus);
   };
   // Lines are "ID:CONTROLLERS:PATH" (cgroups(7)); version 2 has no controllers. A container may see
   // a path that exists outside only: then what is mounted is its own group.
@@ -85,13 +85,13 @@ std::optional<double> cgroup_cpus(const fs::path& root) {
     if (!group.empty() && *group.begin() == "..") group.clear();
     for (;; group = group.parent_path()) {
       const fs::path folder = mount / group;
-      limit(v2 ? cpus_of_cpu_max(line_of(folder / "cpu.max"))
-               : cpus_of_cfs(line_of(folder / "cpu.cfs_quota_us"),
-                             line_of(folder / "cpu.cfs_period_us")));
+      limit(v2 ? parse_cgroup_v2_quota(read_first_line(folder / "cpu.max"))
+               : parse_cgroup_v1_quota(read_first_line(folder / "cpu.cfs_quota_us"),
+                                       read_first_line(folder / "cpu.cfs_period_us")));
       if (group.empty()) break;
     }
   }
-  return least;
+  return lowest;
 }
 
 int usable_cpus() {
@@ -101,12 +101,12 @@ int usable_cpus() {
 int default_thread_count() {
   std::set<std::string> cores;  // by their lists of sibling processors
   for (const int cpu : allowed_cpus()) {
-    const std::string siblings = line_of("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
-                                         "/topology/thread_siblings_list");
+    const std::string siblings = read_first_line(
+        "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
     cores.insert(siblings.empty() ? std::to_string(cpu) : siblings);
   }
   double count = static_cast<double>(cores.size());
-  if (const auto quota = cgroup_cpus()) count = std::min(count, std::ceil(*quota));
+  if (const auto quota = cgroup_cpu_limit()) count = std::min(count, std::ceil(*quota));
   return std::clamp(static_cast<int>(count), 1, kMaxThreads);
 }
 

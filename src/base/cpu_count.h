@@ -20,11 +20,11 @@ int default_thread_count();
 
 /// Processors' worth of time that the control groups of this process allow, the least of all its
 /// levels; empty where none is limited. Versions 1 and 2. `root` is "/" but in tests.
-std::optional<double> cgroup_cpus(const std::filesystem::path& root = "/");
+std::optional<double> cgroup_cpu_limit(const std::filesystem::path& root = "/");
 
 /// Of cpu.max (version 2), "QUOTA PERIOD" or "max PERIOD". Empty where not limited, or not so.
-std::optional<double> cpus_of_cpu_max(std::string_view text);
+std::optional<double> parse_cgroup_v2_quota(std::string_view text);
 /// Of cpu.cfs_quota_us and cpu.cfs_period_us (version 1); a quota of -1 means none.
-std::optional<double> cpus_of_cfs(std::string_view quota, std::string_view period);
+std::optional<double> parse_cgroup_v1_quota(std::string_view quota, std::string_view period);
 
 }  // namespace mxgpt

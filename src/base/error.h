@@ -16,9 +16,9 @@ class Error : public std::runtime_error {
  public:
   /// `where` names the file, field or argument; `what` the fault with its values; `advice`, when
   /// there is a useful one, the next step. Neither ends in a full stop.
-  Error(const std::string& where, const std::string& what, const std::string& advice = {})
-      : std::runtime_error((where.empty() ? "" : where + ": ") + what +
-                           (advice.empty() ? "" : "; " + advice)) {}
+  Error(const std::string& where, const std::string& problem, const std::string& fix = {})
+      : std::runtime_error((where.empty() ? "" : where + ": ") + problem +
+                           (fix.empty() ? "" : "; " + fix)) {}
 };
 
 }  // namespace mxgpt

@@ -54,9 +54,9 @@ std::string_view kind_name(const value& v) {
 }
 }  // namespace
 
-void Node::fail(const std::string& what) const {
+void Node::fail(const std::string& problem) const {
   // Of a whole document the path is "file:", and Error adds its own colon.
-  throw Error(path_.ends_with(':') ? path_.substr(0, path_.size() - 1) : path_, what);
+  throw Error(path_.ends_with(':') ? path_.substr(0, path_.size() - 1) : path_, problem);
 }
 
 Node Node::operator[](std::string_view key) const {

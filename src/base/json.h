@@ -54,7 +54,7 @@ class Node {
 
   const json::value& raw() const { return *value_; }
   const std::string& path() const { return path_; }
-  [[noreturn]] void fail(const std::string& what) const;
+  [[noreturn]] void fail(const std::string& problem) const;
 
  private:
   const value* value_;

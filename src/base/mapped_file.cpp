@@ -56,7 +56,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-void MappedFile::release(std::span<const std::byte> bytes) const {
+void MappedFile::release_pages(std::span<const std::byte> bytes) const {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto address = [](const std::byte* at) { return reinterpret_cast<uintptr_t>(at); };
   const uintptr_t first = std::max(address(bytes.data()), address(bytes_.data()));

@@ -21,7 +21,7 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   /// Gives back the memory that holds these bytes, as far as they are of this file: a pass over a
   /// large file then needs little. They stay readable, and are fetched again when they are read.
-  void release(std::span<const std::byte> bytes) const;
+  void release_pages(std::span<const std::byte> bytes) const;
   bool contains(std::span<const std::byte> bytes) const;
   /// Copies bytes of this file to `to` without touching the map, which large pieces do faster.
   /// Throws Error if the file has become shorter or cannot be read.

@@ -28,7 +28,7 @@ class Progress {
   uint64_t total_;
   uint64_t done_ = 0;
   bool terminal_;
-  bool drawn_ = false;
+  bool shown_ = false;
   Clock::time_point start_ = Clock::now();
   Clock::time_point next_;  // when to show something again
 };
@@ -37,11 +37,11 @@ class Progress {
 using ProgressListener =
     std::function<void(const std::string& label, uint64_t done, uint64_t total)>;
 /// From now on `listener` is told instead of stderr; an empty one: stderr again.
-void listen_to_progress(ProgressListener listener);
+void set_progress_listener(ProgressListener listener);
 
 /// "Hashing  4.20 of 12.80 GB, 1.35 GB/s, 6 s left", with a bar if `width` columns leave room for
 /// one. With a unit: "Scoring  4200 of 12800 tokens, 2100 tokens/s, 4 s left".
-std::string progress_line(const std::string& label, uint64_t done, uint64_t total, double seconds,
-                          int width, const std::string& unit = {});
+std::string format_progress(const std::string& label, uint64_t done, uint64_t total, double seconds,
+                            int width, const std::string& unit = {});
 
 }  // namespace mxgpt

@@ -8,114 +8,119 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "engine/ladder.h"
+#include "engine/memory_fallback.h"
 #include "engine/worker.h"
-#include "model/cuda_weights.h"
+#include "runtime/cuda_weights.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 namespace {
 
 /// Rows of logits beyond one for each sequence: for scores of prompts, and drafts.
 constexpr int64_t kSpareLogitRows = 32;
 
-void require(bool holds, const char* field, const std::string& what) {
-  if (!holds) throw Error(field, what);
+void require(bool condition, const char* field, const std::string& message) {
+  if (!condition) throw Error(field, message);
 }
 
 }  // namespace
 
 SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& options) {
-  const EngineOptions o = resolved(shape, options);
+  const EngineOptions o = resolve_defaults(shape, options);
   require(o.context >= 0 && o.context <= shape.context, "context",
           fmt::format("{} is outside the model's {} tokens", o.context, shape.context));
   require(o.max_sequences >= 1 && o.max_sequences <= 4096, "max_sequences",
           fmt::format("{} is outside 1 to 4096", o.max_sequences));
-  require(o.max_rows > o.max_sequences && o.max_rows <= 1 << 16, "max_rows",
-          fmt::format("{} is outside {} (more than max_sequences) to {}", o.max_rows,
+  require(o.max_batched_tokens > o.max_sequences && o.max_batched_tokens <= 1 << 16, "max_rows",
+          fmt::format("{} is outside {} (more than max_sequences) to {}", o.max_batched_tokens,
                       o.max_sequences + 1, 1 << 16));
   require(options.kv_tokens >= 0 && o.kv_tokens <= int64_t{1} << 31, "kv_tokens",
           fmt::format("{} is outside 0 to 2^31", options.kv_tokens));
   require(o.max_queue >= 1, "max_queue", "must be at least 1");
-  require(o.stream_events >= 1, "stream_events", "must be at least 1");
-  SchedulerLimits limits{.context = o.context,
-                         .max_sequences = o.max_sequences,
-                         .max_rows = o.max_rows,
-                         .max_logit_rows = std::min(o.max_rows, o.max_sequences + kSpareLogitRows),
-                         .window = shape.window};
-  limits.set_pages(shape.has_group, o.kv_tokens);
+  require(o.max_stream_events >= 1, "stream_events", "must be at least 1");
+  SchedulerLimits limits{
+      .context = o.context,
+      .max_sequences = o.max_sequences,
+      .max_batched_tokens = o.max_batched_tokens,
+      .max_logit_rows = std::min(o.max_batched_tokens, o.max_sequences + kSpareLogitRows),
+      .window = shape.window};
+  limits.set_pages(shape.has_kv_group, o.kv_tokens);
   return limits;
 }
 
 namespace {
 
 /// A model's, on the device that the options name.
-class ModelRunners final : public RunnerSource {
+class ModelRunnerFactory final : public runtime::RunnerFactory {
  public:
-  explicit ModelRunners(const Model& model) : model_(model) {}
-  std::unique_ptr<Runner> make(const RunnerOptions& options) override {
-    return model_.runner(options);
+  explicit ModelRunnerFactory(const model::Model& model) : model_(model) {}
+  std::unique_ptr<runtime::Runner> create(const runtime::RunnerOptions& options) override {
+    return model_.create_runner(options);
   }
-  CudaPlan plan(const RunnerOptions& options) const override {
-    return options.device == Device::cuda ? cuda_plan(model_, options) : CudaPlan{};
+  runtime::MemoryPlan plan_memory(const runtime::RunnerOptions& options) const override {
+    return options.device == backend::Device::cuda ? runtime::plan_cuda_memory(model_, options)
+                                                   : runtime::MemoryPlan{};
   }
 
  private:
-  const Model& model_;
+  const model::Model& model_;
 };
 
 /// Of the one runner that there is.
-class OneRunner final : public RunnerSource {
+class SingleRunnerFactory final : public runtime::RunnerFactory {
  public:
-  explicit OneRunner(std::unique_ptr<Runner> runner) : runner_(std::move(runner)) {}
-  std::unique_ptr<Runner> make(const RunnerOptions&) override {
+  explicit SingleRunnerFactory(std::unique_ptr<runtime::Runner> runner)
+      : runner_(std::move(runner)) {}
+  std::unique_ptr<runtime::Runner> create(const runtime::RunnerOptions&) override {
     if (!runner_) throw Error("engine", "has no other runner");
     return std::move(runner_);
   }
-  CudaPlan plan(const RunnerOptions&) const override { return {}; }
+  runtime::MemoryPlan plan_memory(const runtime::RunnerOptions&) const override { return {}; }
 
  private:
-  std::unique_ptr<Runner> runner_;
+  std::unique_ptr<runtime::Runner> runner_;
 };
 
 }  // namespace
 
-EngineShape EngineShape::of(const Config& config) {
+EngineShape EngineShape::from_config(const model::Config& config) {
   EngineShape shape{
       .vocabulary = config.vocabulary, .context = config.context, .window = config.window};
   for (int64_t i = 0; i < config.layers; ++i)
-    shape.has_group[static_cast<int>(config.group(i))] = true;
+    shape.has_kv_group[static_cast<int>(config.kv_group(i))] = true;
   shape.expert_layers = config.experts ? config.layers : 0;
-  shape.q8_kv = config.head_dim % traits(Format::q8_0).block_elements == 0;
+  shape.supports_q8_kv = config.head_dim % quant::traits(quant::Format::q8_0).block_elements == 0;
   return shape;
 }
 
-RunnerOptions Engine::runner_options(const EngineShape& shape, const EngineOptions& options) {
+runtime::RunnerOptions Engine::runner_options(const EngineShape& shape,
+                                              const EngineOptions& options) {
   const SchedulerLimits limits = scheduler_limits(shape, options);
-  RunnerOptions runner{.device = options.device,
-                       .vram_budget = options.vram_budget,
-                       .max_sequences = options.max_sequences,
-                       .precision = options.precision,
-                       .accumulate = options.accumulate,
-                       .kv = options.kv,
-                       .max_rows = limits.max_rows,
-                       .max_logit_rows = limits.max_logit_rows,
-                       .commit = options.commit,
-                       .host_expert_layers = options.host_expert_layers};
-  std::copy(std::begin(limits.pages), std::end(limits.pages), std::begin(runner.pages));
+  runtime::RunnerOptions runner{.device = options.device,
+                                .vram_budget = options.vram_budget,
+                                .max_sequences = options.max_sequences,
+                                .precision = options.precision,
+                                .accum_type = options.accum_type,
+                                .kv_format = options.kv_format,
+                                .max_batched_tokens = limits.max_batched_tokens,
+                                .max_logit_rows = limits.max_logit_rows,
+                                .preallocate_kv = options.preallocate_kv,
+                                .cpu_offload_layers = options.cpu_offload_layers};
+  std::copy(std::begin(limits.pages), std::end(limits.pages), std::begin(runner.kv_pages));
   return runner;
 }
 
-Engine::Engine(const Model& model, const EngineOptions& options)
-    : Engine(std::make_unique<ModelRunners>(model), EngineShape::of(model.config()), options) {}
+Engine::Engine(const model::Model& model, const EngineOptions& options)
+    : Engine(std::make_unique<ModelRunnerFactory>(model), EngineShape::from_config(model.config()),
+             options) {}
 
-Engine::Engine(std::unique_ptr<Runner> runner, const EngineShape& shape,
+Engine::Engine(std::unique_ptr<runtime::Runner> runner, const EngineShape& shape,
                const EngineOptions& options)
-    : Engine(std::make_unique<OneRunner>(std::move(runner)), shape, options) {}
+    : Engine(std::make_unique<SingleRunnerFactory>(std::move(runner)), shape, options) {}
 
-Engine::Engine(std::unique_ptr<RunnerSource> source, const EngineShape& shape,
+Engine::Engine(std::unique_ptr<runtime::RunnerFactory> factory, const EngineShape& shape,
                const EngineOptions& options)
-    : worker_(std::make_unique<Worker>(std::move(source), shape, options)) {}
+    : worker_(std::make_unique<Worker>(std::move(factory), shape, options)) {}
 
 Engine::~Engine() = default;
 
@@ -135,7 +140,7 @@ void Engine::drain(std::chrono::steady_clock::time_point deadline) {
   worker_->drain(deadline);
 }
 
-std::variant<TokenStream, Engine::Refusal> Engine::submit(Request request) {
+std::variant<TokenStream, Engine::Rejection> Engine::submit(Request request) {
   const auto size = static_cast<int64_t>(request.prompt.size());
   const auto in_range = [](const char* field, int64_t value, int64_t low, int64_t high) {
     require(value >= low && value <= high, field,
@@ -148,8 +153,8 @@ std::variant<TokenStream, Engine::Refusal> Engine::submit(Request request) {
     }
   };
   require(size > 0, "prompt", "is empty");
-  const bool answers = request.max_tokens != 0;
-  require(size + answers <= context(), "prompt",
+  const bool wants_output = request.max_tokens != 0;
+  require(size + wants_output <= context(), "prompt",
           fmt::format("{} tokens leave no room for an answer in a context of {}", size, context()));
   in_vocabulary("prompt", request.prompt);
   in_vocabulary("stop_tokens", request.stop_tokens);
@@ -164,4 +169,4 @@ std::variant<TokenStream, Engine::Refusal> Engine::submit(Request request) {
   return worker_->submit(std::move(request));
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

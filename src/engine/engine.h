@@ -13,63 +13,65 @@
 
 #include "engine/request.h"
 #include "model/model.h"
-#include "model/runner.h"
+#include "runtime/runner.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 /// Limits; each bounds memory or the time that one client can take from others.
 struct EngineOptions {
   int64_t context = 0;         ///< longest prompt with its answer; 0: the model's own, at most
                                ///< kDefaultContext
   int64_t max_sequences = 32;  ///< answers in work at once; the others queue
-  int64_t max_rows = 0;        ///< tokens of a step, more than max_sequences; long prompts are cut;
-                               ///< 0: 512, on a GPU, which it takes more to keep busy, 2048
-  int64_t kv_tokens = 0;       ///< that the pages of full layers hold in all, of sequences in work
-                               ///< and of the prefix cache; 0: 65,536, or the context if longer
-  int64_t max_queue = 1024;    ///< choices in the queue
+  int64_t max_batched_tokens =
+      0;                     ///< tokens of a step, more than max_sequences; long prompts are cut;
+                             ///< 0: 512, on a GPU, which it takes more to keep busy, 2048
+  int64_t kv_tokens = 0;     ///< that the pages of full layers hold in all, of sequences in work
+                             ///< and of the prefix cache; 0: 65,536, or the context if longer
+  int64_t max_queue = 1024;  ///< choices in the queue
   int64_t max_queued_tokens = 1 << 22;  ///< of their prompts
-  int64_t stream_events = 16384;        ///< that may wait to be read, of a request
-  int64_t repetition = 256;  ///< an answer whose last tokens are one circle of at most 8 tokens for
-                             ///< longer than this has collapsed; 0: never
-  Device device = Device::cpu;
+  int64_t max_stream_events = 16384;    ///< that may wait to be read, of a request
+  int64_t max_repeated_tokens = 256;    ///< an answer whose last tokens are one circle of at most 8
+                                      ///< tokens for longer than this has collapsed; 0: never
+  backend::Device device = backend::Device::cpu;
   int64_t vram_budget = 0;  ///< as of RunnerOptions
-  bool drafts = true;       ///< guess tokens from the text so far, where that is quicker
-  Precision precision = Precision::standard;
-  Accumulate accumulate = Accumulate::f32;
-  std::optional<Format> kv;  ///< of the KV cache; empty: f32 in exact precision, else f16
-  bool commit = false;       ///< as of RunnerOptions
+  bool speculate = true;    ///< guess tokens from the text so far, where that is quicker
+  backend::Precision precision = backend::Precision::mixed;
+  quant::AccumType accum_type = quant::AccumType::f32;
+  std::optional<quant::Format>
+      kv_format;                ///< of the KV cache; empty: f32 in exact precision, else f16
+  bool preallocate_kv = false;  ///< as of RunnerOptions
 
   // What is given up for want of a GPU's memory: see ladder.h.
-  int64_t host_expert_layers = 0;  ///< of the last layers, experts stay in host memory
-  bool resident = false;           ///< nothing of the model may: rather than that, an error
+  int64_t cpu_offload_layers = 0;  ///< of the last layers, experts stay in host memory
+  bool no_offload = false;         ///< nothing of the model may: rather than that, an error
 };
 
 /// What the engine must know of a model.
 struct EngineShape {
   int64_t vocabulary = 0;
-  int64_t context = 0;             ///< longest that the model was made for
-  bool has_group[kKvGroups] = {};  ///< whether there are full layers, sliding layers
-  int64_t window = 0;              ///< of the sliding ones
-  bool q8_kv = false;              ///< whether its KV cache can be q8_0
-  int64_t expert_layers = 0;       ///< whose experts a GPU can read from host memory
+  int64_t context = 0;                         ///< longest that the model was made for
+  bool has_kv_group[backend::kKvGroups] = {};  ///< whether there are full layers, sliding layers
+  int64_t window = 0;                          ///< of the sliding ones
+  bool supports_q8_kv = false;                 ///< whether its KV cache can be q8_0
+  int64_t expert_layers = 0;                   ///< whose experts a GPU can read from host memory
 
-  static EngineShape of(const Config& config);
+  static EngineShape from_config(const model::Config& config);
 };
 
 /// What was given up for want of a GPU's memory.
-struct Concession {
-  enum class What {
-    prompt_rows,   ///< tokens of a step
-    sequences,     ///< answers in work at once, and with them the cache
-    kv_format,     ///< of the KV cache
-    host_experts,  ///< layers whose experts stay in host memory
+struct MemoryFallback {
+  enum class Kind {
+    batched_tokens,  ///< tokens of a step
+    sequences,       ///< answers in work at once, and with them the cache
+    kv_format,       ///< of the KV cache
+    cpu_offload,     ///< layers whose experts stay in host memory
   };
-  What what;
+  Kind kind;
   std::string from, to;
-  bool in_step = false;               ///< and not when the model was loaded
+  bool during_step = false;           ///< and not when the model was loaded
   int64_t needed = 0, available = 0;  ///< bytes, of the shortage
 };
-std::string_view name(Concession::What what);
+std::string_view name(MemoryFallback::Kind kind);
 
 struct EngineStatus {
   struct Pages {
@@ -79,28 +81,28 @@ struct EngineStatus {
   };
   int64_t queued = 0, running = 0;  ///< choices
   int64_t queued_tokens = 0;        ///< of their prompts
-  Pages pages[kKvGroups];           ///< by KvGroup
-  int64_t context = 0, max_sequences = 0, max_rows = 0;
+  Pages pages[backend::kKvGroups];  ///< by KvGroup
+  int64_t context = 0, max_sequences = 0, max_batched_tokens = 0;
   bool draining = false;
 
   struct Memory {
-    Device device = Device::cpu;
-    CudaPlan planned;    ///< zeros on the CPU, and while there is too little
-    int64_t budget = 0;  ///< 0: what is free
-    bool resident = false;
+    backend::Device device = backend::Device::cpu;
+    runtime::MemoryPlan planned;  ///< zeros on the CPU, and while there is too little
+    int64_t budget = 0;           ///< 0: what is free
+    bool no_offload = false;
     int64_t shortages = 0;  ///< times that memory did not suffice, when loading and in steps
     std::string last_shortage;
-    std::vector<Concession> conceded;  ///< for that, oldest first
+    std::vector<MemoryFallback> applied_fallbacks;  ///< for that, oldest first
   } memory;
 
   // Since the engine began.
-  int64_t requests = 0, refused = 0;  ///< refused: the queue was full
-  int64_t ended[9] = {};              ///< choices, by Finish
-  int64_t prompt_tokens = 0;          ///< of choices that began
-  int64_t cached_tokens = 0;          ///< of these, found in the cache
-  int64_t answer_tokens = 0;
-  int64_t steps = 0, step_rows = 0;
-  int64_t drafts = 0, right_drafts = 0;  ///< tokens guessed; those that were drawn
+  int64_t requests = 0, rejected = 0;  ///< refused: the queue was full
+  int64_t finished[9] = {};            ///< choices, by Finish
+  int64_t prompt_tokens = 0;           ///< of choices that began
+  int64_t cached_tokens = 0;           ///< of these, found in the cache
+  int64_t output_tokens = 0;
+  int64_t steps = 0, batched_tokens = 0;
+  int64_t draft_tokens = 0, accepted_draft_tokens = 0;  ///< tokens guessed; those that were drawn
   int64_t preemptions = 0;
   int64_t failed_steps = 0;
   std::string last_failure;  ///< of a step
@@ -110,27 +112,29 @@ struct EngineStatus {
 
 class Engine {
  public:
-  Engine(const Model& model, const EngineOptions& options);
+  Engine(const model::Model& model, const EngineOptions& options);
   /// On a runner made for runner_options() of the same shape and options.
-  Engine(std::unique_ptr<Runner> runner, const EngineShape& shape, const EngineOptions& options);
+  Engine(std::unique_ptr<runtime::Runner> runner, const EngineShape& shape,
+         const EngineOptions& options);
   /// On a runner that `source` makes, as large as there is memory for: throws cuda::OutOfMemory if
   /// there is too little for the smallest. When a step finds too little, the next smaller takes its
   /// place, and what was in work is computed anew.
-  Engine(std::unique_ptr<RunnerSource> source, const EngineShape& shape,
+  Engine(std::unique_ptr<runtime::RunnerFactory> factory, const EngineShape& shape,
          const EngineOptions& options);
   /// Cancels what is left.
   ~Engine();
 
   /// What a runner must be made for. Throws Error for options that contradict each other or the
   /// shape.
-  static RunnerOptions runner_options(const EngineShape& shape, const EngineOptions& options);
+  static runtime::RunnerOptions runner_options(const EngineShape& shape,
+                                               const EngineOptions& options);
 
   /// Why a request was not taken, an expected outcome.
-  enum class Refusal { queue_full, draining };
+  enum class Rejection { queue_full, draining };
 
   /// From any thread; never waits. Throws Error, naming the field, for a request that makes no
   /// sense or cannot fit.
-  std::variant<TokenStream, Refusal> submit(Request request);
+  std::variant<TokenStream, Rejection> submit(Request request);
 
   /// Takes no more requests, and returns when all have ended; those that have not at `deadline`
   /// are cancelled.
@@ -147,4 +151,4 @@ class Engine {
   std::unique_ptr<Worker> worker_;
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

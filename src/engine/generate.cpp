@@ -6,10 +6,11 @@
 
 #include "base/error.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
-Generation generate(Engine& engine, std::span<const int32_t> prompt, const GenerateOptions& options,
-                    const std::function<bool(int32_t token)>& on_token) {
+GenerationResult generate(Engine& engine, std::span<const int32_t> prompt,
+                          const GenerateOptions& options,
+                          const std::function<bool(int32_t token)>& on_token) {
   if (static_cast<int64_t>(prompt.size()) >= engine.context()) {
     throw Error("prompt",
                 fmt::format("{} tokens leave no room for an answer in a context of {}",
@@ -24,35 +25,36 @@ Generation generate(Engine& engine, std::span<const int32_t> prompt, const Gener
   auto* stream = std::get_if<TokenStream>(&submitted);
   if (!stream) throw Error("engine", "takes no requests");
 
-  Generation result;
-  bool going_on = true;
-  const auto stop = [&](Ended why) {
-    result.ended = why;
-    going_on = false;
+  GenerationResult result;
+  bool running = true;
+  const auto stop = [&](GenerationEnd end) {
+    result.end = end;
+    running = false;
     stream->cancel();
   };
   while (true) {
     for (const StreamEvent& event :
          stream->wait(std::chrono::steady_clock::now() + std::chrono::milliseconds(50))) {
-      if (const auto* token = std::get_if<ChoiceToken>(&event); token && going_on) {
-        ++result.answer_tokens;
-        if (!on_token(token->token)) stop(Ended::stopped);
-      } else if (const auto* end = std::get_if<ChoiceEnd>(&event)) {
-        if (going_on && is_error(end->finish)) throw Error("answer", end->what);
-        if (going_on) {
-          result.ended = end->finish == Finish::stop                  ? Ended::stopped
-                         : result.answer_tokens == options.max_tokens ? Ended::max_tokens
-                                                                      : Ended::context_full;
+      if (const auto* token = std::get_if<ChoiceToken>(&event); token && running) {
+        ++result.output_tokens;
+        if (!on_token(token->token)) stop(GenerationEnd::stopped);
+      } else if (const auto* choice_end = std::get_if<ChoiceEnd>(&event)) {
+        if (running && is_error(choice_end->finish_reason))
+          throw Error("answer", choice_end->error);
+        if (running) {
+          result.end = choice_end->finish_reason == FinishReason::stop ? GenerationEnd::stopped
+                       : result.output_tokens == options.max_tokens    ? GenerationEnd::max_tokens
+                                                                    : GenerationEnd::context_full;
         }
-        result.prompt_tokens = end->prompt_tokens;
-        result.reused_tokens = end->cached_tokens;
-        result.prompt_seconds = end->prompt_seconds;
-        result.answer_seconds = end->answer_seconds;
+        result.prompt_tokens = choice_end->prompt_tokens;
+        result.cached_tokens = choice_end->cached_tokens;
+        result.prefill_seconds = choice_end->prefill_seconds;
+        result.decode_seconds = choice_end->decode_seconds;
         return result;
       }
     }
-    if (going_on && options.cancelled && options.cancelled()) stop(Ended::cancelled);
+    if (running && options.cancelled && options.cancelled()) stop(GenerationEnd::cancelled);
   }
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

@@ -6,16 +6,16 @@
 
 #include "engine/engine.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
-enum class Ended { stopped, max_tokens, context_full, cancelled };
+enum class GenerationEnd { stopped, max_tokens, context_full, cancelled };
 
-struct Generation {
-  Ended ended = Ended::stopped;
+struct GenerationResult {
+  GenerationEnd end = GenerationEnd::stopped;
   int64_t prompt_tokens = 0;
-  int64_t reused_tokens = 0;  ///< of the prompt, found in the cache
-  int64_t answer_tokens = 0;
-  double prompt_seconds = 0, answer_seconds = 0;
+  int64_t cached_tokens = 0;  ///< of the prompt, found in the cache
+  int64_t output_tokens = 0;
+  double prefill_seconds = 0, decode_seconds = 0;
 };
 
 struct GenerateOptions {
@@ -27,20 +27,22 @@ struct GenerateOptions {
 };
 
 /// Of an engine for one conversation: what `mxgpt run` uses, and `mxgpt plan` counts.
-inline EngineOptions for_one_answer(Device device, int64_t context, Precision precision,
-                                    std::optional<Format> kv) {
+inline EngineOptions single_request_options(backend::Device device, int64_t context,
+                                            backend::Precision precision,
+                                            std::optional<quant::Format> kv) {
   return {.context = context,
           .max_sequences = 1,
-          .max_rows = device == Device::cuda ? 0 : 256,
+          .max_batched_tokens = device == backend::Device::cuda ? 0 : 256,
           .kv_tokens = 1,  // the pages of one context
           .device = device,
           .precision = precision,
-          .kv = kv};
+          .kv_format = kv};
 }
 
 /// `on_token` sees every token drawn, the one that ends the answer included, and returns whether to
 /// go on. Throws Error if the prompt does not fit, or the model has collapsed.
-Generation generate(Engine& engine, std::span<const int32_t> prompt, const GenerateOptions& options,
-                    const std::function<bool(int32_t token)>& on_token);
+GenerationResult generate(Engine& engine, std::span<const int32_t> prompt,
+                          const GenerateOptions& options,
+                          const std::function<bool(int32_t token)>& on_token);
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

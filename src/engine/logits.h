@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "base/draw.h"
+#include "base/sampling_math.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 struct Candidate {
   float logit;
@@ -16,29 +16,29 @@ struct Candidate {
   int32_t token;
 };
 /// The lower token first among equals.
-inline bool likelier(const Candidate& a, const Candidate& b) {
+inline bool more_probable(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
 }
 
 /// The largest; NaN if any is NaN.
-float peak(std::span<const float> logits);
+float find_max_logit(std::span<const float> logits);
 
 /// The first token with the value of the peak.
-int32_t first_at(std::span<const float> logits, float peak);
+int32_t find_first(std::span<const float> logits, float max_logit);
 
 /// Σ exp((logit - peak) · scale). To 1e-6 of itself.
-double sum_weights(std::span<const float> logits, float peak, float scale);
+double sum_exp(std::span<const float> logits, float max_logit, float scale);
 
 /// The token at which the sum of the weights before and its own first exceeds `share` of all of
 /// them, share in [0, 1). Never one that weighs nothing.
-int32_t token_at_share(std::span<const float> logits, float peak, float scale, double share);
+int32_t token_at_cdf(std::span<const float> logits, float max_logit, float scale, double u);
 
 /// Tokens whose logits are at most `below` under the peak, in order.
-void collect(std::span<const float> logits, float peak, float scale, float below,
-             std::vector<Candidate>& out);
+void collect_candidates(std::span<const float> logits, float max_logit, float scale, float margin,
+                        std::vector<Candidate>& out);
 
 /// The `count` likeliest, likeliest first, with weights of scale 1.
-void likeliest(std::span<const float> logits, float peak, int64_t count,
-               std::vector<Candidate>& out);
+void top_candidates(std::span<const float> logits, float max_logit, int64_t count,
+                    std::vector<Candidate>& out);
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

@@ -6,15 +6,15 @@
 
 #include "engine/request.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
-struct Scored {
+struct TokenScore {
   float logprob = 0;
   std::vector<TokenLogprob> top;  ///< likeliest first, the lower token first among equals
 };
 
 /// Of `token` under the softmax of the logits, and of the `count` likeliest. Logits that are no
 /// numbers give results that are none.
-Scored score(std::span<const float> logits, int32_t token, int count);
+TokenScore compute_logprobs(std::span<const float> logits, int32_t token, int count);
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

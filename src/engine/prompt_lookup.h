@@ -7,41 +7,41 @@
 #include <span>
 #include <vector>
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 /// What followed the latest earlier occurrence of the text's last kLookupTokens tokens, at most
 /// `count` tokens. Looks back kLookupReach tokens.
-std::vector<int32_t> look_up(std::span<const int32_t> text, int64_t count);
-inline constexpr int64_t kLookupTokens = 3;
-inline constexpr int64_t kLookupReach = 8192;
+std::vector<int32_t> propose_ngram_drafts(std::span<const int32_t> text, int64_t count);
+inline constexpr int64_t kNgramTokens = 3;
+inline constexpr int64_t kLookbackTokens = 8192;
 
 /// Learns from the steps what a row costs: seconds = base + rows · row, least squares over recent
 /// steps. Of few rows only: those that decode.
-class StepCost {
+class StepCostModel {
  public:
   void add(int64_t rows, double seconds);
   /// Whether a row more, which brings a token with probability `chance`, brings more tokens a
   /// second than a step of `rows` rows does without. Unknown counts as yes: one learns by trying.
-  bool pays(int64_t rows, double chance) const;
+  bool is_worthwhile(int64_t rows, double acceptance) const;
 
  private:
   double weight_ = 0, rows_ = 0, seconds_ = 0, rows_rows_ = 0, rows_seconds_ = 0;  // decaying sums
 };
 
 /// How often the guesses of one answer are right, and so how many to make.
-class DraftPolicy {
+class AdaptiveDraftLength {
  public:
-  static constexpr int64_t kMost = 8;
+  static constexpr int64_t kMaxDrafts = 8;
 
   /// Drafts worth computing in a step that has `rows` rows without them.
-  int64_t count(const StepCost& cost, int64_t rows) const;
+  int64_t length(const StepCostModel& cost, int64_t rows) const;
   /// So many were computed, of which the first `right` were right.
-  void learn(int64_t drafts, int64_t right);
+  void update(int64_t drafts, int64_t accepted);
   /// A token came without drafts: slowly, they are given another chance.
-  void rest();
+  void recover();
 
  private:
-  double chance_ = 0.7;  // that a draft is right if those before it are
+  double acceptance_rate_ = 0.7;  // that a draft is right if those before it are
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

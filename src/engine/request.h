@@ -17,7 +17,7 @@
 
 #include "engine/sampler.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 /// What a choice may say next: a grammar, a tool's schema, the headers of Harmony. Made for one
 /// choice and used by the engine's thread alone. What it throws ends its own choice, with an error.
@@ -61,26 +61,26 @@ struct Request {
   std::string cache_salt;
 };
 
-inline constexpr int64_t kPriorityStep = 64;
+inline constexpr int64_t kPriorityStride = 64;
 inline constexpr int kMaxChoices = 128;
 inline constexpr int kMaxTopLogprobs = 20;
 
 /// Why a choice ended.
-enum class Finish {
-  stop,         ///< a stop token, or its constraint said so
-  length,       ///< max_tokens, or the context is full
-  cancelled,    ///< by the client, or by Engine::drain
-  deadline,     ///< of the request
-  collapsed,    ///< the logits were not finite, or the answer went round in a short circle
-  constraint,   ///< it allowed no token, or threw
-  slow_reader,  ///< EngineOptions::stream_events waited to be read
-  failed,       ///< the step threw
-  no_memory,    ///< of a GPU is left, whatever is given up; what it says begins with VRAM_OOM
+enum class FinishReason {
+  stop,           ///< a stop token, or its constraint said so
+  length,         ///< max_tokens, or the context is full
+  cancelled,      ///< by the client, or by Engine::drain
+  deadline,       ///< of the request
+  degenerate,     ///< the logits were not finite, or the answer went round in a short circle
+  constraint,     ///< it allowed no token, or threw
+  slow_reader,    ///< EngineOptions::stream_events waited to be read
+  step_failed,    ///< the step threw
+  out_of_memory,  ///< of a GPU is left, whatever is given up; what it says begins with VRAM_OOM
 };
-inline bool is_error(Finish finish) {
-  return finish >= Finish::collapsed;
+inline bool is_error(FinishReason reason) {
+  return reason >= FinishReason::degenerate;
 }
-std::string_view name(Finish finish);
+std::string_view name(FinishReason reason);
 
 struct TokenLogprob {
   int32_t token;
@@ -106,15 +106,15 @@ struct PromptToken {
 /// A choice has ended.
 struct ChoiceEnd {
   int choice = 0;
-  Finish finish = Finish::stop;
-  std::string what;           ///< of an error, for a person
-  int64_t prompt_tokens = 0;  ///< of the request
-  int64_t cached_tokens = 0;  ///< of them, found in the cache by this choice
-  int64_t answer_tokens = 0;  ///< of this choice
-  double queue_seconds = 0;   ///< from submit until first computed
-  double prompt_seconds = 0;  ///< from there until its first token
-  double answer_seconds = 0;  ///< from there until its last
-  bool last = false;          ///< all choices have ended: nothing comes after this
+  FinishReason finish_reason = FinishReason::stop;
+  std::string error;           ///< of an error, for a person
+  int64_t prompt_tokens = 0;   ///< of the request
+  int64_t cached_tokens = 0;   ///< of them, found in the cache by this choice
+  int64_t output_tokens = 0;   ///< of this choice
+  double queue_seconds = 0;    ///< from submit until first computed
+  double prefill_seconds = 0;  ///< from there until its first token
+  double decode_seconds = 0;   ///< from there until its last
+  bool last = false;           ///< all choices have ended: nothing comes after this
 };
 
 using StreamEvent = std::variant<ChoiceToken, PromptToken, ChoiceEnd>;
@@ -152,4 +152,4 @@ class TokenStream {
   std::shared_ptr<StreamState> state_;
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

@@ -6,10 +6,10 @@
 #include <cmath>
 #include <limits>
 
-#include "base/draw.h"
 #include "base/error.h"
+#include "base/sampling_math.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 void SamplingParams::check(int64_t vocabulary) const {
   const auto in_range = [](const char* field, double value, double low, double high) {
@@ -34,18 +34,18 @@ void SamplingParams::check(int64_t vocabulary) const {
 }
 
 Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int choice)
-    : params_(params), stream_(stream_of(params.seed, choice)) {
+    : params_(params), rng_stream_(random_stream(params.seed, choice)) {
   if (params_.repetition_penalty != 1) {
-    for (const int32_t token : prompt) seen_[token].in_prompt = true;
+    for (const int32_t token : prompt) token_counts_[token].in_prompt = true;
   }
 }
 
-std::span<const float> Sampler::edit(std::span<const float> logits,
-                                     std::span<const uint32_t> allowed) {
-  if (allowed.empty() && params_.logit_bias.empty() && seen_.empty()) return logits;
+std::span<const float> Sampler::apply_logit_edits(std::span<const float> logits,
+                                                  std::span<const uint32_t> allowed) {
+  if (allowed.empty() && params_.logit_bias.empty() && token_counts_.empty()) return logits;
   logits_.assign(logits.begin(), logits.end());
   for (const auto& [token, bias] : params_.logit_bias) logits_[token] += static_cast<float>(bias);
-  for (const auto& [token, seen] : seen_) {
+  for (const auto& [token, seen] : token_counts_) {
     float& logit = logits_[token];
     const auto repetition = static_cast<float>(params_.repetition_penalty);
     logit = logit > 0 ? logit / repetition : logit * repetition;
@@ -62,48 +62,48 @@ std::span<const float> Sampler::edit(std::span<const float> logits,
 
 std::optional<int32_t> Sampler::sample(std::span<const float> input,
                                        std::span<const uint32_t> allowed) {
-  const std::span<const float> logits = edit(input, allowed);
-  float most = peak(input);
+  const std::span<const float> logits = apply_logit_edits(input, allowed);
+  float max_logit = find_max_logit(input);
   // A mask may hide what is no number.
-  if (!std::isfinite(most)) return std::nullopt;
-  if (logits.data() != input.data()) most = peak(logits);
-  if (!std::isfinite(most)) return std::nullopt;
-  const double share = uniform(stream_, draws_);
+  if (!std::isfinite(max_logit)) return std::nullopt;
+  if (logits.data() != input.data()) max_logit = find_max_logit(logits);
+  if (!std::isfinite(max_logit)) return std::nullopt;
+  const double u = uniform(rng_stream_, samples_);
   int32_t token = 0;
   if (params_.temperature == 0) {
-    token = first_at(logits, most);
+    token = find_first(logits, max_logit);
   } else {
-    const bool all = params_.top_k == 0 && params_.top_p == 1 && params_.min_p == 0;
-    token = all ? token_at_share(logits, most, scale(), share)
-                : draw_filtered(logits, most, scale(), share);
+    const bool unfiltered = params_.top_k == 0 && params_.top_p == 1 && params_.min_p == 0;
+    token = unfiltered ? token_at_cdf(logits, max_logit, inverse_temperature(), u)
+                       : sample_filtered(logits, max_logit, inverse_temperature(), u);
   }
-  take(token);
+  accept(token);
   return token;
 }
 
-void Sampler::take(int32_t token) {
-  ++draws_;
+void Sampler::accept(int32_t token) {
+  ++samples_;
   if (params_.repetition_penalty != 1 || params_.presence_penalty != 0 ||
       params_.frequency_penalty != 0) {
-    ++seen_[token].in_answer;
+    ++token_counts_[token].output_count;
   }
 }
 
-float Sampler::scale() const {
+float Sampler::inverse_temperature() const {
   // Colder than this is as good as 0, and overflows.
   return static_cast<float>(std::min(1 / params_.temperature, 1e6));
 }
 
-float Sampler::penalty(const Seen& seen) const {
-  return seen.in_answer
-             ? static_cast<float>(params_.presence_penalty +
-                                  params_.frequency_penalty * static_cast<double>(seen.in_answer))
-             : 0.0f;
+float Sampler::penalty(const TokenCounts& counts) const {
+  return counts.output_count ? static_cast<float>(params_.presence_penalty +
+                                                  params_.frequency_penalty *
+                                                      static_cast<double>(counts.output_count))
+                             : 0.0f;
 }
 
-cuda::DrawRow Sampler::next(std::vector<cuda::LogitEdit>& edits) const {
+cuda::RowSampling Sampler::device_sampling(std::vector<cuda::LogitEdit>& edits) const {
   const auto first = static_cast<int32_t>(edits.size());
-  for (const auto& [token, seen] : seen_) {
+  for (const auto& [token, seen] : token_counts_) {
     const auto bias = params_.logit_bias.find(token);
     edits.push_back(
         {.token = token,
@@ -112,14 +112,14 @@ cuda::DrawRow Sampler::next(std::vector<cuda::LogitEdit>& edits) const {
          .penalty = penalty(seen)});
   }
   for (const auto& [token, bias] : params_.logit_bias) {
-    if (!seen_.contains(token))
+    if (!token_counts_.contains(token))
       edits.push_back({.token = token, .bias = static_cast<float>(bias), .repetition = 1});
   }
-  return {.scale = params_.temperature == 0 ? 0 : scale(),
+  return {.scale = params_.temperature == 0 ? 0 : inverse_temperature(),
           .top_k = static_cast<int32_t>(params_.top_k),
           .top_p = params_.top_p,
           .min_p = params_.min_p,
-          .share = uniform(stream_, draws_),
+          .uniform = uniform(rng_stream_, samples_),
           .first_edit = first,
           .edits = static_cast<int32_t>(edits.size()) - first,
           .mask = -1};
@@ -127,25 +127,25 @@ cuda::DrawRow Sampler::next(std::vector<cuda::LogitEdit>& edits) const {
 
 namespace {
 
-uint64_t sum(std::span<const Candidate> candidates) {
+uint64_t total_weight(std::span<const Candidate> candidates) {
   uint64_t total = 0;
-  for (const Candidate& c : candidates) total += whole(c.weight);
+  for (const Candidate& c : candidates) total += to_fixed_point(c.weight);
   return total;
 }
 
 /// The least likely of the fewest candidates whose weights reach `enough`. Halves what it is among,
 /// and so need not sort it.
-Candidate last_to_reach(uint64_t enough, std::span<Candidate> candidates) {
-  uint64_t kept = 0;
+Candidate top_p_cutoff(uint64_t target, std::span<Candidate> candidates) {
+  uint64_t cumulative = 0;
   auto begin = candidates.begin(), end = candidates.end();
   while (end - begin > 1) {
     const auto middle = begin + (end - begin) / 2;
-    std::nth_element(begin, middle, end, likelier);
-    const uint64_t first_half = sum({begin, middle});
-    if (kept + first_half >= enough) {
+    std::nth_element(begin, middle, end, more_probable);
+    const uint64_t first_half = total_weight({begin, middle});
+    if (cumulative + first_half >= target) {
       end = middle;
     } else {
-      kept += first_half;
+      cumulative += first_half;
       begin = middle;
     }
   }
@@ -154,39 +154,43 @@ Candidate last_to_reach(uint64_t enough, std::span<Candidate> candidates) {
 
 }  // namespace
 
-int32_t Sampler::draw_filtered(std::span<const float> logits, float most, float scale,
-                               double share) {
+int32_t Sampler::sample_filtered(std::span<const float> logits, float max_logit, float scale,
+                                 double u) {
   const auto k = static_cast<size_t>(params_.top_k);
-  const bool by_share = params_.top_p < 1;
-  uint64_t enough =
-      by_share && k == 0 ? whole_sum(params_.top_p * sum_weights(logits, most, scale)) : 0;
+  const bool use_top_p = params_.top_p < 1;
+  uint64_t top_p_target =
+      use_top_p && k == 0 ? sum_to_fixed_point(params_.top_p * sum_exp(logits, max_logit, scale))
+                          : 0;
   // Mostly a few tokens near the best are enough to see what is kept.
-  for (const float below : {4.0f, 12.0f, kWeightless}) {
-    collect(logits, most, scale, below / scale, candidates_);
-    const bool all_found =
-        k > 0 ? candidates_.size() >= k
-              : std::exp(-below) <= params_.min_p || (by_share && sum(candidates_) >= enough);
+  for (const float margin : {4.0f, 12.0f, kExpCutoff}) {
+    collect_candidates(logits, max_logit, scale, margin / scale, candidates_);
+    const bool all_found = k > 0 ? candidates_.size() >= k
+                                 : std::exp(-margin) <= params_.min_p ||
+                                       (use_top_p && total_weight(candidates_) >= top_p_target);
     if (all_found) break;
   }
   ranked_ = candidates_;
   if (k > 0 && k < ranked_.size()) {
     std::nth_element(ranked_.begin(), ranked_.begin() + static_cast<int64_t>(k) - 1, ranked_.end(),
-                     likelier);
+                     more_probable);
     ranked_.resize(k);
   }
-  if (k > 0 && by_share)
-    enough = static_cast<uint64_t>(params_.top_p * static_cast<double>(sum(ranked_)));
+  if (k > 0 && use_top_p)
+    top_p_target =
+        static_cast<uint64_t>(params_.top_p * static_cast<double>(total_weight(ranked_)));
   // The least likely that is kept: those that are not less so go in order of tokens.
-  const Candidate last = by_share ? last_to_reach(enough, ranked_)
-                                  : *std::max_element(ranked_.begin(), ranked_.end(), likelier);
+  const Candidate cutoff = use_top_p
+                               ? top_p_cutoff(top_p_target, ranked_)
+                               : *std::max_element(ranked_.begin(), ranked_.end(), more_probable);
   std::erase_if(candidates_, [&](const Candidate& c) {
-    return likelier(last, c) || static_cast<double>(c.weight) < params_.min_p;
+    return more_probable(cutoff, c) || static_cast<double>(c.weight) < params_.min_p;
   });
-  const uint64_t total = sum(candidates_);  // the likeliest alone weighs 1
-  uint64_t left = std::min(static_cast<uint64_t>(share * static_cast<double>(total)), total - 1);
-  size_t drawn = 0;
-  for (uint64_t here; left >= (here = whole(candidates_[drawn].weight)); ++drawn) left -= here;
-  return candidates_[drawn].token;
+  const uint64_t total = total_weight(candidates_);  // the likeliest alone weighs 1
+  uint64_t remaining = std::min(static_cast<uint64_t>(u * static_cast<double>(total)), total - 1);
+  size_t chosen = 0;
+  for (uint64_t w; remaining >= (w = to_fixed_point(candidates_[chosen].weight)); ++chosen)
+    remaining -= w;
+  return candidates_[chosen].token;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

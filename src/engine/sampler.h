@@ -8,10 +8,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "backend/cuda/draw.h"
+#include "backend/cuda/generic/sampling.h"
 #include "engine/logits.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 /// Applied in this order: bias, penalties, temperature, top-k, top-p, min-p.
 struct SamplingParams {
@@ -43,30 +43,31 @@ class Sampler {
                                 std::span<const uint32_t> allowed = {});
 
   /// The same draw for a GPU, without a mask; appends to `edits`. take() is to follow.
-  cuda::DrawRow next(std::vector<cuda::LogitEdit>& edits) const;
+  cuda::RowSampling device_sampling(std::vector<cuda::LogitEdit>& edits) const;
   /// The draw brought this token.
-  void take(int32_t token);
+  void accept(int32_t token);
 
  private:
-  struct Seen {
+  struct TokenCounts {
     bool in_prompt = false;
-    int64_t in_answer = 0;
+    int64_t output_count = 0;
   };
 
   /// With the bias, penalties and mask applied, if there are any; else the input.
-  std::span<const float> edit(std::span<const float> logits, std::span<const uint32_t> allowed);
-  float penalty(const Seen& seen) const;
+  std::span<const float> apply_logit_edits(std::span<const float> logits,
+                                           std::span<const uint32_t> allowed);
+  float penalty(const TokenCounts& counts) const;
   /// 1 / temperature, which is not 0.
-  float scale() const;
-  int32_t draw_filtered(std::span<const float> logits, float most, float scale, double share);
+  float inverse_temperature() const;
+  int32_t sample_filtered(std::span<const float> logits, float max_logit, float scale, double u);
 
   SamplingParams params_;
-  uint64_t stream_;  // of random numbers
-  std::unordered_map<int32_t, Seen> seen_;
-  uint64_t draws_ = 0;
+  uint64_t rng_stream_;  // of random numbers
+  std::unordered_map<int32_t, TokenCounts> token_counts_;
+  uint64_t samples_ = 0;
   std::vector<float> logits_;
   std::vector<Candidate> candidates_;
   std::vector<Candidate> ranked_;
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

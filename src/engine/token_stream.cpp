@@ -2,27 +2,27 @@
 
 #include <utility>
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
-std::string_view name(Finish finish) {
-  switch (finish) {
-    case Finish::stop:
+std::string_view name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop:
       return "stop";
-    case Finish::length:
+    case FinishReason::length:
       return "length";
-    case Finish::cancelled:
+    case FinishReason::cancelled:
       return "cancelled";
-    case Finish::deadline:
+    case FinishReason::deadline:
       return "deadline";
-    case Finish::collapsed:
+    case FinishReason::degenerate:
       return "collapsed";
-    case Finish::constraint:
+    case FinishReason::constraint:
       return "constraint";
-    case Finish::slow_reader:
+    case FinishReason::slow_reader:
       return "slow_reader";
-    case Finish::no_memory:
+    case FinishReason::out_of_memory:
       return "no_memory";
-    case Finish::failed:
+    case FinishReason::step_failed:
       return "failed";
   }
   return "";
@@ -64,11 +64,11 @@ std::vector<StreamEvent> TokenStream::poll() {
 std::vector<StreamEvent> TokenStream::wait(
     std::optional<std::chrono::steady_clock::time_point> until) {
   std::unique_lock lock(state_->mutex_);
-  const auto something = [&] { return !state_->events_.empty() || state_->ended_; };
+  const auto has_events = [&] { return !state_->events_.empty() || state_->ended_; };
   if (until) {
-    state_->arrived_.wait_until(lock, *until, something);
+    state_->arrived_.wait_until(lock, *until, has_events);
   } else {
-    state_->arrived_.wait(lock, something);
+    state_->arrived_.wait(lock, has_events);
   }
   return std::exchange(state_->events_, {});
 }
@@ -89,4 +89,4 @@ void TokenStream::cancel(int choice) {
   state_->cancelled_ = true;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

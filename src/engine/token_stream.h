@@ -7,7 +7,7 @@
 
 #include "engine/request.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 class StreamState {
  public:
@@ -34,4 +34,4 @@ class StreamState {
   std::function<void(bool)> ready_;
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

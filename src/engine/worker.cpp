@@ -6,10 +6,10 @@
 #include <exception>
 #include <utility>
 
-#include "base/threads.h"
-#include "engine/ladder.h"
+#include "base/thread_pool.h"
+#include "engine/memory_fallback.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 
 namespace {
 
@@ -19,19 +19,20 @@ double seconds(std::chrono::steady_clock::duration duration) {
 
 }  // namespace
 
-Engine::Worker::Worker(std::unique_ptr<RunnerSource> source, const EngineShape& shape,
+Engine::Worker::Worker(std::unique_ptr<runtime::RunnerFactory> factory, const EngineShape& shape,
                        const EngineOptions& options)
     : shape_(shape),
-      options_(resolved(shape, options)),
-      now_(options_),
-      source_(std::move(source)),
+      options_(resolve_defaults(shape, options)),
+      current_options_(options_),
+      runner_factory_(std::move(factory)),
       scheduler_(scheduler_limits(shape, options)) {
   status_.memory.device = options_.device;
   status_.memory.budget = options_.vram_budget;
-  status_.memory.resident = options_.resident;
-  make_runner(false);
-  if (!status_.memory.conceded.empty()) scheduler_.restart(scheduler_limits(shape_, now_));
-  publish();
+  status_.memory.no_offload = options_.no_offload;
+  create_runner(false);
+  if (!status_.memory.applied_fallbacks.empty())
+    scheduler_.reset(scheduler_limits(shape_, current_options_));
+  publish_status();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -44,36 +45,36 @@ Engine::Worker::~Worker() {
   thread_.join();
 }
 
-std::variant<TokenStream, Engine::Refusal> Engine::Worker::submit(Request request) {
-  auto shared = std::make_shared<SharedRequest>();
+std::variant<TokenStream, Engine::Rejection> Engine::Worker::submit(Request request) {
+  auto shared = std::make_shared<ActiveRequest>();
   shared->request = std::move(request);
   shared->submitted = Clock::now();
-  const int choices = shared->open = shared->request.choices;
-  shared->stream = std::make_shared<StreamState>(choices, options_.stream_events);
+  const int choices = shared->open_choices = shared->request.choices;
+  shared->stream = std::make_shared<StreamState>(choices, options_.max_stream_events);
   const PageKey root = PageKey::root(shared->request.cache_salt);
-  const auto siblings = choices > 1 ? std::make_shared<Siblings>() : nullptr;
-  std::vector<std::unique_ptr<Answer>> answers;
+  const auto group = choices > 1 ? std::make_shared<SequenceGroup>() : nullptr;
+  std::vector<std::unique_ptr<ActiveSequence>> sequences;
   int64_t tokens = 0;
   for (int choice = 0; choice < choices; ++choice) {
-    answers.push_back(std::make_unique<Answer>(shared, choice, options_.context));
-    answers.back()->root = root;
-    answers.back()->siblings = siblings;
-    tokens += answers.back()->prompt;
+    sequences.push_back(std::make_unique<ActiveSequence>(shared, choice, options_.context));
+    sequences.back()->root_key = root;
+    sequences.back()->sequence_group = group;
+    tokens += sequences.back()->prompt_length;
   }
   {
     const std::lock_guard lock(mutex_);
-    if (draining_) return Refusal::draining;
+    if (draining_) return Rejection::draining;
     // An empty queue takes any request, however many choices it has.
     if (queued_ > 0 && (queued_ + choices > options_.max_queue ||
                         queued_tokens_ + tokens > options_.max_queued_tokens)) {
       ++refused_;
-      return Refusal::queue_full;
+      return Rejection::queue_full;
     }
     queued_ += choices;
     queued_tokens_ += tokens;
-    for (std::unique_ptr<Answer>& answer : answers) {
-      answer->arrival = requests_;
-      inbox_.push_back(std::move(answer));
+    for (std::unique_ptr<ActiveSequence>& sequence : sequences) {
+      sequence->arrival = requests_;
+      inbox_.push_back(std::move(sequence));
     }
     ++requests_;
   }
@@ -100,100 +101,101 @@ EngineStatus Engine::Worker::status() const {
   status.queued = queued_;
   status.queued_tokens = queued_tokens_;
   status.requests = requests_;
-  status.refused = refused_;
+  status.rejected = refused_;
   status.draining = draining_;
   return status;
 }
 
 void Engine::Worker::run() {
-  while (receive()) {
+  while (receive_requests()) {
     const Clock::time_point start = Clock::now();
-    drop_ended();
-    if (!answers_.empty()) step();
+    reap();
+    if (!active_.empty()) step();
     status_.busy_seconds += seconds(Clock::now() - start);
-    publish();
+    publish_status();
   }
 }
 
-bool Engine::Worker::receive() {
+bool Engine::Worker::receive_requests() {
   std::unique_lock lock(mutex_);
-  queued_ -= std::exchange(begun_, 0);
-  queued_tokens_ -= std::exchange(begun_tokens_, 0);
-  busy_ = !answers_.empty();
+  queued_ -= std::exchange(started_, 0);
+  queued_tokens_ -= std::exchange(started_tokens_, 0);
+  busy_ = !active_.empty();
   if (!busy_ && inbox_.empty()) {
     idle_.notify_all();
     wake_.wait(lock, [&] { return stopping_ || !inbox_.empty(); });
   }
   busy_ = busy_ || !inbox_.empty();
   cancel_all_ = cancelling_;
-  for (std::unique_ptr<Answer>& answer : inbox_) {
-    answer->index = answers_.size();
-    scheduler_.add(*answer);
-    answers_.push_back(std::move(answer));
+  for (std::unique_ptr<ActiveSequence>& sequence : inbox_) {
+    sequence->index = active_.size();
+    scheduler_.add(*sequence);
+    active_.push_back(std::move(sequence));
   }
   inbox_.clear();
   return !stopping_ || busy_;
 }
 
-void Engine::Worker::drop_ended() {
+void Engine::Worker::reap() {
   const Clock::time_point now = Clock::now();
   // From the end: one that leaves is replaced by the last.
-  for (size_t i = answers_.size(); i-- > 0;) {
-    Answer& answer = *answers_[i];
-    if (cancel_all_ || answer.shared->stream->cancelled(answer.choice)) {
-      finish(answer, Finish::cancelled, {}, now);
-    } else if (answer.shared->request.deadline.value_or(now) < now) {
-      finish(answer, Finish::deadline, {}, now);
+  for (size_t i = active_.size(); i-- > 0;) {
+    ActiveSequence& sequence = *active_[i];
+    if (cancel_all_ || sequence.shared->stream->cancelled(sequence.choice)) {
+      finish(sequence, FinishReason::cancelled, {}, now);
+    } else if (sequence.shared->request.deadline.value_or(now) < now) {
+      finish(sequence, FinishReason::deadline, {}, now);
     }
   }
 }
 
-Batch Engine::Worker::gather(std::span<const Slice> slices) {
+backend::Batch Engine::Worker::build_batch(std::span<const ScheduledChunk> chunks) {
   tokens_.clear();
   positions_.clear();
   sequences_.clear();
   logit_rows_.clear();
-  for (const Slice& slice : slices) {
-    const Sequence& s = *slice.sequence;
-    for (int64_t row = 0; row < slice.rows; ++row) {
+  for (const ScheduledChunk& chunk : chunks) {
+    const Sequence& s = *chunk.sequence;
+    for (int64_t row = 0; row < chunk.num_tokens; ++row) {
       const auto position = static_cast<size_t>(s.computed + row);
       tokens_.push_back(position < s.tokens.size() ? s.tokens[position]
-                                                   : s.drafts[position - s.tokens.size()]);
+                                                   : s.draft_tokens[position - s.tokens.size()]);
       positions_.push_back(static_cast<int32_t>(position));
       sequences_.push_back(s.slot);
-      if (row >= slice.rows - slice.logit_rows)
+      if (row >= chunk.num_tokens - chunk.logit_rows)
         logit_rows_.push_back(static_cast<int32_t>(tokens_.size() - 1));
     }
   }
-  Batch batch{.tokens = tokens_,
-              .positions = positions_,
-              .sequences = sequences_,
-              .logit_rows = logit_rows_};
-  for (int g = 0; g < kKvGroups; ++g) batch.tables[g] = scheduler_.table(static_cast<KvGroup>(g));
+  backend::Batch batch{.tokens = tokens_,
+                       .positions = positions_,
+                       .sequences = sequences_,
+                       .logit_rows = logit_rows_};
+  for (int g = 0; g < backend::kKvGroups; ++g)
+    batch.tables[g] = scheduler_.table(static_cast<backend::KvGroup>(g));
   return batch;
 }
 
 void Engine::Worker::step() {
   if (!runner_) {
     try {
-      make_runner(true);
+      create_runner(true);
     } catch (const cuda::OutOfMemory& shortage) {
-      return end_all(shortage.what());
+      return abort_all(shortage.what());
     }
-    scheduler_.restart(scheduler_limits(shape_, now_));
+    scheduler_.reset(scheduler_limits(shape_, current_options_));
   }
-  const std::span<const Slice> slices = scheduler_.plan();
+  const std::span<const ScheduledChunk> chunks = scheduler_.schedule();
   const Clock::time_point start = Clock::now();
-  for (const Slice& slice : slices) {
-    auto& answer = static_cast<Answer&>(*slice.sequence);
-    if (answer.begun) continue;
-    answer.begun = start;
-    ++begun_;
-    begun_tokens_ += answer.prompt;
-    status_.prompt_tokens += answer.prompt;
-    status_.cached_tokens += answer.first_cached.value_or(0);
+  for (const ScheduledChunk& chunk : chunks) {
+    auto& sequence = static_cast<ActiveSequence&>(*chunk.sequence);
+    if (sequence.started_at) continue;
+    sequence.started_at = start;
+    ++started_;
+    started_tokens_ += sequence.prompt_length;
+    status_.prompt_tokens += sequence.prompt_length;
+    status_.cached_tokens += sequence.initial_cached.value_or(0);
   }
-  const Batch batch = gather(slices);
+  const backend::Batch batch = build_batch(chunks);
   std::span<const float> logits;
   try {
     logits = runner_->step(batch);
@@ -202,106 +204,111 @@ void Engine::Worker::step() {
   } catch (const std::exception& error) {
     ++status_.failed_steps;
     status_.last_failure = error.what();
-    for (const Slice& slice : slices) {
-      auto& answer = static_cast<Answer&>(*slice.sequence);
-      scheduler_.distrust(answer);
-      finish(answer, Finish::failed, error.what(), start);
+    for (const ScheduledChunk& chunk : chunks) {
+      auto& sequence = static_cast<ActiveSequence&>(*chunk.sequence);
+      scheduler_.exclude_from_prefix_cache(sequence);
+      finish(sequence, FinishReason::step_failed, error.what(), start);
     }
     return;
   }
   const Clock::time_point computed = Clock::now();
   ++status_.steps;
-  status_.step_rows += batch.rows();
+  status_.batched_tokens += batch.rows();
   status_.step_seconds += seconds(computed - start);
-  cost_.add(batch.rows(), seconds(computed - start));
+  step_cost_.add(batch.rows(), seconds(computed - start));
 
-  logits_at_.clear();
-  for (int64_t row = 0; const Slice& slice : slices) {
-    logits_at_.push_back(row * shape_.vocabulary);
-    row += slice.logit_rows;
+  logits_offsets_.clear();
+  for (int64_t row = 0; const ScheduledChunk& chunk : chunks) {
+    logits_offsets_.push_back(row * shape_.vocabulary);
+    row += chunk.logit_rows;
   }
-  const auto draw = [&](int64_t i) {
-    const Slice& slice = slices[i];
-    auto& answer = static_cast<Answer&>(*slice.sequence);
-    answer.draw(slice, logits.subspan(logits_at_[i], slice.logit_rows * shape_.vocabulary),
-                shape_.vocabulary, options_.repetition);
-    if (options_.drafts && !answer.finish) answer.propose(cost_, std::ssize(slices));
+  const auto sample = [&](int64_t i) {
+    const ScheduledChunk& chunk = chunks[i];
+    auto& sequence = static_cast<ActiveSequence&>(*chunk.sequence);
+    sequence.sample_tokens(chunk,
+                           logits.subspan(logits_offsets_[i], chunk.logit_rows * shape_.vocabulary),
+                           shape_.vocabulary, options_.max_repeated_tokens);
+    if (options_.speculate && !sequence.finish_reason)
+      sequence.speculate(step_cost_, std::ssize(chunks));
   };
-  parallel_for(std::ssize(slices), draw);
+  parallel_for(std::ssize(chunks), sample);
   const Clock::time_point now = Clock::now();
-  for (const Slice& slice : slices) settle(static_cast<Answer&>(*slice.sequence), slice, now);
+  for (const ScheduledChunk& chunk : chunks)
+    commit_tokens(static_cast<ActiveSequence&>(*chunk.sequence), chunk, now);
 }
 
-void Engine::Worker::settle(Answer& answer, const Slice& slice, Clock::time_point now) {
+void Engine::Worker::commit_tokens(ActiveSequence& sequence, const ScheduledChunk& chunk,
+                                   Clock::time_point now) {
   // Of the drafts, those are right that another token was drawn after.
-  const int64_t right = std::max<int64_t>(answer.drawn - 1, 0);
-  scheduler_.advance(answer, answer.computed + slice.rows - slice.drafts + right);
-  status_.answer_tokens += answer.drawn;
-  status_.drafts += slice.drafts;
-  status_.right_drafts += right;
-  if (answer.drawn && !answer.first_token) answer.first_token = now;
-  bool read = true;
-  for (StreamEvent& event : answer.events)
-    read = read && answer.shared->stream->push(std::move(event));
-  answer.events.clear();
-  if (answer.finish == Finish::collapsed) scheduler_.distrust(answer);
-  if (answer.finish) {
-    finish(answer, *answer.finish, answer.what, now);
-  } else if (!read) {
-    finish(answer, Finish::slow_reader, "too much of the answer waits to be read", now);
+  const int64_t accepted = std::max<int64_t>(sequence.new_tokens - 1, 0);
+  scheduler_.advance(sequence, sequence.computed + chunk.num_tokens - chunk.num_drafts + accepted);
+  status_.output_tokens += sequence.new_tokens;
+  status_.draft_tokens += chunk.num_drafts;
+  status_.accepted_draft_tokens += accepted;
+  if (sequence.new_tokens && !sequence.first_token_at) sequence.first_token_at = now;
+  bool delivered = true;
+  for (StreamEvent& event : sequence.events)
+    delivered = delivered && sequence.shared->stream->push(std::move(event));
+  sequence.events.clear();
+  if (sequence.finish_reason == FinishReason::degenerate)
+    scheduler_.exclude_from_prefix_cache(sequence);
+  if (sequence.finish_reason) {
+    finish(sequence, *sequence.finish_reason, sequence.error, now);
+  } else if (!delivered) {
+    finish(sequence, FinishReason::slow_reader, "too much of the answer waits to be read", now);
   }
 }
 
-void Engine::Worker::finish(Answer& answer, Finish why, const std::string& what,
+void Engine::Worker::finish(ActiveSequence& sequence, FinishReason reason, const std::string& error,
                             Clock::time_point now) {
-  scheduler_.remove(answer);
-  if (!answer.begun) {
-    ++begun_;
-    begun_tokens_ += answer.prompt;
+  scheduler_.remove(sequence);
+  if (!sequence.started_at) {
+    ++started_;
+    started_tokens_ += sequence.prompt_length;
   }
-  ++status_.ended[static_cast<int>(why)];
-  const Clock::time_point begun = answer.begun.value_or(now);
-  const Clock::time_point first = answer.first_token.value_or(now);
-  answer.shared->stream->push(
-      ChoiceEnd{.choice = answer.choice,
-                .finish = why,
-                .what = what,
-                .prompt_tokens = answer.prompt,
-                .cached_tokens = std::min(answer.first_cached.value_or(0), answer.prompt),
-                .answer_tokens = static_cast<int64_t>(answer.answer().size()),
-                .queue_seconds = seconds(begun - answer.shared->submitted),
-                .prompt_seconds = seconds(first - begun),
-                .answer_seconds = seconds(now - first),
-                .last = --answer.shared->open == 0});
-  const size_t index = answer.index;
-  std::swap(answers_[index], answers_.back());
-  answers_[index]->index = index;
-  answers_.pop_back();
+  ++status_.finished[static_cast<int>(reason)];
+  const Clock::time_point started = sequence.started_at.value_or(now);
+  const Clock::time_point first_token = sequence.first_token_at.value_or(now);
+  sequence.shared->stream->push(ChoiceEnd{
+      .choice = sequence.choice,
+      .finish_reason = reason,
+      .error = error,
+      .prompt_tokens = sequence.prompt_length,
+      .cached_tokens = std::min(sequence.initial_cached.value_or(0), sequence.prompt_length),
+      .output_tokens = static_cast<int64_t>(sequence.output_tokens().size()),
+      .queue_seconds = seconds(started - sequence.shared->submitted),
+      .prefill_seconds = seconds(first_token - started),
+      .decode_seconds = seconds(now - first_token),
+      .last = --sequence.shared->open_choices == 0});
+  const size_t index = sequence.index;
+  std::swap(active_[index], active_.back());
+  active_[index]->index = index;
+  active_.pop_back();
 }
 
-bool Engine::Worker::give_up_something(const cuda::OutOfMemory& shortage, bool in_step) {
+bool Engine::Worker::apply_fallback(const cuda::OutOfMemory& shortage, bool during_step) {
   EngineStatus::Memory& memory = status_.memory;
   ++memory.shortages;
   memory.last_shortage = shortage.what();
-  std::optional<Concession> conceded = concede(shape_, now_);
-  if (!conceded) return false;
-  conceded->in_step = in_step;
-  conceded->needed = shortage.needed;
-  conceded->available = shortage.available;
-  spdlog::warn("{}; so {} go down from {} to {}", shortage.what(), name(conceded->what),
-               conceded->from, conceded->to);
-  memory.conceded.push_back(*std::move(conceded));
+  std::optional<MemoryFallback> fallback = next_fallback(shape_, current_options_);
+  if (!fallback) return false;
+  fallback->during_step = during_step;
+  fallback->needed = shortage.needed;
+  fallback->available = shortage.available;
+  spdlog::warn("{}; so {} go down from {} to {}", shortage.what(), name(fallback->kind),
+               fallback->from, fallback->to);
+  memory.applied_fallbacks.push_back(*std::move(fallback));
   return true;
 }
 
-void Engine::Worker::make_runner(bool in_step) {
+void Engine::Worker::create_runner(bool during_step) {
   while (!runner_) {
-    const RunnerOptions options = Engine::runner_options(shape_, now_);
+    const runtime::RunnerOptions options = Engine::runner_options(shape_, current_options_);
     try {
-      runner_ = source_->make(options);
-      status_.memory.planned = source_->plan(options);
+      runner_ = runner_factory_->create(options);
+      status_.memory.planned = runner_factory_->plan_memory(options);
     } catch (const cuda::OutOfMemory& shortage) {
-      if (!give_up_something(shortage, in_step)) throw;
+      if (!apply_fallback(shortage, during_step)) throw;
     }
   }
 }
@@ -310,36 +317,36 @@ void Engine::Worker::recover(const cuda::OutOfMemory& shortage) {
   runner_.reset();
   status_.memory.planned = {};
   try {
-    if (!give_up_something(shortage, true)) return end_all(shortage.what());
-    make_runner(true);
+    if (!apply_fallback(shortage, true)) return abort_all(shortage.what());
+    create_runner(true);
   } catch (const std::exception&) {
-    return end_all(status_.memory.last_shortage);
+    return abort_all(status_.memory.last_shortage);
   }
-  scheduler_.restart(scheduler_limits(shape_, now_));
+  scheduler_.reset(scheduler_limits(shape_, current_options_));
 }
 
-void Engine::Worker::end_all(const std::string& what) {
-  spdlog::error("{}; nothing is left to give up: all answers end", what);
+void Engine::Worker::abort_all(const std::string& error) {
+  spdlog::error("{}; nothing is left to give up: all answers end", error);
   ++status_.failed_steps;
-  status_.last_failure = what;
-  scheduler_.restart(scheduler_.limits());
+  status_.last_failure = error;
+  scheduler_.reset(scheduler_.limits());
   const Clock::time_point now = Clock::now();
-  while (!answers_.empty()) finish(*answers_.back(), Finish::no_memory, what, now);
+  while (!active_.empty()) finish(*active_.back(), FinishReason::out_of_memory, error, now);
 }
 
-void Engine::Worker::publish() {
+void Engine::Worker::publish_status() {
   status_.running = static_cast<int64_t>(scheduler_.running().size());
   status_.preemptions = scheduler_.preemptions();
-  status_.context = now_.context;
-  status_.max_sequences = now_.max_sequences;
-  status_.max_rows = now_.max_rows;
-  for (int g = 0; g < kKvGroups; ++g) {
-    const PagePool& pool = scheduler_.pool(static_cast<KvGroup>(g));
+  status_.context = current_options_.context;
+  status_.max_sequences = current_options_.max_sequences;
+  status_.max_batched_tokens = current_options_.max_batched_tokens;
+  for (int g = 0; g < backend::kKvGroups; ++g) {
+    const PagePool& pool = scheduler_.pool(static_cast<backend::KvGroup>(g));
     status_.pages[g] = {
-        .total = pool.total(), .used = pool.total() - pool.free(), .cached = pool.idle()};
+        .total = pool.total(), .used = pool.total() - pool.free(), .cached = pool.cached()};
   }
   const std::lock_guard lock(status_mutex_);
   published_ = status_;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

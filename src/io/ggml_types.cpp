@@ -1,6 +1,6 @@
 #include "io/ggml_types.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 namespace {
 
@@ -10,7 +10,7 @@ namespace {
 constexpr struct {
   uint32_t id;
   GgmlType type;
-} kOthers[] = {
+} kUnsupportedTypes[] = {
     {16, {"IQ2_XXS", 256, 66, {}}}, {17, {"IQ2_XS", 256, 74, {}}}, {18, {"IQ3_XXS", 256, 98, {}}},
     {19, {"IQ1_S", 256, 50, {}}},   {21, {"IQ3_S", 256, 110, {}}}, {22, {"IQ2_S", 256, 82, {}}},
     {24, {"I8", 1, 1, {}}},         {25, {"I16", 1, 2, {}}},       {26, {"I32", 1, 4, {}}},
@@ -22,14 +22,14 @@ constexpr struct {
 }  // namespace
 
 std::optional<GgmlType> ggml_type(uint32_t id) {
-  if (const auto format = format_of_ggml_type(id)) {
-    const FormatTraits& t = traits(*format);
+  if (const auto format = quant::format_from_ggml_type(id)) {
+    const quant::FormatTraits& t = quant::traits(*format);
     return GgmlType{t.name, t.block_elements, t.block_bytes, format};
   }
-  for (const auto& other : kOthers) {
+  for (const auto& other : kUnsupportedTypes) {
     if (other.id == id) return other.type;
   }
   return std::nullopt;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

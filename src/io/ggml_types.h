@@ -5,18 +5,18 @@
 #include <optional>
 #include <string_view>
 
-#include "formats/format.h"
+#include "quant/format.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 struct GgmlType {
   std::string_view name;
   int block_elements;
   int block_bytes;
-  std::optional<Format> format;  ///< empty for types whose sizes are known and no more
+  std::optional<quant::Format> format;  ///< empty for types whose sizes are known and no more
 };
 
 /// Empty for an id that ggml has not given to a type, or has withdrawn.
 std::optional<GgmlType> ggml_type(uint32_t id);
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

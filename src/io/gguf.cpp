@@ -10,12 +10,12 @@
 #include <limits>
 #include <optional>
 
-#include "base/bytes.h"
+#include "base/byte_reader.h"
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 #include "io/ggml_types.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 namespace {
 
@@ -37,7 +37,7 @@ struct Shard {
 };
 
 std::string_view read_string(ByteReader& in) {
-  const auto bytes = in.take(in.read<uint64_t>());
+  const auto bytes = in.read_bytes(in.read<uint64_t>());
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -78,9 +78,9 @@ GgufValue read_value(ByteReader& in) {
   if (value.type == GgufType::string) {
     for (size_t i = 0; i < value.size; ++i) read_string(in);
   } else {
-    in.take(value.size * type_bytes(value.type));
+    in.read_bytes(value.size * type_bytes(value.type));
   }
-  value.bytes = in.since(start);
+  value.bytes = in.bytes_since(start);
   if (value.type == GgufType::boolean) {
     for (const std::byte b : value.bytes) {
       if (b > std::byte{1})
@@ -91,7 +91,7 @@ GgufValue read_value(ByteReader& in) {
 }
 
 uint32_t read_version(ByteReader& in) {
-  const auto magic = in.take(kGgufMagic.size());
+  const auto magic = in.read_bytes(kGgufMagic.size());
   if (!std::equal(magic.begin(), magic.end(),
                   reinterpret_cast<const std::byte*>(kGgufMagic.data()))) {
     in.fail("does not begin with 'GGUF'", "name a GGUF file");
@@ -111,15 +111,15 @@ uint32_t read_version(ByteReader& in) {
 uint64_t read_count(ByteReader& in, std::string_view of) {
   const uint64_t count = in.read<uint64_t>();
   // No entry takes less than 14 bytes: the length of a name, the name, a type, a value.
-  const uint64_t most = std::min<uint64_t>(kMaxEntries, in.remaining() / 14);
-  if (count > most) {
-    in.fail(fmt::format("claims {} {}, and there can be no more than {}", count, of, most),
+  const uint64_t limit = std::min<uint64_t>(kMaxEntries, in.remaining() / 14);
+  if (count > limit) {
+    in.fail(fmt::format("claims {} {}, and there can be no more than {}", count, of, limit),
             "the file is damaged or incomplete, fetch it again");
   }
   return count;
 }
 
-uint32_t alignment_of(const GgufMetadata& metadata) {
+uint32_t read_alignment(const GgufMetadata& metadata) {
   const int64_t alignment = metadata.integer_or(kAlignmentKey, kGgufDefaultAlignment, 0,
                                                 std::numeric_limits<uint32_t>::max());
   if (!std::has_single_bit(static_cast<uint64_t>(alignment)) || alignment > kMaxAlignment) {
@@ -141,7 +141,7 @@ TensorInfo read_tensor_info(ByteReader& in, uint64_t index) {
   TensorInfo info;
   FileTensor& tensor = info.tensor;
   tensor.name = read_name(in);
-  in.set_context(fmt::format("tensor '{}'", printable(tensor.name)));
+  in.set_context(fmt::format("tensor '{}'", escape_for_terminal(tensor.name)));
 
   const uint32_t dimensions = in.read<uint32_t>();
   if (dimensions > kMaxDimensions) {
@@ -171,7 +171,7 @@ TensorInfo read_tensor_info(ByteReader& in, uint64_t index) {
   }
   if (__builtin_mul_overflow(elements / type->block_elements, uint64_t(type->block_bytes),
                              &info.bytes)) {
-    in.fail(fmt::format("has more bytes than 2^64 with the shape {}", shape_text(tensor.shape)));
+    in.fail(fmt::format("has more bytes than 2^64 with the shape {}", format_shape(tensor.shape)));
   }
   info.offset = in.read<uint64_t>();
   return info;
@@ -179,11 +179,12 @@ TensorInfo read_tensor_info(ByteReader& in, uint64_t index) {
 
 /// Gives each tensor its bytes of `data`; refuses those that leave it, lie across each other or are
 /// not aligned.
-void place(std::vector<TensorInfo>& infos, std::span<const std::byte> data, uint32_t alignment,
-           const std::string& where) {
+void assign_tensor_data(std::vector<TensorInfo>& infos, std::span<const std::byte> data,
+                        uint32_t alignment, const std::string& where) {
   const auto fail = [&](const TensorInfo& info, const std::string& what,
                         const std::string& advice = {}) {
-    throw Error(where, fmt::format("tensor '{}' {}", printable(info.tensor.name), what), advice);
+    throw Error(where, fmt::format("tensor '{}' {}", escape_for_terminal(info.tensor.name), what),
+                advice);
   };
   for (TensorInfo& info : infos) {
     if (info.offset % alignment != 0) {
@@ -206,7 +207,7 @@ void place(std::vector<TensorInfo>& infos, std::span<const std::byte> data, uint
     const TensorInfo &a = *by_offset[i - 1], &b = *by_offset[i];
     if (a.offset + a.bytes > b.offset) {
       fail(b, fmt::format("at offset {} overlaps tensor '{}', which has {} bytes at offset {}",
-                          b.offset, printable(a.tensor.name), a.bytes, a.offset));
+                          b.offset, escape_for_terminal(a.tensor.name), a.bytes, a.offset));
     }
   }
 }
@@ -221,17 +222,17 @@ Shard read_shard(std::span<const std::byte> bytes, const std::string& where) {
   for (uint64_t i = 0; i < entries; ++i) {
     in.set_context(fmt::format("metadata entry {}", i));
     const std::string_view key = read_name(in);
-    in.set_context(fmt::format("metadata '{}'", printable(key)));
+    in.set_context(fmt::format("metadata '{}'", escape_for_terminal(key)));
     shard.metadata.add(key, read_value(in));
   }
   std::vector<TensorInfo> infos;
   for (uint64_t i = 0; i < tensors; ++i) infos.push_back(read_tensor_info(in, i));
 
-  const uint64_t alignment = alignment_of(shard.metadata);
+  const uint64_t alignment = read_alignment(shard.metadata);
   const uint64_t start = (in.offset() + alignment - 1) / alignment * alignment;
   // A file without tensors may end right after its header.
   const auto data = start > bytes.size() ? std::span<const std::byte>() : bytes.subspan(start);
-  place(infos, data, static_cast<uint32_t>(alignment), where);
+  assign_tensor_data(infos, data, static_cast<uint32_t>(alignment), where);
   for (TensorInfo& info : infos) shard.tensors.push_back(std::move(info.tensor));
   return shard;
 }
@@ -357,4 +358,4 @@ GgufFile GgufFile::open(const std::filesystem::path& path) {
   return file;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "io/file_tensor.h"
 #include "io/gguf_metadata.h"
-#include "io/tensor.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 inline constexpr std::string_view kGgufMagic = "GGUF";
 inline constexpr uint32_t kGgufDefaultAlignment = 32;
@@ -34,11 +34,11 @@ class GgufFile {
   /// Of all shards.
   const FileTensors& tensors() const { return tensors_; }
   /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
-  void release(std::span<const std::byte> bytes) const {
-    for (const MappedFile& shard : shards_) shard.release(bytes);
+  void release_pages(std::span<const std::byte> bytes) const {
+    for (const MappedFile& shard : shards_) shard.release_pages(bytes);
   }
   /// The file that these bytes of a tensor are in; null if they are in no file.
-  const MappedFile* file_of(std::span<const std::byte> bytes) const {
+  const MappedFile* file_containing(std::span<const std::byte> bytes) const {
     for (const MappedFile& shard : shards_) {
       if (shard.contains(bytes)) return &shard;
     }
@@ -61,4 +61,4 @@ bool is_gguf(const std::filesystem::path& path);
 /// is none.
 std::vector<std::filesystem::path> gguf_shard_paths(const std::filesystem::path& path);
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

@@ -7,9 +7,9 @@
 #include <limits>
 
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 namespace {
 
@@ -89,7 +89,7 @@ std::vector<GgufScalar> GgufValue::elements(size_t limit) const {
   return out;
 }
 
-std::string GgufValue::type_text() const {
+std::string GgufValue::type_description() const {
   if (!is_array) return std::string(type_name(type));
   return fmt::format("array of {} {}{}", size, type_name(type),
                      type == GgufType::string && size != 1 ? "s" : "");
@@ -101,7 +101,7 @@ void GgufMetadata::add(std::string_view key, const GgufValue& value) {
 }
 
 void GgufMetadata::fail(std::string_view key, const std::string& what) const {
-  throw Error(where_, fmt::format("metadata '{}' {}", printable(key), what));
+  throw Error(where_, fmt::format("metadata '{}' {}", escape_for_terminal(key), what));
 }
 
 const GgufValue* GgufMetadata::find(std::string_view key) const {
@@ -124,7 +124,7 @@ const GgufValue& GgufMetadata::at(std::string_view key, Kind kind, bool is_array
     constexpr std::string_view kMany[] = {"integers", "numbers", "booleans", "strings"};
     const size_t k = static_cast<size_t>(kind);
     fail(key, fmt::format("should be {}{} but its type is {}", is_array ? "an array of " : "",
-                          is_array ? kMany[k] : kOne[k], value->type_text()));
+                          is_array ? kMany[k] : kOne[k], value->type_description()));
   }
   return *value;
 }
@@ -200,4 +200,4 @@ std::string_view GgufMetadata::string_or(std::string_view key, std::string_view 
   return contains(key) ? string(key) : fallback;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

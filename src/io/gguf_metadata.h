@@ -11,9 +11,9 @@
 #include <variant>
 #include <vector>
 
-#include "base/bytes.h"
+#include "base/byte_reader.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 /// Value types with their ids in the file.
 enum class GgufType : uint32_t {
@@ -94,7 +94,7 @@ struct GgufValue {
   /// The first `limit` elements.
   std::vector<GgufScalar> elements(size_t limit) const;
   /// "u32" or "array of 201088 strings".
-  std::string type_text() const;
+  std::string type_description() const;
 };
 
 /// All metadata of a file, in file order. The typed getters throw Error naming the file, the key,
@@ -146,4 +146,4 @@ class GgufMetadata {
   std::map<std::string_view, size_t> by_key_;  // a tree: no input makes it slow
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 GgufWriter::GgufWriter(const std::filesystem::path& path) : file_(path) {}
 
@@ -41,12 +41,13 @@ void GgufWriter::add(std::string_view key, const GgufValue& value) {
   }
 }
 
-void GgufWriter::add_tensor(std::string_view name, Format format, std::span<const int64_t> shape) {
+void GgufWriter::add_tensor(std::string_view name, quant::Format format,
+                            std::span<const int64_t> shape) {
   MXGPT_CHECK(!header_written_, "'{}' comes after the first tensor's bytes", name);
   MXGPT_CHECK(names_.emplace(name).second, "tensor '{}' is added twice", name);
   MXGPT_CHECK(!shape.empty() && shape.size() <= 4, "tensor '{}' has {} dimensions", name,
               shape.size());
-  const FormatTraits& t = traits(format);
+  const quant::FormatTraits& t = quant::traits(format);
   MXGPT_CHECK(shape.back() % t.block_elements == 0, "tensor '{}': rows of {} in {}", name,
               shape.back(), t.name);
   uint64_t rows = 1;
@@ -59,9 +60,9 @@ void GgufWriter::add_tensor(std::string_view name, Format format, std::span<cons
 void GgufWriter::pad() {
   static constexpr std::array<std::byte, 4096> kZeros{};
   for (uint64_t left = -file_.size() & (alignment_ - 1); left > 0;) {
-    const size_t piece = std::min<uint64_t>(left, kZeros.size());
-    file_.write(std::span(kZeros).first(piece));
-    left -= piece;
+    const size_t chunk = std::min<uint64_t>(left, kZeros.size());
+    file_.write(std::span(kZeros).first(chunk));
+    left -= chunk;
   }
 }
 
@@ -79,7 +80,7 @@ void GgufWriter::write_header() {
     append(std::string_view(tensor.name));
     append(static_cast<uint32_t>(tensor.shape.size()));
     for (size_t i = tensor.shape.size(); i-- > 0;) append(tensor.shape[i]);
-    append(traits(tensor.format).ggml_type);
+    append(quant::traits(tensor.format).ggml_type);
     append(offset);
     offset += (tensor.bytes + alignment_ - 1) / alignment_ * alignment_;
   }
@@ -108,4 +109,4 @@ void GgufWriter::finish() {
   file_.commit();
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

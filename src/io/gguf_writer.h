@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "base/file_writer.h"
-#include "formats/format.h"
 #include "io/gguf.h"
+#include "quant/format.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 /// The type under which a C++ type is stored.
 template <class T>
@@ -59,7 +59,7 @@ class GgufWriter {
   void add(std::string_view key, const GgufValue& value);
 
   /// Declares a tensor; `shape` is outermost first, of 1 to 4 dimensions.
-  void add_tensor(std::string_view name, Format format, std::span<const int64_t> shape);
+  void add_tensor(std::string_view name, quant::Format format, std::span<const int64_t> shape);
 
   /// The next bytes of the declared tensors, in any pieces that end with or before a tensor.
   void write(std::span<const std::byte> bytes);
@@ -87,7 +87,7 @@ class GgufWriter {
 
   struct Tensor {
     std::string name;
-    Format format;
+    quant::Format format;
     std::vector<int64_t> shape;
     uint64_t bytes;
   };
@@ -104,4 +104,4 @@ class GgufWriter {
   uint64_t written_ = 0;  // bytes of it
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

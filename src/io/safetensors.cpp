@@ -7,12 +7,12 @@
 #include <limits>
 #include <optional>
 
-#include "base/bytes.h"
+#include "base/byte_reader.h"
 #include "base/check.h"
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 namespace {
 
@@ -24,14 +24,14 @@ constexpr std::string_view kMetadataKey = "__metadata__";
 struct Type {
   std::string_view name;
   int bits;
-  std::optional<Format> format;
+  std::optional<quant::Format> format;
 };
 
 constexpr Type kTypes[] = {
     {"F64", 64, {}},
-    {"F32", 32, Format::f32},
-    {"F16", 16, Format::f16},
-    {"BF16", 16, Format::bf16},
+    {"F32", 32, quant::Format::f32},
+    {"F16", 16, quant::Format::f16},
+    {"BF16", 16, quant::Format::bf16},
     {"F8_E4M3", 8, {}},
     {"F8_E5M2", 8, {}},
     {"F8_E8M0", 8, {}},
@@ -110,7 +110,7 @@ void refuse_duplicate_keys(std::string_view text, const std::string& where) {
   boost::json::error_code error;
   parser.write_some(false, text.data(), text.size(), error);
   if (const auto& key = parser.handler().duplicate) {
-    throw Error(where, fmt::format("the header names '{}' twice", printable(*key)));
+    throw Error(where, fmt::format("the header names '{}' twice", escape_for_terminal(*key)));
   }
 }
 
@@ -126,7 +126,7 @@ FileTensor read_tensor(std::string_view name, const json::Node& node,
   tensor.name = name;
   const std::string_view type_name = node["dtype"].string();
   const Type* type = find_type(type_name);
-  if (!type) node.fail(fmt::format("has the unknown dtype '{}'", printable(type_name)));
+  if (!type) node.fail(fmt::format("has the unknown dtype '{}'", escape_for_terminal(type_name)));
   tensor.type = type->name;
   tensor.format = type->format;
 
@@ -162,8 +162,8 @@ FileTensor read_tensor(std::string_view name, const json::Node& node,
 }
 
 /// The format wants the data covered without gap or overlap, so that a file has one reading only.
-void check_cover(const std::vector<FileTensor>& tensors, std::span<const std::byte> data,
-                 const std::string& where) {
+void require_contiguous(const std::vector<FileTensor>& tensors, std::span<const std::byte> data,
+                        const std::string& where) {
   std::vector<const FileTensor*> by_offset;
   for (const FileTensor& tensor : tensors) by_offset.push_back(&tensor);
   std::sort(by_offset.begin(), by_offset.end(), [](const FileTensor* a, const FileTensor* b) {
@@ -173,11 +173,12 @@ void check_cover(const std::vector<FileTensor>& tensors, std::span<const std::by
   const std::byte* at = data.data();
   for (const FileTensor* tensor : by_offset) {
     if (tensor->bytes.data() != at) {
-      throw Error(where, fmt::format("tensor '{}' begins at byte {} of the data, {} byte {}",
-                                     printable(tensor->name), tensor->bytes.data() - data.data(),
-                                     tensor->bytes.data() > at ? "leaving a hole from"
-                                                               : "overlapping what ends at",
-                                     at - data.data()));
+      throw Error(
+          where, fmt::format(
+                     "tensor '{}' begins at byte {} of the data, {} byte {}",
+                     escape_for_terminal(tensor->name), tensor->bytes.data() - data.data(),
+                     tensor->bytes.data() > at ? "leaving a hole from" : "overlapping what ends at",
+                     at - data.data()));
     }
     at += tensor->bytes.size();
   }
@@ -194,7 +195,7 @@ Header read_header(std::span<const std::byte> bytes, const std::string& where) {
     in.fail(fmt::format("claims {} bytes, and the format allows {}", size, kMaxHeaderBytes),
             "name a safetensors file");
   }
-  const auto raw = in.take(size);
+  const auto raw = in.read_bytes(size);
   const std::string_view text(reinterpret_cast<const char*>(raw.data()), raw.size());
   if (!text.starts_with('{')) in.fail("does not begin with '{'", "name a safetensors file");
   const json::value document = json::parse(text, where);
@@ -207,15 +208,15 @@ Header read_header(std::span<const std::byte> bytes, const std::string& where) {
       const json::Node metadata(value, fmt::format("{}: {}", where, kMetadataKey));
       for (const auto& [name, text_value] : metadata.object()) {
         if (!text_value.is_string())
-          metadata.fail(fmt::format("has no string at '{}'", printable(name)));
+          metadata.fail(fmt::format("has no string at '{}'", escape_for_terminal(name)));
         header.metadata.emplace(name, text_value.get_string());
       }
       continue;
     }
-    const json::Node node(value, fmt::format("{}: tensor '{}'", where, printable(key)));
+    const json::Node node(value, fmt::format("{}: tensor '{}'", where, escape_for_terminal(key)));
     header.tensors.push_back(read_tensor(key, node, data));
   }
-  check_cover(header.tensors, data, where);
+  require_contiguous(header.tensors, data, where);
   return header;
 }
 
@@ -242,7 +243,7 @@ std::map<std::string, std::string> read_index(const std::filesystem::path& path)
         name.find_first_of(std::string_view("/\\\0", 3)) != name.npos) {
       map.fail(fmt::format(
           "gives tensor '{}' the shard {}, which is no name of a .safetensors file in this folder",
-          printable(tensor), printable(json::serialize(shard))));
+          escape_for_terminal(tensor), escape_for_terminal(json::serialize(shard))));
     }
     shard_of.emplace(tensor, name);
   }
@@ -311,8 +312,9 @@ Checkpoint Checkpoint::open(const std::filesystem::path& directory) {
   }
   for (const auto& [tensor, shard] : shard_of) {
     if (!checkpoint.shards_[shards.at(shard)].tensors().find(tensor)) {
-      throw Error(index.string(), fmt::format("places tensor '{}' in {}, which lacks it",
-                                              printable(tensor), printable(shard)));
+      throw Error(index.string(),
+                  fmt::format("places tensor '{}' in {}, which lacks it",
+                              escape_for_terminal(tensor), escape_for_terminal(shard)));
     }
   }
   checkpoint.tensors_ = FileTensors(std::move(all), directory.string());
@@ -357,4 +359,4 @@ void SafetensorsWriter::finish() {
   file_.commit();
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

@@ -16,9 +16,9 @@
 #include "base/file_writer.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
-#include "io/tensor.h"
+#include "io/file_tensor.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 /// Owns the mapped file; tensors are views that live as long. Movable.
 class SafetensorsFile {
@@ -29,11 +29,11 @@ class SafetensorsFile {
 
   const FileTensors& tensors() const { return tensors_; }
   /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
-  void release(std::span<const std::byte> bytes) const {
-    for (const MappedFile& file : file_) file.release(bytes);
+  void release_pages(std::span<const std::byte> bytes) const {
+    for (const MappedFile& file : file_) file.release_pages(bytes);
   }
   /// The file that these bytes of a tensor are in; null if they are in no file.
-  const MappedFile* file_of(std::span<const std::byte> bytes) const {
+  const MappedFile* file_containing(std::span<const std::byte> bytes) const {
     for (const MappedFile& file : file_) {
       if (file.contains(bytes)) return &file;
     }
@@ -66,13 +66,13 @@ class Checkpoint {
   /// Of all shards.
   const FileTensors& tensors() const { return tensors_; }
   /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
-  void release(std::span<const std::byte> bytes) const {
-    for (const SafetensorsFile& shard : shards_) shard.release(bytes);
+  void release_pages(std::span<const std::byte> bytes) const {
+    for (const SafetensorsFile& shard : shards_) shard.release_pages(bytes);
   }
   /// The file that these bytes of a tensor are in; null if they are in no file.
-  const MappedFile* file_of(std::span<const std::byte> bytes) const {
+  const MappedFile* file_containing(std::span<const std::byte> bytes) const {
     for (const SafetensorsFile& shard : shards_) {
-      if (const MappedFile* file = shard.file_of(bytes)) return file;
+      if (const MappedFile* file = shard.file_containing(bytes)) return file;
     }
     return nullptr;
   }
@@ -113,4 +113,4 @@ class SafetensorsWriter {
   bool header_written_ = false;
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::io

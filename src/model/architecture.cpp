@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace mxgpt {
+namespace mxgpt::model {
 
 namespace {
 constexpr const Architecture* kArchitectures[] = {
@@ -12,14 +12,14 @@ constexpr const Architecture* kArchitectures[] = {
 };
 }  // namespace
 
-const Architecture* architecture_of_gguf(std::string_view name) {
+const Architecture* find_architecture_by_gguf_name(std::string_view name) {
   for (const Architecture* a : kArchitectures) {
     if (a->gguf == name) return a;
   }
   return nullptr;
 }
 
-const Architecture* architecture_of_model_type(std::string_view name) {
+const Architecture* find_architecture_by_model_type(std::string_view name) {
   for (const Architecture* a : kArchitectures) {
     if (std::find(a->model_types.begin(), a->model_types.end(), name) != a->model_types.end())
       return a;
@@ -27,7 +27,7 @@ const Architecture* architecture_of_model_type(std::string_view name) {
   return nullptr;
 }
 
-std::string known_architectures() {
+std::string supported_architectures() {
   std::string names;
   for (const Architecture* a : kArchitectures) {
     if (!names.empty()) names += ", ";
@@ -36,4 +36,4 @@ std::string known_architectures() {
   return names;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::model

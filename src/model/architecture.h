@@ -1,4 +1,4 @@
-// What an architecture is to the rest of mxgpt. model/list.h has them all.
+// What an architecture is to the rest of mxgpt. model/registry.h has them all.
 #pragma once
 
 #include <memory>
@@ -8,11 +8,11 @@
 #include "base/json.h"
 #include "io/gguf_metadata.h"
 #include "io/gguf_writer.h"
-#include "model/list.h"
-#include "model/runner.h"
+#include "model/registry.h"
 #include "model/weights.h"
+#include "runtime/runner.h"
 
-namespace mxgpt {
+namespace mxgpt::model {
 
 struct Architecture {
   std::string_view gguf;                          ///< general.architecture: "gpt-oss"
@@ -20,13 +20,13 @@ struct Architecture {
   std::span<const TensorSpec> tensors;
   /// Checkpoints may leave this out at the beginning of their tensors' names: "transformer."
   std::string_view checkpoint_prefix = {};
-  Config (*config_from_gguf)(const GgufMetadata& metadata);
+  Config (*config_from_gguf)(const io::GgufMetadata& metadata);
   Config (*config_from_checkpoint)(const json::Node& config);
   /// The metadata, apart from the tokenizer's, that describes `config` in a GGUF file.
-  void (*describe)(const Config& config, GgufWriter& out);
+  void (*write_gguf_metadata)(const Config& config, io::GgufWriter& out);
   /// The runner refers to both; they outlive it.
-  std::unique_ptr<Runner> (*runner)(const Config& config, const Weights& weights,
-                                    const RunnerOptions& options);
+  std::unique_ptr<runtime::Runner> (*create_runner)(const Config& config, const Weights& weights,
+                                                    const runtime::RunnerOptions& options);
 };
 
 namespace architectures {
@@ -36,9 +36,9 @@ MXGPT_ARCHITECTURES(MXGPT_DECLARE)
 }  // namespace architectures
 
 /// Null if mxgpt does not know it.
-const Architecture* architecture_of_gguf(std::string_view name);
-const Architecture* architecture_of_model_type(std::string_view name);
+const Architecture* find_architecture_by_gguf_name(std::string_view name);
+const Architecture* find_architecture_by_model_type(std::string_view name);
 /// "gpt-oss, …", for messages.
-std::string known_architectures();
+std::string supported_architectures();
 
-}  // namespace mxgpt
+}  // namespace mxgpt::model

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-namespace mxgpt {
+namespace mxgpt::model {
 
 void Config::check(const std::string& where) const {
   const auto in_range = [&](const char* field, int64_t value, int64_t low, int64_t high) {
@@ -31,10 +31,10 @@ void Config::check(const std::string& where) const {
     throw Error(where, fmt::format("{} heads cannot share {} key/value heads", heads, kv_heads));
   }
   if (head_dim % 2) throw Error(where, fmt::format("the size of a head is {}, not even", head_dim));
-  if (static_cast<int64_t>(sliding.size()) != layers) {
-    throw Error(where, fmt::format("{} layers have {} layer types", layers, sliding.size()));
+  if (static_cast<int64_t>(is_sliding.size()) != layers) {
+    throw Error(where, fmt::format("{} layers have {} layer types", layers, is_sliding.size()));
   }
-  if (window == 0 && std::find(sliding.begin(), sliding.end(), true) != sliding.end()) {
+  if (window == 0 && std::find(is_sliding.begin(), is_sliding.end(), true) != is_sliding.end()) {
     throw Error(where, "a layer slides but the sliding window is 0");
   }
   const auto positive = [&](const char* field, double value) {
@@ -46,20 +46,20 @@ void Config::check(const std::string& where) const {
   for (const RopeConfig& r : rope) {
     positive("the RoPE base", r.base);
     positive("the RoPE scaling factor", r.yarn.factor);
-    positive("the linear RoPE scaling factor", r.linear);
+    positive("the linear RoPE scaling factor", r.linear_factor);
     if (r.yarn.factor != 1) {
       positive("YaRN's original context length", r.yarn.original_context);
       positive("YaRN's beta_fast", r.yarn.beta_fast);
       positive("YaRN's beta_slow", r.yarn.beta_slow);
       if (r.base <= 1) throw Error(where, fmt::format("the RoPE base is {}", r.base));
     }
-    if (!r.divisors.empty() && static_cast<int64_t>(r.divisors.size()) != head_dim / 2) {
+    if (!r.freq_factors.empty() && static_cast<int64_t>(r.freq_factors.size()) != head_dim / 2) {
       throw Error(where, fmt::format("{} RoPE factors do not belong to heads of {}",
-                                     r.divisors.size(), head_dim));
+                                     r.freq_factors.size(), head_dim));
     }
-    for (const float divisor : r.divisors) positive("a RoPE factor", divisor);
+    for (const float divisor : r.freq_factors) positive("a RoPE factor", divisor);
   }
-  if (activation.kind == ActivationKind::clamped_swiglu) {
+  if (activation.kind == backend::ActivationKind::clamped_swiglu) {
     positive("the SwiGLU alpha", activation.alpha);
     positive("the SwiGLU limit", activation.limit);
   }
@@ -75,12 +75,12 @@ RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t head_dim) {
   RopeFrequencies result;
   double low = 0, high = 0;
   if (yarn.factor != 1) {
-    const auto dimension_of_turns = [&](double turns) {
+    const auto dim_for_rotations = [&](double turns) {
       return dim * std::log(yarn.original_context / (turns * 2 * std::numbers::pi)) /
              (2 * std::log(rope.base));
     };
-    low = dimension_of_turns(yarn.beta_fast);
-    high = dimension_of_turns(yarn.beta_slow);
+    low = dim_for_rotations(yarn.beta_fast);
+    high = dim_for_rotations(yarn.beta_slow);
     if (yarn.truncate) {
       low = std::floor(low);
       high = std::ceil(high);
@@ -94,11 +94,12 @@ RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t head_dim) {
     const double frequency = std::pow(rope.base, -2.0 * static_cast<double>(i) / dim);
     const double ramp =
         yarn.factor == 1 ? 0 : std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    const double divisor = rope.linear * (rope.divisors.empty() ? 1.0 : rope.divisors[i]);
-    result.inverse.push_back(
+    const double divisor =
+        rope.linear_factor * (rope.freq_factors.empty() ? 1.0 : rope.freq_factors[i]);
+    result.inv_freq.push_back(
         static_cast<float>((frequency * (1 - ramp) + frequency / yarn.factor * ramp) / divisor));
   }
   return result;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::model

@@ -9,7 +9,7 @@
 
 #include "backend/ops.h"
 
-namespace mxgpt {
+namespace mxgpt::model {
 
 /// YaRN scaling of rotary embeddings (Peng et al. 2023, arXiv 2309.00071); factor 1 means none.
 struct YarnScaling {
@@ -25,9 +25,9 @@ struct YarnScaling {
 struct RopeConfig {
   double base = 10000;
   YarnScaling yarn;
-  double linear = 1;            ///< positions are divided by it (Chen et al. 2023)
-  std::vector<float> divisors;  ///< [head_dim / 2]: of each pair's frequency, as Llama 3 scales; or
-                                ///< empty
+  double linear_factor = 1;         ///< positions are divided by it (Chen et al. 2023)
+  std::vector<float> freq_factors;  ///< [head_dim / 2]: of each pair's frequency, as Llama 3
+                                    ///< scales; or empty
 
   bool operator==(const RopeConfig&) const = default;
 };
@@ -43,16 +43,18 @@ struct Config {
   int64_t intermediate = 0;
   int64_t experts = 0, top_k = 0;  ///< 0 for dense models
   int64_t window = 0;              ///< keys that a sliding layer sees, itself included
-  std::vector<bool> sliding;       ///< [layers]
+  std::vector<bool> is_sliding;    ///< [layers]
   double norm_eps = 1e-5;
   double embedding_scale = 1;  ///< on what the embedding gives
   double attention_scale = 0;  ///< on scores; 0 means 1 / sqrt(head_dim)
-  Activation activation;
-  RopePairs rope_pairs = RopePairs::halves;
-  std::array<RopeConfig, kKvGroups> rope;  ///< by KvGroup: of full and of sliding layers
+  backend::Activation activation;
+  backend::RopeStyle rope_style = backend::RopeStyle::neox;
+  std::array<RopeConfig, backend::kKvGroups> rope;  ///< by KvGroup: of full and of sliding layers
 
-  const RopeConfig& rope_of(KvGroup group) const { return rope[static_cast<int>(group)]; }
-  KvGroup group(int64_t layer) const { return sliding[layer] ? KvGroup::window : KvGroup::full; }
+  const RopeConfig& rope_for(backend::KvGroup group) const { return rope[static_cast<int>(group)]; }
+  backend::KvGroup kv_group(int64_t layer) const {
+    return is_sliding[layer] ? backend::KvGroup::window : backend::KvGroup::full;
+  }
 
   /// Throws Error naming `where` and the first value that no model can have: sizes out of range,
   /// heads that do not divide, more chosen experts than there are. Everything read from a file
@@ -62,9 +64,9 @@ struct Config {
 
 /// Angles a position of each rotated pair, [head_dim / 2], and the factor on cos and sin.
 struct RopeFrequencies {
-  std::vector<float> inverse;
+  std::vector<float> inv_freq;
   float magnitude = 1;
 };
 RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t head_dim);
 
-}  // namespace mxgpt
+}  // namespace mxgpt::model

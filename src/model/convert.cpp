@@ -7,21 +7,21 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "base/printable.h"
-#include "base/threads.h"
+#include "base/escape.h"
+#include "base/thread_pool.h"
 
-namespace mxgpt {
+namespace mxgpt::model {
 
 namespace {
 
 /// Bytes of a tensor that are converted and written at a time.
-constexpr uint64_t kPieceBytes = 16 << 20;
+constexpr uint64_t kChunkBytes = 16 << 20;
 
 /// What ggml calls its block layouts' version.
 constexpr uint32_t kQuantizationVersion = 2;
 
 /// Entries of a GGUF file that describe the file rather than the model.
-bool is_about_the_file(std::string_view key) {
+bool is_file_metadata(std::string_view key) {
   return key == "general.alignment" || key == "general.file_type" ||
          key == "general.quantization_version" || key.starts_with("split.") ||
          key.starts_with("quantize.imatrix.") || key.starts_with("mxgpt.source.");
@@ -30,41 +30,41 @@ bool is_about_the_file(std::string_view key) {
 /// Converts a tensor's rows from one format to another.
 class RowConverter {
  public:
-  RowConverter(const PlannedTensor& tensor, const ImportanceOf& importance)
-      : from_(traits(tensor.from)),
-        to_(traits(tensor.to)),
+  RowConverter(const PlannedTensor& tensor, const ImportanceLookup& importance)
+      : from_(quant::traits(tensor.source_format)),
+        to_(quant::traits(tensor.target_format)),
         k_(tensor.k()),
-        slice_rows_(tensor.rows() / tensor.slices()) {
+        expert_rows_(tensor.rows() / tensor.num_experts()) {
     MXGPT_CHECK(to_.quantize, "mxgpt does not write {}", to_.name);
-    for (int64_t slice = 0; slice < tensor.slices(); ++slice) {
-      importance_.push_back(importance ? importance(tensor, slice) : nullptr);
+    for (int64_t expert = 0; expert < tensor.num_experts(); ++expert) {
+      importance_.push_back(importance ? importance(tensor, expert) : nullptr);
     }
   }
 
   /// Converts `rows` rows, the first of which is the tensor's row `first`. Returns how many numbers
   /// were finite and no longer are.
   int64_t convert(const std::byte* in, int64_t first, int64_t rows, std::byte* out) {
-    std::atomic<int64_t> lost = 0;
+    std::atomic<int64_t> overflowed = 0;
     parallel_ranges(rows, 16, [&](int64_t begin, int64_t end) {
-      std::vector<float> values(k_), back(k_);
-      int64_t lost_here = 0;
+      std::vector<float> values(k_), round_trip(k_);
+      int64_t local_overflowed = 0;
       for (int64_t r = begin; r < end; ++r) {
         std::byte* row = out + r * to_.row_bytes(k_);
         from_.dequantize(in + r * from_.row_bytes(k_), k_, values.data());
-        to_.quantize(values.data(), k_, importance_[(first + r) / slice_rows_], row);
-        to_.dequantize(row, k_, back.data());
+        to_.quantize(values.data(), k_, importance_[(first + r) / expert_rows_], row);
+        to_.dequantize(row, k_, round_trip.data());
         for (int64_t i = 0; i < k_; ++i)
-          lost_here += std::isfinite(values[i]) && !std::isfinite(back[i]);
+          local_overflowed += std::isfinite(values[i]) && !std::isfinite(round_trip[i]);
       }
-      lost += lost_here;
+      overflowed += local_overflowed;
     });
-    return lost;
+    return overflowed;
   }
 
  private:
-  const FormatTraits& from_;
-  const FormatTraits& to_;
-  int64_t k_, slice_rows_;
+  const quant::FormatTraits& from_;
+  const quant::FormatTraits& to_;
+  int64_t k_, expert_rows_;
   std::vector<const float*> importance_;  ///< [slices]
 };
 
@@ -76,57 +76,59 @@ int64_t PlannedTensor::rows() const {
   return product;
 }
 
-bool is_quantized(Format format) {
-  return traits(format).block_elements > 1;
+bool is_quantized(quant::Format format) {
+  return quant::traits(format).block_elements > 1;
 }
 
-double bits_per_weight(Format format) {
-  return 8.0 * traits(format).block_bytes / traits(format).block_elements;
+double bits_per_weight(quant::Format format) {
+  return 8.0 * quant::traits(format).block_bytes / quant::traits(format).block_elements;
 }
 
 bool is_always_f32(const TensorSpec& spec) {
-  const auto* member = std::get_if<Tensor Weights::*>(&spec.member);
+  const auto* member = std::get_if<backend::Tensor Weights::*>(&spec.member);
   return spec.role == Role::vector || spec.role == Role::router ||
-         (member && *member == &Weights::positions);
+         (member && *member == &Weights::position_embedding);
 }
 
 // llama.cpp, src/llama-quant.cpp: tensor_type_fallback.
-Format fitting_format(Format wanted, int64_t k) {
-  const auto fits = [k](Format format) { return k % traits(format).block_elements == 0; };
+quant::Format fallback_format(quant::Format wanted, int64_t k) {
+  const auto fits = [k](quant::Format format) {
+    return k % quant::traits(format).block_elements == 0;
+  };
   if (fits(wanted)) return wanted;
-  Format instead = Format::bf16;
+  quant::Format fallback = quant::Format::bf16;
   switch (wanted) {
-    case Format::q2_k:
-    case Format::q3_k:
-      instead = Format::q4_0;
+    case quant::Format::q2_k:
+    case quant::Format::q3_k:
+      fallback = quant::Format::q4_0;
       break;
-    case Format::q4_k:
-      instead = Format::q5_0;
+    case quant::Format::q4_k:
+      fallback = quant::Format::q5_0;
       break;
-    case Format::q5_k:
-      instead = Format::q5_1;
+    case quant::Format::q5_k:
+      fallback = quant::Format::q5_1;
       break;
-    case Format::q6_k:
-      instead = Format::q8_0;
+    case quant::Format::q6_k:
+      fallback = quant::Format::q8_0;
       break;
-    case Format::iq4_xs:
-      instead = Format::iq4_nl;
+    case quant::Format::iq4_xs:
+      fallback = quant::Format::iq4_nl;
       break;
     default:
       break;
   }
-  return fits(instead) ? instead : Format::bf16;
+  return fits(fallback) ? fallback : quant::Format::bf16;
 }
 
-FormatRule dense_rule(Format dense) {
-  return [dense](const TensorSpec& spec, int64_t, Format from) {
-    if (is_always_f32(spec)) return Format::f32;
+FormatRule dense_format_rule(quant::Format dense) {
+  return [dense](const TensorSpec& spec, int64_t, quant::Format from) {
+    if (is_always_f32(spec)) return quant::Format::f32;
     return spec.role == Role::expert && is_quantized(from) ? from : dense;
   };
 }
 
 std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& rule) {
-  const auto stored = [&](const TensorSpec& spec, int64_t layer) -> std::optional<Format> {
+  const auto stored = [&](const TensorSpec& spec, int64_t layer) -> std::optional<quant::Format> {
     if (!model.has(spec, layer)) return {};
     return model.stored_format(spec, layer);
   };
@@ -134,19 +136,20 @@ std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& ru
 }
 
 std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const Config& config,
-                                        const StoredFormat& stored, const FormatRule& rule) {
+                                        const StoredFormatLookup& stored, const FormatRule& rule) {
   std::vector<PlannedTensor> plan;
   const auto add = [&](const TensorSpec& spec, int64_t layer) {
-    const std::optional<Format> from = stored(spec, layer);
+    const std::optional<quant::Format> from = stored(spec, layer);
     if (!from) return;
     PlannedTensor tensor{.spec = &spec,
                          .layer = layer,
                          .name = spec.gguf_name(layer),
-                         .from = *from,
+                         .source_format = *from,
                          .shape = spec.shape(config)};
-    tensor.wanted = rule(spec, layer, tensor.from);
-    tensor.to = fitting_format(tensor.wanted, tensor.k());
-    tensor.bytes = static_cast<uint64_t>(tensor.rows() * traits(tensor.to).row_bytes(tensor.k()));
+    tensor.requested_format = rule(spec, layer, tensor.source_format);
+    tensor.target_format = fallback_format(tensor.requested_format, tensor.k());
+    tensor.bytes = static_cast<uint64_t>(tensor.rows() *
+                                         quant::traits(tensor.target_format).row_bytes(tensor.k()));
     plan.push_back(std::move(tensor));
   };
   // As files of the field have it: what belongs to no layer, then layer by layer.
@@ -162,112 +165,115 @@ std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const 
 }
 
 // llama.cpp, include/llama.h: enum llama_ftype. Of K-quants, the kind that has them everywhere.
-uint32_t file_type_of(Format format) {
+uint32_t gguf_file_type(quant::Format format) {
   switch (format) {
-    case Format::f32:
+    case quant::Format::f32:
       return 0;
-    case Format::f16:
+    case quant::Format::f16:
       return 1;
-    case Format::q4_0:
+    case quant::Format::q4_0:
       return 2;
-    case Format::q4_1:
+    case quant::Format::q4_1:
       return 3;
-    case Format::q8_0:
+    case quant::Format::q8_0:
       return 7;
-    case Format::q5_0:
+    case quant::Format::q5_0:
       return 8;
-    case Format::q5_1:
+    case quant::Format::q5_1:
       return 9;
-    case Format::q3_k:
+    case quant::Format::q3_k:
       return 11;
-    case Format::q4_k:
+    case quant::Format::q4_k:
       return 14;
-    case Format::q5_k:
+    case quant::Format::q5_k:
       return 16;
-    case Format::q6_k:
+    case quant::Format::q6_k:
       return 18;
-    case Format::q2_k:
+    case quant::Format::q2_k:
       return 21;
-    case Format::iq4_nl:
+    case quant::Format::iq4_nl:
       return 25;
-    case Format::iq4_xs:
+    case quant::Format::iq4_xs:
       return 30;
-    case Format::bf16:
+    case quant::Format::bf16:
       return 32;
-    case Format::mxfp4:
+    case quant::Format::mxfp4:
       return 38;
   }
   return 0;
 }
 
-uint32_t file_type_of(const std::vector<PlannedTensor>& plan) {
-  std::map<Format, int64_t> elements;
-  for (const PlannedTensor& tensor : plan) elements[tensor.to] += tensor.elements();
-  return file_type_of(std::max_element(elements.begin(), elements.end(), [](auto& a, auto& b) {
-                        return a.second < b.second;
-                      })->first);
+uint32_t gguf_file_type(const std::vector<PlannedTensor>& plan) {
+  std::map<quant::Format, int64_t> elements;
+  for (const PlannedTensor& tensor : plan) elements[tensor.target_format] += tensor.elements();
+  return gguf_file_type(std::max_element(elements.begin(), elements.end(), [](auto& a, auto& b) {
+                          return a.second < b.second;
+                        })->first);
 }
 
-void describe_quantization(uint32_t file_type, GgufWriter& out) {
+void write_quantization_metadata(uint32_t file_type, io::GgufWriter& out) {
   out.add<uint32_t>("general.file_type", file_type);
   out.add<uint32_t>("general.quantization_version", kQuantizationVersion);
 }
 
-void describe_model(const Model& model, uint32_t file_type, const std::string& source_sha256,
-                    GgufWriter& out) {
-  if (const GgufFile* source = model.gguf()) {
+void write_model_metadata(const Model& model, uint32_t file_type, const std::string& source_sha256,
+                          io::GgufWriter& out) {
+  if (const io::GgufFile* source = model.gguf()) {
     for (const auto& [key, value] : source->metadata().entries()) {
-      if (!is_about_the_file(key)) out.add(key, value);
+      if (!is_file_metadata(key)) out.add(key, value);
     }
   } else {
     out.add<std::string_view>("general.architecture", model.architecture().gguf);
     out.add<std::string_view>("general.type", "model");
-    out.add<std::string_view>("general.name", printable(model.config().name));
-    model.architecture().describe(model.config(), out);
+    out.add<std::string_view>("general.name", escape_for_terminal(model.config().name));
+    model.architecture().write_gguf_metadata(model.config(), out);
   }
-  describe_quantization(file_type, out);
+  write_quantization_metadata(file_type, out);
   const auto source = std::filesystem::canonical(model.path()).filename();
-  out.add<std::string_view>("mxgpt.source.name", printable(source.string()));
+  out.add<std::string_view>("mxgpt.source.name", escape_for_terminal(source.string()));
   out.add<std::string_view>("mxgpt.source.sha256", source_sha256);
 }
 
-std::vector<OutOfRange> write_tensors(const Model& model, const std::vector<PlannedTensor>& plan,
-                                      const ImportanceOf& importance, GgufWriter& out,
-                                      const std::function<void(uint64_t)>& progress) {
-  for (const PlannedTensor& tensor : plan) out.add_tensor(tensor.name, tensor.to, tensor.shape);
+std::vector<FormatOverflow> write_tensors(const Model& model,
+                                          const std::vector<PlannedTensor>& plan,
+                                          const ImportanceLookup& importance, io::GgufWriter& out,
+                                          const std::function<void(uint64_t)>& progress) {
+  for (const PlannedTensor& tensor : plan)
+    out.add_tensor(tensor.name, tensor.target_format, tensor.shape);
   const auto write = [&](std::span<const std::byte> bytes) {
     out.write(bytes);
     progress(bytes.size());
   };
-  std::vector<OutOfRange> lost;
-  std::vector<std::byte> piece;
+  std::vector<FormatOverflow> overflowed;
+  std::vector<std::byte> chunk;
   for (const PlannedTensor& tensor : plan) {
     const HostTensor stored = model.read(*tensor.spec, tensor.layer);
-    if (tensor.from == tensor.to) {
+    if (tensor.source_format == tensor.target_format) {
       for (auto left = stored.bytes; !left.empty();) {
-        const auto next = left.first(std::min<size_t>(left.size(), kPieceBytes));
+        const auto next = left.first(std::min<size_t>(left.size(), kChunkBytes));
         write(next);
         left = left.subspan(next.size());
       }
     } else {
-      const int64_t from_bytes = traits(tensor.from).row_bytes(tensor.k()),
-                    to_bytes = traits(tensor.to).row_bytes(tensor.k());
-      const int64_t at_a_time = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / to_bytes);
+      const int64_t from_bytes = quant::traits(tensor.source_format).row_bytes(tensor.k()),
+                    to_bytes = quant::traits(tensor.target_format).row_bytes(tensor.k());
+      const int64_t chunk_rows = std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes) / to_bytes);
       RowConverter converter(tensor, importance);
-      int64_t lost_here = 0;
-      for (int64_t row = 0; row < tensor.rows(); row += at_a_time) {
-        const int64_t count = std::min(at_a_time, tensor.rows() - row);
-        piece.resize(count * to_bytes);
-        lost_here +=
-            converter.convert(stored.bytes.data() + row * from_bytes, row, count, piece.data());
-        write(piece);
+      int64_t tensor_overflowed = 0;
+      for (int64_t row = 0; row < tensor.rows(); row += chunk_rows) {
+        const int64_t count = std::min(chunk_rows, tensor.rows() - row);
+        chunk.resize(count * to_bytes);
+        tensor_overflowed +=
+            converter.convert(stored.bytes.data() + row * from_bytes, row, count, chunk.data());
+        write(chunk);
       }
-      if (lost_here > 0) lost.push_back({tensor.name, tensor.to, lost_here});
+      if (tensor_overflowed > 0)
+        overflowed.push_back({tensor.name, tensor.target_format, tensor_overflowed});
     }
     // Pages of the file that stay mapped would count as this program's memory.
-    model.release(*tensor.spec, tensor.layer);
+    model.release_pages(*tensor.spec, tensor.layer);
   }
-  return lost;
+  return overflowed;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::model

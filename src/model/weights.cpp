@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-namespace mxgpt {
+namespace mxgpt::model {
 
 int64_t dim(const Config& config, Dim d) {
   switch (d) {
@@ -18,7 +18,7 @@ int64_t dim(const Config& config, Dim d) {
       return config.heads;
     case Dim::head_dim:
       return config.head_dim;
-    case Dim::half_head:
+    case Dim::half_head_dim:
       return config.head_dim / 2;
     case Dim::q:
       return config.heads * config.head_dim;
@@ -36,10 +36,10 @@ int64_t dim(const Config& config, Dim d) {
   return 0;
 }
 
-Tensor& TensorSpec::in(Weights& weights, int64_t layer) const {
-  if (const auto* of_layer = std::get_if<Tensor Layer::*>(&member))
-    return weights.layers[layer].**of_layer;
-  return weights.*std::get<Tensor Weights::*>(member);
+backend::Tensor& TensorSpec::get(Weights& weights, int64_t layer) const {
+  if (const auto* layer_member = std::get_if<backend::Tensor Layer::*>(&member))
+    return weights.layers[layer].**layer_member;
+  return weights.*std::get<backend::Tensor Weights::*>(member);
 }
 
 std::string TensorSpec::gguf_name(int64_t layer) const {
@@ -52,10 +52,10 @@ std::string TensorSpec::checkpoint_name(int64_t layer) const {
 
 std::vector<int64_t> TensorSpec::shape(const Config& config) const {
   std::vector<int64_t> shape;
-  for (Dim d : {slices, rows, k}) {
+  for (Dim d : {num_experts, rows, k}) {
     if (d != Dim::one) shape.push_back(dim(config, d));
   }
   return shape;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::model

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace mxgpt::unicode {
+namespace mxgpt::text::unicode {
 
 char32_t next(std::string_view text, size_t& i) {
   const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[i + k]); };
@@ -94,11 +94,11 @@ Sequence classify(std::string_view bytes) {
 size_t valid_prefix(std::string_view bytes) {
   size_t i = 0;
   while (i < bytes.size()) {
-    uint64_t eight;
-    while (i + sizeof eight <= bytes.size()) {
-      std::memcpy(&eight, bytes.data() + i, sizeof eight);
-      if (eight & 0x8080808080808080u) break;
-      i += sizeof eight;
+    uint64_t word;
+    while (i + sizeof word <= bytes.size()) {
+      std::memcpy(&word, bytes.data() + i, sizeof word);
+      if (word & 0x8080808080808080u) break;
+      i += sizeof word;
     }
     if (i == bytes.size()) break;
     const Sequence sequence = classify(bytes.substr(i));
@@ -117,13 +117,13 @@ bool is_valid(std::string_view bytes) {
 size_t append_replacing_invalid(std::string& out, std::string_view bytes, bool more_may_follow) {
   size_t i = 0;
   while (true) {
-    const size_t good = valid_prefix(bytes.substr(i));
-    out.append(bytes, i, good);
-    i += good;
+    const size_t valid_bytes = valid_prefix(bytes.substr(i));
+    out.append(bytes, i, valid_bytes);
+    i += valid_bytes;
     if (i == bytes.size()) return i;
     const Sequence sequence = classify(bytes.substr(i));
     if (sequence.truncated && more_may_follow) return i;
-    out += kReplacement;
+    out += kReplacementCharacter;
     i += sequence.length;
   }
 }
@@ -134,4 +134,4 @@ bool is_whitespace(char32_t c) {
          c == 0x3000;
 }
 
-}  // namespace mxgpt::unicode
+}  // namespace mxgpt::text::unicode

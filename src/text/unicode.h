@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-namespace mxgpt::unicode {
+namespace mxgpt::text::unicode {
 
-inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  ///< U+FFFD in UTF-8
+inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  ///< U+FFFD in UTF-8
 
 /// Length in bytes of the character that starts with this byte.
 inline size_t length_of(char lead) {
@@ -33,13 +33,13 @@ size_t append_replacing_invalid(std::string& out, std::string_view bytes,
                                 bool more_may_follow = false);
 
 /// A character that the libraries' older Unicode tables know and that stands for `c` there.
-char32_t stand_in(char32_t c);
+char32_t older_equivalent(char32_t c);
 
 /// `text`, or a copy in `buffer` in which newer characters are replaced by their stand-ins, byte
 /// for byte in the same places.
-std::string_view with_stand_ins(std::string_view text, std::string& buffer);
+std::string_view with_older_equivalents(std::string_view text, std::string& buffer);
 
 /// White_Space.
 bool is_whitespace(char32_t c);
 
-}  // namespace mxgpt::unicode
+}  // namespace mxgpt::text::unicode

@@ -14,9 +14,9 @@ struct Buffers {
   std::span<double> numbers;
   std::span<int> none;
   explicit Buffers(Arena& arena)
-      : bytes(arena.take<char>(3)),
-        numbers(arena.take<double>(100'000)),
-        none(arena.take<int>(0)) {}
+      : bytes(arena.allocate<char>(3)),
+        numbers(arena.allocate<double>(100'000)),
+        none(arena.allocate<int>(0)) {}
 };
 
 TEST(Arena, TheSameCodeCountsAndThenTakes) {
@@ -38,7 +38,7 @@ TEST(Arena, TheSameCodeCountsAndThenTakes) {
 
 TEST(Arena, BuffersStayWhereTheyAreWhenItMoves) {
   Arena first(64, "a test");
-  const std::span<int> buffer = first.take<int>(4);
+  const std::span<int> buffer = first.allocate<int>(4);
   buffer[0] = 7;
   const Arena second(std::move(first));
   EXPECT_EQ(buffer[0], 7);
@@ -46,8 +46,8 @@ TEST(Arena, BuffersStayWhereTheyAreWhenItMoves) {
 
 TEST(Arena, MoreThanWasPlannedIsAMistake) {
   Arena arena(64, "a test");
-  arena.take<std::byte>(64);
-  EXPECT_DEATH(arena.take<std::byte>(1), "128 bytes of 64");
+  arena.allocate<std::byte>(64);
+  EXPECT_DEATH(arena.allocate<std::byte>(1), "128 bytes of 64");
 }
 
 TEST(PageMemory, TooMuchIsAnError) {

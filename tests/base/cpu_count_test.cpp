@@ -5,7 +5,7 @@
 
 #include <fstream>
 
-#include "base/temporary_directory.h"
+#include "support/temporary_directory.h"
 
 namespace mxgpt {
 namespace {
@@ -13,18 +13,18 @@ namespace {
 using testing::Optional;
 
 TEST(CpuCount, QuotaOfVersion2) {
-  EXPECT_THAT(cpus_of_cpu_max("150000 100000"), Optional(1.5));
-  EXPECT_THAT(cpus_of_cpu_max("400000 50000\n"), Optional(8.0));
+  EXPECT_THAT(parse_cgroup_v2_quota("150000 100000"), Optional(1.5));
+  EXPECT_THAT(parse_cgroup_v2_quota("400000 50000\n"), Optional(8.0));
   for (const char* none : {"max 100000", "", "max", "100000", "0 100000", "100000 0", "-1 100000",
                            "100000 100000 7", "1e99999 1", "nan 1", "x y"})
-    EXPECT_EQ(cpus_of_cpu_max(none), std::nullopt) << none;
+    EXPECT_EQ(parse_cgroup_v2_quota(none), std::nullopt) << none;
 }
 
 TEST(CpuCount, QuotaOfVersion1) {
-  EXPECT_THAT(cpus_of_cfs("200000", "100000"), Optional(2.0));
-  EXPECT_EQ(cpus_of_cfs("-1", "100000"), std::nullopt);
-  EXPECT_EQ(cpus_of_cfs("200000", ""), std::nullopt);
-  EXPECT_EQ(cpus_of_cfs("", ""), std::nullopt);
+  EXPECT_THAT(parse_cgroup_v1_quota("200000", "100000"), Optional(2.0));
+  EXPECT_EQ(parse_cgroup_v1_quota("-1", "100000"), std::nullopt);
+  EXPECT_EQ(parse_cgroup_v1_quota("200000", ""), std::nullopt);
+  EXPECT_EQ(parse_cgroup_v1_quota("", ""), std::nullopt);
 }
 
 /// A tree of proc and sys files below a directory.
@@ -42,21 +42,21 @@ class Cgroups : public testing::Test {
 };
 
 TEST_F(Cgroups, WithoutAnyThereIsNoLimit) {
-  EXPECT_EQ(cgroup_cpus(root()), std::nullopt);
+  EXPECT_EQ(cgroup_cpu_limit(root()), std::nullopt);
   write("proc/self/cgroup", "0::/user.slice\nnonsense\n:\n");
-  EXPECT_EQ(cgroup_cpus(root()), std::nullopt);
+  EXPECT_EQ(cgroup_cpu_limit(root()), std::nullopt);
 }
 
 TEST_F(Cgroups, OfVersion2TheLeastOfAllLevelsCounts) {
   write("proc/self/cgroup", "0::/pods/mine\n");
   write("sys/fs/cgroup/pods/mine/cpu.max", "max 100000\n");
-  EXPECT_EQ(cgroup_cpus(root()), std::nullopt);
+  EXPECT_EQ(cgroup_cpu_limit(root()), std::nullopt);
   write("sys/fs/cgroup/pods/cpu.max", "250000 100000\n");
-  EXPECT_THAT(cgroup_cpus(root()), Optional(2.5));
+  EXPECT_THAT(cgroup_cpu_limit(root()), Optional(2.5));
   write("sys/fs/cgroup/pods/mine/cpu.max", "400000 100000\n");
-  EXPECT_THAT(cgroup_cpus(root()), Optional(2.5));
+  EXPECT_THAT(cgroup_cpu_limit(root()), Optional(2.5));
   write("sys/fs/cgroup/pods/mine/cpu.max", "50000 100000\n");
-  EXPECT_THAT(cgroup_cpus(root()), Optional(0.5));
+  EXPECT_THAT(cgroup_cpu_limit(root()), Optional(0.5));
 }
 
 TEST_F(Cgroups, OfVersion1TheControllerIsFoundAmongOthers) {
@@ -66,16 +66,16 @@ TEST_F(Cgroups, OfVersion1TheControllerIsFoundAmongOthers) {
   write("sys/fs/cgroup/cpu/docker/c/cpu.cfs_period_us", "100000\n");
   write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
   write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-  EXPECT_THAT(cgroup_cpus(root()), Optional(3.0));
+  EXPECT_THAT(cgroup_cpu_limit(root()), Optional(3.0));
 }
 
 TEST_F(Cgroups, APathOutsideTheContainerLeavesItsOwnGroup) {
   write("proc/self/cgroup", "0::/../../elsewhere\n2:cpu:/docker/not-here\n");
   write("sys/fs/cgroup/cpu.max", "200000 100000\n");
-  EXPECT_THAT(cgroup_cpus(root()), Optional(2.0));
+  EXPECT_THAT(cgroup_cpu_limit(root()), Optional(2.0));
   write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "100000\n");
   write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-  EXPECT_THAT(cgroup_cpus(root()), Optional(1.0));
+  EXPECT_THAT(cgroup_cpu_limit(root()), Optional(1.0));
 }
 
 TEST(CpuCount, OfAnAffinityMask) {

@@ -8,7 +8,7 @@
 #include <iterator>
 
 #include "base/error.h"
-#include "base/temporary_directory.h"
+#include "support/temporary_directory.h"
 
 namespace mxgpt {
 namespace {

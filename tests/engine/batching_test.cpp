@@ -6,13 +6,14 @@
 
 #include "base/json.h"
 #include "engine/engine.h"
-#include "engine/session.h"
+#include "engine/scoring_session.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 namespace {
 
-const Model& nano() {
-  static const auto model = Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+const model::Model& nano() {
+  static const auto model =
+      model::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   return *model;
 }
 
@@ -28,18 +29,18 @@ std::vector<std::vector<int32_t>> reference_prompts() {
   return prompts;
 }
 
-struct Heard {
+struct StreamResult {
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;  ///< of the tokens and the likeliest three
   ChoiceEnd end;
 
-  bool operator==(const Heard& other) const {
+  bool operator==(const StreamResult& other) const {
     return tokens == other.tokens && logprobs == other.logprobs;
   }
 };
 
-Heard hear(TokenStream& stream) {
-  Heard heard;
+StreamResult read_stream(TokenStream& stream) {
+  StreamResult heard;
   for (bool last = false; !last;) {
     for (const StreamEvent& event : stream.wait()) {
       if (const auto* token = std::get_if<ChoiceToken>(&event)) {
@@ -64,18 +65,19 @@ Request request(const std::vector<int32_t>& prompt, int64_t i) {
           .top_logprobs = 3};
 }
 
-TokenStream submit(Engine& engine, Request asked) {
-  auto result = engine.submit(std::move(asked));
+TokenStream submit(Engine& engine, Request request_in) {
+  auto result = engine.submit(std::move(request_in));
   return std::get<TokenStream>(std::move(result));
 }
 
-class Batching : public testing::TestWithParam<Precision> {};
-INSTANTIATE_TEST_SUITE_P(Each, Batching, testing::Values(Precision::exact, Precision::standard),
+class Batching : public testing::TestWithParam<backend::Precision> {};
+INSTANTIATE_TEST_SUITE_P(Each, Batching,
+                         testing::Values(backend::Precision::exact, backend::Precision::mixed),
                          [](const auto& info) {
-                           return info.param == Precision::exact ? "exact" : "standard";
+                           return info.param == backend::Precision::exact ? "exact" : "standard";
                          });
 
-TEST_P(Batching, TheSameBitsAloneAndAmongOthers) {
+TEST_P(Batching, SameBitsAloneAndBatched) {
   std::vector<std::vector<int32_t>> prompts = reference_prompts();
   std::mt19937 random(1);
   prompts.resize(10);
@@ -85,43 +87,43 @@ TEST_P(Batching, TheSameBitsAloneAndAmongOthers) {
     prompts.push_back(prompt);
   }
   ASSERT_EQ(prompts.size(), 16u);
-  std::vector<Heard> alone;
+  std::vector<StreamResult> alone;
   Engine single(nano(),
-                {.context = 1024, .max_sequences = 1, .drafts = false, .precision = GetParam()});
+                {.context = 1024, .max_sequences = 1, .speculate = false, .precision = GetParam()});
   for (size_t i = 0; i < prompts.size(); ++i) {
     Request asked = request(prompts[i], static_cast<int64_t>(i));
     asked.cache_salt = std::to_string(i);  // nothing is reused
     TokenStream stream = submit(single, std::move(asked));
-    alone.push_back(hear(stream));
+    alone.push_back(read_stream(stream));
     ASSERT_EQ(alone.back().end.cached_tokens, 0);
-    ASSERT_EQ(alone.back().end.finish, Finish::length);
+    ASSERT_EQ(alone.back().end.finish_reason, FinishReason::length);
   }
 
-  const EngineOptions crowds[] = {
-      {.context = 1024, .max_sequences = 32, .max_rows = 200, .precision = GetParam()},
-      {.context = 1024, .max_sequences = 7, .max_rows = 33, .precision = GetParam()},
+  const EngineOptions batch_options[] = {
+      {.context = 1024, .max_sequences = 32, .max_batched_tokens = 200, .precision = GetParam()},
+      {.context = 1024, .max_sequences = 7, .max_batched_tokens = 33, .precision = GetParam()},
       // Hardly more pages than one needs: preemption, and recomputation of what was drawn.
       {.context = 640,
        .max_sequences = 16,
-       .max_rows = 48,
+       .max_batched_tokens = 48,
        .kv_tokens = 1,
        .precision = GetParam()}};
   int64_t preemptions = 0, cached = 0;
-  for (const EngineOptions& options : crowds) {
+  for (const EngineOptions& options : batch_options) {
     Engine engine(nano(), options);
     // The second round finds prompts in the cache.
     for (int round = 0; round < (options.max_sequences == 7 ? 1 : 2); ++round) {
-      std::vector<TokenStream> streams, passers_by;
+      std::vector<TokenStream> streams, cancelled_streams;
       for (size_t i = 0; i < prompts.size(); ++i) {
         streams.push_back(submit(engine, request(prompts[i], static_cast<int64_t>(i))));
         if (i % 5 == 0) {
-          passers_by.push_back(submit(engine, {.prompt = prompts[i], .max_tokens = 100}));
-          if (i % 2) passers_by.back().wait();
+          cancelled_streams.push_back(submit(engine, {.prompt = prompts[i], .max_tokens = 100}));
+          if (i % 2) cancelled_streams.back().wait();
         }
       }
-      passers_by.clear();  // who go while the others are served
+      cancelled_streams.clear();  // who go while the others are served
       for (size_t i = 0; i < prompts.size(); ++i) {
-        const Heard heard = hear(streams[i]);
+        const StreamResult heard = read_stream(streams[i]);
         EXPECT_TRUE(heard == alone[i]) << i << " of round " << round;
       }
     }
@@ -132,9 +134,9 @@ TEST_P(Batching, TheSameBitsAloneAndAmongOthers) {
   EXPECT_GT(cached, 500);
 }
 
-TEST(BatchingAgrees, ASessionGivesTheSameAsTheEngine) {
+TEST(EngineAndSession, SessionMatchesEngine) {
   const auto prompts = reference_prompts();
-  Session session(nano(), {.context = 1024});
+  ScoringSession session(nano(), {.context = 1024});
   Engine engine(nano(), {.context = 1024});
   for (size_t i = 0; i < 6; ++i) {
     const Request asked = request(prompts[i], static_cast<int64_t>(i));
@@ -148,23 +150,23 @@ TEST(BatchingAgrees, ASessionGivesTheSameAsTheEngine) {
       logits = session.feed({&tokens.back(), 1});
     }
     TokenStream stream = submit(engine, request(prompts[i], static_cast<int64_t>(i)));
-    EXPECT_EQ(hear(stream).tokens, tokens);
+    EXPECT_EQ(read_stream(stream).tokens, tokens);
   }
 }
 
-TEST(BatchingAgrees, ASecondTurnSkipsThePrompt) {
+TEST(EngineAndSession, SecondTurnReusesThePrompt) {
   Engine engine(nano(), {.context = 4096});
   std::mt19937 random(2);
   std::vector<int32_t> prompt;
   for (int i = 0; i < 900; ++i) prompt.push_back(static_cast<int32_t>(random() % 8000));
   TokenStream first = submit(engine, {.prompt = prompt, .max_tokens = 40});
-  const std::vector<int32_t> said = hear(first).tokens;
+  const std::vector<int32_t> reply = read_stream(first).tokens;
   std::vector<int32_t> second = prompt;
-  second.insert(second.end(), said.begin(), said.end());
+  second.insert(second.end(), reply.begin(), reply.end());
   for (int i = 0; i < 15; ++i) second.push_back(static_cast<int32_t>(random() % 8000));
   TokenStream next = submit(engine, {.prompt = second, .max_tokens = 1});
-  EXPECT_GE(hear(next).end.cached_tokens, 0.95 * static_cast<double>(second.size()));
+  EXPECT_GE(read_stream(next).end.cached_tokens, 0.95 * static_cast<double>(second.size()));
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

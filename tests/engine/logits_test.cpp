@@ -10,7 +10,7 @@
 #include "engine/logprobs.h"
 #include "engine/sampler.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
@@ -23,21 +23,21 @@ std::vector<float> random_logits(size_t count, uint32_t seed, float spread = 4) 
   return logits;
 }
 
-TEST(Logits, PeakFindsTheLargestAndWhatIsNoNumber) {
+TEST(Logits, MaxLogitFindsMaximumAndNan) {
   for (const size_t size : {1, 7, 8, 9, 1000, 8064}) {
     std::vector<float> logits = random_logits(size, 1);
     const auto best = std::max_element(logits.begin(), logits.end());
-    EXPECT_EQ(peak(logits), *best);
-    EXPECT_EQ(first_at(logits, *best), best - logits.begin());
+    EXPECT_EQ(find_max_logit(logits), *best);
+    EXPECT_EQ(find_first(logits, *best), best - logits.begin());
     for (const size_t at : {size_t{0}, size / 2, size - 1}) {
       std::vector<float> bad = logits;
       bad[at] = std::nanf("");
-      EXPECT_TRUE(std::isnan(peak(bad))) << at;
+      EXPECT_TRUE(std::isnan(find_max_logit(bad))) << at;
       bad[at] = kInf;
-      EXPECT_EQ(peak(bad), kInf);
+      EXPECT_EQ(find_max_logit(bad), kInf);
     }
   }
-  EXPECT_EQ(peak(std::vector<float>(20, -kInf)), -kInf);
+  EXPECT_EQ(find_max_logit(std::vector<float>(20, -kInf)), -kInf);
 }
 
 TEST(Logits, WeightsAgreeWithDouble) {
@@ -45,49 +45,49 @@ TEST(Logits, WeightsAgreeWithDouble) {
     for (const float scale : {0.5f, 1.0f, 3.0f, 1e6f}) {
       std::vector<float> logits = random_logits(size, 2, 20);
       if (size > 1) logits[size / 2] = -kInf;
-      const float most = peak(logits);
+      const float max_logit = find_max_logit(logits);
       double sum = 0;
-      for (const float l : logits) sum += std::exp((static_cast<double>(l) - most) * scale);
-      EXPECT_NEAR(sum_weights(logits, most, scale) / sum, 1, 2e-6);
+      for (const float l : logits) sum += std::exp((static_cast<double>(l) - max_logit) * scale);
+      EXPECT_NEAR(sum_exp(logits, max_logit, scale) / sum, 1, 2e-6);
     }
   }
 }
 
-TEST(Logits, AWeightIsTheSameAloneAndInVectors) {
+TEST(Logits, ScalarAndVectorWeightsAreEqual) {
   for (const float scale : {0.5f, 0.7f, 1.0f, 3.0f, 1e6f}) {
     const std::vector<float> logits = random_logits(1003, 5, 20);
-    const float most = peak(logits);
+    const float max_logit = find_max_logit(logits);
     std::vector<Candidate> all;
-    collect(logits, most, scale, kInf, all);
+    collect_candidates(logits, max_logit, scale, kInf, all);
     ASSERT_EQ(all.size(), logits.size());
     for (size_t t = 0; t < all.size(); ++t)
-      EXPECT_EQ(all[t].weight, weight(logits[t], most, scale)) << logits[t] - most;
+      EXPECT_EQ(all[t].weight, exp_weight(logits[t], max_logit, scale)) << logits[t] - max_logit;
   }
 }
 
-TEST(Logits, AShareOfTheSumIsAtItsToken) {
+TEST(Logits, TokenAtCdfInvertsTheCdf) {
   std::vector<float> logits = random_logits(3000, 3, 2);
   for (size_t t = 0; t < logits.size(); t += 3) logits[t] = -kInf;
   for (size_t t = 512; t < 1536; ++t) logits[t] = -kInf;  // whole blocks that weigh nothing
-  const float most = peak(logits);
+  const float max_logit = find_max_logit(logits);
   double total = 0, before = 0;
-  for (const float l : logits) total += std::exp(static_cast<double>(l) - most);
+  for (const float l : logits) total += std::exp(static_cast<double>(l) - max_logit);
   for (size_t t = 0; t < logits.size(); ++t) {
-    const double w = std::exp(static_cast<double>(logits[t]) - most);
+    const double w = std::exp(static_cast<double>(logits[t]) - max_logit);
     if (w / total > 1e-5) {
-      EXPECT_EQ(token_at_share(logits, most, 1, (before + w / 2) / total), t);
+      EXPECT_EQ(token_at_cdf(logits, max_logit, 1, (before + w / 2) / total), t);
     }
     before += w;
   }
-  for (const double share : {0.0, std::nextafter(1.0, 0.0)})
-    EXPECT_TRUE(std::isfinite(logits[token_at_share(logits, most, 1, share)]));
+  for (const double u : {0.0, std::nextafter(1.0, 0.0)})
+    EXPECT_TRUE(std::isfinite(logits[token_at_cdf(logits, max_logit, 1, u)]));
   const std::vector<float> alone{-kInf, -kInf, -200, 3, -kInf};
-  for (const double share : {0.0, 0.5, std::nextafter(1.0, 0.0)})
-    EXPECT_EQ(token_at_share(alone, 3, 1, share), 3);
+  for (const double u : {0.0, 0.5, std::nextafter(1.0, 0.0)})
+    EXPECT_EQ(token_at_cdf(alone, 3, 1, u), 3);
 }
 
 /// Every combination of the filters keeps what its definition says, sorted out in the plainest way.
-TEST(Logits, FiltersKeepWhatTheyShould) {
+TEST(Logits, FiltersKeepTheDefinedTokens) {
   for (const uint32_t seed : {1u, 2u}) {
     const std::vector<float> logits = random_logits(2000, seed, seed == 1 ? 1.5f : 4.0f);
     std::vector<int32_t> order(logits.size());
@@ -132,7 +132,7 @@ TEST(Logits, FiltersKeepWhatTheyShould) {
   }
 }
 
-TEST(Logits, AMaskIsNeverLeft) {
+TEST(Logits, MaskIsNeverViolated) {
   const std::vector<float> logits = random_logits(1000, 5);
   std::vector<uint32_t> allowed(32);
   for (const int t : {3, 64, 999}) allowed[t / 32] |= 1u << t % 32;
@@ -151,7 +151,7 @@ TEST(Logits, AMaskIsNeverLeft) {
   EXPECT_EQ(Sampler({}, {}).sample(damaged, allowed), std::nullopt) << "though it is not allowed";
 }
 
-TEST(Logits, ChoicesOfASeedDiffer) {
+TEST(Logits, ChoicesDifferForOneSeed) {
   const std::vector<float> logits(1000, 0.0f);
   std::set<int32_t> drawn;
   for (int choice = 0; choice < 8; ++choice)
@@ -163,7 +163,7 @@ TEST(Logits, ChoicesOfASeedDiffer) {
 TEST(Logits, Logprobs) {
   std::vector<float> logits = random_logits(8064, 7);
   logits[7000] = logits[17] = 20;
-  const Scored scored = score(logits, 5, 20);
+  const TokenScore scored = compute_logprobs(logits, 5, 20);
   double sum = 0;
   for (const float l : logits) sum += std::exp(static_cast<double>(l));
   EXPECT_NEAR(scored.logprob, logits[5] - std::log(sum), 1e-5);
@@ -173,8 +173,8 @@ TEST(Logits, Logprobs) {
   std::vector<float> sorted = logits;
   std::sort(sorted.rbegin(), sorted.rend());
   for (int i = 0; i < 20; ++i) EXPECT_NEAR(scored.top[i].logprob, sorted[i] - std::log(sum), 1e-5);
-  EXPECT_EQ(score(std::vector<float>{1, 2}, 0, 5).top.size(), 2u);
+  EXPECT_EQ(compute_logprobs(std::vector<float>{1, 2}, 0, 5).top.size(), 2u);
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

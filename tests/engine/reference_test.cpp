@@ -6,23 +6,23 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "agreement.h"
 #include "base/error.h"
 #include "model/convert.h"
+#include "support/agreement.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 namespace {
 
 const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
 
-Agreement agreement(const std::filesystem::path& directory, Precision precision, int64_t rows,
-                    Accumulate accumulate = Accumulate::f32) {
-  return agreement(directory, *Model::open(directory),
-                   {.precision = precision, .accumulate = accumulate, .max_rows = rows});
+Agreement agreement(const std::filesystem::path& directory, backend::Precision precision,
+                    int64_t rows, quant::AccumType accumulate = quant::AccumType::f32) {
+  return agreement(directory, *model::Model::open(directory),
+                   {.precision = precision, .accum_type = accumulate, .max_batched_tokens = rows});
 }
 
 TEST(Reference, ExactPrecisionInPrefill) {
-  const Agreement a = agreement(kNano, Precision::exact, 256);
+  const Agreement a = agreement(kNano, backend::Precision::exact, 256);
   EXPECT_GT(a.positions, 5000);
   EXPECT_LE(a.worst_top8, 2e-3);
   EXPECT_LE(a.kld, 1e-6);
@@ -46,7 +46,7 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, Architectures,
 
 TEST_P(Architectures, ExactPrecisionInPrefillAndTokenByToken) {
   for (const int64_t rows : {16, 1}) {
-    const Agreement a = agreement(checkpoint(), Precision::exact, rows);
+    const Agreement a = agreement(checkpoint(), backend::Precision::exact, rows);
     EXPECT_EQ(a.positions, 112 + 19 + 84 + 101);
     EXPECT_LE(a.worst_top8, 2e-3);
     EXPECT_LE(a.last_logits, 2e-3);
@@ -54,44 +54,44 @@ TEST_P(Architectures, ExactPrecisionInPrefillAndTokenByToken) {
   }
 }
 
-TEST_P(Architectures, AGgufFileOfItGivesTheSame) {
-  const auto source = Model::open(checkpoint());
+TEST_P(Architectures, GgufConversionMatches) {
+  const auto source = model::Model::open(checkpoint());
   const std::filesystem::path path =
       testing::TempDir() + fmt::format("mxgpt-architecture-{}.gguf", ::getpid());
-  const auto plan = plan_tensors(*source, dense_rule(Format::bf16));
-  GgufWriter writer(path);
-  describe_model(*source, file_type_of(plan), "", writer);
-  write_tensors(*source, plan, {}, writer, [](uint64_t) {});
+  const auto plan = model::plan_tensors(*source, model::dense_format_rule(quant::Format::bf16));
+  io::GgufWriter writer(path);
+  model::write_model_metadata(*source, model::gguf_file_type(plan), "", writer);
+  model::write_tensors(*source, plan, {}, writer, [](uint64_t) {});
   writer.finish();
-  const Agreement a =
-      agreement(checkpoint(), *Model::open(path), {.precision = Precision::exact, .max_rows = 16});
+  const Agreement a = agreement(checkpoint(), *model::Model::open(path),
+                                {.precision = backend::Precision::exact, .max_batched_tokens = 16});
   std::filesystem::remove(path);
   EXPECT_LE(a.worst_top8, 2e-3);
   EXPECT_LE(a.last_logits, 2e-3);
 }
 
 TEST(Reference, Gpt2) {
-  const Agreement exact = agreement(kFixtures / "gpt2-nano", Precision::exact, 256);
+  const Agreement exact = agreement(kFixtures / "gpt2-nano", backend::Precision::exact, 256);
   EXPECT_LE(exact.worst_top8, 2e-3);
   EXPECT_LE(exact.kld, 1e-6);
-  const Agreement standard = agreement(kFixtures / "gpt2-nano", Precision::standard, 256);
+  const Agreement standard = agreement(kFixtures / "gpt2-nano", backend::Precision::mixed, 256);
   EXPECT_LE(standard.kld, 2e-3);
   EXPECT_GE(standard.top1, 0.985);
 }
 
-TEST(Reference, DefaultPrecision) {
-  const Agreement a = agreement(kNano, Precision::standard, 256);
+TEST(Reference, MixedPrecision) {
+  const Agreement a = agreement(kNano, backend::Precision::mixed, 256);
   EXPECT_LE(a.kld, 2e-3);
   EXPECT_GE(a.top1, 0.985);
 }
 
 /// Sums in f16 alone, with activations in f32, keep the bounds of the default path.
 TEST(Reference, F16Accumulation) {
-  const Agreement a = agreement(kNano, Precision::exact, 256, Accumulate::f16);
+  const Agreement a = agreement(kNano, backend::Precision::exact, 256, quant::AccumType::f16);
   EXPECT_GT(a.worst_top8, 2e-3) << "they are not f16";
   EXPECT_LE(a.kld, 2e-3);
   EXPECT_GE(a.top1, 0.985);
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

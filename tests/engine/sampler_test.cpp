@@ -8,10 +8,10 @@
 #include <map>
 #include <random>
 
-#include "base/draw.h"
 #include "base/error.h"
+#include "base/sampling_math.h"
 
-namespace mxgpt {
+namespace mxgpt::engine {
 namespace {
 
 /// Shares of tokens among many draws of one answer each.
@@ -42,7 +42,7 @@ TEST(Sampler, TemperatureSharpensAndFlattens) {
             (std::map<int32_t, double>{{0, shares({.temperature = 0}, kLogits, 100)[0]}}));
 }
 
-TEST(Sampler, TopKTopPMinPKeepTheLikeliest) {
+TEST(Sampler, TopKTopPMinPKeepTheMostProbable) {
   EXPECT_EQ(shares({.top_k = 2}, kLogits).size(), 2u);
   EXPECT_NEAR(shares({.top_k = 2}, kLogits).at(0), 2.0 / 3, kNear);
   EXPECT_EQ(shares({.top_p = 0.74}, kLogits).size(), 2u);
@@ -68,7 +68,7 @@ TEST(Sampler, PenaltiesAndBias) {
   EXPECT_EQ(Sampler({.temperature = 0, .logit_bias = {{0, -100}}}, {}).sample(kLogits), 1);
 }
 
-TEST(Sampler, ASeedGivesTheSameDraws) {
+TEST(Sampler, SeedIsReproducible) {
   const std::vector<float> flat(1000, 0.0f);
   const auto draw = [&](uint64_t seed) {
     Sampler sampler({.seed = seed}, {});
@@ -83,45 +83,46 @@ TEST(Sampler, ASeedGivesTheSameDraws) {
 TEST(Sampler, RandomNumbersAreAFunctionOfTheirIndex) {
   // The first outputs of SplitMix64 seeded with 0, as its authors' program prints them.
   constexpr uint64_t kStep = 0x9e3779b97f4a7c15;
-  EXPECT_EQ(mix(0), 0xe220a8397b1dcdaf);
-  EXPECT_EQ(mix(kStep), 0x6e789e6aa1b965f4);
-  EXPECT_EQ(mix(2 * kStep), 0x06c45d188009454f);
-  EXPECT_NE(stream_of(1, 0), stream_of(1, 1));
-  EXPECT_NE(stream_of(1, 0), stream_of(2, 0));
+  EXPECT_EQ(splitmix64(0), 0xe220a8397b1dcdaf);
+  EXPECT_EQ(splitmix64(kStep), 0x6e789e6aa1b965f4);
+  EXPECT_EQ(splitmix64(2 * kStep), 0x06c45d188009454f);
+  EXPECT_NE(random_stream(1, 0), random_stream(1, 1));
+  EXPECT_NE(random_stream(1, 0), random_stream(2, 0));
 }
 
 /// By definition, and in another way than Sampler's: everything is sorted, and added as whole
 /// numbers.
-int32_t drawn(const std::vector<float>& logits, const SamplingParams& p, double share) {
-  const float most = *std::max_element(logits.begin(), logits.end());
+int32_t expected_sample(const std::vector<float>& logits, const SamplingParams& p, double u) {
+  const float max_logit = *std::max_element(logits.begin(), logits.end());
   const auto scale = static_cast<float>(1 / p.temperature);
   std::vector<Candidate> all;
   for (size_t t = 0; t < logits.size(); ++t)
-    all.push_back({logits[t], weight(logits[t], most, scale), static_cast<int32_t>(t)});
-  std::sort(all.begin(), all.end(), likelier);
+    all.push_back({logits[t], exp_weight(logits[t], max_logit, scale), static_cast<int32_t>(t)});
+  std::sort(all.begin(), all.end(), more_probable);
   if (p.top_k > 0) all.resize(std::min<size_t>(all.size(), p.top_k));
   if (p.top_p < 1) {
-    uint64_t total = 0, kept = 0;
-    for (const Candidate& c : all) total += whole(c.weight);
-    const uint64_t enough = p.top_k > 0
+    uint64_t total = 0, cumulative = 0;
+    for (const Candidate& c : all) total += to_fixed_point(c.weight);
+    const uint64_t target = p.top_k > 0
                                 ? static_cast<uint64_t>(p.top_p * static_cast<double>(total))
-                                : whole_sum(p.top_p * sum_weights(logits, most, scale));
+                                : sum_to_fixed_point(p.top_p * sum_exp(logits, max_logit, scale));
     size_t count = 0;
-    while (count < all.size() && (count == 0 || kept < enough)) kept += whole(all[count++].weight);
+    while (count < all.size() && (count == 0 || cumulative < target))
+      cumulative += to_fixed_point(all[count++].weight);
     all.resize(count);
   }
   std::erase_if(all, [&](const Candidate& c) { return static_cast<double>(c.weight) < p.min_p; });
   std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.token < b.token; });
   uint64_t total = 0, passed = 0;
-  for (const Candidate& c : all) total += whole(c.weight);
-  const auto at = std::min(static_cast<uint64_t>(share * static_cast<double>(total)), total - 1);
+  for (const Candidate& c : all) total += to_fixed_point(c.weight);
+  const auto at = std::min(static_cast<uint64_t>(u * static_cast<double>(total)), total - 1);
   for (const Candidate& c : all) {
-    if ((passed += whole(c.weight)) > at) return c.token;
+    if ((passed += to_fixed_point(c.weight)) > at) return c.token;
   }
   return -1;
 }
 
-TEST(Sampler, DrawsAreWhatTheyAreDefinedToBe) {
+TEST(Sampler, SamplesMatchTheDefinition) {
   std::mt19937 random(3);
   const auto among = [&](auto... values) {
     const double all[] = {static_cast<double>(values)...};
@@ -140,11 +141,12 @@ TEST(Sampler, DrawsAreWhatTheyAreDefinedToBe) {
     if (params.top_k == 0 && params.top_p == 1 && params.min_p == 0) params.min_p = 1e-9;
     Sampler sampler(params, {});
     for (uint64_t draw = 0; draw < 5; ++draw)
-      EXPECT_EQ(sampler.sample(logits), drawn(logits, params, uniform(stream_of(seed, 0), draw)));
+      EXPECT_EQ(sampler.sample(logits),
+                expected_sample(logits, params, uniform(random_stream(seed, 0), draw)));
   }
 }
 
-TEST(Sampler, CollapsedLogitsAreAnError) {
+TEST(Sampler, NonFiniteLogitsAreAnError) {
   const float nan = std::nanf(""), inf = std::numeric_limits<float>::infinity();
   EXPECT_EQ(Sampler({}, {}).sample(std::vector<float>{1, nan, 2}), std::nullopt);
   EXPECT_EQ(Sampler({}, {}).sample(std::vector<float>{nan, nan}), std::nullopt);
@@ -153,7 +155,7 @@ TEST(Sampler, CollapsedLogitsAreAnError) {
   EXPECT_EQ(Sampler({}, {}).sample(std::vector<float>{-inf, 1}), 1);
 }
 
-TEST(Sampler, ParametersOutOfRangeAreNamed) {
+TEST(Sampler, OutOfRangeParametersAreNamed) {
   const double nan = std::nan("");
   for (const SamplingParams& bad : std::vector<SamplingParams>{{.temperature = -0.1},
                                                                {.temperature = 2.1},
@@ -173,4 +175,4 @@ TEST(Sampler, ParametersOutOfRangeAreNamed) {
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::engine

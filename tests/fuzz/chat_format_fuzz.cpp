@@ -8,34 +8,34 @@
 #include <string_view>
 #include <vector>
 
-#include "text/chat_format.h"
-#include "text/thinking.h"
+#include "text/chat/known_chat_templates.h"
+#include "text/chat/reasoning_parser.h"
 #include "text/unicode.h"
 
 namespace {
 
 /// Parts that are no messages come from the template and must not depend on the messages.
-std::string frame_of(const mxgpt::TurnFormat& format,
-                     const std::vector<mxgpt::ChatMessage>& messages) {
+std::string frame_of(const mxgpt::text::ChatTemplateSpec& format,
+                     const std::vector<mxgpt::text::ChatMessage>& messages) {
   std::string frame;
   size_t plain = 0;
-  for (const mxgpt::TextPart& part : format.render(messages)) {
-    plain += part.plain;
-    if (!part.plain) frame += part.text;
-    if (part.plain && !mxgpt::unicode::is_valid(part.text)) std::abort();
+  for (const mxgpt::text::TextPart& part : format.render(messages)) {
+    plain += part.literal;
+    if (!part.literal) frame += part.text;
+    if (part.literal && !mxgpt::text::unicode::is_valid(part.text)) std::abort();
   }
   if (plain != messages.size()) std::abort();
   return frame;
 }
 
 void split_thinking(std::string_view text, bool open) {
-  mxgpt::ThinkingSplitter splitter(open);
+  mxgpt::text::ReasoningParser parser(open);
   size_t size = 0;
-  const auto add = [&](const mxgpt::ThinkingSplitter::Piece& piece) {
-    size += piece.thinking.size() + piece.answer.size();
+  const auto add = [&](const mxgpt::text::ReasoningParser::Delta& delta) {
+    size += delta.reasoning.size() + delta.content.size();
   };
-  for (size_t at = 0; at < text.size(); at += 3) add(splitter.push(text.substr(at, 3)));
-  add(splitter.finish());
+  for (size_t at = 0; at < text.size(); at += 3) add(parser.push(text.substr(at, 3)));
+  add(parser.finish());
   if (size > text.size()) std::abort();
 }
 
@@ -49,20 +49,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     input.remove_prefix(std::min(end + 1, input.size()));
     return std::string(part);
   };
-  using Role = mxgpt::ChatMessage::Role;
-  const mxgpt::ChatTemplate chat_template{next(), "<s>"};
-  const std::vector<mxgpt::ChatMessage> messages = {{Role::kSystem, next()},
-                                                    {Role::kUser, next()},
-                                                    {Role::kAssistant, next()},
-                                                    {Role::kUser, next()}};
-  auto blank = messages;
-  for (mxgpt::ChatMessage& message : blank) message.content.clear();
-  mxgpt::recognise_chat_template(chat_template.text);
-  mxgpt::control_tokens_in(chat_template.text);
-  for (const std::string& name : mxgpt::chat_format_names()) {
-    if (name == mxgpt::kHarmonyFormat) continue;
-    const auto format = mxgpt::turn_format(name, chat_template, "2026-11-23");
-    if (frame_of(format, messages) != frame_of(format, blank)) std::abort();
+  using Role = mxgpt::text::ChatMessage::Role;
+  const mxgpt::text::ChatTemplate chat_template{next(), "<s>"};
+  const std::vector<mxgpt::text::ChatMessage> messages = {{Role::kSystem, next()},
+                                                          {Role::kUser, next()},
+                                                          {Role::kAssistant, next()},
+                                                          {Role::kUser, next()}};
+  auto empty_messages = messages;
+  for (mxgpt::text::ChatMessage& message : empty_messages) message.content.clear();
+  mxgpt::text::detect_chat_format(chat_template.text);
+  mxgpt::text::control_tokens_in(chat_template.text);
+  for (const std::string& name : mxgpt::text::chat_format_names()) {
+    if (name == mxgpt::text::kHarmonyFormat) continue;
+    const auto format = mxgpt::text::chat_template_spec(name, chat_template, "2026-11-23");
+    if (frame_of(format, messages) != frame_of(format, empty_messages)) std::abort();
   }
   split_thinking(messages[2].content, false);
   split_thinking(messages[2].content, true);

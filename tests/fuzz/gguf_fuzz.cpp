@@ -22,17 +22,18 @@ void read_all(std::span<const std::byte> bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mxgpt;
   try {
-    const auto file = GgufFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz.gguf");
-    for (const FileTensor& tensor : file.tensors()) read_all(tensor.bytes);
-    const GgufMetadata& metadata = file.metadata();
+    const auto file =
+        mxgpt::io::GgufFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz.gguf");
+    for (const mxgpt::io::FileTensor& tensor : file.tensors()) read_all(tensor.bytes);
+    const mxgpt::io::GgufMetadata& metadata = file.metadata();
     for (const auto& [key, value] : metadata.entries()) {
-      for (const GgufScalar& element : value.elements(value.size)) {
+      for (const mxgpt::io::GgufScalar& element : value.elements(value.size)) {
         if (const auto* text = std::get_if<std::string_view>(&element)) {
           read_all(std::as_bytes(std::span(*text)));
         }
       }
       try {
-        if (value.type == GgufType::string && value.is_array) {
+        if (value.type == mxgpt::io::GgufType::string && value.is_array) {
           for (const std::string_view s : metadata.strings(key)) sink = s.size();
         } else if (value.is_array) {
           sink = metadata.numbers(key).size();
@@ -40,10 +41,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         } else {
           sink = static_cast<size_t>(metadata.integer(key, 0, 1));
         }
-      } catch (const Error&) {
+      } catch (const mxgpt::Error&) {
       }
     }
-  } catch (const Error&) {
+  } catch (const mxgpt::Error&) {
   }
   return 0;
 }

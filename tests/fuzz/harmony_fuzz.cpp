@@ -10,27 +10,29 @@
 #include "../text/harmony/small_tokenizer.h"
 #include "base/check.h"
 #include "base/error.h"
-#include "text/harmony/encoding.h"
-#include "text/harmony/parser.h"
+#include "text/chat/harmony/encoding.h"
+#include "text/chat/harmony/parser.h"
 
 namespace {
 
 using namespace mxgpt;
 using namespace mxgpt::harmony;
 
-const std::shared_ptr<const HarmonyEncoding>& encoding() {
-  static const auto small = std::make_shared<const HarmonyEncoding>(small_tokenizer());
+const std::shared_ptr<const mxgpt::harmony::HarmonyEncoding>& encoding() {
+  static const auto small =
+      std::make_shared<const mxgpt::harmony::HarmonyEncoding>(mxgpt::harmony::small_tokenizer());
   return small;
 }
 
-std::vector<ParsedMessage> parse(const std::vector<TokenId>& tokens, HarmonyParser::Mode mode) {
-  HarmonyParser parser(encoding(), mode);
+std::vector<mxgpt::harmony::ParsedMessage> parse(const std::vector<mxgpt::text::TokenId>& tokens,
+                                                 mxgpt::harmony::HarmonyParser::Mode mode) {
+  mxgpt::harmony::HarmonyParser parser(encoding(), mode);
   std::vector<std::string> texts;
   const auto note = [&](const std::string& delta) {
     texts.resize(parser.messages().size());
     if (!delta.empty()) texts.back() += delta;
   };
-  for (const TokenId token : tokens) note(parser.feed(token));
+  for (const mxgpt::text::TokenId token : tokens) note(parser.feed(token));
   note(parser.finish());
   for (size_t i = 0; i < texts.size(); ++i) {
     MXGPT_CHECK(parser.messages()[i].message.text() == texts[i], "deltas of message {}", i);
@@ -39,35 +41,35 @@ std::vector<ParsedMessage> parse(const std::vector<TokenId>& tokens, HarmonyPars
 }
 
 void fuzz_parser(std::string_view bytes) {
-  std::vector<TokenId> tokens;
+  std::vector<mxgpt::text::TokenId> tokens;
   for (const char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
     tokens.push_back(byte >= 0x10 && byte < 0x20 ? 256 + (byte - 0x10) : byte);
   }
-  Conversation conversation;
-  for (const auto& [message, end] : parse(tokens, HarmonyParser::Mode::kTolerant)) {
-    MXGPT_CHECK(end != MessageEnd::kOpen, "a message is open after the end");
+  mxgpt::harmony::Conversation conversation;
+  for (const auto& [message, end] : parse(tokens, mxgpt::harmony::HarmonyParser::Mode::kTolerant)) {
+    MXGPT_CHECK(end != mxgpt::harmony::MessageEnd::kOpen, "a message is open after the end");
     conversation.messages.push_back(message);
   }
   encoding()->render_for_completion(conversation);
   try {
-    parse(tokens, HarmonyParser::Mode::kStrict);
-  } catch (const Error&) {
+    parse(tokens, mxgpt::harmony::HarmonyParser::Mode::kStrict);
+  } catch (const mxgpt::Error&) {
     // The likely outcome for these inputs.
   }
 }
 
 void fuzz_renderer(std::string_view text) {
-  Conversation conversation;
-  std::vector<TokenId> tokens;
+  mxgpt::harmony::Conversation conversation;
+  std::vector<mxgpt::text::TokenId> tokens;
   try {
-    const json::value value = json::parse(text, "input");
-    conversation = conversation_from_json(json::Node(value, "input"));
-    tokens = encoding()->render_for_training(conversation, Analysis::kKeep);
-  } catch (const Error&) {
+    const json::value value = mxgpt::json::parse(text, "input");
+    conversation = mxgpt::harmony::conversation_from_json(mxgpt::json::Node(value, "input"));
+    tokens = encoding()->render_for_training(conversation, mxgpt::harmony::AnalysisPolicy::kKeep);
+  } catch (const mxgpt::Error&) {
     return;
   }
-  const auto parsed = parse(tokens, HarmonyParser::Mode::kTolerant);
+  const auto parsed = parse(tokens, mxgpt::harmony::HarmonyParser::Mode::kTolerant);
   MXGPT_CHECK(parsed.size() == conversation.messages.size(), "{} messages became {}",
               conversation.messages.size(), parsed.size());
 }

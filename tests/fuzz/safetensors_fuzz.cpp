@@ -10,11 +10,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mxgpt;
   volatile size_t sink = 0;
   try {
-    const auto file = SafetensorsFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz");
-    for (const FileTensor& tensor : file.tensors()) {
+    const auto file =
+        mxgpt::io::SafetensorsFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz");
+    for (const mxgpt::io::FileTensor& tensor : file.tensors()) {
       for (const std::byte b : tensor.bytes) sink = sink + std::to_integer<size_t>(b);
     }
-  } catch (const Error&) {
+  } catch (const mxgpt::Error&) {
   }
   return 0;
 }

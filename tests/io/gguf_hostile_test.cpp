@@ -5,10 +5,10 @@
 #include <memory>
 
 #include "base/error.h"
-#include "base/temporary_directory.h"
-#include "io/gguf_bytes.h"
+#include "support/gguf_bytes.h"
+#include "support/temporary_directory.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 
 std::string open_and_read_all(std::string_view bytes) {
   const auto copy = std::make_unique<std::byte[]>(bytes.size());
@@ -200,4 +200,4 @@ TEST(HostileGguf, EachByteOfTheHeaderSetToItsExtremes) {
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::io

@@ -4,12 +4,12 @@
 #include <gmock/gmock.h>
 
 #include "base/error.h"
-#include "base/temporary_directory.h"
-#include "io/gguf_bytes.h"
 #include "io/gguf_writer.h"
-#include "message_of.h"
+#include "support/gguf_bytes.h"
+#include "support/message_of.h"
+#include "support/temporary_directory.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 namespace {
 
 using testing::AllOf;
@@ -62,11 +62,11 @@ void expect_toy(const GgufFile& file) {
   ASSERT_EQ(file.tensors().size(), 3u);
   const FileTensor& scalars = file.tensors().at("scalars");
   EXPECT_EQ(scalars.type, "F32");
-  EXPECT_EQ(scalars.format, Format::f32);
+  EXPECT_EQ(scalars.format, quant::Format::f32);
   EXPECT_THAT(scalars.shape, ElementsAre(5));
   EXPECT_TRUE(std::ranges::equal(scalars.bytes, std::as_bytes(std::span(toy.scalars))));
   const FileTensor& matrix = file.tensors().at("matrix");
-  EXPECT_EQ(matrix.format, Format::f16);
+  EXPECT_EQ(matrix.format, quant::Format::f16);
   EXPECT_THAT(matrix.shape, ElementsAre(3, 4));
   EXPECT_TRUE(std::ranges::equal(matrix.bytes, std::as_bytes(std::span(toy.matrix))));
   const FileTensor& experts = file.tensors().at("experts");
@@ -116,9 +116,9 @@ TEST(Gguf, WritesTheBytesOfTheGgufPackage) {
     w.add_array<int32_t>("toy.i32s", std::vector<int32_t>{1, -2, 3});
     w.add_array<float>("toy.f32s", std::vector<float>{0.5, -1.5});
     w.add_array<bool>("toy.bools", std::array{true, false, true});
-    w.add_tensor("scalars", Format::f32, std::array<int64_t, 1>{5});
-    w.add_tensor("matrix", Format::f16, std::array<int64_t, 2>{3, 4});
-    w.add_tensor("experts", Format::q8_0, std::array<int64_t, 3>{2, 3, 64});
+    w.add_tensor("scalars", quant::Format::f32, std::array<int64_t, 1>{5});
+    w.add_tensor("matrix", quant::Format::f16, std::array<int64_t, 2>{3, 4});
+    w.add_tensor("experts", quant::Format::q8_0, std::array<int64_t, 3>{2, 3, 64});
     EXPECT_EQ(w.tensor_bytes(), 20u + 24 + 408);
     w.write(std::as_bytes(std::span(toy.scalars)));
     w.write(std::as_bytes(std::span(toy.matrix)).first(7));
@@ -151,7 +151,8 @@ TEST(Gguf, AnyAlignmentOfTheFormat) {
     const std::vector<float> values = {1, 2, 3};
     GgufWriter w(directory / "x.gguf");
     w.add<uint32_t>("general.alignment", alignment);
-    for (const char* name : {"a", "b"}) w.add_tensor(name, Format::f32, std::array<int64_t, 1>{3});
+    for (const char* name : {"a", "b"})
+      w.add_tensor(name, quant::Format::f32, std::array<int64_t, 1>{3});
     for (int i = 0; i < 2; ++i) w.write(std::as_bytes(std::span(values)));
     w.finish();
     const auto file = GgufFile::open(directory / "x.gguf");
@@ -254,7 +255,7 @@ class SplitGguf : public testing::Test {
     w.add<uint16_t>("split.no", no);
     w.add<uint16_t>("split.count", count);
     w.add<int32_t>("split.tensors.count", 3);
-    w.add_tensor(tensor, Format::f32, std::array<int64_t, 1>{1});
+    w.add_tensor(tensor, quant::Format::f32, std::array<int64_t, 1>{1});
     const float value = static_cast<float>(number);
     w.write(std::as_bytes(std::span(&value, 1)));
     w.finish();
@@ -330,4 +331,4 @@ TEST(GgufShardPaths, ByName) {
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::io

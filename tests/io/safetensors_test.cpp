@@ -7,12 +7,12 @@
 #include <cstring>
 #include <memory>
 
-#include "base/bytes.h"
+#include "base/byte_reader.h"
 #include "base/error.h"
-#include "base/temporary_directory.h"
-#include "message_of.h"
+#include "support/message_of.h"
+#include "support/temporary_directory.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 namespace {
 
 using testing::AllOf;
@@ -48,7 +48,7 @@ TEST(Safetensors, ReadsFilesOfThePackage) {
   ASSERT_EQ(file.tensors().size(), 3u);
   const FileTensor& a = file.tensors().at("a");
   EXPECT_EQ(a.type, "F32");
-  EXPECT_EQ(a.format, Format::f32);
+  EXPECT_EQ(a.format, quant::Format::f32);
   EXPECT_THAT(a.shape, ElementsAre(2, 3));
   for (size_t i = 0; i < 6; ++i) EXPECT_EQ(load_le<float>(&a.bytes[i * 4]), static_cast<float>(i));
   const FileTensor& b = file.tensors().at("b");
@@ -245,8 +245,8 @@ TEST(Checkpoint, OpensTheShippedModel) {
       checkpoint.tensors().at("model.layers.0.mlp.experts.gate_up_proj_blocks");
   EXPECT_EQ(blocks.type, "U8");
   EXPECT_EQ(blocks.shape.size(), 4u);
-  EXPECT_EQ(checkpoint.tensors().at("model.embed_tokens.weight").format, Format::bf16);
+  EXPECT_EQ(checkpoint.tensors().at("model.embed_tokens.weight").format, quant::Format::bf16);
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::io

@@ -15,10 +15,10 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/gguf_writer.h"
-#include "message_of.h"
-#include "model/common.h"
+#include "model/config_parser.h"
+#include "support/message_of.h"
 
-namespace mxgpt {
+namespace mxgpt::model {
 namespace {
 
 using testing::HasSubstr;
@@ -32,19 +32,19 @@ TEST(Model, OpensTheShippedCheckpoint) {
   EXPECT_EQ(c.layers, 6);
   EXPECT_EQ(c.vocabulary, 8064);
   EXPECT_EQ(c.window, 128);
-  EXPECT_TRUE(c.sliding[0]);
-  EXPECT_FALSE(c.sliding[1]);
-  EXPECT_FALSE(c.rope_of(KvGroup::full).yarn.truncate);
+  EXPECT_TRUE(c.is_sliding[0]);
+  EXPECT_FALSE(c.is_sliding[1]);
+  EXPECT_FALSE(c.rope_for(backend::KvGroup::full).yarn.truncate);
   EXPECT_THAT(model->stop_tokens(), testing::UnorderedElementsAre(8004, 8001, 8014));
   const Weights& w = model->weights();
-  EXPECT_EQ(w.layers[0].gate.format, Format::mxfp4);
-  EXPECT_EQ(w.layers[0].gate.slices, 12);
-  EXPECT_EQ(w.layers[5].sinks.format, Format::f32);
+  EXPECT_EQ(w.layers[0].gate.format, quant::Format::mxfp4);
+  EXPECT_EQ(w.layers[0].gate.num_experts, 12);
+  EXPECT_EQ(w.layers[5].sinks.format, quant::Format::f32);
 }
 
-TEST(Model, GateAndUpAreTheAlternatingRowsOfTheCheckpoint) {
+TEST(Model, GateAndUpRowsAlternateInTheCheckpoint) {
   const auto model = Model::open(kNano);
-  const auto file = SafetensorsFile::open(kNano / "model.safetensors");
+  const auto file = io::SafetensorsFile::open(kNano / "model.safetensors");
   const auto blocks = file.tensors().at("model.layers.3.mlp.experts.gate_up_proj_blocks").bytes;
   const auto scales = file.tensors().at("model.layers.3.mlp.experts.gate_up_proj_scales").bytes;
   const Layer& layer = model->weights().layers[3];
@@ -52,8 +52,8 @@ TEST(Model, GateAndUpAreTheAlternatingRowsOfTheCheckpoint) {
     for (const int64_t expert : {0, 11}) {
       for (const int64_t row : {0, 7, 287}) {
         std::vector<float> values(288);
-        traits(tensor.format)
-            .dequantize(tensor.slice(expert) + row * tensor.row_bytes(), 288, values.data());
+        quant::traits(tensor.format)
+            .dequantize(tensor.expert(expert) + row * tensor.row_bytes(), 288, values.data());
         const int64_t at = (expert * 576 + 2 * row + odd) * 9;
         for (int64_t i = 0; i < 288; ++i) {
           constexpr double kE2m1[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
@@ -71,7 +71,7 @@ TEST(Model, GateAndUpAreTheAlternatingRowsOfTheCheckpoint) {
 class GgufModels : public testing::Test {
  protected:
   using Numbers = std::map<std::string, uint32_t>;
-  using Shapes = std::map<std::string, std::pair<Format, std::vector<int64_t>>>;
+  using Shapes = std::map<std::string, std::pair<quant::Format, std::vector<int64_t>>>;
 
   Numbers numbers{{"block_count", 1},
                   {"context_length", 64},
@@ -90,7 +90,7 @@ class GgufModels : public testing::Test {
 
   GgufModels() {
     const auto f32 = [&](const char* name, std::vector<int64_t> shape) {
-      shapes[name] = {Format::f32, std::move(shape)};
+      shapes[name] = {quant::Format::f32, std::move(shape)};
     };
     f32("token_embd.weight", {10, 32});
     f32("output.weight", {10, 32});
@@ -108,16 +108,16 @@ class GgufModels : public testing::Test {
     f32("blk.0.ffn_gate_inp.weight", {2, 32});
     f32("blk.0.ffn_gate_inp.bias", {2});
     for (const char* name : {"gate", "up", "down"}) {
-      shapes[fmt::format("blk.0.ffn_{}_exps.weight", name)] = {Format::mxfp4, {2, 32, 32}};
+      shapes[fmt::format("blk.0.ffn_{}_exps.weight", name)] = {quant::Format::mxfp4, {2, 32, 32}};
       f32(fmt::format("blk.0.ffn_{}_exps.bias", name).c_str(), {2, 32});
     }
   }
 
   /// What goes wrong when the model is opened and its weights are loaded; empty if nothing.
-  std::string complaint() {
+  std::string error_message() {
     const std::filesystem::path path =
         testing::TempDir() + fmt::format("mxgpt-model-test-{}.gguf", ::getpid());
-    GgufWriter writer(path);
+    io::GgufWriter writer(path);
     writer.add<std::string_view>("general.architecture", architecture);
     for (const auto& [key, value] : numbers) writer.add<uint32_t>("gpt-oss." + key, value);
     writer.add<float>("gpt-oss.attention.layer_norm_rms_epsilon", epsilon);
@@ -128,7 +128,7 @@ class GgufModels : public testing::Test {
     for (const auto& [name, tensor] : shapes) {
       int64_t elements = 1;
       for (const int64_t d : tensor.second) elements *= d;
-      const std::vector<std::byte> zeros(traits(tensor.first).row_bytes(elements));
+      const std::vector<std::byte> zeros(quant::traits(tensor.first).row_bytes(elements));
       writer.write(zeros);
     }
     writer.finish();
@@ -145,20 +145,20 @@ class GgufModels : public testing::Test {
   float epsilon = 1e-5f;
 };
 
-TEST_F(GgufModels, TheUnchangedOneLoads) {
-  EXPECT_EQ(complaint(), "");
+TEST_F(GgufModels, UnchangedFileLoads) {
+  EXPECT_EQ(error_message(), "");
 }
 
 TEST_F(GgufModels, UnknownArchitecture) {
   architecture = "mamba";
-  EXPECT_THAT(complaint(), HasSubstr("'mamba'; mxgpt runs gpt-oss"));
+  EXPECT_THAT(error_message(), HasSubstr("'mamba'; mxgpt runs gpt-oss"));
 }
 
-TEST_F(GgufModels, NumbersThatNoModelHas) {
+TEST_F(GgufModels, InvalidConfiguration) {
   const auto with = [&](const char* key, uint32_t value) {
     const Numbers before = numbers;
     numbers[key] = value;
-    const std::string what = complaint();
+    const std::string what = error_message();
     numbers = before;
     return what;
   };
@@ -176,39 +176,39 @@ TEST_F(GgufModels, NumbersThatNoModelHas) {
               HasSubstr("shape [10, 32], but the configuration asks for [11, 32]"));
   EXPECT_THAT(with("embedding_length", 64), HasSubstr("shape"));
   epsilon = std::nanf("");
-  EXPECT_NE(complaint(), "");
+  EXPECT_NE(error_message(), "");
   epsilon = -1;
-  EXPECT_THAT(complaint(), HasSubstr("epsilon"));
+  EXPECT_THAT(error_message(), HasSubstr("epsilon"));
 }
 
-TEST_F(GgufModels, TensorsThatDoNotFit) {
+TEST_F(GgufModels, InvalidTensors) {
   shapes.erase("blk.0.attn_sinks.weight");
-  EXPECT_THAT(complaint(), HasSubstr("blk.0.attn_sinks.weight"));
-  shapes["blk.0.attn_sinks.weight"] = {Format::f32, {3}};
-  EXPECT_THAT(complaint(), HasSubstr("shape [3], but the configuration asks for [2]"));
-  shapes["blk.0.attn_sinks.weight"] = {Format::f32, {2}};
-  shapes["output_norm.weight"] = {Format::q8_0, {32}};
-  EXPECT_THAT(complaint(), HasSubstr("norms and biases cannot be"));
+  EXPECT_THAT(error_message(), HasSubstr("blk.0.attn_sinks.weight"));
+  shapes["blk.0.attn_sinks.weight"] = {quant::Format::f32, {3}};
+  EXPECT_THAT(error_message(), HasSubstr("shape [3], but the configuration asks for [2]"));
+  shapes["blk.0.attn_sinks.weight"] = {quant::Format::f32, {2}};
+  shapes["output_norm.weight"] = {quant::Format::q8_0, {32}};
+  EXPECT_THAT(error_message(), HasSubstr("norms and biases cannot be"));
 }
 
-TEST_F(GgufModels, ATensorThatWouldBeLeftOut) {
-  shapes["rope_factors_long.weight"] = {Format::f32, {8}};
-  EXPECT_THAT(complaint(), HasSubstr("'rope_factors_long.weight', which mxgpt's gpt-oss"));
+TEST_F(GgufModels, UnknownTensor) {
+  shapes["rope_factors_long.weight"] = {quant::Format::f32, {8}};
+  EXPECT_THAT(error_message(), HasSubstr("'rope_factors_long.weight', which mxgpt's gpt-oss"));
 }
 
-TEST_F(GgufModels, EveryFormatServesEveryMatrix) {
-  for (int f = 0; f < kFormatCount; ++f) {
-    const auto format = static_cast<Format>(f);
-    if (traits(format).block_elements > 32) continue;  // rows of 32 here
+TEST_F(GgufModels, EveryFormatForEveryMatrix) {
+  for (int f = 0; f < quant::kFormatCount; ++f) {
+    const auto format = static_cast<quant::Format>(f);
+    if (quant::traits(format).block_elements > 32) continue;  // rows of 32 here
     for (auto& [name, tensor] : shapes) {
       if (tensor.second.size() > 1 && !name.ends_with("bias")) tensor.first = format;
     }
-    EXPECT_EQ(complaint(), "") << traits(format).name;
+    EXPECT_EQ(error_message(), "") << quant::traits(format).name;
   }
 }
 
-TEST(Model, WrongPathsAreNamed) {
-  const auto complaint = [](const std::filesystem::path& path) -> std::string {
+TEST(Model, InvalidPathsAreNamed) {
+  const auto error_message = [](const std::filesystem::path& path) -> std::string {
     try {
       Model::open(path);
     } catch (const Error& error) {
@@ -216,35 +216,35 @@ TEST(Model, WrongPathsAreNamed) {
     }
     return "";
   };
-  EXPECT_THAT(complaint("/nowhere/model.gguf"), HasSubstr("/nowhere/model.gguf"));
-  EXPECT_THAT(complaint(testing::TempDir()), HasSubstr("config.json"));
-  EXPECT_THAT(complaint(kNano / "config.json"), HasSubstr("GGUF"));
+  EXPECT_THAT(error_message("/nowhere/model.gguf"), HasSubstr("/nowhere/model.gguf"));
+  EXPECT_THAT(error_message(testing::TempDir()), HasSubstr("config.json"));
+  EXPECT_THAT(error_message(kNano / "config.json"), HasSubstr("GGUF"));
 }
 
-TEST(Rope, YarnKeepsFastDimensionsAndSlowsTheOthers) {
+TEST(Rope, YarnScalesSlowDimensions) {
   const auto plain = rope_frequencies({.base = 150000}, 64);
   const auto yarn = rope_frequencies(
       {.base = 150000, .yarn = {.factor = 32, .original_context = 4096, .truncate = false}}, 64);
   EXPECT_EQ(plain.magnitude, 1);
   EXPECT_FLOAT_EQ(yarn.magnitude, static_cast<float>(0.1 * std::log(32.0) + 1));
-  EXPECT_EQ(yarn.inverse[0], 1);
-  EXPECT_EQ(yarn.inverse[5], plain.inverse[5]);
-  EXPECT_FLOAT_EQ(yarn.inverse[31], plain.inverse[31] / 32);
+  EXPECT_EQ(yarn.inv_freq[0], 1);
+  EXPECT_EQ(yarn.inv_freq[5], plain.inv_freq[5]);
+  EXPECT_FLOAT_EQ(yarn.inv_freq[31], plain.inv_freq[31] / 32);
   for (size_t i = 0; i < 32; ++i) {
     // Turns within the original context decide: above 32 kept, below 1 divided by the factor.
-    const double turns = 4096 * plain.inverse[i] / (2 * std::numbers::pi);
+    const double turns = 4096 * plain.inv_freq[i] / (2 * std::numbers::pi);
     if (turns > 32) {
-      EXPECT_EQ(yarn.inverse[i], plain.inverse[i]) << i;
+      EXPECT_EQ(yarn.inv_freq[i], plain.inv_freq[i]) << i;
     } else if (turns < 1) {
-      EXPECT_FLOAT_EQ(yarn.inverse[i], plain.inverse[i] / 32) << i;
+      EXPECT_FLOAT_EQ(yarn.inv_freq[i], plain.inv_freq[i] / 32) << i;
     } else {
-      EXPECT_LT(yarn.inverse[i], plain.inverse[i]) << i;
-      EXPECT_GT(yarn.inverse[i], plain.inverse[i] / 32) << i;
+      EXPECT_LT(yarn.inv_freq[i], plain.inv_freq[i]) << i;
+      EXPECT_GT(yarn.inv_freq[i], plain.inv_freq[i] / 32) << i;
     }
   }
 }
 
-TEST(Model, AMissingHeadIsNoticedUnlessTheEmbeddingTakesItsPlace) {
+TEST(Model, MissingHeadIsAnErrorUnlessTied) {
   const auto tied = std::filesystem::path(MXGPT_FIXTURES) / "architectures" / "qwen2";
   const auto folder =
       std::filesystem::path(testing::TempDir()) / fmt::format("tied-{}", ::getpid());
@@ -263,41 +263,42 @@ TEST(Model, AMissingHeadIsNoticedUnlessTheEmbeddingTakesItsPlace) {
 
 /// The numbers were computed from the formulas of transformers' modeling_rope_utils.py, apart from
 /// this code.
-TEST(Rope, YarnWithARampOfWholeDimensions) {
+TEST(Rope, YarnWithTruncatedRamp) {
   const auto yarn =
       rope_frequencies({.base = 1e6, .yarn = {.factor = 4, .original_context = 32768}}, 128);
-  EXPECT_EQ(yarn.inverse[0], 1);
-  EXPECT_FLOAT_EQ(yarn.inverse[30], 0.001064360981247002f);
-  EXPECT_FLOAT_EQ(yarn.inverse[35], 0.0002462584069089387f);
-  EXPECT_FLOAT_EQ(yarn.inverse[40], 4.445698525097307e-05f);
-  EXPECT_FLOAT_EQ(yarn.inverse[63], 3.102344401879299e-07f);
+  EXPECT_EQ(yarn.inv_freq[0], 1);
+  EXPECT_FLOAT_EQ(yarn.inv_freq[30], 0.001064360981247002f);
+  EXPECT_FLOAT_EQ(yarn.inv_freq[35], 0.0002462584069089387f);
+  EXPECT_FLOAT_EQ(yarn.inv_freq[40], 4.445698525097307e-05f);
+  EXPECT_FLOAT_EQ(yarn.inv_freq[63], 3.102344401879299e-07f);
 }
 
-TEST(Rope, Llama3SlowsWhatTurnsLittle) {
+TEST(Rope, Llama3ScalesLowFrequencies) {
   const auto document = json::parse(
       R"({"rope_type": "llama3", "rope_theta": 500000, "factor": 8, "low_freq_factor": 1,
           "high_freq_factor": 4, "original_max_position_embeddings": 8192})",
       "test");
   const json::Node node(document, "test:");
-  const auto rope = rope_frequencies(rope_config(node, node, 128), 128);
-  EXPECT_EQ(rope.inverse[0], 1);
-  EXPECT_FLOAT_EQ(rope.inverse[20], 0.016560440080994446f);
-  EXPECT_FLOAT_EQ(rope.inverse[28], 0.003211445994752591f);
-  EXPECT_FLOAT_EQ(rope.inverse[30], 0.0013718935677611381f);
-  EXPECT_FLOAT_EQ(rope.inverse[34], 0.0001785078127679964f);
-  EXPECT_FLOAT_EQ(rope.inverse[63], 3.068925988914511e-07f);
+  const auto rope = rope_frequencies(parse_rope_config(node, node, 128), 128);
+  EXPECT_EQ(rope.inv_freq[0], 1);
+  EXPECT_FLOAT_EQ(rope.inv_freq[20], 0.016560440080994446f);
+  EXPECT_FLOAT_EQ(rope.inv_freq[28], 0.003211445994752591f);
+  EXPECT_FLOAT_EQ(rope.inv_freq[30], 0.0013718935677611381f);
+  EXPECT_FLOAT_EQ(rope.inv_freq[34], 0.0001785078127679964f);
+  EXPECT_FLOAT_EQ(rope.inv_freq[63], 3.068925988914511e-07f);
 }
 
-TEST(Rope, WhatIsNotKnownIsRefused) {
-  const auto complaint = [](const char* text) {
+TEST(Rope, UnknownScalingIsRejected) {
+  const auto error_message = [](const char* text) {
     const auto document = json::parse(text, "test");
     const json::Node node(document, "test:");
-    return message_of([&] { rope_config(node, node, 64); });
+    return message_of([&] { parse_rope_config(node, node, 64); });
   };
-  EXPECT_THAT(complaint(R"({"rope_type": "longrope"})"), HasSubstr("longrope"));
-  EXPECT_THAT(complaint(R"({"partial_rotary_factor": 0.5})"), HasSubstr("partial_rotary_factor"));
-  EXPECT_THAT(complaint(R"({"type": "linear"})"), HasSubstr("factor"));
+  EXPECT_THAT(error_message(R"({"rope_type": "longrope"})"), HasSubstr("longrope"));
+  EXPECT_THAT(error_message(R"({"partial_rotary_factor": 0.5})"),
+              HasSubstr("partial_rotary_factor"));
+  EXPECT_THAT(error_message(R"({"type": "linear"})"), HasSubstr("factor"));
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::model

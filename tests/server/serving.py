@@ -9,12 +9,12 @@ import time
 
 MXGPT = os.environ["MXGPT"]
 # Seconds that any one thing may take: far more than it does even on a slow and busy machine, so that only what hangs fails.
-PATIENCE = 300
+TIMEOUT_S = 300
 
 
 def eventually(condition):
     """Waits until it holds; whether it came to."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT_S
     while not condition():
         if time.monotonic() > until:
             return False
@@ -22,7 +22,7 @@ def eventually(condition):
     return True
 
 
-def endless(client, **more):
+def endless_stream(client, **more):
     """A stream of a completion that is still in work when a test has done what it does meanwhile."""
     options = {"max_tokens": 20000, "temperature": 1.5, "seed": 1, **more}
     return client.completions.create(model="gpt-oss-nano", prompt="Once upon a time", stream=True, extra_body={"ignore_eos": True}, **options)
@@ -48,8 +48,8 @@ class Server:
         """The exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        code = self.process.wait(timeout=PATIENCE)
-        self.reader.join(timeout=PATIENCE)
+        code = self.process.wait(timeout=TIMEOUT_S)
+        self.reader.join(timeout=TIMEOUT_S)
         self.process.stdout.close()
         self.process.stderr.close()
         return code

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serving import MXGPT, PATIENCE, eventually, serve  # noqa: E402
+from serving import MXGPT, TIMEOUT_S, eventually, serve  # noqa: E402
 
 ROOT = Path(os.environ["MXGPT_ROOT"])
 NORWAY = {"messages": [{"role": "user", "content": "What is the capital of Norway?"}], "temperature": 0, "reasoning_effort": "low"}
@@ -20,7 +20,7 @@ NORWAY = {"messages": [{"role": "user", "content": "What is the capital of Norwa
 def ask(url, body=None, headers={}):
     data = json.dumps(body).encode() if body else None
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=TIMEOUT_S) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -63,7 +63,7 @@ def test_a_known_hash_is_said_at_once():
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
-    result = subprocess.run([MXGPT, "serve", "--port", "0", "-m", tmp_path / "broken.gguf"], capture_output=True, text=True, timeout=PATIENCE)
+    result = subprocess.run([MXGPT, "serve", "--port", "0", "-m", tmp_path / "broken.gguf"], capture_output=True, text=True, timeout=TIMEOUT_S)
     assert result.returncode == 1 and "broken.gguf" in result.stderr.splitlines()[-1]
     assert "listening on http://127.0.0.1:" in result.stderr and result.stdout == ""
 

@@ -10,7 +10,7 @@ import anthropic
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serving import PATIENCE, serve  # noqa: E402
+from serving import TIMEOUT_S, serve  # noqa: E402
 
 MODEL = "gpt-oss-nano"
 NORWAY = [{"role": "user", "content": "What is the capital of Norway?"}]
@@ -43,7 +43,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def client(server):
-    return anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=PATIENCE)
+    return anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=TIMEOUT_S)
 
 
 def ask(client, messages=NORWAY, temperature=0, **more):
@@ -179,7 +179,7 @@ def test_thinking_stays_between_calls_and_goes_with_the_answer(client):
 
 def raw(url, body, headers={}):
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=TIMEOUT_S) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

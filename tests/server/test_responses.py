@@ -14,7 +14,7 @@ import openai
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serving import MXGPT, PATIENCE, Server, eventually, serve  # noqa: E402
+from serving import MXGPT, TIMEOUT_S, Server, eventually, serve  # noqa: E402
 
 MODEL = "gpt-oss-nano"
 NORWAY = "What is the capital of Norway?"
@@ -42,7 +42,7 @@ TIMER = {
 
 
 def connect(server, key="none"):
-    return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=PATIENCE)
+    return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path):
         for answer in answers:
             assert client.responses.retrieve(answer.id).model_dump() == answer.model_dump()
         assert ask(client, "And of Denmark?", previous_response_id=answers[0].id).status == "completed"
-        second = subprocess.run([MXGPT, "serve", "--port", "0", "--store", file], capture_output=True, text=True, timeout=PATIENCE)
+        second = subprocess.run([MXGPT, "serve", "--port", "0", "--store", file], capture_output=True, text=True, timeout=TIMEOUT_S)
         assert second.returncode == 1 and "--store: cannot use" in second.stderr
 
 
@@ -328,7 +328,7 @@ def test_what_is_no_store_is_refused(tmp_path):
     garbage.write_bytes(b"no database at all" * 1000)
     subprocess.run([sys.executable, "-c", f"import sqlite3; sqlite3.connect({str(other)!r}).execute('create table t (x)')"], check=True)
     for file in (garbage, other, tmp_path / "nowhere" / "responses.db"):
-        result = subprocess.run([MXGPT, "serve", "--port", "0", "--store", file], capture_output=True, text=True, timeout=PATIENCE)
+        result = subprocess.run([MXGPT, "serve", "--port", "0", "--store", file], capture_output=True, text=True, timeout=TIMEOUT_S)
         assert result.returncode == 1 and "--store: " in result.stderr and str(file) in result.stderr
     assert garbage.read_bytes() == b"no database at all" * 1000
 
@@ -387,7 +387,7 @@ def test_a_file_broken_meanwhile_is_told(tmp_path):
 def raw(server, body):
     request = urllib.request.Request(server.url + "/v1/responses", json.dumps(body).encode())
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

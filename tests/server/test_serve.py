@@ -18,7 +18,7 @@ import openai
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serving import PATIENCE, Server, endless, eventually, serve  # noqa: E402
+from serving import TIMEOUT_S, Server, endless_stream, eventually, serve  # noqa: E402
 
 ROOT = Path(os.environ["MXGPT_ROOT"])
 MODEL = "gpt-oss-nano"
@@ -57,7 +57,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def client(server):
-    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=PATIENCE)
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=TIMEOUT_S)
 
 
 def chat(client, messages=NORWAY, **more):
@@ -69,14 +69,14 @@ def post(server, path, body, headers={}):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(server.url + path, data, {"content-type": "application/json", **headers})
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
 
 def get(server, path):
-    with urllib.request.urlopen(server.url + path, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(server.url + path, timeout=TIMEOUT_S) as answer:
         return answer.read().decode()
 
 
@@ -442,7 +442,7 @@ def test_keys_and_limits(tmp_path):
         bob = {"authorization": "Bearer fedcba9876543210"}
         assert [post(server, "/v1/chat/completions", body, bob)[0] for _ in range(2)] == [200, 429]
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="0123456789abcdef", max_retries=0)
-        stream = endless(client)
+        stream = endless_stream(client)
         with pytest.raises(openai.RateLimitError) as refused:
             chat(client)
         assert refused.value.response.headers["retry-after"] == "1"
@@ -463,14 +463,14 @@ def test_tls(tmp_path):
     )  # fmt: skip
     with serve("--tls-cert", certificate, "--tls-key", key) as server:
         context = ssl.create_default_context(cafile=certificate)
-        with urllib.request.urlopen(server.url + "/health", context=context, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(server.url + "/health", context=context, timeout=TIMEOUT_S) as answer:
             assert answer.status == 200
         body = json.dumps({"messages": NORWAY, "stream": True, "temperature": 0}).encode()
         request = urllib.request.Request(server.url + "/v1/chat/completions", body)
-        with urllib.request.urlopen(request, context=context, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, context=context, timeout=TIMEOUT_S) as answer:
             assert answer.read().endswith(b"data: [DONE]\n\n")
         with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(server.url + "/health", timeout=PATIENCE)
+            urllib.request.urlopen(server.url + "/health", timeout=TIMEOUT_S)
 
 
 # ---- how things end ----------------------------------------------------------------------------------------
@@ -493,15 +493,15 @@ def test_clients_vanish_in_every_state(server):
     assert post(server, "/v1/chat/completions", {"messages": NORWAY, "max_tokens": 2})[0] == 200
 
 
-@pytest.mark.parametrize("seconds, tokens", [(0, 20000), (PATIENCE, 200)])
+@pytest.mark.parametrize("seconds, tokens", [(0, 20000), (TIMEOUT_S, 200)])
 def test_sigterm_during_streams(seconds, tokens):
     """They are told, or come to their end."""
     server = Server("--drain", seconds)
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-    begun = threading.Barrier(17, timeout=PATIENCE)
+    begun = threading.Barrier(17, timeout=TIMEOUT_S)
 
     def ask(seed):
-        stream = endless(client, max_tokens=tokens, seed=seed)
+        stream = endless_stream(client, max_tokens=tokens, seed=seed)
         begun.wait()
         try:
             return list(stream)[-1].choices[0].finish_reason
@@ -519,9 +519,9 @@ def test_sigterm_during_streams(seconds, tokens):
 def test_a_full_queue_is_a_429():
     with serve("--sequences", 1, "--queue", 1) as server:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-        running = endless(client)
+        running = endless_stream(client)
         assert eventually(lambda: requests(server) == {"running": 1, "queued": 0})
-        waiting = endless(client)
+        waiting = endless_stream(client)
         with pytest.raises(openai.RateLimitError) as refused:
             chat(client)
         assert refused.value.code == "queue_full" and refused.value.response.headers["retry-after"] == "1"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from serving import PATIENCE, serve  # noqa: E402
+from serving import TIMEOUT_S, serve  # noqa: E402
 
 TEXT = (Path(os.environ["MXGPT_ROOT"]) / "docs" / "serving.md").read_text("utf-8")
 EXAMPLES = [e for e in re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.DOTALL) if "export MXGPT_URL" not in e[1]]
@@ -40,6 +40,6 @@ def test_all_are_known():
 def test_example(url, number):
     language, code = EXAMPLES[number]
     command = ["bash", "-ec", code] if language == "sh" else [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, "MXGPT_URL": url})
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, "MXGPT_URL": url})
     assert result.returncode == 0, result.stderr
     assert EXPECTED[number] in result.stdout, result.stdout

@@ -6,9 +6,9 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/gguf.h"
-#include "text/chat_format.h"
+#include "text/chat/known_chat_templates.h"
 
-namespace mxgpt {
+namespace mxgpt::text {
 namespace {
 
 ChatMessage::Role role_of(std::string_view name) {
@@ -17,10 +17,10 @@ ChatMessage::Role role_of(std::string_view name) {
 }
 
 void render_lines(const std::string& model, std::string name) {
-  const GgufFile file = GgufFile::open(model);
-  const ChatTemplate chat_template = ChatTemplate::of_gguf(file.metadata());
-  if (name.empty()) name = recognise_chat_template(chat_template.text).value();
-  const TurnFormat format = turn_format(name, chat_template, "2026-11-23");
+  const io::GgufFile file = io::GgufFile::open(model);
+  const ChatTemplate chat_template = ChatTemplate::from_gguf(file.metadata());
+  if (name.empty()) name = detect_chat_format(chat_template.text).value();
+  const ChatTemplateSpec format = chat_template_spec(name, chat_template, "2026-11-23");
   const auto tokenizer = Tokenizer::load(model);
   for (std::string line; std::getline(std::cin, line);) {
     const json::value value = json::parse(line, "standard input");
@@ -41,9 +41,8 @@ void render_lines(const std::string& model, std::string name) {
 }
 
 }  // namespace
-}  // namespace mxgpt
-
+}  // namespace mxgpt::text
 int main(int argc, char** argv) {
-  mxgpt::render_lines(argv[1], argc > 2 ? argv[2] : "");
+  mxgpt::text::render_lines(argv[1], argc > 2 ? argv[2] : "");
   return 0;
 }

@@ -2,23 +2,23 @@
 
 #include <gmock/gmock.h>
 
-namespace mxgpt {
+namespace mxgpt::text {
 namespace {
 
-std::string run(std::vector<std::string> stops, std::string_view text, size_t piece) {
+std::string run(std::vector<std::string> stops, std::string_view text, size_t size) {
   StopStrings filter(std::move(stops));
   std::string out;
-  for (size_t at = 0; at < text.size(); at += piece) out += filter.push(text.substr(at, piece));
+  for (size_t at = 0; at < text.size(); at += size) out += filter.push(text.substr(at, size));
   return out + filter.finish();
 }
 
 TEST(StopStrings, CutsAtTheFirstWhateverThePieces) {
-  for (size_t piece = 1; piece < 20; ++piece) {
-    EXPECT_EQ(run({"END"}, "one ENtwo END three", piece), "one ENtwo ");
-    EXPECT_EQ(run({"\n\n"}, "a\nb\n\nc", piece), "a\nb");
-    EXPECT_EQ(run({""}, "nothing stops", piece), "nothing stops");
-    EXPECT_EQ(run({"aab"}, "aaab", piece), "a");
-    EXPECT_EQ(run({"xyz"}, "ends in xy", piece), "ends in xy");
+  for (size_t size = 1; size < 20; ++size) {
+    EXPECT_EQ(run({"END"}, "one ENtwo END three", size), "one ENtwo ");
+    EXPECT_EQ(run({"\n\n"}, "a\nb\n\nc", size), "a\nb");
+    EXPECT_EQ(run({""}, "nothing stops", size), "nothing stops");
+    EXPECT_EQ(run({"aab"}, "aaab", size), "a");
+    EXPECT_EQ(run({"xyz"}, "ends in xy", size), "ends in xy");
   }
 }
 
@@ -34,4 +34,4 @@ TEST(StopStrings, HoldsBackOnlyWhatMayBeginAStop) {
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::text

@@ -5,32 +5,32 @@
 #include "backend/cpu/backend.h"
 #include "backend/cpu/kernels.h"
 #include "base/check.h"
-#include "base/threads.h"
+#include "base/thread_pool.h"
 
 namespace mxgpt::cpu {
 
 namespace {
 
 /// Piece number n covers positions [n, n + 1) · kPieceTokens.
-struct Pieces {
+struct KvSplits {
   int64_t first, end;
 
-  explicit Pieces(const AttendBlock& b)
-      : first((b.window ? std::max<int64_t>(0, b.position - b.window + 1) : 0) / kPieceTokens),
-        end((b.position + b.rows - 1) / kPieceTokens + 1) {}
+  explicit KvSplits(const AttentionTile& b)
+      : first((b.window ? std::max<int64_t>(0, b.position - b.window + 1) : 0) / kKvSplitTokens),
+        end((b.position + b.rows - 1) / kKvSplitTokens + 1) {}
 };
 
-AttendBlock of_piece(AttendBlock b, int64_t piece) {
-  b.begin = piece * kPieceTokens;
-  b.end = std::min(b.begin + kPieceTokens, b.position + b.rows);
+AttentionTile restrict_to_split(AttentionTile b, int64_t piece) {
+  b.kv_begin = piece * kKvSplitTokens;
+  b.kv_end = std::min(b.kv_begin + kKvSplitTokens, b.position + b.rows);
   return b;
 }
 
 }  // namespace
 
-void Backend::attend(const Attend& op) {
+void CpuBackend::attend(const backend::Attend& op) {
   const CpuKernels& kernel = cpu_kernels();
-  const PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
+  const backend::PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
   const int group = op.heads / op.kv_heads;
   MXGPT_CHECK(group <= kMaxQueries && op.head_dim <= kMaxHeadDim, "group {} head_dim {}", group,
               op.head_dim);
@@ -49,8 +49,9 @@ void Backend::attend(const Attend& op) {
 
   // A unit of work is a block of rows with one KV head. Those that take longest come first.
   const auto units = std::ssize(query_blocks_) * op.kv_heads;
-  const int64_t kv_head_bytes = kPageTokens * traits(op.kv.format).row_bytes(op.head_dim);
-  const auto unit_block = [&](int64_t unit) -> AttendBlock {
+  const int64_t kv_head_bytes =
+      backend::kPageTokens * quant::traits(op.kv.format).row_bytes(op.head_dim);
+  const auto unit_block = [&](int64_t unit) -> AttentionTile {
     const QueryBlock& rows = query_blocks_[(units - 1 - unit) / op.kv_heads];
     const int64_t kv_head = unit % op.kv_heads;
     return {.q = op.q + (rows.first * op.heads + kv_head * group) * op.head_dim,
@@ -67,33 +68,33 @@ void Backend::attend(const Attend& op) {
             .position = batch_->positions[rows.first],
             .window = op.window};
   };
-  const auto finish = [&](const AttendBlock& b, const AttentionStates& states) {
+  const auto finish = [&](const AttentionTile& b, const AttentionStates& states) {
     const int64_t kv_head = (b.keys - op.kv.keys) / kv_head_bytes;
-    kernel.finish(states, b.rows * group, group, op.head_dim,
-                  op.sinks ? op.sinks.f32() + kv_head * group : nullptr, op.out + (b.q - op.q),
-                  b.q_stride);
+    kernel.normalize_states(states, b.rows * group, group, op.head_dim,
+                            op.sinks ? op.sinks.f32() + kv_head * group : nullptr,
+                            op.out + (b.q - op.q), b.q_stride);
   };
 
   int64_t most_pieces = 0;
   for (int64_t unit = 0; unit < units; unit += op.kv_heads) {
-    const Pieces pieces(unit_block(unit));
+    const KvSplits pieces(unit_block(unit));
     most_pieces = std::max(most_pieces, pieces.end - pieces.first);
   }
-  const int64_t state_floats = AttentionStates::floats(kMaxQueries, op.head_dim);
+  const int64_t state_floats = AttentionStates::float_count(kMaxQueries, op.head_dim);
   // States of one unit that there is room for: the sum, and pieces to be added to it.
-  const int64_t states = std::ssize(partial_) / state_floats / units;
+  const int64_t states = std::ssize(split_states_) / state_floats / units;
   if (units >= 2 * thread_count() || most_pieces == 1 || states < 3) {
     parallel_for(units, [&](int64_t unit) {
-      alignas(64) float memory[2][AttentionStates::floats(kMaxQueries, kMaxHeadDim)];
-      const AttendBlock block = unit_block(unit);
+      alignas(64) float memory[2][AttentionStates::float_count(kMaxQueries, kMaxHeadDim)];
+      const AttentionTile block = unit_block(unit);
       const int queries = block.rows * group;
-      const auto sum = AttentionStates::in(memory[0], queries, op.head_dim);
-      const auto part = AttentionStates::in(memory[1], queries, op.head_dim);
-      const Pieces pieces(block);
-      kernel.attend(of_piece(block, pieces.first), sum);
+      const auto sum = AttentionStates::view(memory[0], queries, op.head_dim);
+      const auto part = AttentionStates::view(memory[1], queries, op.head_dim);
+      const KvSplits pieces(block);
+      kernel.attention_tile(restrict_to_split(block, pieces.first), sum);
       for (int64_t piece = pieces.first + 1; piece < pieces.end; ++piece) {
-        kernel.attend(of_piece(block, piece), part);
-        kernel.merge(part, queries, sum);
+        kernel.attention_tile(restrict_to_split(block, piece), part);
+        kernel.merge_states(part, queries, sum);
       }
       finish(block, sum);
     });
@@ -101,32 +102,32 @@ void Backend::attend(const Attend& op) {
     // Too few units for all threads: their pieces are shared out too, as many at a time as there is
     // room for.
     const int64_t wave = states - 1;
-    const auto state = [&](int64_t unit, int64_t index, const AttendBlock& b) {
-      return AttentionStates::in(&partial_[(unit * states + index) * state_floats], b.rows * group,
-                                 op.head_dim);
+    const auto state = [&](int64_t unit, int64_t index, const AttentionTile& b) {
+      return AttentionStates::view(&split_states_[(unit * states + index) * state_floats],
+                                   b.rows * group, op.head_dim);
     };
     for (int64_t done = 0; done < most_pieces; done += wave) {
       parallel_for(units * wave, [&](int64_t i) {
         const int64_t unit = i / wave;
-        const AttendBlock block = unit_block(unit);
-        const Pieces pieces(block);
+        const AttentionTile block = unit_block(unit);
+        const KvSplits pieces(block);
         const int64_t piece = pieces.first + done + i % wave;
         if (piece < pieces.end)
-          kernel.attend(of_piece(block, piece), state(unit, 1 + i % wave, block));
+          kernel.attention_tile(restrict_to_split(block, piece), state(unit, 1 + i % wave, block));
       });
       parallel_for(units, [&](int64_t unit) {
-        const AttendBlock block = unit_block(unit);
+        const AttentionTile block = unit_block(unit);
         const AttentionStates sum = state(unit, 0, block);
-        if (done == 0) std::fill(sum.total, sum.total + block.rows * group, 0.0f);
-        const Pieces pieces(block);
+        if (done == 0) std::fill(sum.sum_exp, sum.sum_exp + block.rows * group, 0.0f);
+        const KvSplits pieces(block);
         const int64_t count = std::min(wave, pieces.end - pieces.first - done);
         for (int64_t i = 0; i < count; ++i)
-          kernel.merge(state(unit, 1 + i, block), block.rows * group, sum);
+          kernel.merge_states(state(unit, 1 + i, block), block.rows * group, sum);
         if (done + wave >= most_pieces) finish(block, sum);
       });
     }
   }
-  if (observer_) observer_->attended(op, *batch_);
+  if (hook_) hook_->attention(op, *batch_);
 }
 
 }  // namespace mxgpt::cpu

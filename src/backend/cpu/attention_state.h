@@ -12,22 +12,22 @@ namespace mxgpt::cpu {
 /// Positions that one state covers at most. Pieces begin at its multiples, and are put together
 /// from the first to the last, in whatever way work was shared out: so a result depends on nothing
 /// but its own query and keys.
-inline constexpr int64_t kPieceTokens = 8 * kPageTokens;
+inline constexpr int64_t kKvSplitTokens = 8 * backend::kPageTokens;
 
 /// States of several queries, over memory of somebody else. One that has seen no key has total 0.
 struct AttentionStates {
-  float* largest;  ///< [queries]
-  float* total;    ///< [queries]
-  float* values;   ///< [queries][stride(head_dim)], of which head_dim are used
+  float* max_score;  ///< [queries]
+  float* sum_exp;    ///< [queries]
+  float* acc;        ///< [queries][stride(head_dim)], of which head_dim are used
   int64_t stride;
 
   /// Whole panels of the matrix kernel.
-  static constexpr int64_t stride_of(int64_t head_dim) { return (head_dim + 31) / 32 * 32; }
-  static constexpr int64_t floats(int64_t queries, int64_t head_dim) {
-    return queries * (2 + stride_of(head_dim));
+  static constexpr int64_t padded_head_dim(int64_t head_dim) { return (head_dim + 31) / 32 * 32; }
+  static constexpr int64_t float_count(int64_t queries, int64_t head_dim) {
+    return queries * (2 + padded_head_dim(head_dim));
   }
-  static AttentionStates in(float* memory, int64_t queries, int64_t head_dim) {
-    return {memory, memory + queries, memory + 2 * queries, stride_of(head_dim)};
+  static AttentionStates view(float* memory, int64_t queries, int64_t head_dim) {
+    return {memory, memory + queries, memory + 2 * queries, padded_head_dim(head_dim)};
   }
 };
 

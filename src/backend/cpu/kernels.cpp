@@ -6,14 +6,14 @@ namespace mxgpt::cpu {
 extern const CpuKernels kernels_avx2, kernels_avx512;
 #endif
 
-const CpuKernels* cpu_kernels(Isa isa) {
+const CpuKernels* cpu_kernels(kernels::Isa isa) {
   switch (isa) {
-    case Isa::scalar:
+    case kernels::Isa::scalar:
       return &kKernels;
 #if defined(__x86_64__)
-    case Isa::avx2:
+    case kernels::Isa::avx2:
       return &kernels_avx2;
-    case Isa::avx512:
+    case kernels::Isa::avx512:
       return &kernels_avx512;
 #endif
     default:

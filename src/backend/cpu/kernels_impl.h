@@ -10,7 +10,7 @@
 #include "backend/cpu/attention_impl.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/vec.h"
-#include "formats/float_bits.h"
+#include "quant/float_bits.h"
 
 namespace mxgpt::cpu {
 namespace {
@@ -30,7 +30,7 @@ V smaller(V a, V b) {
 }
 
 /// The third largest of the maxima of a group's quads.
-float third_quad(const float* x) {
+float third_largest_quad(const float* x) {
   Float8 most[4];  // each maximum four times
   for (int i = 0; i < 4; ++i) {
     Float8 v;
@@ -54,8 +54,8 @@ float third_quad(const float* x) {
 
 /// Cuts a group, in the order of k, in which at most kPeaks quads do not fit in bytes; whether its
 /// low bytes stay within kMostLow.
-bool cut(const int16_t* q, ByteGroup& out) {
-  uint32_t high[kGroup / 4];
+bool split_outliers(const int16_t* q, quant::OutlierSplitGroup& out) {
+  uint32_t high[quant::kQuantGroup / 4];
   Int16x16 low_sum{};
   for (int half = 0; half < 2; ++half) {
     Int16x16 v;
@@ -68,39 +68,40 @@ bool cut(const int16_t* q, ByteGroup& out) {
     std::memcpy(high + 4 * half, &high_bytes, sizeof high_bytes);
   }
   unsigned peaks = 0;
-  for (int i = 0; i < kGroup / 4; ++i) peaks |= unsigned{high[i] != 0} << i;
-  for (int i = 0; i < kPeaks; ++i) {
+  for (int i = 0; i < quant::kQuantGroup / 4; ++i) peaks |= unsigned{high[i] != 0} << i;
+  for (int i = 0; i < quant::kOutlierDwords; ++i) {
     const int quad = peaks ? std::countr_zero(peaks) : 0;
     const uint32_t four = peaks ? high[quad] : 0;
-    out.quad[i] = static_cast<uint16_t>(4 * quad);
-    std::memcpy(out.high[i], &four, sizeof four);
+    out.outlier_offset[i] = static_cast<uint16_t>(4 * quad);
+    std::memcpy(out.outlier_high[i], &four, sizeof four);
     peaks &= peaks - 1;
   }
   int sums[2] = {};
   for (int i = 0; i < 16; ++i) sums[i / 2 % 2] += low_sum[i];
-  return std::max(sums[0], sums[1]) <= kMostLow;
+  return std::max(sums[0], sums[1]) <= quant::kMaxLowSum;
 }
 
-void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* sums, int32_t* totals,
-                  ByteGroup* bytes) {
+void quantize_int16(const float* x, int64_t k, int16_t* q, float* scale, float* sums,
+                    int32_t* totals, quant::OutlierSplitGroup* bytes) {
   using U8 = uint32_t __attribute__((vector_size(32)));  // of a NaN any bits: sums may wrap
   using U4 = uint32_t __attribute__((vector_size(16)));
-  for (int64_t g = 0; g < k / kGroup; ++g, x += kGroup, q += kGroup, sums += 2, totals += 2) {
+  for (int64_t g = 0; g < k / quant::kQuantGroup;
+       ++g, x += quant::kQuantGroup, q += quant::kQuantGroup, sums += 2, totals += 2) {
     Vec most{};
     Vec poison{};  // 0, or NaN if x holds a NaN or an infinity: it must not vanish in the rounding
-    for (int i = 0; i < kGroup; i += kWidth) {
+    for (int i = 0; i < quant::kQuantGroup; i += kWidth) {
       const Vec v = load(x + i);
       most = max(most, max(v, -v));
       poison += v * splat(0);
     }
-    const float amax = largest(most);
-    const float third = bytes ? third_quad(x) : 0;
-    const bool by_third = third * kQ16Most > amax * 127;
+    const float amax = reduce_max(most);
+    const float third = bytes ? third_largest_quad(x) : 0;
+    const bool by_third = third * quant::kMaxInt16Activation > amax * 127;
     const float top = by_third ? third : amax;
-    float steps = by_third ? 127 : kQ16Most;
-    int16_t in_order[kGroup];
+    float steps = by_third ? 127 : quant::kMaxInt16Activation;
+    int16_t in_order[quant::kQuantGroup];
     const auto round_group = [&] {
-      scale[g] = top / steps + sum(poison);
+      scale[g] = top / steps + reduce_sum(poison);
       const Float8 inverse = Float8{} + (top > 0 ? steps / top : 0);
       // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
       const auto rounded = [&](const float* from) {
@@ -130,11 +131,11 @@ void quantize_q16(const float* x, int64_t k, int16_t* q, float* scale, float* su
     };
     round_group();
     if (!bytes) continue;
-    if (!cut(in_order, bytes[g])) {
+    if (!split_outliers(in_order, bytes[g])) {
       // Twelve elements are 64 at most then, and four, those of peaks, 128.
       steps /= 2;
       round_group();
-      cut(in_order, bytes[g]);
+      split_outliers(in_order, bytes[g]);
     }
     bytes[g].set_sums(scale[g], {sums[0], sums[1]}, {totals[0], totals[1]});
   }
@@ -150,16 +151,16 @@ double sum_of_squares(const float* x, float shift, int64_t n) {
       const Vec v = load(x + i + j) - splat(shift);
       part += v * v;
     }
-    squares += sum(part);
+    squares += reduce_sum(part);
   }
   for (; i < n; ++i) squares += (x[i] - shift) * (x[i] - shift);
   return squares;
 }
 
-void norm(const Norm& norm, const float* x, int64_t n, float* out) {
+void norm(const backend::Norm& norm, const float* x, int64_t n, float* out) {
   const auto count = static_cast<double>(n);
   float mean = 0;
-  if (norm.kind == NormKind::layer) {
+  if (norm.kind == backend::NormKind::layer) {
     double total = 0;
     for (int64_t i = 0; i < n; ++i) total += x[i];
     mean = static_cast<float>(total / count);
@@ -177,7 +178,7 @@ void norm(const Norm& norm, const float* x, int64_t n, float* out) {
 
 /// The first of each pair of neighbours in a vector pair, or the second.
 template <int kWhich>
-Vec one_of_pairs(const Vec* v) {
+Vec deinterleave(const Vec* v) {
   constexpr int k = kWhich;
 #if defined(__AVX512F__)
   return __builtin_shufflevector(v[0], v[1], k, k + 2, k + 4, k + 6, k + 8, k + 10, k + 12, k + 14,
@@ -189,7 +190,7 @@ Vec one_of_pairs(const Vec* v) {
 
 /// The reverse: a[0], b[0], a[1], b[1]… from element kFrom on.
 template <int kFrom>
-Vec paired(Vec a, Vec b) {
+Vec interleave(Vec a, Vec b) {
   constexpr int k = kFrom, w = kFrom + kWidth;
 #if defined(__AVX512F__)
   return __builtin_shufflevector(a, b, k, w, k + 1, w + 1, k + 2, w + 2, k + 3, w + 3, k + 4, w + 4,
@@ -199,19 +200,20 @@ Vec paired(Vec a, Vec b) {
 #endif
 }
 
-void rotate(RopePairs pairs, float* head, const float* cos, const float* sin, int64_t head_dim) {
+void apply_rope(backend::RopeStyle pairs, float* head, const float* cos, const float* sin,
+                int64_t head_dim) {
   const int64_t half = head_dim / 2;
-  const bool halves = pairs == RopePairs::halves;
+  const bool halves = pairs == backend::RopeStyle::neox;
   int64_t i = 0;
   for (; i + kWidth <= half; i += kWidth) {
     const Vec c = load(cos + i), s = load(sin + i);
     float* first = head + (halves ? i : 2 * i);
     float* second = halves ? first + half : first + kWidth;
     const Vec x[] = {load(first), load(second)};
-    const Vec a = halves ? x[0] : one_of_pairs<0>(x), b = halves ? x[1] : one_of_pairs<1>(x);
+    const Vec a = halves ? x[0] : deinterleave<0>(x), b = halves ? x[1] : deinterleave<1>(x);
     const Vec y1 = mul_add(a, c, -(b * s)), y2 = mul_add(b, c, a * s);
-    store(first, halves ? y1 : paired<0>(y1, y2));
-    store(second, halves ? y2 : paired<kWidth / 2>(y1, y2));
+    store(first, halves ? y1 : interleave<0>(y1, y2));
+    store(second, halves ? y2 : interleave<kWidth / 2>(y1, y2));
   }
   for (; i < half; ++i) {
     float& x1 = head[halves ? i : 2 * i];
@@ -239,11 +241,11 @@ inline Vec gelu(Vec x) {
   return max(x, Vec{}) - size * splat(0.5f) * p * exp(-z * z);
 }
 
-template <ActivationKind kKind>
+template <backend::ActivationKind kKind>
 Vec act(Vec x) {
-  if constexpr (kKind == ActivationKind::silu) {
+  if constexpr (kKind == backend::ActivationKind::silu) {
     return swish(x, splat(1));
-  } else if constexpr (kKind == ActivationKind::gelu_tanh) {
+  } else if constexpr (kKind == backend::ActivationKind::gelu_tanh) {
     // (1 + tanh u) / 2 = sigmoid(2 u)
     return x / (splat(1) + exp(splat(-1.59576912f) * mul_add(splat(0.044715f) * x * x, x, x)));
   } else {
@@ -253,7 +255,7 @@ Vec act(Vec x) {
 
 /// gate = f(gate, up) by vectors. A null `up` gives zeros.
 template <class F>
-void by_vectors(float* gate, const float* up, int64_t n, F f) {
+void map_vectors(float* gate, const float* up, int64_t n, F f) {
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth)
     store(gate + i, f(load(gate + i), up ? load(up + i) : Vec{}));
@@ -266,29 +268,29 @@ void by_vectors(float* gate, const float* up, int64_t n, F f) {
   std::memcpy(gate + i, padded[0], bytes);
 }
 
-template <ActivationKind kKind>
+template <backend::ActivationKind kKind>
 void activate_as(float* gate, const float* up, int64_t n) {
   if (up)
-    by_vectors(gate, up, n, [](Vec g, Vec u) { return act<kKind>(g) * u; });
+    map_vectors(gate, up, n, [](Vec g, Vec u) { return act<kKind>(g) * u; });
   else
-    by_vectors(gate, up, n, [](Vec g, Vec) { return act<kKind>(g); });
+    map_vectors(gate, up, n, [](Vec g, Vec) { return act<kKind>(g); });
 }
 
-void activate(const Activation& activation, float* gate, const float* up, int64_t n) {
+void activate(const backend::Activation& activation, float* gate, const float* up, int64_t n) {
   switch (activation.kind) {
-    case ActivationKind::clamped_swiglu:
-      return by_vectors(gate, up, n, [&](Vec g, Vec u) {
+    case backend::ActivationKind::clamped_swiglu:
+      return map_vectors(gate, up, n, [&](Vec g, Vec u) {
         const Vec top = splat(activation.limit);
         g = min(g, top);
         u = max(min(u, top), -top);
         return (u + splat(1)) * swish(g, splat(activation.alpha));
       });
-    case ActivationKind::silu:
-      return activate_as<ActivationKind::silu>(gate, up, n);
-    case ActivationKind::gelu:
-      return activate_as<ActivationKind::gelu>(gate, up, n);
-    case ActivationKind::gelu_tanh:
-      return activate_as<ActivationKind::gelu_tanh>(gate, up, n);
+    case backend::ActivationKind::silu:
+      return activate_as<backend::ActivationKind::silu>(gate, up, n);
+    case backend::ActivationKind::gelu:
+      return activate_as<backend::ActivationKind::gelu>(gate, up, n);
+    case backend::ActivationKind::gelu_tanh:
+      return activate_as<backend::ActivationKind::gelu_tanh>(gate, up, n);
   }
 }
 
@@ -296,20 +298,21 @@ void add_scaled(const float* x, float weight, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] += weight * x[i];
 }
 
-void narrow(Format format, const float* x, int64_t n, std::byte* out) {
+void quantize_kv(quant::Format format, const float* x, int64_t n, std::byte* out) {
   int64_t done = 0;
 #if defined(__F16C__)
-  for (; format == Format::f16 && done + 8 <= n; done += 8) {
+  for (; format == quant::Format::f16 && done + 8 <= n; done += 8) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * done),
                      _mm256_cvtps_ph(_mm256_loadu_ps(x + done), _MM_FROUND_TO_NEAREST_INT));
   }
 #endif
-  const FormatTraits& t = traits(format);
+  const quant::FormatTraits& t = quant::traits(format);
   t.quantize(x + done, n - done, nullptr, out + t.row_bytes(done));
 }
 
-constexpr CpuKernels kKernels{quantize_q16, norm,   rotate, activate, add_scaled,
-                              narrow,       attend, merge,  finish};
+constexpr CpuKernels kKernels{quantize_int16, norm,         apply_rope,
+                              activate,       add_scaled,   quantize_kv,
+                              attention_tile, merge_states, normalize_states};
 
 }  // namespace
 }  // namespace mxgpt::cpu

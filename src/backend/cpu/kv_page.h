@@ -11,13 +11,15 @@
 #include <cstdint>
 
 #include "backend/batch.h"
-#include "formats/format.h"
+#include "quant/format.h"
 
 namespace mxgpt::cpu {
 
 /// `row` is as the format has it; its page has place for it at `slot`.
-void put_key(Format format, int64_t head_dim, const std::byte* row, int64_t slot, std::byte* page);
+void store_key(quant::Format format, int64_t head_dim, const std::byte* row, int64_t slot,
+               std::byte* page);
 /// The reverse.
-void take_key(Format format, int64_t head_dim, const std::byte* page, int64_t slot, std::byte* row);
+void load_key(quant::Format format, int64_t head_dim, const std::byte* page, int64_t slot,
+              std::byte* row);
 
 }  // namespace mxgpt::cpu

@@ -15,7 +15,7 @@
 #pragma GCC diagnostic pop
 #endif
 
-#include "formats/float_bits.h"
+#include "quant/float_bits.h"
 
 namespace mxgpt::cpu {
 namespace {
@@ -78,7 +78,7 @@ inline Vec mul_add(Vec a, Vec b, Vec c) {
 
 /// A vector's numbers by `combine`, upper half with lower, until one is left.
 template <class F>
-inline float fold(Vec v, const F& combine) {
+inline float reduce(Vec v, const F& combine) {
   using Four = float __attribute__((vector_size(16)));
   Four fours[kWidth / 4];
   std::memcpy(fours, &v, sizeof v);
@@ -89,12 +89,12 @@ inline float fold(Vec v, const F& combine) {
   return combine(two, __builtin_shufflevector(two, two, 1, 1, 1, 1))[0];
 }
 
-inline float sum(Vec v) {
-  return fold(v, [](auto a, auto b) { return a + b; });
+inline float reduce_sum(Vec v) {
+  return reduce(v, [](auto a, auto b) { return a + b; });
 }
 
-inline float largest(Vec v) {
-  return fold(v, [](auto a, auto b) { return a > b ? a : b; });
+inline float reduce_max(Vec v) {
+  return reduce(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 inline Vec load_f16(const std::byte* p) {
@@ -106,7 +106,7 @@ inline Vec load_f16(const std::byte* p) {
   uint16_t bits[kWidth];
   std::memcpy(bits, p, sizeof bits);
   Vec v;
-  for (int i = 0; i < kWidth; ++i) v[i] = f16_to_f32(bits[i]);
+  for (int i = 0; i < kWidth; ++i) v[i] = quant::f16_to_f32(bits[i]);
   return v;
 #endif
 }

@@ -14,7 +14,7 @@ namespace {
 /// Bytes in use on the GPU by all processes, as the driver's management library says without
 /// making a context; -1 if it cannot.
 int64_t used_by_all() {
-  struct Usage {
+  struct server::Usage {
     unsigned long long total, free, used;
   };
   void* library = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -23,16 +23,16 @@ int64_t used_by_all() {
   const auto by_index = reinterpret_cast<int (*)(unsigned, void**)>(
       ::dlsym(library, "nvmlDeviceGetHandleByIndex_v2"));
   const auto memory =
-      reinterpret_cast<int (*)(void*, Usage*)>(::dlsym(library, "nvmlDeviceGetMemoryInfo"));
+      reinterpret_cast<int (*)(void*, server::Usage*)>(::dlsym(library, "nvmlDeviceGetMemoryInfo"));
   void* device = nullptr;
-  Usage usage{};
+  server::Usage usage{};
   const bool known = init && by_index && memory && init() == 0 && by_index(0, &device) == 0 &&
                      memory(device, &usage) == 0;
   return known ? static_cast<int64_t>(usage.used) : -1;
 }
 
 struct Context {
-  std::string missing;
+  std::string unavailable_reason;
   int64_t bytes = 0;
 };
 
@@ -42,16 +42,16 @@ const Context& context() {
     Context c;
     int count = 0;
     if (const cudaError_t result = cudaGetDeviceCount(&count); result != cudaSuccess || !count) {
-      c.missing = result == cudaSuccess ? "there is none" : cudaGetErrorString(result);
+      c.unavailable_reason = result == cudaSuccess ? "there is none" : cudaGetErrorString(result);
       return c;
     }
     const int64_t before = used_by_all();
     if (const cudaError_t result = cudaFree(nullptr); result != cudaSuccess) {
-      c.missing = cudaGetErrorString(result);
+      c.unavailable_reason = cudaGetErrorString(result);
       return c;
     }
     const int64_t after = used_by_all();
-    c.bytes = before >= 0 && after >= before ? after - before : kUsualContext;
+    c.bytes = before >= 0 && after >= before ? after - before : kDefaultContextBytes;
     return c;
   }();
   return made;
@@ -59,13 +59,13 @@ const Context& context() {
 
 }  // namespace
 
-std::string missing() {
-  return context().missing;
+std::string unavailable_reason() {
+  return context().unavailable_reason;
 }
 
 DeviceInfo device_info() {
-  if (!context().missing.empty()) {
-    throw Error("--device cuda", "no GPU can be used: " + context().missing,
+  if (!context().unavailable_reason.empty()) {
+    throw Error("--device cuda", "no GPU can be used: " + context().unavailable_reason,
                 "check that nvidia-smi shows one, or take --device cpu");
   }
   cudaDeviceProp properties;
@@ -77,11 +77,11 @@ DeviceInfo device_info() {
   return {.name = properties.name,
           .major = properties.major,
           .minor = properties.minor,
-          .multiprocessors = properties.multiProcessorCount,
+          .num_sms = properties.multiProcessorCount,
           .total = static_cast<int64_t>(total),
           .free = static_cast<int64_t>(free),
-          .runtime = runtime,
-          .context = context().bytes};
+          .runtime_version = runtime,
+          .context_bytes = context().bytes};
 }
 
 Memory::Memory(Kind kind, int64_t bytes) : kind_(kind), bytes_(std::max<int64_t>(bytes, 1)) {
@@ -118,7 +118,7 @@ void Stream::zero(void* device, int64_t bytes) {
   check(cudaMemsetAsync(device, 0, bytes, stream_), "clearing memory");
 }
 
-void Stream::wait() {
+void Stream::synchronize() {
   check(cudaGetLastError(), "a launch");
   check(cudaStreamSynchronize(stream_), "work on the GPU");
 }
@@ -161,7 +161,7 @@ double copy_bandwidth() {
     const auto start = std::chrono::steady_clock::now();
     for (int copy = 0; copy < kCopies; ++copy)
       stream.copy(memory.data() + kBytes, memory.data(), kBytes);
-    stream.wait();
+    stream.synchronize();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     best = std::max(best, 2.0 * kCopies * kBytes / took.count());
   }
@@ -180,7 +180,7 @@ void Event::record(Stream& stream) {
   check(cudaEventRecord(event_, stream.get()), "an event");
 }
 
-void Event::wait() {
+void Event::synchronize() {
   check(cudaEventSynchronize(event_), "work on the GPU");
 }
 

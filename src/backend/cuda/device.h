@@ -8,18 +8,18 @@
 #include <span>
 #include <string>
 
+#include "backend/cuda/generic/gemm.h"
 #include "base/error.h"
-#include "formats/device.h"
 
 namespace mxgpt::cuda {
 
 struct DeviceInfo {
   std::string name;
   int major = 0, minor = 0;  ///< compute capability
-  int multiprocessors = 0;
+  int num_sms = 0;
   int64_t total = 0, free = 0;  ///< bytes of its memory; `free` as of now
-  int runtime = 0;              ///< CUDA's version: 12040 is 12.4
-  int64_t context = 0;  ///< bytes that CUDA took for this process before anything was loaded
+  int runtime_version = 0;      ///< CUDA's version: 12040 is 12.4
+  int64_t context_bytes = 0;  ///< bytes that CUDA took for this process before anything was loaded
 };
 
 /// A GPU's memory does not suffice: the message begins with VRAM_OOM. What it refused was not done,
@@ -32,10 +32,10 @@ struct OutOfMemory : Error {
 };
 
 /// What CUDA takes for a process, where it cannot be measured.
-inline constexpr int64_t kUsualContext = 600 << 20;
+inline constexpr int64_t kDefaultContextBytes = 600 << 20;
 
 /// Why there is no GPU to run on; empty if there is one.
-std::string missing();
+std::string unavailable_reason();
 /// Throws Error if there is none.
 DeviceInfo device_info();
 
@@ -44,20 +44,20 @@ double copy_bandwidth();
 
 /// Everything on the GPU is aligned to this.
 inline constexpr int64_t kAlignment = 256;
-inline int64_t aligned(int64_t bytes) {
+inline int64_t align_up(int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 /// Hands out room from one allocation; over a null base it only counts, so that what is planned
 /// and what is taken are one computation.
-class Room {
+class DeviceArena {
  public:
-  explicit Room(std::byte* base = nullptr) : base_(base) {}
+  explicit DeviceArena(std::byte* base = nullptr) : base_(base) {}
 
   template <class T>
-  T* take(int64_t count) {
+  T* allocate(int64_t count) {
     std::byte* at = base_ ? base_ + used_ : nullptr;
-    used_ += aligned(count * static_cast<int64_t>(sizeof(T)));
+    used_ += align_up(count * static_cast<int64_t>(sizeof(T)));
     return reinterpret_cast<T*>(at);
   }
   int64_t used() const { return used_; }
@@ -92,15 +92,15 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
   ~Stream();
-  DeviceStream get() const { return stream_; }
+  backend::CudaStream get() const { return stream_; }
   /// Both sides are pinned or on the GPU.
   void copy(void* to, const void* from, int64_t bytes);
   void zero(void* device, int64_t bytes);
   /// Waits until all is done. Throws Error if any of it failed.
-  void wait();
+  void synchronize();
 
  private:
-  DeviceStream stream_ = nullptr;
+  backend::CudaStream stream_ = nullptr;
 };
 
 /// Work recorded once, to be given to a stream again as a whole: addresses, sizes and launches stay
@@ -128,7 +128,7 @@ class Event {
   ~Event();
   void record(Stream& stream);
   /// Until the stream came to where the event was last recorded; at once if it never was.
-  void wait();
+  void synchronize();
 
  private:
   struct CUevent_st* event_ = nullptr;

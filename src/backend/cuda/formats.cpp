@@ -1,16 +1,16 @@
 // The device kernels of every format, from the list.
-#include "formats/device.h"
+#include "backend/cuda/generic/gemm.h"
 
-namespace mxgpt {
+namespace mxgpt::backend {
 
 namespace formats {
-#define MXGPT_DECLARE(folder) extern const DeviceKernels folder##_device;
+#define MXGPT_DECLARE(folder) extern const FormatKernels folder##_device;
 MXGPT_FORMATS(MXGPT_DECLARE)
 #undef MXGPT_DECLARE
 }  // namespace formats
 
-const DeviceKernels& device_kernels(Format format) {
-  static constexpr const DeviceKernels* kKernels[] = {
+const FormatKernels& format_kernels(quant::Format format) {
+  static constexpr const FormatKernels* kKernels[] = {
 #define MXGPT_ROW(folder) &formats::folder##_device,
       MXGPT_FORMATS(MXGPT_ROW)
 #undef MXGPT_ROW
@@ -18,4 +18,4 @@ const DeviceKernels& device_kernels(Format format) {
   return *kKernels[static_cast<int>(format)];
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::backend

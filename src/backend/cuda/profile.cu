@@ -68,7 +68,8 @@ bool is_profiling() {
   return profile != nullptr;
 }
 
-Timed::Timed(const char* name, DeviceStream stream) : stream_(stream), active_(profile != nullptr) {
+ScopedTimer::ScopedTimer(const char* name, backend::CudaStream stream)
+    : stream_(stream), active_(profile != nullptr) {
   if (!active_) return;
   nvtxRangePushA(name);
   const std::lock_guard lock(profile->mutex);
@@ -76,14 +77,14 @@ Timed::Timed(const char* name, DeviceStream stream) : stream_(stream), active_(p
   cudaEventRecord(profile->spans.back().begin, stream_);
 }
 
-Timed::~Timed() {
+ScopedTimer::~ScopedTimer() {
   if (!active_) return;
   const std::lock_guard lock(profile->mutex);
   cudaEventRecord(profile->spans.back().end, stream_);
   nvtxRangePop();
 }
 
-void read_profile_clocks() {
+void collect_timings() {
   if (!profile) return;
   const std::lock_guard lock(profile->mutex);
   for (const Span& span : profile->spans) {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "formats/device.h"
+#include "backend/cuda/generic/gemm.h"
 
 namespace mxgpt::cuda {
 
@@ -19,20 +19,20 @@ std::string profile_report();
 
 /// Times what is enqueued while it lives, which is an NVTX range too. Does nothing, and costs
 /// nothing, unless a profile was started. `name` lives as long as the program.
-class Timed {
+class ScopedTimer {
  public:
-  Timed(const char* name, DeviceStream stream);
-  Timed(const Timed&) = delete;
-  Timed& operator=(const Timed&) = delete;
-  ~Timed();
+  ScopedTimer(const char* name, backend::CudaStream stream);
+  ScopedTimer(const ScopedTimer&) = delete;
+  ScopedTimer& operator=(const ScopedTimer&) = delete;
+  ~ScopedTimer();
 
  private:
-  DeviceStream stream_;
+  backend::CudaStream stream_;
   bool active_;
 };
 
 /// All that was enqueued is done: reads the clocks.
-void read_profile_clocks();
+void collect_timings();
 /// So many bytes were taken, or given back if negative.
 void note_memory(const char* kind, int64_t bytes);
 

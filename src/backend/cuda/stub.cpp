@@ -1,9 +1,9 @@
 // What a build without CUDA has in the backend's place.
-#include "backend/cuda/draw.h"
-#include "backend/cuda/kernels.h"
-#include "backend/cuda/layouts.h"
+#include "backend/cuda/generic/kernels.h"
+#include "backend/cuda/generic/sampling.h"
+#include "backend/cuda/host_to_device_copier.h"
 #include "backend/cuda/profile.h"
-#include "backend/cuda/uploader.h"
+#include "backend/cuda/weight_repack.h"
 #include "base/error.h"
 
 namespace mxgpt::cuda {
@@ -11,14 +11,14 @@ namespace mxgpt::cuda {
 namespace {
 
 [[noreturn]] void refuse() {
-  throw Error("--device cuda", missing(),
+  throw Error("--device cuda", unavailable_reason(),
               "install CUDA 12.4 or newer, so that nvcc is found, and build again "
               "(scripts/run.sh --cuda), or take --device cpu");
 }
 
 }  // namespace
 
-std::string missing() {
+std::string unavailable_reason() {
   return "this mxgpt was built without CUDA";
 }
 DeviceInfo device_info() {
@@ -38,9 +38,10 @@ bool is_profiling() {
 std::string profile_report() {
   return {};
 }
-Timed::Timed(const char*, DeviceStream stream) : stream_(stream), active_(false) {}
-Timed::~Timed() = default;
-void read_profile_clocks() {}
+ScopedTimer::ScopedTimer(const char*, backend::CudaStream stream)
+    : stream_(stream), active_(false) {}
+ScopedTimer::~ScopedTimer() = default;
+void collect_timings() {}
 
 Memory::Memory(Kind kind, int64_t bytes) : kind_(kind), bytes_(bytes) {
   refuse();
@@ -53,7 +54,7 @@ Stream::Stream() {
 Stream::~Stream() = default;
 void Stream::copy(void*, const void*, int64_t) {}
 void Stream::zero(void*, int64_t) {}
-void Stream::wait() {}
+void Stream::synchronize() {}
 
 Graph::Graph(Stream&, const std::function<void()>&) {
   refuse();
@@ -66,53 +67,53 @@ Event::Event() {
 }
 Event::~Event() = default;
 void Event::record(Stream&) {}
-void Event::wait() {}
+void Event::synchronize() {}
 
-Uploader::Uploader(int64_t chunk) : chunk_(chunk), pinned_(Memory::Kind::pinned, 0) {}
-Uploader::~Uploader() = default;
-void Uploader::copy(std::span<const std::byte>, std::byte*) {}
-void Uploader::finish() {}
+HostToDeviceCopier::HostToDeviceCopier(int64_t chunk)
+    : chunk_(chunk), pinned_(Memory::Kind::pinned, 0) {}
+HostToDeviceCopier::~HostToDeviceCopier() = default;
+void HostToDeviceCopier::copy(std::span<const std::byte>, std::byte*) {}
+void HostToDeviceCopier::synchronize() {}
 
-struct Backend::Host {};
-Backend::Backend(const Limits& limits, Room& room, Accumulate, bool)
-    : own_(limits, room, target(), false) {
+struct GenericBackend::Host {};
+GenericBackend::GenericBackend(const MaxShapes& limits, DeviceArena& room, quant::AccumType, bool)
+    : workspace_(limits, room, device_caps(), false) {
   refuse();
 }
-Backend::~Backend() = default;
-const Shape& Backend::place(const Batch&) {
+GenericBackend::~GenericBackend() = default;
+const GraphKey& GenericBackend::stage_batch(const backend::Batch&) {
   refuse();
 }
-void Backend::begin(const Batch&) {}
-void Backend::embed(const Embed&) {}
-void Backend::rotations(const Rotations&) {}
-void Backend::norm_qkv_rope_store(const NormQkvRopeStore&) {}
-void Backend::attend(const Attend&) {}
-void Backend::project_residual(const ProjectResidual&) {}
-void Backend::norm_mlp_residual(const NormMlpResidual&) {}
-void Backend::norm_route_experts_residual(const NormRouteExpertsResidual&) {}
-void Backend::norm_logits(const NormLogits&) {}
-Stream& Backend::stream() {
+void GenericBackend::begin(const backend::Batch&) {}
+void GenericBackend::embed(const backend::Embed&) {}
+void GenericBackend::rotations(const backend::RopeCosSin&) {}
+void GenericBackend::norm_qkv_rope_store(const backend::NormQkvRopeStore&) {}
+void GenericBackend::attend(const backend::Attend&) {}
+void GenericBackend::project_residual(const backend::ProjectResidual&) {}
+void GenericBackend::norm_mlp_residual(const backend::NormMlpResidual&) {}
+void GenericBackend::norm_route_experts_residual(const backend::NormRouteExpertsResidual&) {}
+void GenericBackend::norm_logits(const backend::NormLogits&) {}
+Stream& GenericBackend::stream() {
   refuse();
 }
 
-bool has_fast_kernels() {
+bool supports_sm90() {
   return false;
 }
-void make_tiles(const Tensor&, const std::byte*, DeviceStream) {}
+void repack(const backend::Tensor&, const std::byte*, backend::CudaStream) {}
 
-void draw(const Draw&, DeviceStream) {}
-void norm_rows(const NormRows&, DeviceStream) {}
-void angles(const Angles&, DeviceStream) {}
-void finish_heads(const FinishHeads&, DeviceStream) {}
-void attend_rows(const AttendRows&, int64_t, DeviceStream) {}
-void activate(const Activation&, float*, const float*, int64_t, DeviceStream) {}
+void sample(const SampleArgs&, backend::CudaStream) {}
+void norm_rows(const NormRows&, backend::CudaStream) {}
+void compute_rope_cos_sin(const RopeCosSinParams&, backend::CudaStream) {}
+void qk_norm_rope_store_kv(const QkNormRopeStoreKv&, backend::CudaStream) {}
+void paged_attention(const PagedAttention&, int64_t, backend::CudaStream) {}
+void activate(const backend::Activation&, float*, const float*, int64_t, backend::CudaStream) {}
 
 }  // namespace mxgpt::cuda
+namespace mxgpt::backend {
 
-namespace mxgpt {
-
-const DeviceKernels& device_kernels(Format) {
+const FormatKernels& format_kernels(quant::Format) {
   cuda::refuse();
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::backend

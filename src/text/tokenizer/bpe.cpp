@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/unicode.h"
 
@@ -15,14 +15,14 @@ namespace mxgpt::tokenizer {
 
 MergeTable::MergeTable(size_t merges) : slots_(std::bit_ceil(std::max<size_t>(2, merges * 2))) {}
 
-void MergeTable::add(TokenId left, TokenId right, Merge merge) {
+void MergeTable::add(text::TokenId left, text::TokenId right, Merge merge) {
   const uint64_t k = key(left, right);
   slots_[slot_of(k)] = {k, merge};
 }
 
 /// A token of the piece being merged; neighbours are linked, since merging leaves holes.
 struct Bpe::Symbol {
-  TokenId token;
+  text::TokenId token;
   int32_t previous, next;  ///< -1: none
   Merge merge;  ///< with the next symbol; rank kNone also once this symbol is merged away
 };
@@ -37,21 +37,21 @@ class Bpe::WordCache {
     uint8_t length = 0;  ///< bytes of the piece; 0: the entry is free
     uint8_t count = 0;
     char bytes[kMaxBytes];
-    TokenId ids[kMaxIds];
+    text::TokenId ids[kMaxIds];
   };
 
   /// The entry where the piece belongs, whatever it holds now.
-  Entry& slot(std::string_view piece) { return entries_[hash_bytes(piece, seed_) >> (64 - kBits)]; }
+  Entry& slot(std::string_view word) { return entries_[hash_bytes(word, seed_) >> (64 - kBits)]; }
 
-  static bool holds(const Entry& entry, std::string_view piece) {
-    return piece == std::string_view(entry.bytes, entry.length);
+  static bool matches(const Entry& entry, std::string_view word) {
+    return word == std::string_view(entry.bytes, entry.length);
   }
 
-  static void store(Entry& entry, std::string_view piece, const TokenId* ids, size_t count) {
+  static void store(Entry& entry, std::string_view word, const text::TokenId* ids, size_t count) {
     if (count > kMaxIds) return;
-    entry.length = static_cast<uint8_t>(piece.size());
+    entry.length = static_cast<uint8_t>(word.size());
     entry.count = static_cast<uint8_t>(count);
-    std::copy(piece.begin(), piece.end(), entry.bytes);
+    std::copy(word.begin(), word.end(), entry.bytes);
     std::copy(ids, ids + count, entry.ids);
   }
 
@@ -68,23 +68,23 @@ struct Bpe::Scratch : Model::Scratch {
   std::string spelled;
 
   /// A piece of megabytes leaves no megabytes behind.
-  void forget_if_large() {
-    if (symbols.capacity() <= kKeptSymbols) return;
+  void shrink_if_large() {
+    if (symbols.capacity() <= kMaxRetainedSymbols) return;
     symbols = {};
     queue = {};
   }
-  static constexpr size_t kKeptSymbols = 1 << 16;
+  static constexpr size_t kMaxRetainedSymbols = 1 << 16;
 };
 
 Bpe::Bpe(Vocabulary vocabulary, MergeTable merges, Options options)
     : Model(std::move(vocabulary)), merges_(std::move(merges)), options_(std::move(options)) {
-  if (options_.unknown) unknown_ = this->vocabulary().find(*options_.unknown);
+  if (options_.unk_token) unk_id_ = this->vocabulary().find(*options_.unk_token);
   if (!options_.byte_level) return;
   for (int byte = 0; byte < 256; ++byte) {
     const char c = static_cast<char>(byte);
     std::string spelled;
-    ByteAlphabet::get().append_spelling(spelled, {&c, 1});
-    bytes_[byte] = start_of(spelled);
+    ByteAlphabet::get().append_encoded(spelled, {&c, 1});
+    bytes_[byte] = initial_tokens(spelled);
   }
 }
 
@@ -92,53 +92,56 @@ std::unique_ptr<Model::Scratch> Bpe::make_scratch() const {
   return std::make_unique<Scratch>();
 }
 
-Bpe::Start Bpe::start_of(std::string_view spelled) const {
-  Start start{vocabulary().find(spelled), {}};
+Bpe::InitialTokens Bpe::initial_tokens(std::string_view spelled) const {
+  InitialTokens start{vocabulary().find(spelled), {}};
   if (start.token != kNoToken || !options_.byte_fallback) return start;
   for (const char byte : spelled) {
-    const TokenId id = vocabulary().find(fmt::format("<0x{:02X}>", static_cast<uint8_t>(byte)));
+    const text::TokenId id =
+        vocabulary().find(fmt::format("<0x{:02X}>", static_cast<uint8_t>(byte)));
     if (id == kNoToken) return {};
     start.fallback.push_back(id);
   }
   return start;
 }
 
-void Bpe::encode(std::string_view piece, Model::Scratch& base, std::vector<TokenId>& out) const {
+void Bpe::encode(std::string_view word, Model::Scratch& base,
+                 std::vector<text::TokenId>& out) const {
   auto& scratch = static_cast<Scratch&>(base);
   WordCache::Entry* entry = nullptr;
-  if (piece.size() <= WordCache::kMaxBytes) {
-    entry = &scratch.cache.slot(piece);
-    if (WordCache::holds(*entry, piece)) {
+  if (word.size() <= WordCache::kMaxBytes) {
+    entry = &scratch.cache.slot(word);
+    if (WordCache::matches(*entry, word)) {
       out.insert(out.end(), entry->ids, entry->ids + entry->count);
       return;
     }
   }
   const size_t before = out.size();
-  if (const TokenId whole = options_.ignore_merges ? find_whole(piece, scratch) : kNoToken;
+  if (const text::TokenId whole =
+          options_.ignore_merges ? find_whole_word(word, scratch) : kNoToken;
       whole != kNoToken) {
     out.push_back(whole);
   } else {
-    split_into_symbols(piece, scratch);
+    split_into_symbols(word, scratch);
     merge(scratch);
     for (int32_t i = scratch.symbols.empty() ? -1 : 0; i >= 0; i = scratch.symbols[i].next) {
       out.push_back(scratch.symbols[i].token);
     }
-    scratch.forget_if_large();
+    scratch.shrink_if_large();
   }
-  if (entry) WordCache::store(*entry, piece, out.data() + before, out.size() - before);
+  if (entry) WordCache::store(*entry, word, out.data() + before, out.size() - before);
 }
 
-TokenId Bpe::find_whole(std::string_view piece, Scratch& scratch) const {
-  if (piece.size() > vocabulary().longest()) return kNoToken;
-  if (!options_.byte_level) return vocabulary().find(piece);
+text::TokenId Bpe::find_whole_word(std::string_view word, Scratch& scratch) const {
+  if (word.size() > vocabulary().max_token_bytes()) return kNoToken;
+  if (!options_.byte_level) return vocabulary().find(word);
   scratch.spelled.clear();
-  ByteAlphabet::get().append_spelling(scratch.spelled, piece);
+  ByteAlphabet::get().append_encoded(scratch.spelled, word);
   return vocabulary().find(scratch.spelled);
 }
 
 namespace {
 
-void append_symbol(std::vector<Bpe::Symbol>& symbols, TokenId token) {
+void append_symbol(std::vector<Bpe::Symbol>& symbols, text::TokenId token) {
   const auto i = static_cast<int32_t>(symbols.size());
   if (i > 0) symbols.back().next = i;
   symbols.push_back({token, i - 1, -1, {}});
@@ -146,43 +149,44 @@ void append_symbol(std::vector<Bpe::Symbol>& symbols, TokenId token) {
 
 }  // namespace
 
-void Bpe::split_into_symbols(std::string_view piece, Scratch& scratch) const {
-  if (piece.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
+void Bpe::split_into_symbols(std::string_view word, Scratch& scratch) const {
+  if (word.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
   scratch.symbols.clear();
   bool unknown_pending = false;
   if (options_.byte_level) {
-    for (const char byte : piece)
-      add_start(bytes_[static_cast<uint8_t>(byte)], scratch, unknown_pending);
+    for (const char byte : word)
+      append_initial_tokens(bytes_[static_cast<uint8_t>(byte)], scratch, unknown_pending);
   } else {
-    for (size_t i = 0; i < piece.size();) {
-      const size_t end = i + unicode::length_of(piece[i]);
+    for (size_t i = 0; i < word.size();) {
+      const size_t end = i + text::unicode::length_of(word[i]);
       std::string& spelled = scratch.spelled;
       spelled.clear();
-      if (i > 0) spelled += options_.continuing_prefix;
-      spelled.append(piece, i, end - i);
-      if (end == piece.size()) spelled += options_.end_suffix;
-      add_start(start_of(spelled), scratch, unknown_pending);
+      if (i > 0) spelled += options_.continuing_subword_prefix;
+      spelled.append(word, i, end - i);
+      if (end == word.size()) spelled += options_.end_of_word_suffix;
+      append_initial_tokens(initial_tokens(spelled), scratch, unknown_pending);
       i = end;
     }
   }
-  if (unknown_pending) append_symbol(scratch.symbols, unknown_);
+  if (unknown_pending) append_symbol(scratch.symbols, unk_id_);
 }
 
 // An unknown character waits for the next known or unknown one, to be fused with it or not. Byte
 // tokens do not release it: they overtake, as they do in the `tokenizers` package.
-void Bpe::add_start(const Start& start, Scratch& scratch, bool& unknown_pending) const {
+void Bpe::append_initial_tokens(const InitialTokens& start, Scratch& scratch,
+                                bool& unknown_pending) const {
   if (start.token != kNoToken) {
-    if (unknown_pending) append_symbol(scratch.symbols, unknown_);
+    if (unknown_pending) append_symbol(scratch.symbols, unk_id_);
     unknown_pending = false;
     append_symbol(scratch.symbols, start.token);
   } else if (!start.fallback.empty()) {
-    for (const TokenId token : start.fallback) append_symbol(scratch.symbols, token);
-  } else if (options_.unknown) {
-    if (unknown_ == kNoToken) {
+    for (const text::TokenId token : start.fallback) append_symbol(scratch.symbols, token);
+  } else if (options_.unk_token) {
+    if (unk_id_ == kNoToken) {
       throw Error("tokenizer", fmt::format("the unknown token '{}' is not in the vocabulary",
-                                           printable(*options_.unknown)));
+                                           escape_for_terminal(*options_.unk_token)));
     }
-    if (unknown_pending && !options_.fuse_unknown) append_symbol(scratch.symbols, unknown_);
+    if (unknown_pending && !options_.fuse_unk) append_symbol(scratch.symbols, unk_id_);
     unknown_pending = true;
   }
 }
@@ -215,10 +219,10 @@ void Bpe::merge(Scratch& scratch) const {
     Symbol& symbol = symbols[i];
     if (entry_of(i) != top) continue;  // one of the two has merged with another neighbour since
 
-    const int32_t gone = symbol.next;
+    const int32_t right = symbol.next;
     symbol.token = symbol.merge.merged;
-    symbol.next = symbols[gone].next;
-    symbols[gone].merge = {};
+    symbol.next = symbols[right].next;
+    symbols[right].merge = {};
     if (symbol.next >= 0) symbols[symbol.next].previous = i;
     if (symbol.previous >= 0 && find_merge(symbol.previous)) push(symbol.previous);
     if (find_merge(i)) push(i);
@@ -228,14 +232,14 @@ void Bpe::merge(Scratch& scratch) const {
 namespace {
 
 /// A merge is "left right" or ["left", "right"].
-bool read_pair(const json::value& v, std::string_view& left, std::string_view& right) {
+bool parse_merge(const json::value& v, std::string_view& left, std::string_view& right) {
   if (const auto* text = v.if_string()) {
-    const std::string_view both = *text;
-    const size_t blank = both.find(' ');
-    if (blank == std::string_view::npos || both.find(' ', blank + 1) != std::string_view::npos)
+    const std::string_view text_view = *text;
+    const size_t space = text_view.find(' ');
+    if (space == std::string_view::npos || text_view.find(' ', space + 1) != std::string_view::npos)
       return false;
-    left = both.substr(0, blank);
-    right = both.substr(blank + 1);
+    left = text_view.substr(0, space);
+    right = text_view.substr(space + 1);
     return true;
   }
   const auto* pair = v.if_array();
@@ -258,10 +262,10 @@ class MergeReader {
       if (const auto* text = entry.if_string();
           text && std::string_view(*text).starts_with("#version"))
         continue;
-      announce(entry);
-      if (count_ == kBlock) look_up();
+      prefetch(entry);
+      if (pending_count_ == kBlock) resolve_pending();
     }
-    look_up();
+    resolve_pending();
     return std::move(merges_);
   }
 
@@ -274,13 +278,13 @@ class MergeReader {
     uint32_t left_hash, right_hash, joined_hash;
   };
 
-  void announce(const json::value& entry) {
-    Pending& next = block_[count_];
-    if (!read_pair(entry, next.left, next.right)) {
+  void prefetch(const json::value& entry) {
+    Pending& next = pending_[pending_count_];
+    if (!parse_merge(entry, next.left, next.right)) {
       fail("should be two tokens, \"a b\" or [\"a\", \"b\"]");
     }
     if (next.right.size() < prefix_)
-      fail(fmt::format("'{}' lacks the continuing prefix", printable(next.right)));
+      fail(fmt::format("'{}' lacks the continuing prefix", escape_for_terminal(next.right)));
     next.joined.assign(next.left);
     next.joined += next.right.substr(prefix_);
     next.left_hash = vocabulary_.hash(next.left);
@@ -288,39 +292,39 @@ class MergeReader {
     next.joined_hash = vocabulary_.hash(next.joined);
     for (const uint32_t hash : {next.left_hash, next.right_hash, next.joined_hash})
       vocabulary_.prefetch(hash);
-    ++count_;
+    ++pending_count_;
   }
 
-  void look_up() {
-    for (size_t i = 0; i < count_; ++i) {
-      const Pending& each = block_[i];
-      const TokenId left = find(each.left, each.left_hash),
-                    right = find(each.right, each.right_hash);
-      merges_.add(left, right, {rank_, find(each.joined, each.joined_hash)});
+  void resolve_pending() {
+    for (size_t i = 0; i < pending_count_; ++i) {
+      const Pending& pending = pending_[i];
+      const text::TokenId left = find(pending.left, pending.left_hash),
+                          right = find(pending.right, pending.right_hash);
+      merges_.add(left, right, {rank_, find(pending.joined, pending.joined_hash)});
       ++rank_;
     }
-    count_ = 0;
+    pending_count_ = 0;
   }
 
-  TokenId find(std::string_view token, uint32_t hash) const {
-    const TokenId id = vocabulary_.find(token, hash);
+  text::TokenId find(std::string_view token, uint32_t hash) const {
+    const text::TokenId id = vocabulary_.find(token, hash);
     if (id == kNoToken) {
       list_.fail(fmt::format("entry {} uses '{}', which is not in the vocabulary", rank_,
-                             printable(token)));
+                             escape_for_terminal(token)));
     }
     return id;
   }
 
-  [[noreturn]] void fail(const std::string& what) const {
-    list_.fail(fmt::format("entry {} {}", rank_ + count_, what));
+  [[noreturn]] void fail(const std::string& problem) const {
+    list_.fail(fmt::format("entry {} {}", rank_ + pending_count_, problem));
   }
 
   const json::Node& list_;
   const Vocabulary& vocabulary_;
   size_t prefix_;
   MergeTable merges_;
-  Pending block_[kBlock];
-  size_t count_ = 0;
+  Pending pending_[kBlock];
+  size_t pending_count_ = 0;
   uint32_t rank_ = 0;
 };
 
@@ -331,17 +335,18 @@ std::unique_ptr<Bpe> Bpe::from_json(const json::Node& node, bool byte_level) {
     dropout->fail("BPE dropout makes encoding random, which is for training only; set it to null");
   }
   Options options;
-  if (const auto unknown = node.find("unk_token")) options.unknown = unknown->string();
-  options.continuing_prefix = node.string_or("continuing_subword_prefix", "");
-  options.end_suffix = node.string_or("end_of_word_suffix", "");
-  options.fuse_unknown = node.boolean_or("fuse_unk", false);
+  if (const auto unknown = node.find("unk_token")) options.unk_token = unknown->string();
+  options.continuing_subword_prefix = node.string_or("continuing_subword_prefix", "");
+  options.end_of_word_suffix = node.string_or("end_of_word_suffix", "");
+  options.fuse_unk = node.boolean_or("fuse_unk", false);
   options.byte_fallback = node.boolean_or("byte_fallback", false);
   options.ignore_merges = node.boolean_or("ignore_merges", false);
   options.byte_level = byte_level;
 
   Vocabulary vocabulary = read_vocabulary(node["vocab"]);
   const json::Node list = node["merges"];
-  MergeTable merges = MergeReader(list, vocabulary, options.continuing_prefix.size()).read();
+  MergeTable merges =
+      MergeReader(list, vocabulary, options.continuing_subword_prefix.size()).read();
   return std::make_unique<Bpe>(std::move(vocabulary), std::move(merges), std::move(options));
 }
 

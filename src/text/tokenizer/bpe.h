@@ -15,11 +15,12 @@ namespace mxgpt::tokenizer {
 class Bpe final : public Model {
  public:
   struct Options {
-    std::optional<std::string> unknown;  ///< the token of characters that are not in the vocabulary
-    std::string continuing_prefix;       ///< before each character but the first of a piece
-    std::string end_suffix;              ///< behind the last character of a piece
-    bool fuse_unknown = false;           ///< neighbouring unknown characters are one token
-    bool byte_fallback = false;          ///< unknown characters become tokens <0x00> to <0xFF>
+    std::optional<std::string>
+        unk_token;  ///< the token of characters that are not in the vocabulary
+    std::string continuing_subword_prefix;  ///< before each character but the first of a piece
+    std::string end_of_word_suffix;         ///< behind the last character of a piece
+    bool fuse_unk = false;                  ///< neighbouring unknown characters are one token
+    bool byte_fallback = false;             ///< unknown characters become tokens <0x00> to <0xFF>
     bool ignore_merges = false;  ///< a piece that is a token is that token, whatever the merges say
     bool byte_level = false;     ///< pieces are bytes; the vocabulary spells them in ByteAlphabet
   };
@@ -29,8 +30,8 @@ class Bpe final : public Model {
 
   std::string_view kind() const override { return "BPE"; }
   std::unique_ptr<Model::Scratch> make_scratch() const override;
-  void encode(std::string_view piece, Model::Scratch& scratch,
-              std::vector<TokenId>& out) const override;
+  void encode(std::string_view word, Model::Scratch& scratch,
+              std::vector<text::TokenId>& out) const override;
 
   struct Symbol;
 
@@ -39,21 +40,22 @@ class Bpe final : public Model {
   struct Scratch;
 
   /// What one character or byte of a piece starts as.
-  struct Start {
-    TokenId token = kNoToken;       ///< its own token
-    std::vector<TokenId> fallback;  ///< else its byte tokens; if empty it is unknown
+  struct InitialTokens {
+    text::TokenId token = kNoToken;       ///< its own token
+    std::vector<text::TokenId> fallback;  ///< else its byte tokens; if empty it is unknown
   };
-  Start start_of(std::string_view spelled) const;
+  InitialTokens initial_tokens(std::string_view spelled) const;
 
-  TokenId find_whole(std::string_view piece, Scratch& scratch) const;
-  void split_into_symbols(std::string_view piece, Scratch& scratch) const;
-  void add_start(const Start& start, Scratch& scratch, bool& unknown_pending) const;
+  text::TokenId find_whole_word(std::string_view word, Scratch& scratch) const;
+  void split_into_symbols(std::string_view word, Scratch& scratch) const;
+  void append_initial_tokens(const InitialTokens& start, Scratch& scratch,
+                             bool& unknown_pending) const;
   void merge(Scratch& scratch) const;
 
   MergeTable merges_;
   Options options_;
-  TokenId unknown_ = kNoToken;
-  std::array<Start, 256> bytes_;  ///< with byte_level
+  text::TokenId unk_id_ = kNoToken;
+  std::array<InitialTokens, 256> bytes_;  ///< with byte_level
 };
 
 }  // namespace mxgpt::tokenizer

@@ -14,19 +14,19 @@ class ByteAlphabet {
  public:
   static const ByteAlphabet& get();
 
-  void append_spelling(std::string& out, std::string_view bytes) const;
+  void append_encoded(std::string& out, std::string_view bytes) const;
   /// The byte that this character spells.
-  std::optional<uint8_t> byte_of(char32_t c) const;
+  std::optional<uint8_t> decode(char32_t c) const;
 
  private:
   ByteAlphabet();
 
-  struct Spelling {
+  struct Encoded {
     char bytes[2];
     uint8_t length;
   };
-  std::array<Spelling, 256> spelling_;
-  std::array<int16_t, 324> byte_;  ///< by character, up to U+0143; -1: spells none
+  std::array<Encoded, 256> encoded_by_byte_;
+  std::array<int16_t, 324> byte_by_character_;  ///< by character, up to U+0143; -1: spells none
 };
 
 }  // namespace mxgpt::tokenizer

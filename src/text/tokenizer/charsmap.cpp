@@ -61,10 +61,12 @@ std::string from_base64(std::string_view text, const std::string& where) {
 size_t next_grapheme(std::string_view text, size_t begin) {
   utf8proc_int32_t state = 0;
   size_t i = begin;
-  auto previous = static_cast<utf8proc_int32_t>(unicode::stand_in(unicode::next(text, i)));
+  auto previous =
+      static_cast<utf8proc_int32_t>(text::unicode::older_equivalent(text::unicode::next(text, i)));
   while (i < text.size()) {
     size_t after = i;
-    const auto c = static_cast<utf8proc_int32_t>(unicode::stand_in(unicode::next(text, after)));
+    const auto c = static_cast<utf8proc_int32_t>(
+        text::unicode::older_equivalent(text::unicode::next(text, after)));
     if (utf8proc_grapheme_break_stateful(previous, c, &state)) break;
     previous = c;
     i = after;
@@ -91,7 +93,7 @@ Charsmap Charsmap::from_bytes(std::string_view blob, const std::string& where) {
   map.trie_.resize(trie_bytes / 4);
   std::memcpy(map.trie_.data(), blob.data(), trie_bytes);
   map.replacements_ = blob.substr(trie_bytes);
-  if (!unicode::is_valid(map.replacements_))
+  if (!text::unicode::is_valid(map.replacements_))
     throw Error(where, "the character map's replacements are not UTF-8");
   return map;
 }
@@ -102,7 +104,7 @@ std::string_view Charsmap::replacement_at(uint32_t offset) const {
   return rest.substr(0, rest.find('\0'));
 }
 
-std::optional<Charsmap::Match> Charsmap::find(std::string_view text, Which which) const {
+std::optional<Charsmap::Match> Charsmap::find(std::string_view text, MatchKind kind) const {
   std::optional<Match> found;
   uint32_t at = offset_of(trie_[0]);
   for (size_t i = 0; i < text.size(); ++i) {
@@ -117,7 +119,7 @@ std::optional<Charsmap::Match> Charsmap::find(std::string_view text, Which which
     // A hostile map could point into the middle of a character.
     if (!replacement.empty() && (replacement[0] & 0xC0) == 0x80) break;
     found = Match{i + 1, replacement};
-    if (which == Which::kShortest) break;
+    if (kind == MatchKind::kShortest) break;
   }
   return found;
 }
@@ -130,14 +132,14 @@ std::string Charsmap::normalize_by_graphemes(std::string_view text) const {
     const std::string_view grapheme = text.substr(begin, end - begin);
     begin = end;
     if (grapheme.size() < kShortGrapheme) {
-      if (const auto match = find(grapheme, Which::kShortest)) {
+      if (const auto match = find(grapheme, MatchKind::kShortest)) {
         out += match->replacement;
         continue;
       }
     }
     for (size_t i = 0; i < grapheme.size();) {
-      const std::string_view character = grapheme.substr(i, unicode::length_of(grapheme[i]));
-      const auto match = find(character, Which::kShortest);
+      const std::string_view character = grapheme.substr(i, text::unicode::length_of(grapheme[i]));
+      const auto match = find(character, MatchKind::kShortest);
       out += match ? match->replacement : character;
       i += character.size();
     }
@@ -149,8 +151,8 @@ std::string Charsmap::normalize_by_longest_match(std::string_view text) const {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
-    auto match = find(text.substr(i), Which::kLongest);
-    const size_t character = unicode::length_of(text[i]);
+    auto match = find(text.substr(i), MatchKind::kLongest);
+    const size_t character = text::unicode::length_of(text[i]);
     // A key that ends inside a character can only come from a hostile map.
     const auto is_boundary = [&](size_t at) {
       return at == text.size() || (text[at] & 0xC0) != 0x80;

@@ -27,8 +27,8 @@ class Charsmap {
     size_t length;
     std::string_view replacement;
   };
-  enum class Which { kShortest, kLongest };
-  std::optional<Match> find(std::string_view text, Which which) const;
+  enum class MatchKind { kShortest, kLongest };
+  std::optional<Match> find(std::string_view text, MatchKind kind) const;
   std::string_view replacement_at(uint32_t offset) const;
 
   std::vector<uint32_t> trie_;

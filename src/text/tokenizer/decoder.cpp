@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/tokenizer/pattern.h"
 #include "text/unicode.h"
@@ -18,41 +18,41 @@ namespace {
 constexpr size_t kMaxStages = 64;
 
 /// What replacing may make of a stretch of text: a chain of replacements must not exhaust memory.
-constexpr size_t kMaxReplaced = 64 << 20;
+constexpr size_t kMaxReplacedBytes = 64 << 20;
 
 /// Calls `token_done` with whole tokens.
-class WholeTokens : public DecoderRun {
+class WholeTokenStage : public DecoderStage {
  public:
-  explicit WholeTokens(DecoderRun& next) : next_(next) {}
+  explicit WholeTokenStage(DecoderStage& next) : next_(next) {}
 
   void put(std::string_view chunk, bool ends_token) final {
-    if (ends_token && held_.empty()) return token(chunk);
-    held_ += chunk;
+    if (ends_token && pending_.empty()) return process(chunk);
+    pending_ += chunk;
     if (!ends_token) return;
-    const std::string whole = std::exchange(held_, {});
-    token(whole);
+    const std::string whole = std::exchange(pending_, {});
+    process(whole);
   }
 
   void finish() final {
-    last_token();
+    flush();
     next_.finish();
   }
 
  protected:
-  virtual void token(std::string_view token) = 0;
-  virtual void last_token() {}
-  DecoderRun& next_;
+  virtual void process(std::string_view token) = 0;
+  virtual void flush() {}
+  DecoderStage& next_;
 
  private:
-  std::string held_;
+  std::string pending_;
 };
 
 /// A decoder whose run has its settings as the constructor's second argument.
 template <class Run, class Settings>
-class DecoderOf final : public Decoder {
+class DecoderWithSettings final : public Decoder {
  public:
-  explicit DecoderOf(Settings settings) : settings_(std::move(settings)) {}
-  std::unique_ptr<DecoderRun> start(DecoderRun& next) const override {
+  explicit DecoderWithSettings(Settings settings) : settings_(std::move(settings)) {}
+  std::unique_ptr<DecoderStage> make_stage(DecoderStage& next) const override {
     return std::make_unique<Run>(next, settings_);
   }
 
@@ -60,32 +60,32 @@ class DecoderOf final : public Decoder {
   Settings settings_;
 };
 
-struct None {};
+struct NoSettings {};
 
 /// Joins the bytes that the tokens spell. A token with a character outside of the alphabet stands
 /// for itself.
-class ByteLevelRun final : public DecoderRun {
+class ByteLevelStage final : public DecoderStage {
  public:
-  ByteLevelRun(DecoderRun& next, None) : next_(next) {}
+  ByteLevelStage(DecoderStage& next, NoSettings) : next_(next) {}
 
   void put(std::string_view chunk, bool ends_token) override {
-    if (ends_token && token_.empty()) return spell_out(chunk);
+    if (ends_token && token_.empty()) return decode_token(chunk);
     token_ += chunk;
-    if (ends_token) spell_out(std::exchange(token_, {}));
+    if (ends_token) decode_token(std::exchange(token_, {}));
   }
 
   void finish() override {
     text_.clear();
-    unicode::append_replacing_invalid(text_, bytes_);
+    text::unicode::append_replacing_invalid(text_, bytes_);
     next_.put(text_, true);
     next_.finish();
   }
 
  private:
-  void spell_out(std::string_view token) {
+  void decode_token(std::string_view token) {
     const size_t before = bytes_.size();
     for (size_t i = 0; i < token.size();) {
-      const auto byte = ByteAlphabet::get().byte_of(unicode::next(token, i));
+      const auto byte = ByteAlphabet::get().decode(text::unicode::next(token, i));
       if (!byte) {
         bytes_.resize(before);
         bytes_ += token;
@@ -94,36 +94,37 @@ class ByteLevelRun final : public DecoderRun {
       bytes_ += static_cast<char>(*byte);
     }
     text_.clear();
-    bytes_.erase(0, unicode::append_replacing_invalid(text_, bytes_, true));
+    bytes_.erase(0, text::unicode::append_replacing_invalid(text_, bytes_, true));
     if (!text_.empty()) next_.put(text_, false);
   }
 
-  DecoderRun& next_;
+  DecoderStage& next_;
   std::string token_, bytes_, text_;
 };
 
 /// Turns runs of tokens <0xNN> into the characters they spell; if a run is not valid UTF-8, each of
 /// its tokens becomes U+FFFD. So a run is certain only when it has ended.
-class ByteFallbackRun final : public WholeTokens {
+class ByteFallbackStage final : public WholeTokenStage {
  public:
-  ByteFallbackRun(DecoderRun& next, None) : WholeTokens(next) {}
+  ByteFallbackStage(DecoderStage& next, NoSettings) : WholeTokenStage(next) {}
 
  private:
-  void token(std::string_view token) override {
+  void process(std::string_view token) override {
     if (const auto byte = byte_of(token)) {
       bytes_ += *byte;
     } else {
-      last_token();
+      flush();
       next_.put(token, true);
     }
   }
 
-  void last_token() override {
+  void flush() override {
     if (bytes_.empty()) return;
-    if (unicode::is_valid(bytes_)) {
+    if (text::unicode::is_valid(bytes_)) {
       next_.put(bytes_, true);
     } else {
-      for (size_t i = 0; i < bytes_.size(); ++i) next_.put(unicode::kReplacement, true);
+      for (size_t i = 0; i < bytes_.size(); ++i)
+        next_.put(text::unicode::kReplacementCharacter, true);
     }
     bytes_.clear();
   }
@@ -147,9 +148,9 @@ class ByteFallbackRun final : public WholeTokens {
 };
 
 /// All tokens become one.
-class FuseRun final : public DecoderRun {
+class FuseStage final : public DecoderStage {
  public:
-  FuseRun(DecoderRun& next, None) : next_(next) {}
+  FuseStage(DecoderStage& next, NoSettings) : next_(next) {}
   void put(std::string_view chunk, bool) override {
     if (!chunk.empty()) next_.put(chunk, false);
   }
@@ -159,7 +160,7 @@ class FuseRun final : public DecoderRun {
   }
 
  private:
-  DecoderRun& next_;
+  DecoderStage& next_;
 };
 
 struct StripSettings {
@@ -167,26 +168,27 @@ struct StripSettings {
   size_t start, stop;   ///< how many of it to cut off at most
 };
 
-class StripRun final : public DecoderRun {
+class StripStage final : public DecoderStage {
  public:
-  StripRun(DecoderRun& next, const StripSettings& settings) : next_(next), settings_(settings) {}
+  StripStage(DecoderStage& next, const StripSettings& settings)
+      : next_(next), settings_(settings) {}
 
   void put(std::string_view chunk, bool ends_token) override {
     const std::string& content = settings_.content;
-    while (cut_ < settings_.start && chunk.starts_with(content)) {
+    while (stripped_ < settings_.start && chunk.starts_with(content)) {
       chunk.remove_prefix(content.size());
-      ++cut_;
+      ++stripped_;
     }
-    if (!chunk.empty()) cut_ = settings_.start;
+    if (!chunk.empty()) stripped_ = settings_.start;
     // Trailing content is held back: it is cut off if nothing follows.
     size_t end = chunk.size();
     while (end >= content.size() && chunk.substr(0, end).ends_with(content)) end -= content.size();
     if (end > 0) release(0);
     out_ += chunk.substr(0, end);
-    held_ += (chunk.size() - end) / content.size();
-    if (held_ > settings_.stop) release(settings_.stop);
+    pending_ += (chunk.size() - end) / content.size();
+    if (pending_ > settings_.stop) release(settings_.stop);
     if (ends_token) {
-      held_ = cut_ = 0;
+      pending_ = stripped_ = 0;
     }
     if (!out_.empty() || ends_token) next_.put(std::exchange(out_, {}), ends_token);
   }
@@ -195,12 +197,12 @@ class StripRun final : public DecoderRun {
 
  private:
   void release(size_t keep) {
-    for (; held_ > keep; --held_) out_ += settings_.content;
+    for (; pending_ > keep; --pending_) out_ += settings_.content;
   }
 
-  DecoderRun& next_;
+  DecoderStage& next_;
   const StripSettings& settings_;
-  size_t cut_ = 0, held_ = 0;
+  size_t stripped_ = 0, pending_ = 0;
   std::string out_;
 };
 
@@ -209,9 +211,9 @@ struct ReplaceSettings {
   std::string content;
 };
 
-class ReplaceRun final : public DecoderRun {
+class ReplaceStage final : public DecoderStage {
  public:
-  ReplaceRun(DecoderRun& next, const ReplaceSettings& settings)
+  ReplaceStage(DecoderStage& next, const ReplaceSettings& settings)
       : next_(next), settings_(settings) {}
 
   void put(std::string_view chunk, bool ends_token) override {
@@ -221,20 +223,20 @@ class ReplaceRun final : public DecoderRun {
     const std::string* literal = settings_.pattern.literal();
     if (!ends_token && !literal) return;
     std::string out;
-    size_t done = 0;
+    size_t consumed = 0;
     settings_.pattern.for_each_match(text_, [&](size_t begin, size_t end) {
-      out.append(text_, done, begin - done);
+      out.append(text_, consumed, begin - consumed);
       out += settings_.content;
-      if (out.size() > kMaxReplaced)
+      if (out.size() > kMaxReplacedBytes)
         throw Error("tokenizer", "its decoders grow the text without bound");
-      done = end;
+      consumed = end;
     });
     size_t certain = text_.size();
     if (!ends_token) {
-      certain = std::max(done, certain - std::min(certain, literal->size() - 1));
-      while (certain > done && (text_[certain] & 0xC0) == 0x80) --certain;
+      certain = std::max(consumed, certain - std::min(certain, literal->size() - 1));
+      while (certain > consumed && (text_[certain] & 0xC0) == 0x80) --certain;
     }
-    out.append(text_, done, certain - done);
+    out.append(text_, consumed, certain - consumed);
     text_.erase(0, certain);
     if (!out.empty() || ends_token) next_.put(out, ends_token);
   }
@@ -242,7 +244,7 @@ class ReplaceRun final : public DecoderRun {
   void finish() override { next_.finish(); }
 
  private:
-  DecoderRun& next_;
+  DecoderStage& next_;
   const ReplaceSettings& settings_;
   std::string text_;
 };
@@ -252,13 +254,13 @@ struct MetaspaceSettings {
   bool prepends;  ///< the replacements in the first token are not blanks of the text
 };
 
-class MetaspaceRun final : public WholeTokens {
+class MetaspaceStage final : public WholeTokenStage {
  public:
-  MetaspaceRun(DecoderRun& next, const MetaspaceSettings& settings)
-      : WholeTokens(next), settings_(settings) {}
+  MetaspaceStage(DecoderStage& next, const MetaspaceSettings& settings)
+      : WholeTokenStage(next), settings_(settings) {}
 
  private:
-  void token(std::string_view token) override {
+  void process(std::string_view token) override {
     std::string out;
     for (size_t i = 0; i < token.size();) {
       if (token.substr(i).starts_with(settings_.replacement)) {
@@ -278,14 +280,14 @@ class MetaspaceRun final : public WholeTokens {
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
   std::string out;
-  size_t done = 0;
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, done)) {
-    out.append(text, done, at - done);
+  size_t consumed = 0;
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, consumed)) {
+    out.append(text, consumed, at - consumed);
     out += to;
-    done = at + from.size();
+    consumed = at + from.size();
   }
-  if (done == 0) return;
-  out.append(text, done);
+  if (consumed == 0) return;
+  out.append(text, consumed);
   text = std::move(out);
 }
 
@@ -304,13 +306,13 @@ struct WordPieceSettings {
   bool cleanup;
 };
 
-class WordPieceRun final : public WholeTokens {
+class WordPieceStage final : public WholeTokenStage {
  public:
-  WordPieceRun(DecoderRun& next, const WordPieceSettings& settings)
-      : WholeTokens(next), settings_(settings) {}
+  WordPieceStage(DecoderStage& next, const WordPieceSettings& settings)
+      : WholeTokenStage(next), settings_(settings) {}
 
  private:
-  void token(std::string_view token) override {
+  void process(std::string_view token) override {
     std::string out;
     if (first_)
       out = token;
@@ -328,25 +330,26 @@ class WordPieceRun final : public WholeTokens {
 };
 
 /// The suffix ends words: a blank, but nothing after the last token.
-class BpeRun final : public WholeTokens {
+class BpeStage final : public WholeTokenStage {
  public:
-  BpeRun(DecoderRun& next, const std::string& suffix) : WholeTokens(next), suffix_(suffix) {}
+  BpeStage(DecoderStage& next, const std::string& suffix)
+      : WholeTokenStage(next), suffix_(suffix) {}
 
  private:
-  void token(std::string_view token) override {
-    if (held_) pass(" ");
-    held_ = token;
+  void process(std::string_view token) override {
+    if (pending_) emit(" ");
+    pending_ = token;
   }
-  void last_token() override {
-    if (held_) pass("");
+  void flush() override {
+    if (pending_) emit("");
   }
-  void pass(std::string_view replacement) {
-    if (!suffix_.empty()) replace_all(*held_, suffix_, replacement);
-    next_.put(*held_, true);
+  void emit(std::string_view replacement) {
+    if (!suffix_.empty()) replace_all(*pending_, suffix_, replacement);
+    next_.put(*pending_, true);
   }
 
   const std::string& suffix_;
-  std::optional<std::string> held_;
+  std::optional<std::string> pending_;
 };
 
 struct CtcSettings {
@@ -354,12 +357,13 @@ struct CtcSettings {
   bool cleanup;
 };
 
-class CtcRun final : public WholeTokens {
+class CtcStage final : public WholeTokenStage {
  public:
-  CtcRun(DecoderRun& next, const CtcSettings& settings) : WholeTokens(next), settings_(settings) {}
+  CtcStage(DecoderStage& next, const CtcSettings& settings)
+      : WholeTokenStage(next), settings_(settings) {}
 
  private:
-  void token(std::string_view token) override {
+  void process(std::string_view token) override {
     if (previous_ && *previous_ == token) return;
     previous_ = token;
     std::string out(token);
@@ -375,12 +379,12 @@ class CtcRun final : public WholeTokens {
   std::optional<std::string> previous_;
 };
 
-class BlankJoiningRun final : public WholeTokens {
+class SpaceJoiningStage final : public WholeTokenStage {
  public:
-  BlankJoiningRun(DecoderRun& next, None) : WholeTokens(next) {}
+  SpaceJoiningStage(DecoderStage& next, NoSettings) : WholeTokenStage(next) {}
 
  private:
-  void token(std::string_view token) override {
+  void process(std::string_view token) override {
     if (!first_) next_.put(" ", true);
     first_ = false;
     next_.put(token, true);
@@ -388,9 +392,9 @@ class BlankJoiningRun final : public WholeTokens {
   bool first_ = true;
 };
 
-class Collector final : public DecoderRun {
+class StringSink final : public DecoderStage {
  public:
-  explicit Collector(std::string& out) : out_(out) {}
+  explicit StringSink(std::string& out) : out_(out) {}
   void put(std::string_view chunk, bool) override { out_ += chunk; }
   void finish() override {}
 
@@ -399,44 +403,45 @@ class Collector final : public DecoderRun {
 };
 
 template <class Run, class Settings>
-std::unique_ptr<Decoder> make(Settings settings) {
-  return std::make_unique<DecoderOf<Run, Settings>>(std::move(settings));
+std::unique_ptr<Decoder> make_decoder(Settings settings) {
+  return std::make_unique<DecoderWithSettings<Run, Settings>>(std::move(settings));
 }
 
 std::string one_character(const json::Node& node) {
-  if (unicode::count_characters(node.string()) != 1) node.fail("should be one character");
+  if (text::unicode::count_characters(node.string()) != 1) node.fail("should be one character");
   return std::string(node.string());
 }
 
 std::unique_ptr<Decoder> read(const json::Node& node, std::string_view type) {
-  if (type == "ByteLevel") return make<ByteLevelRun>(None{});
-  if (type == "ByteFallback") return make<ByteFallbackRun>(None{});
-  if (type == "Fuse") return make<FuseRun>(None{});
+  if (type == "ByteLevel") return make_decoder<ByteLevelStage>(NoSettings{});
+  if (type == "ByteFallback") return make_decoder<ByteFallbackStage>(NoSettings{});
+  if (type == "Fuse") return make_decoder<FuseStage>(NoSettings{});
   if (type == "Strip") {
-    return make<StripRun>(StripSettings{one_character(node["content"]),
-                                        static_cast<size_t>(node["start"].integer(0, INT32_MAX)),
-                                        static_cast<size_t>(node["stop"].integer(0, INT32_MAX))});
+    return make_decoder<StripStage>(StripSettings{
+        one_character(node["content"]), static_cast<size_t>(node["start"].integer(0, INT32_MAX)),
+        static_cast<size_t>(node["stop"].integer(0, INT32_MAX))});
   }
   if (type == "Replace") {
-    return make<ReplaceRun>(ReplaceSettings{Pattern::from_json(node["pattern"]),
-                                            std::string(node["content"].string())});
+    return make_decoder<ReplaceStage>(ReplaceSettings{Pattern::from_json(node["pattern"]),
+                                                      std::string(node["content"].string())});
   }
   if (type == "Metaspace") {
     const bool prepends = node.string_or("prepend_scheme", "always") != "never" &&
                           node.boolean_or("add_prefix_space", true);
-    return make<MetaspaceRun>(MetaspaceSettings{one_character(node["replacement"]), prepends});
+    return make_decoder<MetaspaceStage>(
+        MetaspaceSettings{one_character(node["replacement"]), prepends});
   }
   if (type == "WordPiece") {
-    return make<WordPieceRun>(
+    return make_decoder<WordPieceStage>(
         WordPieceSettings{std::string(node["prefix"].string()), node["cleanup"].boolean()});
   }
-  if (type == "BPEDecoder") return make<BpeRun>(std::string(node["suffix"].string()));
+  if (type == "BPEDecoder") return make_decoder<BpeStage>(std::string(node["suffix"].string()));
   if (type == "CTC") {
-    return make<CtcRun>(CtcSettings{std::string(node["pad_token"].string()),
-                                    std::string(node["word_delimiter_token"].string()),
-                                    node["cleanup"].boolean()});
+    return make_decoder<CtcStage>(CtcSettings{std::string(node["pad_token"].string()),
+                                              std::string(node["word_delimiter_token"].string()),
+                                              node["cleanup"].boolean()});
   }
-  node["type"].fail(fmt::format("the decoder '{}' is not supported", printable(type)));
+  node["type"].fail(fmt::format("the decoder '{}' is not supported", escape_for_terminal(type)));
 }
 
 void flatten(const json::Node& node, std::vector<std::unique_ptr<Decoder>>& decoders) {
@@ -459,17 +464,17 @@ std::vector<std::unique_ptr<Decoder>> decoders_from_json(const json::Node& node)
   return decoders;
 }
 
-std::unique_ptr<Decoder> blank_joining_decoder() {
-  return make<BlankJoiningRun>(None{});
+std::unique_ptr<Decoder> space_joining_decoder() {
+  return make_decoder<SpaceJoiningStage>(NoSettings{});
 }
 
 DecoderChain::DecoderChain(const std::vector<std::unique_ptr<Decoder>>& decoders,
                            std::string& out) {
-  runs_.push_back(std::make_unique<Collector>(out));
+  stages_.push_back(std::make_unique<StringSink>(out));
   for (auto decoder = decoders.rbegin(); decoder != decoders.rend(); ++decoder) {
-    runs_.push_back((*decoder)->start(*runs_.back()));
+    stages_.push_back((*decoder)->make_stage(*stages_.back()));
   }
-  first_ = runs_.back().get();
+  first_ = stages_.back().get();
 }
 
 void DecoderChain::finish() {

@@ -13,9 +13,9 @@ namespace mxgpt::tokenizer {
 
 /// One run of a decoder over a stream of tokens. A token comes in one or more chunks, the last of
 /// which is marked; chunks are valid UTF-8.
-class DecoderRun {
+class DecoderStage {
  public:
-  virtual ~DecoderRun() = default;
+  virtual ~DecoderStage() = default;
   virtual void put(std::string_view chunk, bool ends_token) = 0;
   /// No more tokens will come: passes on what was held back.
   virtual void finish() = 0;
@@ -26,14 +26,14 @@ class Decoder {
  public:
   virtual ~Decoder() = default;
   /// A run whose result goes to `next`, which outlives it.
-  virtual std::unique_ptr<DecoderRun> start(DecoderRun& next) const = 0;
+  virtual std::unique_ptr<DecoderStage> make_stage(DecoderStage& next) const = 0;
 };
 
 /// The decoders of a tokenizer.json, Sequences flattened, in the order in which tokens pass them.
 std::vector<std::unique_ptr<Decoder>> decoders_from_json(const json::Node& node);
 
 /// Writes a blank between tokens: what is done when a file names no decoder.
-std::unique_ptr<Decoder> blank_joining_decoder();
+std::unique_ptr<Decoder> space_joining_decoder();
 
 /// A chain of decoders at work; what is certain to be text is appended to `out`.
 class DecoderChain {
@@ -43,8 +43,8 @@ class DecoderChain {
   void finish();
 
  private:
-  std::vector<std::unique_ptr<DecoderRun>> runs_;  ///< last stage first
-  DecoderRun* first_;
+  std::vector<std::unique_ptr<DecoderStage>> stages_;  ///< last stage first
+  DecoderStage* first_;
 };
 
 }  // namespace mxgpt::tokenizer

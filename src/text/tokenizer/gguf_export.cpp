@@ -9,15 +9,15 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/escape.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
-#include "base/printable.h"
-#include "text/chat_template.h"
+#include "text/chat/chat_template.h"
 #include "text/tokenizer/gguf_pre_tokenizers.h"
 #include "text/tokenizer/gguf_vocabulary.h"
 #include "text/unicode.h"
 
-namespace mxgpt {
+namespace mxgpt::text {
 
 namespace {
 
@@ -49,7 +49,8 @@ void require(const json::Node& node, std::string_view key, const json::value& va
   const auto field = node.find(key);
   if (!field || field->raw() == value) return;
   field->fail(fmt::format("is {}, which a GGUF file cannot express; only {} can be converted",
-                          printable(json::serialize(field->raw())), json::serialize(value)));
+                          escape_for_terminal(json::serialize(field->raw())),
+                          json::serialize(value)));
 }
 
 /// The pre-tokenizer by the name it has in GGUF files, which stands for some way to use the merges,
@@ -80,30 +81,30 @@ std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
       known ? tokenizer::gguf_pre_tokenizer_name(splits, ignore_merges) : "";
   if (name.empty()) {
     sequence.fail(fmt::format("has no name in GGUF files with ignore_merges {}: {}", ignore_merges,
-                              printable(json::serialize(sequence.raw()))));
+                              escape_for_terminal(json::serialize(sequence.raw()))));
   }
   return name;
 }
 
 /// Whether the only thing done to a text beforehand is NFC, as Qwen's tokenizer does.
-bool composes_first(const json::Node& tokenizer) {
+bool has_nfc_normalizer(const json::Node& tokenizer) {
   const auto normalizer = tokenizer.find("normalizer");
   return normalizer && normalizer->raw() == json::value({{"type", "NFC"}});
 }
 
 /// Whether BOS is put in front of a text, which is all of a post-processor that can be expressed.
 bool adds_bos(const json::Node& root, const Tokenizer& tokenizer, std::optional<TokenId> bos) {
-  std::vector<TokenId> plain = tokenizer.encode("a");
-  const std::vector<TokenId> framed = tokenizer.encode("a", {.add_special_tokens = true});
-  if (framed == plain) return false;
-  if (bos) plain.insert(plain.begin(), *bos);
-  if (framed != plain)
+  std::vector<TokenId> without_special = tokenizer.encode("a");
+  const std::vector<TokenId> with_special = tokenizer.encode("a", {.add_special_tokens = true});
+  if (with_special == without_special) return false;
+  if (bos) without_special.insert(without_special.begin(), *bos);
+  if (with_special != without_special)
     root["post_processor"].fail("adds tokens that a GGUF file cannot express; only BOS can be");
   return true;
 }
 
 void require_expressible(const json::Node& tokenizer) {
-  if (!composes_first(tokenizer)) require(tokenizer, "normalizer", nullptr);
+  if (!has_nfc_normalizer(tokenizer)) require(tokenizer, "normalizer", nullptr);
   const json::Node model = tokenizer["model"];
   require(model, "type", "BPE");
   for (const char* key : {"dropout", "unk_token"}) require(model, key, nullptr);
@@ -113,7 +114,7 @@ void require_expressible(const json::Node& tokenizer) {
 }
 
 /// "left right" each.
-std::vector<std::string> merges_of(const json::Node& model) {
+std::vector<std::string> merge_strings(const json::Node& model) {
   const json::Node merges = model["merges"];
   std::vector<std::string> texts;
   texts.reserve(merges.array().size());
@@ -141,14 +142,14 @@ std::optional<TokenId> named_token(const OptionalJson& config, const std::string
   const json::Node content = field->raw().is_object() ? (*field)["content"] : *field;
   const auto id = tokenizer.token_to_id(content.string());
   if (!id)
-    content.fail(
-        fmt::format("is '{}', which is no token of the tokenizer", printable(content.string())));
+    content.fail(fmt::format("is '{}', which is no token of the tokenizer",
+                             escape_for_terminal(content.string())));
   return id;
 }
 
 /// Tokens in the order of their ids, with their types, and the merges.
 void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t vocabulary,
-                    GgufWriter& out) {
+                    io::GgufWriter& out) {
   std::vector<std::string> tokens(vocabulary);
   std::vector<int32_t> types(vocabulary, Type::kUnused);
   for (TokenId id = 0; id < vocabulary; ++id) {
@@ -173,7 +174,7 @@ void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t 
   };
   add_strings("tokenizer.ggml.tokens", tokens);
   out.add_array<int32_t>("tokenizer.ggml.token_type", types);
-  add_strings("tokenizer.ggml.merges", merges_of(root["model"]));
+  add_strings("tokenizer.ggml.merges", merge_strings(root["model"]));
 }
 
 /// Where llama.cpp's converter looks, in its order: tokenizer_config.json by name, then the other
@@ -192,7 +193,7 @@ std::optional<int64_t> special_id(const fs::path& checkpoint, const OptionalJson
 }  // namespace
 
 TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
-                                 std::span<const TokenId> stop_tokens, GgufWriter& out) {
+                                 std::span<const TokenId> stop_tokens, io::GgufWriter& out) {
   const fs::path path = checkpoint / "tokenizer.json";
   if (!fs::exists(path)) {
     throw Error(path.string(), "is not there, and a GGUF file needs a tokenizer",
@@ -215,8 +216,8 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   add_vocabulary(root, *tokenizer, vocabulary, out);
 
   TokenizerExport result;
-  result.tokens = tokenizer->vocab_size();
-  result.without_nfc = composes_first(root);
+  result.num_tokens = tokenizer->vocab_size();
+  result.nfc_dropped = has_nfc_normalizer(root);
   const OptionalJson config(checkpoint / "tokenizer_config.json");
   const auto add_id = [&](const char* key, int64_t id) {
     out.add<uint32_t>(key, static_cast<uint32_t>(id));
@@ -237,16 +238,16 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
     if (i < std::size(kStops)) {
       add_id(kStops[i], stop_tokens[i]);
     } else {
-      result.left_out_stop_tokens.push_back(stop_tokens[i]);
+      result.dropped_stop_tokens.push_back(stop_tokens[i]);
     }
   }
   if (const auto id = special("pad_token")) add_id("tokenizer.ggml.padding_token_id", *id);
   out.add<bool>("tokenizer.ggml.add_bos_token", adds_bos(root, *tokenizer, bos));
 
-  const std::string chat = ChatTemplate::of_checkpoint(checkpoint).text;
+  const std::string chat = ChatTemplate::from_checkpoint(checkpoint).text;
   if (!chat.empty()) out.add<std::string_view>("tokenizer.chat_template", chat);
   result.has_chat_template = !chat.empty();
   return result;
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::text

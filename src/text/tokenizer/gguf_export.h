@@ -10,14 +10,15 @@
 #include "io/gguf_writer.h"
 #include "text/tokenizer/tokenizer.h"
 
-namespace mxgpt {
+namespace mxgpt::text {
 
 /// What of a tokenizer there was no place for.
 struct TokenizerExport {
-  int64_t tokens = 0;  ///< defined by the tokenizer; the embedding's other rows are unused tokens
+  int64_t num_tokens =
+      0;  ///< defined by the tokenizer; the embedding's other rows are unused tokens
   bool has_chat_template = false;
-  bool without_nfc = false;  ///< the tokenizer composes characters first, which no GGUF file says
-  std::vector<TokenId> left_out_stop_tokens;  ///< GGUF names three at most
+  bool nfc_dropped = false;  ///< the tokenizer composes characters first, which no GGUF file says
+  std::vector<TokenId> dropped_stop_tokens;  ///< GGUF names three at most
 };
 
 /// Writes `tokenizer.*` from tokenizer.json and, where they are, tokenizer_config.json,
@@ -26,6 +27,6 @@ struct TokenizerExport {
 /// that GGUF's "gpt2" kind cannot express: the file would give other ids. NFC is left out with a
 /// note all the same, as in all GGUF files of Qwen: few texts are not composed already.
 TokenizerExport export_tokenizer(const std::filesystem::path& checkpoint, int64_t vocabulary,
-                                 std::span<const TokenId> stop_tokens, GgufWriter& out);
+                                 std::span<const TokenId> stop_tokens, io::GgufWriter& out);
 
-}  // namespace mxgpt
+}  // namespace mxgpt::text

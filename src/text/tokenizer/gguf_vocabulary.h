@@ -9,7 +9,7 @@
 
 #include "text/tokenizer/pipeline.h"
 
-namespace mxgpt {
+namespace mxgpt::io {
 class GgufFile;
 }
 
@@ -33,11 +33,11 @@ struct GgufVocabulary {
   std::vector<int32_t> types;  ///< by id, or empty: all normal
   std::vector<std::string_view> merges;
   std::string_view charsmap;  ///< of "t5": sentencepiece's precompiled map; may be empty
-  std::optional<TokenId> bos, eos, unknown, separator;
+  std::optional<text::TokenId> bos, eos, unknown, separator;
   std::optional<bool> add_bos, add_eos, add_space_prefix;
   bool remove_extra_whitespaces = false;
 
-  static GgufVocabulary read(const GgufFile& file);
+  static GgufVocabulary read(const io::GgufFile& file);
 
   TokenType type(size_t id) const {
     return types.empty() ? kNormal : static_cast<TokenType>(types[id]);

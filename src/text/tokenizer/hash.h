@@ -17,7 +17,7 @@ inline uint64_t hash_seed() {
 }
 
 /// Both halves of a 128-bit product, folded.
-inline uint64_t mix(uint64_t a, uint64_t b) {
+inline uint64_t folded_multiply(uint64_t a, uint64_t b) {
   const auto product = static_cast<unsigned __int128>(a) * b;
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
@@ -30,11 +30,11 @@ inline uint64_t hash_bytes(std::string_view bytes, uint64_t seed) {
   uint64_t word;
   for (; left > 8; left -= 8, p += 8) {
     std::memcpy(&word, p, 8);
-    state = mix(state ^ word, kOdd1);
+    state = folded_multiply(state ^ word, kOdd1);
   }
   word = 0;
   if (left > 0) std::memcpy(&word, p, left);  // an empty view may have no address
-  return mix(state ^ word, kOdd1 ^ seed);
+  return folded_multiply(state ^ word, kOdd1 ^ seed);
 }
 
 }  // namespace mxgpt::tokenizer

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/unigram.h"
 #include "text/tokenizer/word_level.h"
@@ -13,7 +13,7 @@ namespace {
 
 /// Files written before the field existed are told apart by what they hold, as the `tokenizers`
 /// package does.
-std::string_view type_of(const json::Node& node) {
+std::string_view model_type(const json::Node& node) {
   if (const auto type = node.find("type")) return type->string();
   if (node.find("merges")) return "BPE";
   if (node.find("max_input_chars_per_word")) return "WordPiece";
@@ -23,17 +23,17 @@ std::string_view type_of(const json::Node& node) {
 }  // namespace
 
 std::unique_ptr<Model> Model::from_json(const json::Node& node, bool byte_level) {
-  const std::string_view type = type_of(node);
+  const std::string_view type = model_type(node);
   if (type == "BPE") return Bpe::from_json(node, byte_level);
   if (type == "Unigram") return Unigram::from_json(node);
   if (type == "WordPiece") return WordPiece::from_json(node);
   if (type == "WordLevel") return WordLevel::from_json(node);
-  node.fail(
-      fmt::format("the type '{}' is none of BPE, Unigram, WordPiece, WordLevel", printable(type)));
+  node.fail(fmt::format("the type '{}' is none of BPE, Unigram, WordPiece, WordLevel",
+                        escape_for_terminal(type)));
 }
 
-bool Model::folds_bytes(const json::Node& node) {
-  return type_of(node) == "BPE" && node.string_or("continuing_subword_prefix", "").empty() &&
+bool Model::supports_raw_bytes(const json::Node& node) {
+  return model_type(node) == "BPE" && node.string_or("continuing_subword_prefix", "").empty() &&
          node.string_or("end_of_word_suffix", "").empty();
 }
 
@@ -46,10 +46,10 @@ Vocabulary read_vocabulary(const json::Node& node) {
     const int64_t* id = entry.value().if_int64();
     if (!id || *id < 0 || *id > kMaxTokenId) {
       node.fail(fmt::format("the id of '{}' should be an integer from 0 to {} but is {}",
-                            printable(entry.key()), kMaxTokenId,
-                            printable(json::serialize(entry.value()))));
+                            escape_for_terminal(entry.key()), kMaxTokenId,
+                            escape_for_terminal(json::serialize(entry.value()))));
     }
-    vocabulary.add(entry.key(), static_cast<TokenId>(*id));
+    vocabulary.add(entry.key(), static_cast<text::TokenId>(*id));
   }
   return vocabulary;
 }

@@ -25,8 +25,8 @@ class Model {
   virtual std::unique_ptr<Scratch> make_scratch() const { return std::make_unique<Scratch>(); }
   /// Appends the ids of `piece`, which is valid UTF-8 and not empty. `scratch` comes from
   /// make_scratch.
-  virtual void encode(std::string_view piece, Scratch& scratch,
-                      std::vector<TokenId>& out) const = 0;
+  virtual void encode(std::string_view word, Scratch& scratch,
+                      std::vector<text::TokenId>& out) const = 0;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
@@ -34,7 +34,7 @@ class Model {
   /// rather than in the printable alphabet that a ByteLevel pre-tokenizer would write; only for
   /// models that `folds_bytes`.
   static std::unique_ptr<Model> from_json(const json::Node& node, bool byte_level);
-  static bool folds_bytes(const json::Node& node);
+  static bool supports_raw_bytes(const json::Node& node);
 
  protected:
   explicit Model(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {}

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/tokenizer/pattern.h"
 #include "text/tokenizer/unicode_normalizer.h"
@@ -32,7 +32,7 @@ void check_growth(size_t from, size_t to) {
                 fmt::format("its normalizers grow the text to more than {} bytes", limit));
 }
 
-std::string inserted(const json::Node& node) {
+std::string inserted_text(const json::Node& node) {
   if (node.string().size() > kMaxInserted) node.fail(fmt::format("exceeds {} bytes", kMaxInserted));
   return std::string(node.string());
 }
@@ -44,7 +44,7 @@ void for_each_character(NormalizedText& text, Rewrite&& rewrite) {
   out.reserve(text.text.size());
   for (size_t i = 0; i < text.text.size();) {
     const bool first = i == 0;
-    rewrite(unicode::next(text.text, i), out);
+    rewrite(text::unicode::next(text.text, i), out);
     if (first && out.empty()) text.at_start = false;
   }
   text.text = std::move(out);
@@ -62,10 +62,10 @@ class UnicodeForm final : public Normalizer {
 };
 
 /// A normalizer that looks at one character at a time and has no settings.
-class Characters final : public Normalizer {
+class PerCharacter final : public Normalizer {
  public:
   using Rewrite = void (*)(char32_t c, std::string& out);
-  explicit Characters(Rewrite rewrite) : rewrite_(rewrite) {}
+  explicit PerCharacter(Rewrite rewrite) : rewrite_(rewrite) {}
   void normalize(NormalizedText& text) const override { for_each_character(text, rewrite_); }
 
  private:
@@ -77,7 +77,7 @@ void lowercase(char32_t c, std::string& out) {
 }
 
 void strip_accent(char32_t c, std::string& out) {
-  if (!is_mark(c)) unicode::append(out, c);
+  if (!is_mark(c)) text::unicode::append(out, c);
 }
 
 /// The clean-up of Google's neural machine translation.
@@ -85,10 +85,10 @@ void nmt(char32_t c, std::string& out) {
   const bool control = (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) ||
                        c == 0x7F || c == 0x8F || c == 0x9F;
   if (control) return;
-  const bool blank = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
-                     (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
-                     c == 0xFEFF || c == 0xFFFD;
-  unicode::append(out, blank ? ' ' : c);
+  const bool is_space = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
+                        (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                        c == 0xFEFF || c == 0xFFFD;
+  text::unicode::append(out, is_space ? ' ' : c);
 }
 
 class Strip final : public Normalizer {
@@ -98,13 +98,14 @@ class Strip final : public Normalizer {
   void normalize(NormalizedText& text) const override {
     std::string& s = text.text;
     size_t begin = 0, end = s.size();
-    for (size_t i = 0; left_ && i < s.size() && unicode::is_whitespace(unicode::next(s, i));)
+    for (size_t i = 0;
+         left_ && i < s.size() && text::unicode::is_whitespace(text::unicode::next(s, i));)
       begin = i;
     while (right_ && end > begin) {
       size_t last = end - 1;
       while ((s[last] & 0xC0) == 0x80) --last;
       size_t i = last;
-      if (!unicode::is_whitespace(unicode::next(s, i))) break;
+      if (!text::unicode::is_whitespace(text::unicode::next(s, i))) break;
       end = last;
     }
     if (begin > 0) text.at_start = false;
@@ -136,17 +137,17 @@ class Replace final : public Normalizer {
     const std::string& s = text.text;
     std::string out;
     out.reserve(s.size());
-    size_t done = 0;
+    size_t consumed = 0;
     pattern_.for_each_match(s, [&](size_t begin, size_t end) {
       // What replaces a match counts as coming from its last character.
-      if (begin == 0 && end > unicode::length_of(s[0])) text.at_start = false;
+      if (begin == 0 && end > text::unicode::length_of(s[0])) text.at_start = false;
       if (begin == 0 && end > 0 && content_.empty()) text.at_start = false;
-      out.append(s, done, begin - done);
+      out.append(s, consumed, begin - consumed);
       out += content_;
       check_growth(s.size(), out.size());
-      done = end;
+      consumed = end;
     });
-    out.append(s, done);
+    out.append(s, consumed);
     text.text = std::move(out);
   }
 
@@ -159,7 +160,7 @@ class ByteLevel final : public Normalizer {
  public:
   void normalize(NormalizedText& text) const override {
     std::string out;
-    ByteAlphabet::get().append_spelling(out, text.text);
+    ByteAlphabet::get().append_encoded(out, text.text);
     text.text = std::move(out);
   }
 };
@@ -177,12 +178,12 @@ class Precompiled final : public Normalizer {
 
 class Sentencepiece final : public Normalizer {
  public:
-  Sentencepiece(std::optional<Charsmap> map, bool remove_extra_blanks)
-      : map_(std::move(map)), remove_extra_blanks_(remove_extra_blanks) {}
+  Sentencepiece(std::optional<Charsmap> map, bool remove_extra_whitespaces)
+      : map_(std::move(map)), remove_extra_whitespaces_(remove_extra_whitespaces) {}
 
   void normalize(NormalizedText& text) const override {
     if (map_) text.text = map_->normalize_by_longest_match(text.text);
-    if (!remove_extra_blanks_) return;
+    if (!remove_extra_whitespaces_) return;
     std::string out;
     for (const char c : text.text) {
       if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
@@ -193,7 +194,7 @@ class Sentencepiece final : public Normalizer {
 
  private:
   std::optional<Charsmap> map_;
-  bool remove_extra_blanks_;
+  bool remove_extra_whitespaces_;
 };
 
 class Bert final : public Normalizer {
@@ -208,21 +209,21 @@ class Bert final : public Normalizer {
     if (clean_text_) {
       for_each_character(text, [](char32_t c, std::string& out) {
         if (c == 0 || is_control(c)) return;
-        unicode::append(out, unicode::is_whitespace(c) ? ' ' : c);
+        text::unicode::append(out, text::unicode::is_whitespace(c) ? ' ' : c);
       });
     }
     if (handle_chinese_) {
       for_each_character(text, [](char32_t c, std::string& out) {
-        const bool apart = is_chinese(c);
-        if (apart) out += ' ';
-        unicode::append(out, c);
-        if (apart) out += ' ';
+        const bool is_cjk = is_chinese(c);
+        if (is_cjk) out += ' ';
+        text::unicode::append(out, c);
+        if (is_cjk) out += ' ';
       });
     }
     if (strip_accents_) {
       text.text = to_normal_form(text.text, NormalForm::kNfd);
       for_each_character(text, [](char32_t c, std::string& out) {
-        if (!is_nonspacing_mark(c)) unicode::append(out, c);
+        if (!is_nonspacing_mark(c)) text::unicode::append(out, c);
       });
     }
     if (lowercase_) for_each_character(text, lowercase);
@@ -270,17 +271,17 @@ std::unique_ptr<Normalizer> read(const json::Node& node, size_t& count) {
   if (type == "NFD") return std::make_unique<UnicodeForm>(NormalForm::kNfd);
   if (type == "NFKC") return std::make_unique<UnicodeForm>(NormalForm::kNfkc);
   if (type == "NFKD") return std::make_unique<UnicodeForm>(NormalForm::kNfkd);
-  if (type == "Lowercase") return std::make_unique<Characters>(lowercase);
-  if (type == "StripAccents") return std::make_unique<Characters>(strip_accent);
-  if (type == "Nmt") return std::make_unique<Characters>(nmt);
+  if (type == "Lowercase") return std::make_unique<PerCharacter>(lowercase);
+  if (type == "StripAccents") return std::make_unique<PerCharacter>(strip_accent);
+  if (type == "Nmt") return std::make_unique<PerCharacter>(nmt);
   if (type == "Strip") {
     return std::make_unique<Strip>(node["strip_left"].boolean(), node["strip_right"].boolean());
   }
-  if (type == "Prepend") return std::make_unique<Affix>(inserted(node["prepend"]), "");
-  if (type == "Append") return std::make_unique<Affix>("", inserted(node["append"]));
+  if (type == "Prepend") return std::make_unique<Affix>(inserted_text(node["prepend"]), "");
+  if (type == "Append") return std::make_unique<Affix>("", inserted_text(node["append"]));
   if (type == "Replace") {
     return std::make_unique<Replace>(Pattern::from_json(node["pattern"]),
-                                     inserted(node["content"]));
+                                     inserted_text(node["content"]));
   }
   if (type == "ByteLevel") return std::make_unique<ByteLevel>();
   if (type == "BertNormalizer") return std::make_unique<Bert>(node);
@@ -288,7 +289,7 @@ std::unique_ptr<Normalizer> read(const json::Node& node, size_t& count) {
     const json::Node map = node["precompiled_charsmap"];
     return std::make_unique<Precompiled>(Charsmap::from_base64(map.string(), map.path()));
   }
-  node["type"].fail(fmt::format("the normalizer '{}' is not supported", printable(type)));
+  node["type"].fail(fmt::format("the normalizer '{}' is not supported", escape_for_terminal(type)));
 }
 
 }  // namespace
@@ -299,8 +300,8 @@ std::unique_ptr<Normalizer> Normalizer::from_json(const json::Node& node) {
 }
 
 std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map,
-                                                     bool remove_extra_blanks) {
-  return std::make_unique<Sentencepiece>(std::move(map), remove_extra_blanks);
+                                                     bool remove_extra_whitespaces) {
+  return std::make_unique<Sentencepiece>(std::move(map), remove_extra_whitespaces);
 }
 
 }  // namespace mxgpt::tokenizer

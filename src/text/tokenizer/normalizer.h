@@ -29,6 +29,6 @@ class Normalizer {
 /// What sentencepiece does before it looks for tokens: at each place the longest match of the map
 /// is replaced; with `remove_extra_blanks` runs of blanks become one and those at the ends none.
 std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map,
-                                                     bool remove_extra_blanks);
+                                                     bool remove_extra_whitespaces);
 
 }  // namespace mxgpt::tokenizer

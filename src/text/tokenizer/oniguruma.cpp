@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/regex.h"
 #include "text/unicode.h"
 
@@ -38,13 +38,13 @@ constexpr std::string_view kHex = "0-9A-Fa-f";
 constexpr int kMaxSetDepth = 16, kMaxQuantifiers = 8;
 constexpr size_t kMaxGroups = 1000;
 
-struct Name {
+struct PropertyName {
   std::string_view name, items;
 };
 
 /// Property and POSIX names that PCRE2 does not know or reads differently, as the items of a set.
 /// Compared without case, blanks, '-' and '_'.
-constexpr Name kNames[] = {
+constexpr PropertyName kNames[] = {
     {"letter", "\\p{L}"},
     {"uppercaseletter", "\\p{Lu}"},
     {"lowercaseletter", "\\p{Ll}"},
@@ -98,19 +98,19 @@ constexpr Name kNames[] = {
     {"word", kWordInSet},
 };
 
-std::optional<std::string_view> items_of(std::string_view name) {
+std::optional<std::string_view> property_items(std::string_view name) {
   std::string plain;
   for (const char c : name) {
     if (c == ' ' || c == '-' || c == '_') continue;
     plain += c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
   }
-  for (const Name& entry : kNames) {
+  for (const PropertyName& entry : kNames) {
     if (entry.name == plain) return entry.items;
   }
   return std::nullopt;
 }
 
-bool is_pcre2(const std::string& pattern) {
+bool compiles_in_pcre2(const std::string& pattern) {
   int error = 0;
   PCRE2_SIZE at = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
@@ -120,28 +120,29 @@ bool is_pcre2(const std::string& pattern) {
 }
 
 /// A set of characters: what stands between brackets, and alternatives that brackets cannot hold.
-struct Set {
+struct CharacterSet {
   std::string items;
-  std::vector<std::string> others;
+  std::vector<std::string> alternatives;
 
   /// A pattern for one character.
   std::string pattern(bool negated) const {
-    if (others.empty()) {
+    if (alternatives.empty()) {
       if (items.empty()) return negated ? "\\p{Any}" : "(?!)";
       return fmt::format("[{}{}]", negated ? "^" : "", items);
     }
     std::string all = items.empty() ? "" : fmt::format("[{}]", items);
-    for (const std::string& other : others) all += (all.empty() ? "" : "|") + other;
+    for (const std::string& other : alternatives) all += (all.empty() ? "" : "|") + other;
     return negated ? fmt::format("(?:(?!{})\\p{{Any}})", all) : fmt::format("(?:{})", all);
   }
 };
 
 class Translator {
  public:
-  Translator(std::string_view pattern, const std::string& where) : in_(pattern), where_(where) {}
+  Translator(std::string_view pattern, const std::string& where)
+      : pattern_(pattern), where_(where) {}
 
   std::string run() {
-    while (at_ < in_.size()) step();
+    while (pos_ < pattern_.size()) translate_next();
     for (size_t open = groups_.empty() ? top_level_options_ : 0; open > 0; --open) out_ += ')';
     return std::move(out_);
   }
@@ -152,21 +153,21 @@ class Translator {
     size_t options = 0;  ///< option groups to close with it
   };
 
-  [[noreturn]] void fail(const std::string& what) const {
+  [[noreturn]] void fail(const std::string& problem) const {
     throw Error(where_, fmt::format("is a regular expression that cannot be used: {} in '{}'",
-                                    printable(what), printable(in_)));
+                                    escape_for_terminal(problem), escape_for_terminal(pattern_)));
   }
-  bool more() const { return at_ < in_.size(); }
-  bool starts(std::string_view text) const { return in_.substr(at_).starts_with(text); }
+  bool more() const { return pos_ < pattern_.size(); }
+  bool starts(std::string_view text) const { return pattern_.substr(pos_).starts_with(text); }
   bool skip(std::string_view text) {
     if (!starts(text)) return false;
-    at_ += text.size();
+    pos_ += text.size();
     return true;
   }
   size_t& open_options() { return groups_.empty() ? top_level_options_ : groups_.back().options; }
 
-  void step() {
-    const char c = in_[at_];
+  void translate_next() {
+    const char c = pattern_[pos_];
     if (c == '(') {
       open_group();
     } else if (c == ')') {
@@ -175,61 +176,61 @@ class Translator {
       out_ += ')';
       atom_ = groups_.back().start;
       groups_.pop_back();
-      ++at_;
-      quantifiers();
+      ++pos_;
+      copy_quantifiers();
     } else if (c == '[') {
-      ++at_;
+      ++pos_;
       atom_ = out_.size();
-      out_ += set(0);
-      quantifiers();
+      out_ += parse_set(0);
+      copy_quantifiers();
     } else if (c == '\\') {
       atom_ = out_.size();
-      escape();
-      quantifiers();
+      parse_escape();
+      copy_quantifiers();
     } else if (c == '|' || c == '^' || c == '$') {
       out_ += c;
-      ++at_;
+      ++pos_;
     } else {
       atom_ = out_.size();
-      const size_t length = unicode::length_of(c);
-      out_ += in_.substr(at_, length);
-      at_ += length;
-      quantifiers();
+      const size_t length = text::unicode::length_of(c);
+      out_ += pattern_.substr(pos_, length);
+      pos_ += length;
+      copy_quantifiers();
     }
   }
 
   void open_group() {
     if (groups_.size() >= kMaxGroups) fail("groups too deep");
     const size_t start = out_.size();
-    ++at_;
+    ++pos_;
     if (!skip("?")) {
       out_ += '(';
     } else if (skip("#")) {
-      const size_t end = in_.find(')', at_);
+      const size_t end = pattern_.find(')', pos_);
       if (end == std::string_view::npos) fail("an unfinished comment");
-      at_ = end + 1;
+      pos_ = end + 1;
       return;
     } else if (starts(":") || starts("=") || starts("!") || starts(">")) {
       out_ += "(?";
-      out_ += in_[at_++];
+      out_ += pattern_[pos_++];
     } else if (starts("<=") || starts("<!")) {
-      out_ += fmt::format("(?{}", in_.substr(at_, 2));
-      at_ += 2;
+      out_ += fmt::format("(?{}", pattern_.substr(pos_, 2));
+      pos_ += 2;
     } else if (starts("<")) {
-      const size_t end = in_.find('>', at_);
+      const size_t end = pattern_.find('>', pos_);
       if (end == std::string_view::npos) fail("an unfinished group name");
-      out_ += fmt::format("(?{}", in_.substr(at_, end + 1 - at_));
-      at_ = end + 1;
+      out_ += fmt::format("(?{}", pattern_.substr(pos_, end + 1 - pos_));
+      pos_ = end + 1;
     } else {
       std::string options;
-      while (more() && in_[at_] != ')' && in_[at_] != ':') {
-        const char c = in_[at_++];
+      while (more() && pattern_[pos_] != ')' && pattern_[pos_] != ':') {
+        const char c = pattern_[pos_++];
         if (c != 'i' && c != 'm' && c != 'x' && c != '-') fail(fmt::format("the group '(?{}'", c));
         options += c == 'm' ? 's' : c;
       }
       if (!more()) fail("an unfinished group");
       out_ += fmt::format("(?{}:", options);
-      if (in_[at_++] == ')') {
+      if (pattern_[pos_++] == ')') {
         if (++open_options() > kMaxGroups) fail("groups too deep");
         return;
       }
@@ -238,14 +239,14 @@ class Translator {
   }
 
   /// Copies the quantifiers behind the atom that starts at out_[atom_].
-  void quantifiers() {
+  void copy_quantifiers() {
     for (int count = 0; more(); ++count) {
       std::string quantifier;
       bool exact = false, interval = false;
-      const char c = in_[at_];
+      const char c = pattern_[pos_];
       if (c == '*' || c == '+' || c == '?') {
         quantifier = c;
-        ++at_;
+        ++pos_;
       } else if (c == '{' && read_interval(quantifier, exact)) {
         interval = true;
       } else {
@@ -257,37 +258,37 @@ class Translator {
         out_ += ')';
       }
       out_ += quantifier;
-      if (more() && in_[at_] == '?' && !exact)
-        out_ += in_[at_++];
-      else if (more() && in_[at_] == '+' && !interval)
-        out_ += in_[at_++];
+      if (more() && pattern_[pos_] == '?' && !exact)
+        out_ += pattern_[pos_++];
+      else if (more() && pattern_[pos_] == '+' && !interval)
+        out_ += pattern_[pos_++];
     }
   }
 
   bool read_interval(std::string& quantifier, bool& exact) {
-    size_t i = at_ + 1;
+    size_t i = pos_ + 1;
     std::string low, high;
     bool comma = false;
-    for (; i < in_.size() && in_[i] != '}'; ++i) {
-      if (in_[i] == ',' && !comma)
+    for (; i < pattern_.size() && pattern_[i] != '}'; ++i) {
+      if (pattern_[i] == ',' && !comma)
         comma = true;
-      else if (in_[i] >= '0' && in_[i] <= '9')
-        (comma ? high : low) += in_[i];
+      else if (pattern_[i] >= '0' && pattern_[i] <= '9')
+        (comma ? high : low) += pattern_[i];
       else
         return false;
     }
-    if (i == in_.size() || (low.empty() && high.empty())) return false;
+    if (i == pattern_.size() || (low.empty() && high.empty())) return false;
     exact = !comma;
     quantifier = fmt::format("{{{}{}{}}}", low.empty() ? "0" : low, comma ? "," : "", high);
-    at_ = i + 1;
+    pos_ = i + 1;
     return true;
   }
 
-  void escape() {
-    if (at_ + 1 >= in_.size()) fail("a trailing backslash");
-    const char c = in_[at_ + 1];
-    Set set;
-    if (bool negated = false; class_escape(set, negated, false)) {
+  void parse_escape() {
+    if (pos_ + 1 >= pattern_.size()) fail("a trailing backslash");
+    const char c = pattern_[pos_ + 1];
+    CharacterSet set;
+    if (bool negated = false; parse_class_escape(set, negated, false)) {
       out_ += set.pattern(negated);
       return;
     }
@@ -295,27 +296,27 @@ class Translator {
       const std::string is =
           fmt::format("(?={0})(?<!{0})|(?!{0})(?<={0})", fmt::format("[{}]", kWord));
       out_ += c == 'b' ? fmt::format("(?:{})", is) : fmt::format("(?!{})", is);
-      at_ += 2;
+      pos_ += 2;
     } else if (c == 'O') {
       out_ += "\\p{Any}";
-      at_ += 2;
-    } else if (const auto code = character_escape()) {
+      pos_ += 2;
+    } else if (const auto code = parse_character_escape()) {
       out_ += fmt::format("\\x{{{:X}}}", static_cast<uint32_t>(*code));
     } else if (std::string_view("AZzGKRXNkg0123456789").find(c) != std::string_view::npos) {
-      out_ += in_.substr(at_, 2);
-      at_ += 2;
+      out_ += pattern_.substr(pos_, 2);
+      pos_ += 2;
     } else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
       fail(fmt::format("the escape '\\{}'", c));
     } else {
-      const size_t length = unicode::length_of(c);
-      out_ += in_.substr(at_, 1 + length);
-      at_ += 1 + length;
+      const size_t length = text::unicode::length_of(c);
+      out_ += pattern_.substr(pos_, 1 + length);
+      pos_ += 1 + length;
     }
   }
 
   /// \d \w \s \h \p{…} and their opposites.
-  bool class_escape(Set& set, bool& negated, bool in_set) {
-    switch (in_[at_ + 1]) {
+  bool parse_class_escape(CharacterSet& set, bool& negated, bool in_set) {
+    switch (pattern_[pos_ + 1]) {
       case 'd':
       case 'D':
         set.items = "\\p{Nd}";
@@ -334,77 +335,77 @@ class Translator {
         break;
       case 'p':
       case 'P':
-        property(set, negated, in_set);
+        parse_property(set, negated, in_set);
         return true;
       default:
         return false;
     }
-    negated = in_[at_ + 1] < 'a';
-    at_ += 2;
+    negated = pattern_[pos_ + 1] < 'a';
+    pos_ += 2;
     return true;
   }
 
-  void property(Set& set, bool& negated, bool in_set) {
-    negated = in_[at_ + 1] == 'P';
-    at_ += 2;
-    const size_t end = in_.find('}', at_);
+  void parse_property(CharacterSet& set, bool& negated, bool in_set) {
+    negated = pattern_[pos_ + 1] == 'P';
+    pos_ += 2;
+    const size_t end = pattern_.find('}', pos_);
     if (!skip("{") || end == std::string_view::npos) fail("a property without braces");
     if (skip("^")) negated = !negated;
-    const std::string_view name = in_.substr(at_, end - at_);
-    if (const auto items = items_of(name))
+    const std::string_view name = pattern_.substr(pos_, end - pos_);
+    if (const auto items = property_items(name))
       set.items = *items == kWordInSet && !in_set ? kWord : *items;
     // PCRE2 takes the name of a script alone for its extensions too.
-    else if (const auto script = fmt::format("\\p{{sc:{}}}", name); is_pcre2(script))
+    else if (const auto script = fmt::format("\\p{{sc:{}}}", name); compiles_in_pcre2(script))
       set.items = script;
     else
       set.items = fmt::format("\\p{{{}}}", name);
-    at_ = end + 1;
+    pos_ = end + 1;
   }
 
   /// \t \x41 \x{41} \u0041 and the like.
-  std::optional<char32_t> character_escape() {
-    switch (in_[at_ + 1]) {
+  std::optional<char32_t> parse_character_escape() {
+    switch (pattern_[pos_ + 1]) {
       case 't':
-        at_ += 2;
+        pos_ += 2;
         return '\t';
       case 'n':
-        at_ += 2;
+        pos_ += 2;
         return '\n';
       case 'v':
-        at_ += 2;
+        pos_ += 2;
         return '\v';
       case 'f':
-        at_ += 2;
+        pos_ += 2;
         return '\f';
       case 'r':
-        at_ += 2;
+        pos_ += 2;
         return '\r';
       case 'a':
-        at_ += 2;
+        pos_ += 2;
         return '\a';
       case 'e':
-        at_ += 2;
+        pos_ += 2;
         return 0x1B;
       case 'x': {
-        at_ += 2;
-        if (!skip("{")) return hexadecimal(1, 2);
-        const char32_t code = hexadecimal(1, 8);
+        pos_ += 2;
+        if (!skip("{")) return parse_hex(1, 2);
+        const char32_t code = parse_hex(1, 8);
         if (!skip("}")) fail("an unfinished \\x{…}");
         return code;
       }
       case 'u':
-        at_ += 2;
-        return hexadecimal(4, 4);
+        pos_ += 2;
+        return parse_hex(4, 4);
       default:
         return std::nullopt;
     }
   }
 
-  char32_t hexadecimal(size_t least, size_t most) {
+  char32_t parse_hex(size_t min_digits, size_t max_digits) {
     char32_t code = 0;
     size_t digits = 0;
-    for (; digits < most && more(); ++digits, ++at_) {
-      const char c = in_[at_];
+    for (; digits < max_digits && more(); ++digits, ++pos_) {
+      const char c = pattern_[pos_];
       if (c >= '0' && c <= '9')
         code = code * 16 + (c - '0');
       else if ((c | 32) >= 'a' && (c | 32) <= 'f')
@@ -412,68 +413,69 @@ class Translator {
       else
         break;
     }
-    if (digits < least || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) {
+    if (digits < min_digits || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) {
       fail("a character number that is none");
     }
     return code;
   }
 
   /// A set whose '[' has been read, as a pattern for one character.
-  std::string set(int depth) {
-    Set plain;
+  std::string parse_set(int depth) {
+    CharacterSet plain;
     bool negated = false;
     return read_set(plain, negated, depth) ? plain.pattern(negated)
-                                           : set_with_intersections(plain, negated, depth);
+                                           : parse_intersections(plain, negated, depth);
   }
 
   /// Reads up to ']' (true) or "&&" (false).
-  bool read_set(Set& set, bool& negated, int depth) {
+  bool read_set(CharacterSet& set, bool& negated, int depth) {
     if (depth >= kMaxSetDepth) fail("sets too deep");
     negated = skip("^");
     return read_items(set, depth, true);
   }
 
-  std::string set_with_intersections(const Set& first, bool negated, int depth) {
+  std::string parse_intersections(const CharacterSet& first, bool negated, int depth) {
     std::string all = first.pattern(false);
     for (bool done = false; !done;) {
-      Set next;
+      CharacterSet next;
       done = read_items(next, depth, false);
       all = fmt::format("(?={}){}", next.pattern(false), all);
     }
     return negated ? fmt::format("(?:(?!{})\\p{{Any}})", all) : fmt::format("(?:{})", all);
   }
 
-  bool read_items(Set& set, int depth, bool bracket_may_be_literal) {
+  bool read_items(CharacterSet& set, int depth, bool bracket_may_be_literal) {
     for (bool first = bracket_may_be_literal;; first = false) {
       if (!more()) fail("an unfinished set");
       if (starts("]") && !first) {
-        ++at_;
+        ++pos_;
         return true;
       }
       if (skip("&&")) return false;
-      if (starts("[:") && posix(set)) continue;
+      if (starts("[:") && parse_posix_class(set)) continue;
       if (skip("[")) {
-        nested(set, depth);
+        parse_nested_set(set, depth);
         continue;
       }
-      if (starts("\\") && at_ + 1 < in_.size()) {
-        Set inner;
-        if (bool negated = false; class_escape(inner, negated, true)) {
-          add(set, inner, negated);
+      if (starts("\\") && pos_ + 1 < pattern_.size()) {
+        CharacterSet inner;
+        if (bool negated = false; parse_class_escape(inner, negated, true)) {
+          add_items(set, inner, negated);
           continue;
         }
       }
-      const char32_t low = set_character();
+      const char32_t low = parse_set_character();
       char32_t high = low;
-      if (starts("-") && at_ + 1 < in_.size() && in_[at_ + 1] != ']' && in_[at_ + 1] != '[' &&
-          !in_.substr(at_ + 1).starts_with("&&")) {
-        const size_t dash = at_++;
-        Set inner;
+      if (starts("-") && pos_ + 1 < pattern_.size() && pattern_[pos_ + 1] != ']' &&
+          pattern_[pos_ + 1] != '[' && !pattern_.substr(pos_ + 1).starts_with("&&")) {
+        const size_t dash = pos_++;
+        CharacterSet inner;
         bool negated = false;
-        if (starts("\\") && at_ + 1 < in_.size() && class_escape(inner, negated, true)) {
-          at_ = dash;  // "a-\w": the dash is a character
+        if (starts("\\") && pos_ + 1 < pattern_.size() &&
+            parse_class_escape(inner, negated, true)) {
+          pos_ = dash;  // "a-\w": the dash is a character
         } else {
-          high = set_character();
+          high = parse_set_character();
           if (high < low) fail("a range that runs backwards");
         }
       }
@@ -482,69 +484,70 @@ class Translator {
     }
   }
 
-  void nested(Set& set, int depth) {
-    Set inner;
+  void parse_nested_set(CharacterSet& set, int depth) {
+    CharacterSet inner;
     bool negated = false;
     if (read_set(inner, negated, depth + 1)) {
-      add(set, inner, negated);
+      add_items(set, inner, negated);
     } else {
-      set.others.push_back(set_with_intersections(inner, negated, depth + 1));
+      set.alternatives.push_back(parse_intersections(inner, negated, depth + 1));
     }
   }
 
   /// [:name:] and [:^name:].
-  bool posix(Set& set) {
-    const size_t end = in_.find(":]", at_ + 2);
-    if (end == std::string_view::npos || end - at_ > 20) return false;
-    std::string_view name = in_.substr(at_ + 2, end - at_ - 2);
+  bool parse_posix_class(CharacterSet& set) {
+    const size_t end = pattern_.find(":]", pos_ + 2);
+    if (end == std::string_view::npos || end - pos_ > 20) return false;
+    std::string_view name = pattern_.substr(pos_ + 2, end - pos_ - 2);
     const bool negated = name.starts_with('^');
     if (negated) name.remove_prefix(1);
     // Unlike \p{Punct}, the bracket holds the symbols too.
     const auto items =
-        name == "punct" ? std::optional<std::string_view>("\\p{P}\\p{S}") : items_of(name);
+        name == "punct" ? std::optional<std::string_view>("\\p{P}\\p{S}") : property_items(name);
     if (!items) {
       if (name != "graph" && name != "print") return false;
       set.items += fmt::format("[:{}{}:]", negated ? "^" : "", name);
     } else {
-      add(set, Set{std::string(*items), {}}, negated);
+      add_items(set, CharacterSet{std::string(*items), {}}, negated);
     }
-    at_ = end + 2;
+    pos_ = end + 2;
     return true;
   }
 
-  static void add(Set& set, const Set& inner, bool negated) {
+  static void add_items(CharacterSet& set, const CharacterSet& inner, bool negated) {
     const bool one_property =
         inner.items.starts_with("\\p{") && inner.items.find('}') + 1 == inner.items.size();
-    if (negated && inner.others.empty() && one_property) {
+    if (negated && inner.alternatives.empty() && one_property) {
       set.items += fmt::format("\\P{}", inner.items.substr(2));
     } else if (negated) {
-      set.others.push_back(inner.pattern(true));
+      set.alternatives.push_back(inner.pattern(true));
     } else {
       set.items += inner.items;
-      set.others.insert(set.others.end(), inner.others.begin(), inner.others.end());
+      set.alternatives.insert(set.alternatives.end(), inner.alternatives.begin(),
+                              inner.alternatives.end());
     }
   }
 
-  char32_t set_character() {
+  char32_t parse_set_character() {
     if (starts("\\")) {
-      if (at_ + 1 >= in_.size()) fail("a trailing backslash");
-      if (const auto code = character_escape()) return *code;
-      const char c = in_[at_ + 1];
+      if (pos_ + 1 >= pattern_.size()) fail("a trailing backslash");
+      if (const auto code = parse_character_escape()) return *code;
+      const char c = pattern_[pos_ + 1];
       if (c == 'b') {
-        at_ += 2;
+        pos_ += 2;
         return '\b';
       }
       if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) {
         fail(fmt::format("the escape '\\{}' in a set", c));
       }
-      ++at_;
+      ++pos_;
     }
-    return unicode::next(in_, at_);
+    return text::unicode::next(pattern_, pos_);
   }
 
-  std::string_view in_;
+  std::string_view pattern_;
   const std::string& where_;
-  size_t at_ = 0;
+  size_t pos_ = 0;
   std::string out_;
   size_t atom_ = 0;
   std::vector<Group> groups_;

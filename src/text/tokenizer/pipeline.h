@@ -21,7 +21,7 @@ struct Pipeline {
   std::unique_ptr<Normalizer> normalizer;       ///< may be null
   std::unique_ptr<PreTokenizer> pre_tokenizer;  ///< may be null
   std::unique_ptr<Model> model;
-  std::unique_ptr<AddedTokens> added;
+  std::unique_ptr<AddedTokens> added_tokens;
   std::vector<PostProcessor> post_processors;
   std::vector<std::unique_ptr<Decoder>> decoders;
 
@@ -36,10 +36,10 @@ class ScratchPool {
   /// Goes back to the pool when it ends.
   class Lease {
    public:
-    explicit Lease(ScratchPool& pool) : pool_(pool), scratch_(pool.take()) {}
+    explicit Lease(ScratchPool& pool) : pool_(pool), scratch_(pool.acquire()) {}
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    ~Lease() { pool_.give_back(std::move(scratch_)); }
+    ~Lease() { pool_.release(std::move(scratch_)); }
     Model::Scratch& operator*() { return *scratch_; }
 
    private:
@@ -48,25 +48,25 @@ class ScratchPool {
   };
 
  private:
-  std::unique_ptr<Model::Scratch> take() {
+  std::unique_ptr<Model::Scratch> acquire() {
     {
       const std::lock_guard lock(mutex_);
-      if (!idle_.empty()) {
-        auto scratch = std::move(idle_.back());
-        idle_.pop_back();
+      if (!free_.empty()) {
+        auto scratch = std::move(free_.back());
+        free_.pop_back();
         return scratch;
       }
     }
     return model_.make_scratch();
   }
-  void give_back(std::unique_ptr<Model::Scratch> scratch) {
+  void release(std::unique_ptr<Model::Scratch> scratch) {
     const std::lock_guard lock(mutex_);
-    idle_.push_back(std::move(scratch));
+    free_.push_back(std::move(scratch));
   }
 
   const Model& model_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Model::Scratch>> idle_;
+  std::vector<std::unique_ptr<Model::Scratch>> free_;
 };
 
 }  // namespace mxgpt::tokenizer

@@ -6,21 +6,21 @@
 #include <string_view>
 #include <utility>
 
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/vocabulary.h"
 
 namespace mxgpt::tokenizer {
 namespace {
 
 // Bounds of what a template may do to a text; real ones frame it once.
-constexpr size_t kMaxParts = 256, kMaxProcessors = 8, kMaxRepeats = 2;
+constexpr size_t kMaxTemplateItems = 256, kMaxProcessors = 8, kMaxRepeats = 2;
 
-TokenId id_from_json(const json::Node& node) {
-  return static_cast<TokenId>(node.integer(0, kMaxTokenId));
+text::TokenId id_from_json(const json::Node& node) {
+  return static_cast<text::TokenId>(node.integer(0, kMaxTokenId));
 }
 
 /// ["[CLS]", 101]
-TokenId pair_from_json(const json::Node& node) {
+text::TokenId pair_from_json(const json::Node& node) {
   if (node.array().size() != 2) node.fail("should be [\"token\", id]");
   return id_from_json(node.at(1));
 }
@@ -36,8 +36,8 @@ void flatten(const json::Node& node, std::vector<json::Node>& processors) {
 
 }  // namespace
 
-PostProcessor::PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after)
-    : parts_{{false, std::move(before)}, {true, {}}, {false, std::move(after)}} {}
+PostProcessor::PostProcessor(std::vector<text::TokenId> before, std::vector<text::TokenId> after)
+    : items_{{false, std::move(before)}, {true, {}}, {false, std::move(after)}} {}
 
 std::vector<PostProcessor> PostProcessor::list_from_json(const json::Node& node) {
   std::vector<json::Node> nodes;
@@ -54,7 +54,8 @@ std::vector<PostProcessor> PostProcessor::list_from_json(const json::Node& node)
     } else if (type == "TemplateProcessing") {
       processors.push_back(template_from_json(each));
     } else {
-      each["type"].fail(fmt::format("the post-processor '{}' is not supported", printable(type)));
+      each["type"].fail(
+          fmt::format("the post-processor '{}' is not supported", escape_for_terminal(type)));
     }
   }
   return processors;
@@ -63,36 +64,38 @@ std::vector<PostProcessor> PostProcessor::list_from_json(const json::Node& node)
 PostProcessor PostProcessor::template_from_json(const json::Node& node) {
   PostProcessor processor;
   const json::Node single = node["single"], special = node["special_tokens"];
-  if (single.array().size() > kMaxParts)
-    single.fail(fmt::format("has more than {} parts", kMaxParts));
+  if (single.array().size() > kMaxTemplateItems)
+    single.fail(fmt::format("has more than {} parts", kMaxTemplateItems));
   size_t texts = 0;
   for (size_t i = 0; i < single.array().size(); ++i) {
-    const json::Node part = single.at(i);
-    if (const auto text = part.find("Sequence")) {
+    const json::Node item = single.at(i);
+    if (const auto text = item.find("Sequence")) {
       if ((*text)["id"].string() != "A")
         (*text)["id"].fail("a template for one text can hold only sequence A");
       if (++texts > kMaxRepeats)
         single.fail(fmt::format("holds the text more than {} times", kMaxRepeats));
-      processor.parts_.push_back({true, {}});
+      processor.items_.push_back({true, {}});
       continue;
     }
-    const json::Node ids = special[part["SpecialToken"]["id"].string()]["ids"];
-    if (ids.array().size() > kMaxParts) ids.fail(fmt::format("has more than {} ids", kMaxParts));
-    Part token{false, {}};
+    const json::Node ids = special[item["SpecialToken"]["id"].string()]["ids"];
+    if (ids.array().size() > kMaxTemplateItems)
+      ids.fail(fmt::format("has more than {} ids", kMaxTemplateItems));
+    TemplateItem special_item{false, {}};
     for (size_t k = 0; k < ids.array().size(); ++k)
-      token.special.push_back(id_from_json(ids.at(k)));
-    processor.parts_.push_back(std::move(token));
+      special_item.special_ids.push_back(id_from_json(ids.at(k)));
+    processor.items_.push_back(std::move(special_item));
   }
   return processor;
 }
 
-std::vector<TokenId> PostProcessor::apply(std::vector<TokenId> ids, bool add_special) const {
-  std::vector<TokenId> out;
-  for (const Part& part : parts_) {
-    if (part.is_text)
+std::vector<text::TokenId> PostProcessor::apply(std::vector<text::TokenId> ids,
+                                                bool add_special) const {
+  std::vector<text::TokenId> out;
+  for (const TemplateItem& item : items_) {
+    if (item.is_text)
       out.insert(out.end(), ids.begin(), ids.end());
     else if (add_special)
-      out.insert(out.end(), part.special.begin(), part.special.end());
+      out.insert(out.end(), item.special_ids.begin(), item.special_ids.end());
   }
   return out;
 }

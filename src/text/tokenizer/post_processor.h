@@ -14,23 +14,23 @@ namespace mxgpt::tokenizer {
 class PostProcessor {
  public:
   PostProcessor() = default;
-  PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after);
+  PostProcessor(std::vector<text::TokenId> before, std::vector<text::TokenId> after);
 
   /// Reads the `post_processor` of a tokenizer.json; a Sequence becomes several, to be applied in
   /// order.
   static std::vector<PostProcessor> list_from_json(const json::Node& node);
 
   /// `ids` framed by the template; its special tokens are left out unless asked for.
-  std::vector<TokenId> apply(std::vector<TokenId> ids, bool add_special) const;
+  std::vector<text::TokenId> apply(std::vector<text::TokenId> ids, bool add_special) const;
 
  private:
   static PostProcessor template_from_json(const json::Node& node);
 
-  struct Part {
+  struct TemplateItem {
     bool is_text;
-    std::vector<TokenId> special;
+    std::vector<text::TokenId> special_ids;
   };
-  std::vector<Part> parts_;
+  std::vector<TemplateItem> items_;
 };
 
 }  // namespace mxgpt::tokenizer

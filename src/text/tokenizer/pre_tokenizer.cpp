@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/tokenizer/pattern.h"
-#include "text/tokenizer/splitter.h"
+#include "text/tokenizer/pre_token_splitter.h"
 #include "text/tokenizer/unicode_properties.h"
 #include "text/unicode.h"
 
@@ -23,7 +23,7 @@ SplitBehavior split_behavior_from_json(const json::Node& node) {
   if (name == "Contiguous") return SplitBehavior::kContiguous;
   node.fail(fmt::format(
       "'{}' is none of Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous",
-      printable(name)));
+      escape_for_terminal(name)));
 }
 
 namespace {
@@ -37,18 +37,19 @@ constexpr std::string_view kWordOrOther = "[" MXGPT_RUST_WORD "]+|[^" MXGPT_RUST
 
 /// More stages than this are a file's mistake; each takes a stack frame while its pieces are passed
 /// on. Stages that spell bytes as characters can each double the text.
-constexpr size_t kMaxStages = 64, kMaxSpellingStages = 4;
+constexpr size_t kMaxStages = 64, kMaxByteLevelStages = 4;
 
-Piece part_of(const Piece& piece, size_t begin, size_t end) {
-  return {piece.text.substr(begin, end - begin), piece.at_start && begin == 0};
+PreToken subrange(const PreToken& pre_token, size_t begin, size_t end) {
+  return {pre_token.text.substr(begin, end - begin), pre_token.at_start && begin == 0};
 }
 
 /// A splitter that passes the parts that are not empty on.
-auto make_splitter(const Piece& piece, SplitBehavior behavior, bool invert, const PieceSink& emit) {
-  const auto pass = [&piece, &emit](size_t begin, size_t end) {
-    if (begin < end) emit(part_of(piece, begin, end));
+auto make_splitter(const PreToken& pre_token, SplitBehavior behavior, bool invert,
+                   const PreTokenSink& emit) {
+  const auto pass = [&pre_token, &emit](size_t begin, size_t end) {
+    if (begin < end) emit(subrange(pre_token, begin, end));
   };
-  return Splitter(piece.text.size(), behavior, invert, pass);
+  return PreTokenSplitter(pre_token.text.size(), behavior, invert, pass);
 }
 
 class Split final : public PreTokenizer {
@@ -56,9 +57,9 @@ class Split final : public PreTokenizer {
   Split(Pattern pattern, SplitBehavior behavior, bool invert)
       : pattern_(std::move(pattern)), behavior_(behavior), invert_(invert) {}
 
-  void split(const Piece& piece, PieceSink emit) const override {
-    auto splitter = make_splitter(piece, behavior_, invert_, emit);
-    pattern_.for_each_match(piece.text,
+  void split(const PreToken& pre_token, PreTokenSink emit) const override {
+    auto splitter = make_splitter(pre_token, behavior_, invert_, emit);
+    pattern_.for_each_match(pre_token.text,
                             [&](size_t begin, size_t end) { splitter.match(begin, end); });
     splitter.finish();
   }
@@ -77,20 +78,20 @@ class ByteLevel final : public PreTokenizer {
       words_.emplace(Pattern::regex(kGpt2Words, "ByteLevel"), SplitBehavior::kIsolated, false);
   }
 
-  void split(const Piece& piece, PieceSink emit) const override {
+  void split(const PreToken& pre_token, PreTokenSink emit) const override {
     std::string with_space;
-    Piece spaced = piece;
-    if (add_prefix_space_ && !piece.text.starts_with(' ')) {
-      with_space.reserve(piece.text.size() + 1);
+    PreToken spaced = pre_token;
+    if (add_prefix_space_ && !pre_token.text.starts_with(' ')) {
+      with_space.reserve(pre_token.text.size() + 1);
       with_space = ' ';
-      with_space += piece.text;
+      with_space += pre_token.text;
       spaced.text = with_space;
     }
     std::string spelled;
-    const auto pass = [&](const Piece& word) {
+    const auto pass = [&](const PreToken& word) {
       if (raw_bytes_) return emit(word);
       spelled.clear();
-      ByteAlphabet::get().append_spelling(spelled, word.text);
+      ByteAlphabet::get().append_encoded(spelled, word.text);
       emit({spelled, word.at_start});
     };
     if (words_)
@@ -117,7 +118,7 @@ class Metaspace final : public PreTokenizer {
 
   static std::unique_ptr<Metaspace> from_json(const json::Node& node) {
     const std::string_view replacement = node["replacement"].string();
-    if (unicode::count_characters(replacement) != 1)
+    if (text::unicode::count_characters(replacement) != 1)
       node["replacement"].fail("should be one character");
     const std::string_view scheme = node.string_or("prepend_scheme", "always");
     Prepend prepend = Prepend::kAlways;
@@ -133,21 +134,21 @@ class Metaspace final : public PreTokenizer {
                                        node.boolean_or("split", true));
   }
 
-  void split(const Piece& piece, PieceSink emit) const override {
+  void split(const PreToken& pre_token, PreTokenSink emit) const override {
     std::string replaced;
-    replaced.reserve(piece.text.size() + piece.text.size() / 2 + replacement_.size());
-    const bool starts = piece.text.starts_with(' ') || piece.text.starts_with(replacement_);
+    replaced.reserve(pre_token.text.size() + pre_token.text.size() / 2 + replacement_.size());
+    const bool starts = pre_token.text.starts_with(' ') || pre_token.text.starts_with(replacement_);
     if (!starts &&
-        (prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && piece.at_start))) {
+        (prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && pre_token.at_start))) {
       replaced = replacement_;
     }
-    for (const char c : piece.text) {
+    for (const char c : pre_token.text) {
       if (c == ' ')
         replaced += replacement_;
       else
         replaced += c;
     }
-    const Piece whole = {replaced, piece.at_start};
+    const PreToken whole = {replaced, pre_token.at_start};
     if (words_)
       words_->split(whole, emit);
     else
@@ -167,11 +168,11 @@ class CharacterSplit final : public PreTokenizer {
   CharacterSplit(Predicate is_match, SplitBehavior behavior)
       : is_match_(is_match), behavior_(behavior) {}
 
-  void split(const Piece& piece, PieceSink emit) const override {
-    auto splitter = make_splitter(piece, behavior_, false, emit);
-    for (size_t i = 0; i < piece.text.size();) {
+  void split(const PreToken& pre_token, PreTokenSink emit) const override {
+    auto splitter = make_splitter(pre_token, behavior_, false, emit);
+    for (size_t i = 0; i < pre_token.text.size();) {
       const size_t begin = i;
-      if (is_match_(unicode::next(piece.text, i))) splitter.match(begin, i);
+      if (is_match_(text::unicode::next(pre_token.text, i))) splitter.match(begin, i);
     }
     splitter.finish();
   }
@@ -185,13 +186,13 @@ class FixedLength final : public PreTokenizer {
  public:
   explicit FixedLength(size_t characters) : characters_(characters) {}
 
-  void split(const Piece& piece, PieceSink emit) const override {
-    for (size_t begin = 0; begin < piece.text.size();) {
+  void split(const PreToken& pre_token, PreTokenSink emit) const override {
+    for (size_t begin = 0; begin < pre_token.text.size();) {
       size_t end = begin;
-      for (size_t n = 0; n < characters_ && end < piece.text.size(); ++n) {
-        end += unicode::length_of(piece.text[end]);
+      for (size_t n = 0; n < characters_ && end < pre_token.text.size(); ++n) {
+        end += text::unicode::length_of(pre_token.text[end]);
       }
-      emit(part_of(piece, begin, end));
+      emit(subrange(pre_token, begin, end));
       begin = end;
     }
   }
@@ -205,13 +206,15 @@ class Sequence final : public PreTokenizer {
   explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> stages)
       : stages_(std::move(stages)) {}
 
-  void split(const Piece& piece, PieceSink emit) const override { run(0, piece, emit); }
+  void split(const PreToken& pre_token, PreTokenSink emit) const override {
+    run(0, pre_token, emit);
+  }
 
  private:
-  void run(size_t stage, const Piece& piece, const PieceSink& emit) const {
-    if (stage == stages_.size()) return emit(piece);
-    if (stage + 1 == stages_.size()) return stages_[stage]->split(piece, emit);
-    stages_[stage]->split(piece, [&](const Piece& part) { run(stage + 1, part, emit); });
+  void run(size_t stage, const PreToken& pre_token, const PreTokenSink& emit) const {
+    if (stage == stages_.size()) return emit(pre_token);
+    if (stage + 1 == stages_.size()) return stages_[stage]->split(pre_token, emit);
+    stages_[stage]->split(pre_token, [&](const PreToken& part) { run(stage + 1, part, emit); });
   }
 
   std::vector<std::unique_ptr<PreTokenizer>> stages_;
@@ -222,14 +225,15 @@ std::unique_ptr<PreTokenizer> split_at(CharacterSplit::Predicate predicate,
   return std::make_unique<CharacterSplit>(predicate, behavior);
 }
 
-struct Count {
-  size_t stages = 0, spelling = 0;
+struct StageCounts {
+  size_t stages = 0, byte_level = 0;
 };
 
-std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end, Count& count);
+std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end,
+                                   StageCounts& count);
 
 std::unique_ptr<PreTokenizer> read_sequence(const json::Node& list, bool raw_bytes_at_end,
-                                            Count& count) {
+                                            StageCounts& count) {
   std::vector<std::unique_ptr<PreTokenizer>> parts;
   const size_t size = list.array().size();
   for (size_t i = 0; i < size; ++i) {
@@ -239,7 +243,8 @@ std::unique_ptr<PreTokenizer> read_sequence(const json::Node& list, bool raw_byt
   return std::make_unique<Sequence>(std::move(parts));
 }
 
-std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end, Count& count) {
+std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end,
+                                   StageCounts& count) {
   if (++count.stages > kMaxStages)
     node.fail(fmt::format("more than {} pre-tokenizers follow each other", kMaxStages));
   const std::string_view type = node["type"].string();
@@ -250,7 +255,7 @@ std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end
                                    node["invert"].boolean());
   }
   if (type == "ByteLevel") {
-    if (++count.spelling > kMaxSpellingStages)
+    if (++count.byte_level > kMaxByteLevelStages)
       node.fail("too many ByteLevel pre-tokenizers follow each other");
     const bool add_prefix_space = node["add_prefix_space"].boolean(),
                use_regex = node.boolean_or("use_regex", true);
@@ -271,16 +276,17 @@ std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end
     return std::make_unique<Split>(Pattern::regex(kWordOrOther, "Whitespace"),
                                    SplitBehavior::kRemoved, true);
   }
-  if (type == "WhitespaceSplit") return split_at(unicode::is_whitespace, SplitBehavior::kRemoved);
+  if (type == "WhitespaceSplit")
+    return split_at(text::unicode::is_whitespace, SplitBehavior::kRemoved);
   if (type == "BertPreTokenizer") {
     std::vector<std::unique_ptr<PreTokenizer>> parts;
-    parts.push_back(split_at(unicode::is_whitespace, SplitBehavior::kRemoved));
+    parts.push_back(split_at(text::unicode::is_whitespace, SplitBehavior::kRemoved));
     parts.push_back(split_at(is_punctuation, SplitBehavior::kIsolated));
     return std::make_unique<Sequence>(std::move(parts));
   }
   if (type == "CharDelimiterSplit") {
     const std::string_view delimiter = node["delimiter"].string();
-    if (unicode::count_characters(delimiter) != 1)
+    if (text::unicode::count_characters(delimiter) != 1)
       node["delimiter"].fail("should be one character");
     return std::make_unique<Split>(Pattern::literal(std::string(delimiter)),
                                    SplitBehavior::kRemoved, false);
@@ -289,18 +295,19 @@ std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end
     return std::make_unique<FixedLength>(
         static_cast<size_t>(node.integer_or("length", 5, 1, INT32_MAX)));
   }
-  node["type"].fail(fmt::format("the pre-tokenizer '{}' is not supported", printable(type)));
+  node["type"].fail(
+      fmt::format("the pre-tokenizer '{}' is not supported", escape_for_terminal(type)));
 }
 
 }  // namespace
 
 std::unique_ptr<PreTokenizer> PreTokenizer::from_json(const json::Node& node) {
-  Count count;
+  StageCounts count;
   return read(node, false, count);
 }
 
 std::unique_ptr<PreTokenizer> pre_tokenizer_with_raw_bytes(const json::Node& node) {
-  Count count;
+  StageCounts count;
   return read(node, true, count);
 }
 

@@ -9,20 +9,20 @@
 
 namespace mxgpt::tokenizer {
 
-struct Piece {
+struct PreToken {
   std::string_view text;  ///< valid UTF-8, not empty
   bool at_start;          ///< its first character comes from the first one of the text given to the
                           ///< tokenizer
 };
 
 /// Called for each piece in turn; the text it points to lives until the call returns.
-using PieceSink = FunctionRef<void(const Piece&)>;
+using PreTokenSink = FunctionRef<void(const PreToken&)>;
 
 /// Immutable; safe to share between threads.
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
-  virtual void split(const Piece& piece, PieceSink emit) const = 0;
+  virtual void split(const PreToken& pre_token, PreTokenSink emit) const = 0;
 
   /// Reads the `pre_tokenizer` of a tokenizer.json.
   static std::unique_ptr<PreTokenizer> from_json(const json::Node& node);

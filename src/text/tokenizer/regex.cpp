@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/unicode.h"
 
 namespace mxgpt::tokenizer {
@@ -24,31 +24,31 @@ constexpr size_t kMaxPatternBytes = 64 << 10;
 
 /// What a thread needs to match: one result slot (only the whole match is of interest) and a stack
 /// for JIT code.
-struct Matcher {
+struct MatchContext {
   pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
   pcre2_jit_stack* stack = pcre2_jit_stack_create(kJitStackStart, kJitStackLimit, nullptr);
 
-  Matcher() {
+  MatchContext() {
     if (!data || !context) throw std::bad_alloc();
     pcre2_set_heap_limit(context, kHeapLimitKib);
     if (stack) pcre2_jit_stack_assign(context, nullptr, stack);
   }
-  Matcher(const Matcher&) = delete;
-  Matcher& operator=(const Matcher&) = delete;
-  ~Matcher() {
+  MatchContext(const MatchContext&) = delete;
+  MatchContext& operator=(const MatchContext&) = delete;
+  ~MatchContext() {
     pcre2_jit_stack_free(stack);
     pcre2_match_context_free(context);
     pcre2_match_data_free(data);
   }
 };
 
-Matcher& this_threads_matcher() {
-  thread_local Matcher matcher;
+MatchContext& thread_match_context() {
+  thread_local MatchContext matcher;
   return matcher;
 }
 
-std::string message_of(int code) {
+std::string pcre2_message(int code) {
   PCRE2_UCHAR text[200];
   pcre2_get_error_message(code, text, sizeof text);
   return reinterpret_cast<const char*>(text);
@@ -79,28 +79,27 @@ Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(whe
     throw Error(
         where_,
         fmt::format("is not a regular expression that can be used: {} (in '{}' near byte {})",
-                    message_of(error), printable(translated), at));
+                    pcre2_message(error), escape_for_terminal(translated), at));
   }
   // Without JIT (a kernel that forbids executable pages) the same pattern runs interpreted.
   jit_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
 }
 
 bool Regex::search(std::string_view text, size_t from, size_t& begin, size_t& end) const {
-  Matcher& matcher = this_threads_matcher();
+  MatchContext& match = thread_match_context();
   const size_t limit = kMatchLimitBase + kMatchLimitPerByte * (text.size() - from);
-  pcre2_set_match_limit(matcher.context,
-                        static_cast<uint32_t>(std::min<size_t>(limit, UINT32_MAX)));
+  pcre2_set_match_limit(match.context, static_cast<uint32_t>(std::min<size_t>(limit, UINT32_MAX)));
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const int result = jit_ ? pcre2_jit_match(code_.get(), subject, text.size(), from,
-                                            PCRE2_NO_UTF_CHECK, matcher.data, matcher.context)
+                                            PCRE2_NO_UTF_CHECK, match.data, match.context)
                           : pcre2_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
-                                        matcher.data, matcher.context);
+                                        match.data, match.context);
   if (result == PCRE2_ERROR_NOMATCH) return false;
   if (result < 0) {
-    throw Error(where_, fmt::format("the pattern gives up on this text: {}", message_of(result)),
+    throw Error(where_, fmt::format("the pattern gives up on this text: {}", pcre2_message(result)),
                 "shorten the text, or use a tokenizer with a simpler pattern");
   }
-  const PCRE2_SIZE* range = pcre2_get_ovector_pointer(matcher.data);
+  const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.data);
   begin = range[0];
   end = range[1];
   // \K inside a lookahead can report a match that ends before it begins.
@@ -108,14 +107,15 @@ bool Regex::search(std::string_view text, size_t from, size_t& begin, size_t& en
   return true;
 }
 
-void Regex::for_each_match(std::string_view given, FunctionRef<void(size_t, size_t)> found) const {
+void Regex::for_each_match(std::string_view original,
+                           FunctionRef<void(size_t, size_t)> found) const {
   std::string buffer;
-  const std::string_view text = unicode::with_stand_ins(given, buffer);
+  const std::string_view text = text::unicode::with_older_equivalents(original, buffer);
   size_t from = 0, last_end = std::string_view::npos, begin = 0, end = 0;
   while (from <= text.size() && search(text, from, begin, end)) {
     if (begin == end && end == last_end) {
       if (from == text.size()) return;
-      from += unicode::length_of(text[from]);
+      from += text::unicode::length_of(text[from]);
       continue;
     }
     // A lookbehind with \K could point behind what was already reported.
@@ -130,7 +130,7 @@ void Regex::for_each_match(std::string_view given, FunctionRef<void(size_t, size
 bool Regex::matches(std::string_view text) const {
   std::string buffer;
   size_t begin, end;
-  return search(unicode::with_stand_ins(text, buffer), 0, begin, end);
+  return search(text::unicode::with_older_equivalents(text, buffer), 0, begin, end);
 }
 
 }  // namespace mxgpt::tokenizer

@@ -12,25 +12,26 @@
 #include "text/tokenizer/pipeline.h"
 #include "text/unicode.h"
 
-namespace mxgpt {
+namespace mxgpt::text {
 
 using tokenizer::AddedTokens;
 using tokenizer::kNoToken;
 using tokenizer::NormalizedText;
-using tokenizer::Piece;
+using tokenizer::PreToken;
 using tokenizer::ScratchPool;
 
 struct Tokenizer::Impl : tokenizer::Pipeline {
-  explicit Impl(Pipeline parts) : Pipeline(std::move(parts)), scratch(*model) {
-    const TokenId end = std::max(added->spellings().end_id(), model->vocabulary().end_id());
+  explicit Impl(tokenizer::Pipeline parts)
+      : tokenizer::Pipeline(std::move(parts)), scratch(*model) {
+    const TokenId end = std::max(added_tokens->vocabulary().end_id(), model->vocabulary().end_id());
     special.resize(end);
-    for (TokenId id = 0; id < end; ++id) special[id] = added->is_special(spelling(id));
+    for (TokenId id = 0; id < end; ++id) special[id] = added_tokens->is_special(id_to_token(id));
   }
 
   /// The added token of this id, or else the model's; null data if there is none.
-  std::string_view spelling(TokenId id) const {
-    return added->spellings().has(id) ? added->spellings().spelling(id)
-                                      : model->vocabulary().spelling(id);
+  std::string_view id_to_token(TokenId id) const {
+    return added_tokens->vocabulary().contains(id) ? added_tokens->vocabulary().id_to_token(id)
+                                                   : model->vocabulary().id_to_token(id);
   }
 
   std::vector<bool> special;  ///< by id
@@ -55,8 +56,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& pa
                   "name the checkpoint's directory or the file itself");
     }
   }
-  if (is_gguf(file)) {
-    const GgufFile gguf = GgufFile::open(file);
+  if (io::is_gguf(file)) {
+    const io::GgufFile gguf = io::GgufFile::open(file);
     const auto vocabulary = tokenizer::GgufVocabulary::read(gguf);
     auto impl = std::make_unique<Impl>(tokenizer::pipeline_from_gguf(vocabulary, file.string()));
     return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
@@ -69,16 +70,16 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& pa
 namespace {
 
 /// Encodes text that holds no more added tokens.
-void encode_plain(const tokenizer::Pipeline& parts, const Piece& text,
-                  tokenizer::Model::Scratch& scratch, std::vector<TokenId>& out) {
+void encode_segment(const tokenizer::Pipeline& pipeline, const PreToken& text,
+                    tokenizer::Model::Scratch& scratch, std::vector<TokenId>& out) {
   if (text.text.empty()) return;
-  const auto encode_piece = [&](const Piece& piece) {
-    parts.model->encode(piece.text, scratch, out);
+  const auto encode_pre_token = [&](const PreToken& pre_token) {
+    pipeline.model->encode(pre_token.text, scratch, out);
   };
-  if (parts.pre_tokenizer)
-    parts.pre_tokenizer->split(text, encode_piece);
+  if (pipeline.pre_tokenizer)
+    pipeline.pre_tokenizer->split(text, encode_pre_token);
   else
-    encode_piece(text);
+    encode_pre_token(text);
 }
 
 }  // namespace
@@ -97,46 +98,47 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
 
 std::vector<TokenId> Tokenizer::encode(std::span<const TextPart> parts) const {
   std::string text;
-  std::vector<Range> plain;
+  std::vector<Range> literal_ranges;
   for (const TextPart& part : parts) {
     const size_t begin = text.size();
     unicode::append_replacing_invalid(text, part.text);
-    if (part.plain && begin < text.size()) plain.push_back({begin, text.size()});
+    if (part.literal && begin < text.size()) literal_ranges.push_back({begin, text.size()});
   }
-  return encode_valid(text, {}, plain);
+  return encode_valid(text, {}, literal_ranges);
 }
 
 std::vector<TokenId> Tokenizer::encode_valid(std::string_view text, const EncodeOptions& options,
-                                             std::span<const Range> plain) const {
+                                             std::span<const Range> literal_ranges) const {
   ScratchPool::Lease scratch(impl_->scratch);
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 4 + 8);
 
-  const auto control = [&](size_t begin, size_t end) {
+  const auto allow_special = [&](size_t begin, size_t end) {
     if (!options.parse_special) return false;
-    const auto next = std::partition_point(plain.begin(), plain.end(),
+    const auto next = std::partition_point(literal_ranges.begin(), literal_ranges.end(),
                                            [&](const Range& range) { return range.end <= begin; });
-    return next == plain.end() || end <= next->begin;
+    return next == literal_ranges.end() || end <= next->begin;
   };
-  impl_->added->split(
-      text, AddedTokens::Stage::kRaw, control, [&](size_t begin, size_t end, TokenId id) {
-        if (id != kNoToken) return ids.push_back(id);
+  impl_->added_tokens->split(
+      text, AddedTokens::Stage::kRaw, allow_special, [&](size_t begin, size_t end, TokenId id) {
+        if (id != tokenizer::kNoToken) return ids.push_back(id);
         NormalizedText section{std::string(text.substr(begin, end - begin)), begin == 0};
         const auto& normalizer = impl_->normalizer;
         if (normalizer) normalizer->normalize(section);
         // Where a normalizer has moved a character to cannot be said: then all of the section
         // counts.
-        const auto control_in_section = [&](size_t from, size_t to) {
-          return normalizer ? control(begin, end) : control(begin + from, begin + to);
+        const auto allow_special_in_section = [&](size_t from, size_t to) {
+          return normalizer ? allow_special(begin, end) : allow_special(begin + from, begin + to);
         };
-        impl_->added->split(section.text, AddedTokens::Stage::kNormalized, control_in_section,
-                            [&](size_t from, size_t to, TokenId added) {
-                              if (added != kNoToken) return ids.push_back(added);
-                              encode_plain(*impl_,
-                                           {std::string_view(section.text).substr(from, to - from),
-                                            section.at_start && from == 0},
-                                           *scratch, ids);
-                            });
+        impl_->added_tokens->split(
+            section.text, AddedTokens::Stage::kNormalized, allow_special_in_section,
+            [&](size_t from, size_t to, TokenId added) {
+              if (added != tokenizer::kNoToken) return ids.push_back(added);
+              encode_segment(*impl_,
+                             {std::string_view(section.text).substr(from, to - from),
+                              section.at_start && from == 0},
+                             *scratch, ids);
+            });
       });
   for (const auto& processor : impl_->post_processors) {
     ids = processor.apply(std::move(ids), options.add_special_tokens);
@@ -148,7 +150,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) c
   std::string text;
   tokenizer::DecoderChain chain(impl_->decoders, text);
   for (const TokenId id : ids) {
-    const std::string_view token = impl_->spelling(id);
+    const std::string_view token = impl_->id_to_token(id);
     if (token.data() && !(skip_special && impl_->special[id])) chain.put(token);
   }
   chain.finish();
@@ -156,13 +158,13 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) c
 }
 
 std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
-  TokenId id = impl_->added->find(token);
-  if (id == kNoToken) id = impl_->model->vocabulary().find(token);
-  return id == kNoToken ? std::nullopt : std::optional(id);
+  TokenId id = impl_->added_tokens->find(token);
+  if (id == tokenizer::kNoToken) id = impl_->model->vocabulary().find(token);
+  return id == tokenizer::kNoToken ? std::nullopt : std::optional(id);
 }
 
 std::string_view Tokenizer::id_to_token(TokenId id) const {
-  return impl_->spelling(id);
+  return impl_->id_to_token(id);
 }
 
 int32_t Tokenizer::vocab_size() const {
@@ -192,7 +194,7 @@ StreamDecoder::StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool sk
 StreamDecoder::~StreamDecoder() = default;
 
 std::string StreamDecoder::push(TokenId id) {
-  const std::string_view token = state_->tokenizer->impl_->spelling(id);
+  const std::string_view token = state_->tokenizer->impl_->id_to_token(id);
   if (token.data() && !(state_->skip_special && state_->tokenizer->is_special(id)))
     state_->chain.put(token);
   return std::exchange(state_->text, {});
@@ -203,4 +205,4 @@ std::string StreamDecoder::finish() {
   return std::exchange(state_->text, {});
 }
 
-}  // namespace mxgpt
+}  // namespace mxgpt::text

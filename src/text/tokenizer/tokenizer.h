@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-namespace mxgpt {
+namespace mxgpt::text {
 
 using TokenId = int32_t;
 
@@ -27,7 +27,7 @@ struct EncodeOptions {
 /// A piece of a text that is put together from a frame and from what people wrote.
 struct TextPart {
   std::string text;
-  bool plain = false;  ///< control tokens spelled out here stay text
+  bool literal = false;  ///< control tokens spelled out here stay text
 };
 
 /// Immutable after construction and safe to share between threads.
@@ -68,7 +68,7 @@ class Tokenizer {
   explicit Tokenizer(std::unique_ptr<const Impl> impl);
   /// `text` is valid UTF-8; in the ranges `plain`, which are in order, control tokens stay text.
   std::vector<TokenId> encode_valid(std::string_view text, const EncodeOptions& options,
-                                    std::span<const Range> plain) const;
+                                    std::span<const Range> literal_ranges) const;
   std::unique_ptr<const Impl> impl_;
 };
 
@@ -88,4 +88,4 @@ class StreamDecoder {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace mxgpt
+}  // namespace mxgpt::text

@@ -2,7 +2,7 @@
 // padding are the business of whoever batches texts and are passed over.
 #include <fmt/format.h>
 
-#include "base/printable.h"
+#include "base/escape.h"
 #include "text/tokenizer/pipeline.h"
 
 namespace mxgpt::tokenizer {
@@ -11,13 +11,14 @@ Pipeline Pipeline::from_json(std::string_view text, const std::string& where) {
   const json::value document = json::parse(text, where);
   const json::Node root(document, where + ":");
   if (const auto version = root.find("version"); version && version->string() != "1.0") {
-    version->fail(fmt::format("should be \"1.0\" but is \"{}\"", printable(version->string())));
+    version->fail(
+        fmt::format("should be \"1.0\" but is \"{}\"", escape_for_terminal(version->string())));
   }
   Pipeline pipeline;
   const json::Node model = root["model"];
   const auto pre_tokenizer = root.find("pre_tokenizer");
   const bool byte_level =
-      pre_tokenizer && Model::folds_bytes(model) && ends_in_byte_level(*pre_tokenizer);
+      pre_tokenizer && Model::supports_raw_bytes(model) && ends_in_byte_level(*pre_tokenizer);
   pipeline.model = Model::from_json(model, byte_level);
   if (pre_tokenizer) {
     pipeline.pre_tokenizer = byte_level ? pre_tokenizer_with_raw_bytes(*pre_tokenizer)
@@ -30,9 +31,10 @@ Pipeline Pipeline::from_json(std::string_view text, const std::string& where) {
   if (const auto list = root.find("added_tokens")) added = AddedToken::list_from_json(*list);
   const Vocabulary& vocabulary = pipeline.model->vocabulary();
   const bool is_list = pipeline.model->kind() == "Unigram";
-  const TokenId first_id = is_list ? vocabulary.end_id() : static_cast<TokenId>(vocabulary.size());
-  pipeline.added = std::make_unique<AddedTokens>(std::move(added), vocabulary, first_id,
-                                                 pipeline.normalizer.get());
+  const text::TokenId first_id =
+      is_list ? vocabulary.end_id() : static_cast<text::TokenId>(vocabulary.size());
+  pipeline.added_tokens = std::make_unique<AddedTokens>(std::move(added), vocabulary, first_id,
+                                                        pipeline.normalizer.get());
 
   if (const auto processor = root.find("post_processor")) {
     pipeline.post_processors = PostProcessor::list_from_json(*processor);
@@ -40,7 +42,7 @@ Pipeline Pipeline::from_json(std::string_view text, const std::string& where) {
   if (const auto decoder = root.find("decoder"))
     pipeline.decoders = decoders_from_json(*decoder);
   else
-    pipeline.decoders.push_back(blank_joining_decoder());
+    pipeline.decoders.push_back(space_joining_decoder());
   return pipeline;
 }
 

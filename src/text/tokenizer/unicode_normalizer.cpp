@@ -23,8 +23,8 @@ CodePoints decompose(std::string_view text, bool compatibility) {
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
                                                       (compatibility ? UTF8PROC_COMPAT : 0));
   for (size_t i = 0; i < text.size();) {
-    const char32_t c = unicode::next(text, i);
-    if (c < 0x80 || is_mark_too_new(c) || (compatibility && is_decomposed_too_new(c))) {
+    const char32_t c = text::unicode::next(text, i);
+    if (c < 0x80 || is_newer_mark(c) || (compatibility && is_newer_decomposition(c))) {
       points.push_back(static_cast<utf8proc_int32_t>(c));
       continue;
     }
@@ -41,7 +41,7 @@ CodePoints decompose(std::string_view text, bool compatibility) {
 }
 
 int combining_class(utf8proc_int32_t c) {
-  if (c < 0x300 || is_mark_too_new(static_cast<char32_t>(c))) return 0;
+  if (c < 0x300 || is_newer_mark(static_cast<char32_t>(c))) return 0;
   return utf8proc_get_property(c)->combining_class;
 }
 
@@ -64,7 +64,7 @@ void compose(CodePoints& points) {
   size_t written = 0;
   for (size_t begin = 0; begin < points.size();) {
     size_t end = begin;
-    while (end < points.size() && !is_mark_too_new(static_cast<char32_t>(points[end]))) ++end;
+    while (end < points.size() && !is_newer_mark(static_cast<char32_t>(points[end]))) ++end;
     const auto count = utf8proc_normalize_utf32(
         points.data() + begin, static_cast<utf8proc_ssize_t>(end - begin),
         static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
@@ -90,7 +90,7 @@ std::string to_normal_form(std::string_view text, NormalForm form) {
   if (form == NormalForm::kNfc || form == NormalForm::kNfkc) compose(points);
   std::string out;
   out.reserve(text.size());
-  for (const auto c : points) unicode::append(out, static_cast<char32_t>(c));
+  for (const auto c : points) text::unicode::append(out, static_cast<char32_t>(c));
   return out;
 }
 

@@ -91,9 +91,10 @@ constexpr Range kNonspacing[] = {
     {0x1E4EC, 0x1E4EF}, {0x1E5EE, 0x1E5EF}, {0x1E944, 0x1E94A}};
 constexpr Range kControl[] = {
     {0x890, 0x891}, {0x8E2, 0x8E2}, {0x110CD, 0x110CD}, {0x13430, 0x1343F}};
-constexpr Range kUndecomposed[] = {{0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xAB69, 0xAB69},
-                                   {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA},
-                                   {0x11938, 0x11938}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+constexpr Range kNewerDecompositions[] = {
+    {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xAB69, 0xAB69},
+    {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA},
+    {0x11938, 0x11938}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
 
 /// Capital letters of Unicode 16 and 17, which utf8proc 2.8 does not know.
 struct CaseRange {
@@ -106,7 +107,7 @@ constexpr CaseRange kNewCases[] = {{0x1C89, 0x1C89, 0x1C8A},    {0xA7CB, 0xA7CB,
                                    {0x10D50, 0x10D65, 0x10D70}, {0x16EA0, 0x16EB8, 0x16EBB}};
 
 utf8proc_category_t category(char32_t c) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(unicode::stand_in(c)));
+  return utf8proc_category(static_cast<utf8proc_int32_t>(text::unicode::older_equivalent(c)));
 }
 
 }  // namespace
@@ -121,7 +122,7 @@ bool is_word(char32_t c) {
   if (c < 0x80) return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_';
   static const Regex word("[" MXGPT_RUST_WORD "]", "words");
   std::string text;
-  unicode::append(text, c);
+  text::unicode::append(text, c);
   return word.matches(text);
 }
 
@@ -150,11 +151,11 @@ bool is_control(char32_t c) {
   return control != contains(kControl, c);
 }
 
-bool is_decomposed_too_new(char32_t c) {
-  return contains(kUndecomposed, c) || unicode::stand_in(c) != c;
+bool is_newer_decomposition(char32_t c) {
+  return contains(kNewerDecompositions, c) || text::unicode::older_equivalent(c) != c;
 }
 
-bool is_mark_too_new(char32_t c) {
+bool is_newer_mark(char32_t c) {
   return contains(kMark, c);
 }
 
@@ -166,9 +167,10 @@ void append_lowercase(std::string& out, char32_t c) {
   } else {
     for (const CaseRange& range : kNewCases) {
       if (c >= range.first && c <= range.last)
-        return unicode::append(out, range.lower + (c - range.first));
+        return text::unicode::append(out, range.lower + (c - range.first));
     }
-    unicode::append(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+    text::unicode::append(
+        out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
   }
 }
 

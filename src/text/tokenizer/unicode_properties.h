@@ -29,11 +29,11 @@ bool is_nonspacing_mark(char32_t c);
 bool is_control(char32_t c);
 
 /// Whether the compatibility decomposition of c came after the tables that normalization works by.
-bool is_decomposed_too_new(char32_t c);
+bool is_newer_decomposition(char32_t c);
 
 /// Whether c is a mark that came after the tables that normalization works by: it stays where it
 /// is.
-bool is_mark_too_new(char32_t c);
+bool is_newer_mark(char32_t c);
 
 /// Appends the lower case of c, which may be two characters.
 void append_lowercase(std::string& out, char32_t c);

@@ -12,15 +12,15 @@ namespace mxgpt::tokenizer {
 
 namespace {
 /// How much worse an unknown character is than the worst token (sentencepiece, unigram_model.cc).
-constexpr double kUnknownPenalty = 10;
+constexpr double kUnkPenalty = 10;
 
 /// The scratch memory of longer pieces is not kept.
-constexpr size_t kKeptNodes = 1 << 16;
+constexpr size_t kMaxRetainedNodes = 1 << 16;
 
-ByteTrie trie_of(const Vocabulary& vocabulary, const std::vector<bool>& spelled) {
+ByteTrie build_trie(const Vocabulary& vocabulary, const std::vector<bool>& is_matchable) {
   std::vector<std::pair<std::string_view, int32_t>> entries;
-  for (TokenId id = 0; id < vocabulary.end_id(); ++id) {
-    if (spelled[id]) entries.emplace_back(vocabulary.spelling(id), id);
+  for (text::TokenId id = 0; id < vocabulary.end_id(); ++id) {
+    if (is_matchable[id]) entries.emplace_back(vocabulary.id_to_token(id), id);
   }
   return ByteTrie(std::move(entries));
 }
@@ -28,8 +28,8 @@ ByteTrie trie_of(const Vocabulary& vocabulary, const std::vector<bool>& spelled)
 
 /// The best way to spell the piece up to here.
 struct Unigram::Node {
-  TokenId token = kNoToken;  ///< the last token of it
-  int32_t start = -1;        ///< where that token starts; -1: no way yet
+  text::TokenId token = kNoToken;  ///< the last token of it
+  int32_t start = -1;              ///< where that token starts; -1: no way yet
   double score = 0;
 };
 
@@ -39,15 +39,15 @@ struct Unigram::Scratch : Model::Scratch {
 };
 
 Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores,
-                 const std::vector<bool>& spelled, std::optional<TokenId> unknown,
+                 const std::vector<bool>& is_matchable, std::optional<text::TokenId> unknown,
                  bool byte_fallback)
     : Model(std::move(vocabulary)),
-      trie_(trie_of(this->vocabulary(), spelled)),
+      trie_(build_trie(this->vocabulary(), is_matchable)),
       scores_(std::move(scores)),
-      unknown_(unknown),
-      unknown_score_(std::numeric_limits<double>::infinity()) {
-  for (const double score : scores_) unknown_score_ = std::min(unknown_score_, score);
-  unknown_score_ -= kUnknownPenalty;
+      unk_id_(unknown),
+      unk_score_(std::numeric_limits<double>::infinity()) {
+  for (const double score : scores_) unk_score_ = std::min(unk_score_, score);
+  unk_score_ -= kUnkPenalty;
   for (int byte = 0; byte_fallback && byte < 256; ++byte) {
     bytes_.push_back(this->vocabulary().find(fmt::format("<0x{:02X}>", byte)));
   }
@@ -68,15 +68,15 @@ std::unique_ptr<Unigram> Unigram::from_json(const json::Node& node) {
   Vocabulary vocabulary(list.array().size(), bytes);
   std::vector<double> scores;
   for (const json::value& entry : list.array()) {
-    vocabulary.add(entry.get_array()[0].get_string(), static_cast<TokenId>(scores.size()));
+    vocabulary.add(entry.get_array()[0].get_string(), static_cast<text::TokenId>(scores.size()));
     scores.push_back(entry.get_array()[1].to_number<double>());
   }
-  std::optional<TokenId> unknown;
+  std::optional<text::TokenId> unknown;
   if (const auto id = node.find("unk_id")) {
-    unknown = static_cast<TokenId>(id->integer(0, static_cast<int64_t>(scores.size()) - 1));
+    unknown = static_cast<text::TokenId>(id->integer(0, static_cast<int64_t>(scores.size()) - 1));
   }
-  const std::vector<bool> spelled(scores.size(), true);
-  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), spelled, unknown,
+  const std::vector<bool> is_matchable(scores.size(), true);
+  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), is_matchable, unknown,
                                    node.boolean_or("byte_fallback", false));
 }
 
@@ -84,51 +84,51 @@ std::unique_ptr<Model::Scratch> Unigram::make_scratch() const {
   return std::make_unique<Scratch>();
 }
 
-TokenId Unigram::unknown() const {
-  if (!unknown_)
+text::TokenId Unigram::require_unk_id() const {
+  if (!unk_id_)
     throw Error("tokenizer",
                 "the text has a character that no token spells, and there is no unknown token");
-  return *unknown_;
+  return *unk_id_;
 }
 
 // Viterbi over the byte positions; all tokens that start at a position are found by one walk down
 // the trie.
-void Unigram::search(std::string_view piece, std::vector<Node>& ends) const {
-  ends.assign(piece.size() + 1, {});
-  for (size_t start = 0; start < piece.size();) {
+void Unigram::find_best_path(std::string_view word, std::vector<Node>& ends) const {
+  ends.assign(word.size() + 1, {});
+  for (size_t start = 0; start < word.size();) {
     const double score_here = ends[start].score;
-    const size_t character = unicode::length_of(piece[start]);
+    const size_t character = text::unicode::length_of(word[start]);
     bool character_is_token = false;
-    const auto offer = [&](Node& end, TokenId token, double score) {
+    const auto relax = [&](Node& end, text::TokenId token, double score) {
       if (end.start >= 0 && score <= end.score) return;
       end = {token, static_cast<int32_t>(start), score};
     };
-    trie_.for_each_prefix(piece.substr(start), [&](size_t length, TokenId token) {
-      offer(ends[start + length], token, score_here + scores_[token]);
+    trie_.for_each_prefix(word.substr(start), [&](size_t length, text::TokenId token) {
+      relax(ends[start + length], token, score_here + scores_[token]);
       character_is_token |= length == character;
     });
     if (!character_is_token) {
       Node& end = ends[start + character];
-      if (end.start < 0 || score_here + unknown_score_ > end.score) {
-        offer(end, unknown(), score_here + unknown_score_);
+      if (end.start < 0 || score_here + unk_score_ > end.score) {
+        relax(end, require_unk_id(), score_here + unk_score_);
       }
     }
     start += character;
   }
 }
 
-void Unigram::encode(std::string_view piece, Model::Scratch& base,
-                     std::vector<TokenId>& out) const {
-  if (piece.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
+void Unigram::encode(std::string_view word, Model::Scratch& base,
+                     std::vector<text::TokenId>& out) const {
+  if (word.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
   auto& scratch = static_cast<Scratch&>(base);
-  search(piece, scratch.ends);
+  find_best_path(word, scratch.ends);
   // Backwards from the end; neighbouring unknown characters are one.
   scratch.tokens.clear();
   bool fusing = false;
-  for (size_t end = piece.size(); end > 0;) {
+  for (size_t end = word.size(); end > 0;) {
     const Node& node = scratch.ends[end];
-    const std::string_view token = piece.substr(node.start, end - node.start);
-    const bool is_unknown = unknown_ && node.token == *unknown_;
+    const std::string_view token = word.substr(node.start, end - node.start);
+    const bool is_unknown = unk_id_ && node.token == *unk_id_;
     if (fusing && is_unknown) {
       scratch.tokens.back() = {token.data(), token.size() + scratch.tokens.back().size()};
     } else {
@@ -138,24 +138,24 @@ void Unigram::encode(std::string_view piece, Model::Scratch& base,
     end = node.start;
   }
   for (auto token = scratch.tokens.rbegin(); token != scratch.tokens.rend(); ++token) {
-    append_spelled(*token, out);
+    append_ids(*token, out);
   }
-  if (scratch.ends.capacity() > kKeptNodes) scratch.ends = {};
+  if (scratch.ends.capacity() > kMaxRetainedNodes) scratch.ends = {};
 }
 
-void Unigram::append_spelled(std::string_view spelled, std::vector<TokenId>& out) const {
-  if (const TokenId id = vocabulary().find(spelled); id != kNoToken) {
+void Unigram::append_ids(std::string_view text, std::vector<text::TokenId>& out) const {
+  if (const text::TokenId id = vocabulary().find(text); id != kNoToken) {
     out.push_back(id);
     return;
   }
   const auto byte_token = [&](char byte) { return bytes_[static_cast<uint8_t>(byte)]; };
-  const bool fallback =
-      !bytes_.empty() && std::all_of(spelled.begin(), spelled.end(),
-                                     [&](char byte) { return byte_token(byte) != kNoToken; });
+  const bool fallback = !bytes_.empty() && std::all_of(text.begin(), text.end(), [&](char byte) {
+    return byte_token(byte) != kNoToken;
+  });
   if (fallback) {
-    for (const char byte : spelled) out.push_back(byte_token(byte));
+    for (const char byte : text) out.push_back(byte_token(byte));
   } else {
-    out.push_back(unknown());
+    out.push_back(require_unk_id());
   }
 }
 

@@ -15,28 +15,28 @@ class Unigram final : public Model {
  public:
   /// `scores` by id, as long as the vocabulary; likewise `spelled`, whether text can spell the
   /// token.
-  Unigram(Vocabulary vocabulary, std::vector<double> scores, const std::vector<bool>& spelled,
-          std::optional<TokenId> unknown, bool byte_fallback);
+  Unigram(Vocabulary vocabulary, std::vector<double> scores, const std::vector<bool>& is_matchable,
+          std::optional<text::TokenId> unknown, bool byte_fallback);
   static std::unique_ptr<Unigram> from_json(const json::Node& node);
 
   std::string_view kind() const override { return "Unigram"; }
   std::unique_ptr<Model::Scratch> make_scratch() const override;
-  void encode(std::string_view piece, Model::Scratch& scratch,
-              std::vector<TokenId>& out) const override;
+  void encode(std::string_view word, Model::Scratch& scratch,
+              std::vector<text::TokenId>& out) const override;
 
  private:
   struct Node;
   struct Scratch;
 
-  TokenId unknown() const;
-  void search(std::string_view piece, std::vector<Node>& ends) const;
-  void append_spelled(std::string_view spelled, std::vector<TokenId>& out) const;
+  text::TokenId require_unk_id() const;
+  void find_best_path(std::string_view word, std::vector<Node>& ends) const;
+  void append_ids(std::string_view text, std::vector<text::TokenId>& out) const;
 
   ByteTrie trie_;
   std::vector<double> scores_;
-  std::optional<TokenId> unknown_;
-  double unknown_score_;
-  std::vector<TokenId>
+  std::optional<text::TokenId> unk_id_;
+  double unk_score_;
+  std::vector<text::TokenId>
       bytes_;  ///< tokens <0x00> to <0xFF>, kNoToken where missing; empty: no byte fallback
 };
 

@@ -10,7 +10,7 @@
 namespace mxgpt::tokenizer {
 
 Vocabulary::Vocabulary(size_t tokens, size_t bytes) {
-  spellings_.reserve(bytes);
+  text_.reserve(bytes);
   by_id_.reserve(tokens);
   slots_.resize(std::bit_ceil(std::max<size_t>(16, tokens * 2)));
 }
@@ -21,7 +21,7 @@ size_t Vocabulary::slot_of(std::string_view token, uint32_t token_hash) const {
     const Slot& slot = slots_[i];
     if (slot.id == kNoToken) return i;
     if (slot.hash == token_hash && slot.length == token.size() &&
-        token == std::string_view(spellings_.data() + slot.offset, slot.length)) {
+        token == std::string_view(text_.data() + slot.offset, slot.length)) {
       return i;
     }
   }
@@ -39,18 +39,18 @@ void Vocabulary::grow(size_t slots) {
   }
 }
 
-void Vocabulary::add(std::string_view token, TokenId id) {
+void Vocabulary::add(std::string_view token, text::TokenId id) {
   MXGPT_CHECK(id >= 0 && id <= kMaxTokenId, "id {}", id);
   if ((size_ + 1) * 2 > slots_.size()) grow(slots_.size() * 2);
   const uint32_t token_hash = hash(token);
   Slot& slot = slots_[slot_of(token, token_hash)];
   if (slot.id == kNoToken) {
-    if (spellings_.size() + token.size() > UINT32_MAX)
+    if (text_.size() + token.size() > UINT32_MAX)
       throw Error("vocabulary", "its tokens exceed 4 GiB");
-    slot = {token_hash, static_cast<uint32_t>(spellings_.size()),
-            static_cast<uint32_t>(token.size()), id};
-    spellings_ += token;
-    longest_ = std::max(longest_, token.size());
+    slot = {token_hash, static_cast<uint32_t>(text_.size()), static_cast<uint32_t>(token.size()),
+            id};
+    text_ += token;
+    max_token_bytes_ = std::max(max_token_bytes_, token.size());
     ++size_;
   }
   slot.id = id;
@@ -58,13 +58,13 @@ void Vocabulary::add(std::string_view token, TokenId id) {
   by_id_[id] = {slot.offset, slot.length};
 }
 
-bool Vocabulary::has(TokenId id) const {
+bool Vocabulary::contains(text::TokenId id) const {
   return id >= 0 && id < end_id() && by_id_[id].length != kUnused;
 }
 
-std::string_view Vocabulary::spelling(TokenId id) const {
-  if (!has(id)) return {};
-  return {spellings_.data() + by_id_[id].offset, by_id_[id].length};
+std::string_view Vocabulary::id_to_token(text::TokenId id) const {
+  if (!contains(id)) return {};
+  return {text_.data() + by_id_[id].offset, by_id_[id].length};
 }
 
 }  // namespace mxgpt::tokenizer

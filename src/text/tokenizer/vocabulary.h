@@ -11,11 +11,11 @@
 
 namespace mxgpt::tokenizer {
 
-inline constexpr TokenId kNoToken = -1;
+inline constexpr text::TokenId kNoToken = -1;
 
 /// Ids are indices of a table, so a file must not name huge ones. The largest vocabulary in use has
 /// 262,144.
-inline constexpr TokenId kMaxTokenId = (1 << 22) - 1;
+inline constexpr text::TokenId kMaxTokenId = (1 << 22) - 1;
 
 /// Both directions of the mapping. All spellings lie in one string; the hash table is
 /// open-addressed.
@@ -27,10 +27,10 @@ class Vocabulary {
 
   /// A token that is there already gets the new id; an id that is in use is from now on spelled the
   /// new way. `id` is in [0, kMaxTokenId].
-  void add(std::string_view token, TokenId id);
+  void add(std::string_view token, text::TokenId id);
 
   /// kNoToken if there is none.
-  TokenId find(std::string_view token) const { return find(token, hash(token)); }
+  text::TokenId find(std::string_view token) const { return find(token, hash(token)); }
 
   // The same in two steps, for whoever looks up many: tokens lie all over memory, and a table that
   // is told early what will be asked has it at hand.
@@ -40,24 +40,26 @@ class Vocabulary {
   void prefetch(uint32_t token_hash) const {
     __builtin_prefetch(&slots_[token_hash & (slots_.size() - 1)]);
   }
-  TokenId find(std::string_view token, uint32_t token_hash) const {
-    return token.size() > longest_ ? kNoToken : slots_[slot_of(token, token_hash)].id;
+  text::TokenId find(std::string_view token, uint32_t token_hash) const {
+    return token.size() > max_token_bytes_ ? kNoToken : slots_[slot_of(token, token_hash)].id;
   }
 
   /// Empty if there is no such id. Valid until the next `add`.
-  std::string_view spelling(TokenId id) const;
-  bool has(TokenId id) const;
+  std::string_view id_to_token(text::TokenId id) const;
+  bool contains(text::TokenId id) const;
 
-  size_t size() const { return size_; }                                   ///< distinct tokens
-  TokenId end_id() const { return static_cast<TokenId>(by_id_.size()); }  ///< highest id + 1
-  size_t longest() const { return longest_; }  ///< bytes of the longest token
+  size_t size() const { return size_; }  ///< distinct tokens
+  text::TokenId end_id() const {
+    return static_cast<text::TokenId>(by_id_.size());
+  }                                                            ///< highest id + 1
+  size_t max_token_bytes() const { return max_token_bytes_; }  ///< bytes of the longest token
 
  private:
   struct Slot {
     uint32_t hash;
     uint32_t offset;
     uint32_t length;
-    TokenId id = kNoToken;  ///< kNoToken: the slot is free
+    text::TokenId id = kNoToken;  ///< kNoToken: the slot is free
   };
   struct Range {
     uint32_t offset;
@@ -69,11 +71,11 @@ class Vocabulary {
   size_t slot_of(std::string_view token, uint32_t token_hash) const;
   void grow(size_t slots);
 
-  std::string spellings_;
+  std::string text_;
   std::vector<Slot> slots_;  ///< a power of two, at most half full
   std::vector<Range> by_id_;
   size_t size_ = 0;
-  size_t longest_ = 0;
+  size_t max_token_bytes_ = 0;
   uint64_t seed_ = hash_seed();
 };
 

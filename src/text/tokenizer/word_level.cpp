@@ -3,24 +3,24 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "base/printable.h"
+#include "base/escape.h"
 
 namespace mxgpt::tokenizer {
 
 WordLevel::WordLevel(Vocabulary vocabulary, std::string unknown)
-    : Model(std::move(vocabulary)), unknown_(std::move(unknown)) {}
+    : Model(std::move(vocabulary)), unk_token_(std::move(unknown)) {}
 
 std::unique_ptr<WordLevel> WordLevel::from_json(const json::Node& node) {
   return std::make_unique<WordLevel>(read_vocabulary(node["vocab"]),
                                      std::string(node["unk_token"].string()));
 }
 
-void WordLevel::encode(std::string_view piece, Scratch&, std::vector<TokenId>& out) const {
-  TokenId id = vocabulary().find(piece);
-  if (id == kNoToken) id = vocabulary().find(unknown_);
+void WordLevel::encode(std::string_view word, Scratch&, std::vector<text::TokenId>& out) const {
+  text::TokenId id = vocabulary().find(word);
+  if (id == kNoToken) id = vocabulary().find(unk_token_);
   if (id == kNoToken) {
     throw Error("tokenizer", fmt::format("the unknown token '{}' is not in the vocabulary",
-                                         printable(unknown_)));
+                                         escape_for_terminal(unk_token_)));
   }
   out.push_back(id);
 }

@@ -13,10 +13,11 @@ class WordLevel final : public Model {
   static std::unique_ptr<WordLevel> from_json(const json::Node& node);
 
   std::string_view kind() const override { return "WordLevel"; }
-  void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const override;
+  void encode(std::string_view word, Scratch& scratch,
+              std::vector<text::TokenId>& out) const override;
 
  private:
-  std::string unknown_;
+  std::string unk_token_;
 };
 
 }  // namespace mxgpt::tokenizer

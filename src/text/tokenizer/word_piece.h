@@ -11,16 +11,17 @@ namespace mxgpt::tokenizer {
 class WordPiece final : public Model {
  public:
   struct Options {
-    std::string unknown;
-    std::string continuing_prefix;  ///< of tokens inside a word, "##"
-    size_t max_characters = 100;    ///< of a piece
+    std::string unk_token;
+    std::string continuing_subword_prefix;  ///< of tokens inside a word, "##"
+    size_t max_input_chars_per_word = 100;  ///< of a piece
   };
 
   WordPiece(Vocabulary vocabulary, Options options);
   static std::unique_ptr<WordPiece> from_json(const json::Node& node);
 
   std::string_view kind() const override { return "WordPiece"; }
-  void encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const override;
+  void encode(std::string_view word, Scratch& scratch,
+              std::vector<text::TokenId>& out) const override;
 
  private:
   Options options_;

@@ -12,7 +12,7 @@
 #include "text/tokenizer/regex.h"
 #include "text/unicode.h"
 
-namespace mxgpt {
+namespace mxgpt::text {
 namespace {
 
 using ::testing::ElementsAre;
@@ -108,9 +108,9 @@ std::string streamed(const std::shared_ptr<const Tokenizer>& t, const std::vecto
   StreamDecoder decoder(t, skip);
   std::string all;
   for (const TokenId id : ids) {
-    const std::string piece = decoder.push(id);
-    EXPECT_TRUE(unicode::is_valid(piece));
-    all += piece;
+    const std::string delta = decoder.push(id);
+    EXPECT_TRUE(unicode::is_valid(delta));
+    all += delta;
   }
   const std::string rest = decoder.finish();
   EXPECT_TRUE(unicode::is_valid(rest));
@@ -331,4 +331,4 @@ TEST(Unicode, ReplacesMaximalSubparts) {
 }
 
 }  // namespace
-}  // namespace mxgpt
+}  // namespace mxgpt::text

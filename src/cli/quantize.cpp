@@ -1,0 +1,124 @@
+// `mxgpt quantize`: a model in another format, tensor by tensor as a recipe has it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/escape.h"
+#include "cli/command.h"
+#include "cli/gguf_export.h"
+#include "model/importance_matrix.h"
+#include "model/quant_recipe.h"
+
+namespace mxgpt::cli {
+
+namespace {
+
+struct Options {
+  ModelConversion files;
+  std::string recipe;
+  std::vector<std::string> overrides;
+  std::filesystem::path imatrix;
+  bool scale_search = false;
+};
+
+std::string recipe_list() {
+  std::string text;
+  for (const model::Recipe& recipe : model::recipes())
+    text += fmt::format("  {:<11}{}\n", recipe.name, recipe.summary);
+  return text;
+}
+
+/// An importance matrix that goes with none of the tensors is that of another model.
+void require_importance(const model::ImportanceMatrix& importance,
+                        const std::vector<model::PlannedTensor>& plan, const std::string& where) {
+  size_t found = 0;
+  for (const model::PlannedTensor& tensor : plan) {
+    if (!importance.contains(tensor.name)) continue;
+    importance.find(tensor, 0);  // the shape
+    ++found;
+  }
+  if (found == 0) throw Error(where, "names no tensor of the model", "take that of this model");
+}
+
+/// What was learned from an importance matrix goes into the file, under llama.cpp's keys.
+void describe_importance(const Options& options, const model::ImportanceMatrix& importance,
+                         io::GgufWriter& out) {
+  out.add<std::string_view>("quantize.imatrix.file",
+                            escape_for_terminal(options.imatrix.filename().string()));
+  out.add<std::string_view>("quantize.imatrix.dataset",
+                            escape_for_terminal(importance.dataset(), 1000));
+  out.add<uint32_t>("quantize.imatrix.entries_count", static_cast<uint32_t>(importance.size()));
+  out.add<uint32_t>("quantize.imatrix.chunks_count", static_cast<uint32_t>(importance.chunks()));
+}
+
+int quantize(const Options& options) {
+  const model::Recipe& recipe = model::find_recipe(options.recipe);
+  std::vector<model::FormatOverride> overrides;
+  for (const std::string& text : options.overrides)
+    overrides.push_back(model::FormatOverride::parse(text));
+  std::optional<model::ImportanceMatrix> importance;
+  if (!options.imatrix.empty()) importance = model::ImportanceMatrix::open(options.imatrix);
+  std::vector<float> ones;
+  return options.files.run([&](const model::Model& model) {
+    ModelConversion::Plan plan{.tensors = model::plan_recipe(model, recipe, overrides),
+                               .file_type = recipe.file_type};
+    if (options.scale_search) {
+      for (const model::PlannedTensor& tensor : plan.tensors)
+        ones.resize(std::max<size_t>(ones.size(), tensor.k()), 1.0f);
+    }
+    plan.importance = [&](const model::PlannedTensor& tensor, int64_t slice) {
+      const float* found = importance ? importance->find(tensor, slice) : nullptr;
+      return found || ones.empty() ? found : ones.data();
+    };
+    if (importance) {
+      require_importance(*importance, plan.tensors, options.imatrix.string());
+      plan.add_metadata = [&](io::GgufWriter& out) {
+        describe_importance(options, *importance, out);
+      };
+    }
+    return plan;
+  });
+}
+
+}  // namespace
+
+std::function<int()> quantize(CLI::App& command) {
+  auto options = std::make_shared<Options>();
+  options->files.declare(command);
+  command.add_option("--to", options->recipe, "What to make of it, see below")
+      ->required()
+      ->type_name("RECIPE");
+  command
+      .add_option("--tensor", options->overrides,
+                  "Another format for the tensors whose names fit a pattern, such as "
+                  "'blk.*.attn_v.weight=q6_k'; may be given several times, the first that fits "
+                  "counts")
+      ->type_name("PATTERN=FORMAT")
+      ->expected(1)
+      ->take_all();
+  command
+      .add_option("--imatrix", options->imatrix,
+                  "Weight errors by the importance matrix of `mxgpt imatrix`, or of llama.cpp in "
+                  "GGUF; scales are then searched for as with --scale-search")
+      ->type_name("FILE.gguf");
+  command.add_flag("--scale-search", options->scale_search,
+                   "Take the scales that give the least squared error, where a format prescribes "
+                   "others (MXFP4, Q4_0 to Q5_1)");
+  command.footer("Recipes:\n" + recipe_list() +
+                 "Norms, biases, the router and learned positions are f32 in all of them. A tensor "
+                 "that is quantized\n"
+                 "already stays as it is where the recipe would not save bits, as gpt-oss's MXFP4 "
+                 "experts in q4_k_m. A\n"
+                 "type whose blocks do not divide the rows gives way to another; the end of the "
+                 "output lists such tensors.\n"
+                 "Example: mxgpt quantize gpt-oss-20b gpt-oss-20b.gguf --to mxfp4-moe");
+  return [options] { return quantize(*options); };
+}
+
+}  // namespace mxgpt::cli

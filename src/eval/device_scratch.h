@@ -1,0 +1,96 @@
+// Data on a GPU for the length of a check.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/cuda/backend.h"
+
+namespace mxgpt::eval {
+
+class DeviceScratch {
+ public:
+  /// A copy of `values`.
+  template <class T>
+  T* upload(std::span<const T> values) {
+    T* device = allocate<T>(std::ssize(values));
+    stream_.copy(device, values.data(), static_cast<int64_t>(values.size_bytes()));
+    stream_.synchronize();
+    return device;
+  }
+  template <class T>
+  T* upload(const std::vector<T>& values) {
+    return upload(std::span<const T>(values));
+  }
+  backend::Tensor upload(const backend::Tensor& host) {
+    if (!host) return {};
+    backend::Tensor device = host;
+    const int64_t bytes = std::max<int64_t>(1, host.rows) * host.num_experts * host.row_bytes();
+    device.data = upload(std::span(host.data, static_cast<size_t>(bytes)));
+    return device;
+  }
+  backend::Linear upload(const backend::Linear& host) {
+    return {upload(host.weight), upload(host.bias)};
+  }
+  backend::Norm upload(const backend::Norm& host) {
+    backend::Norm device = host;
+    device.weight = upload(host.weight);
+    device.bias = upload(host.bias);
+    return device;
+  }
+
+  /// Filled with ones in every bit, which are NaN: what is not written shows.
+  template <class T>
+  T* allocate(int64_t count) {
+    const auto bytes = static_cast<int64_t>(count * sizeof(T));
+    const auto& memory =
+        buffers_.emplace_back(std::make_unique<cuda::Memory>(cuda::Memory::Kind::device, bytes));
+    const std::vector<std::byte> ones(bytes, std::byte{0xff});
+    stream_.copy(memory->data(), ones.data(), bytes);
+    stream_.synchronize();
+    return reinterpret_cast<T*>(memory->data());
+  }
+
+  template <class T>
+  void download(const T* device, std::span<T> out) {
+    stream_.copy(out.data(), device, static_cast<int64_t>(out.size_bytes()));
+    stream_.synchronize();
+  }
+  template <class T>
+  std::vector<T> download(const T* device, int64_t count) {
+    std::vector<T> values(count);
+    download(device, std::span(values));
+    return values;
+  }
+
+  backend::CudaStream stream() const { return stream_.get(); }
+
+ private:
+  cuda::Stream stream_;
+  std::vector<std::unique_ptr<cuda::Memory>> buffers_;
+};
+
+/// A backend with its memory.
+class DeviceBackend {
+ public:
+  explicit DeviceBackend(const cuda::MaxShapes& limits)
+      : memory_(cuda::Memory::Kind::device, bytes(limits)),
+        arena_(memory_.data()),
+        backend(limits, arena_) {}
+
+ private:
+  static int64_t bytes(const cuda::MaxShapes& limits) {
+    cuda::DeviceArena arena;
+    const cuda::GenericBackend measured(limits, arena);
+    return arena.used();
+  }
+
+  cuda::Memory memory_;
+  cuda::DeviceArena arena_;
+
+ public:
+  cuda::GenericBackend backend;
+};
+
+}  // namespace mxgpt::eval

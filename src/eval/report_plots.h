@@ -1,0 +1,19 @@
+// The plots of a report, each an SVG.
+#pragma once
+
+#include <string>
+
+#include "eval/report.h"
+
+namespace mxgpt::eval {
+
+/// The ratio's interval on a line, with the bound that it is held to.
+std::string ratio_plot(const Report& report);
+std::string kld_plot(const Report& report);
+std::string calibration_plot(const Report& report);
+std::string layer_plot(const Report& report);
+/// Empty for dense models.
+std::string routing_plot(const Report& report);
+std::string weight_plot(const Report& report);
+
+}  // namespace mxgpt::eval

@@ -1,0 +1,45 @@
+#include "quant/q4_1/q4_1.h"
+
+#include "quant/scale_search.h"
+
+namespace mxgpt::quant {
+
+/// Without an importance as ggml's reference: scale and minimum from the range; elements are
+/// rounded by both before these are rounded to f16, halves upwards.
+static void q4_1_quantize(const float* in, int64_t elements, const float* importance,
+                          std::byte* blocks) {
+  auto* block = reinterpret_cast<Q4_1::Block*>(blocks);
+  for (int64_t at = 0; at < elements; at += Q4_1::kElements, ++block) {
+    const float* x = in + at;
+    const auto [minimum, maximum] = std::minmax_element(x, x + Q4_1::kElements);
+    const float scale = (*maximum - *minimum) / 15;
+    *block = {};
+    if (!all_in_f16_range(x, Q4_1::kElements)) {
+      block->scale = kF16NaN;
+      continue;
+    }
+    uint8_t codes[Q4_1::kElements];
+    if (importance) {
+      const fit::ErrorWeights<Q4_1::kElements> weights(importance, at);
+      const auto best = fit::search_affine<15, Q4_1::kElements>(x, weights.values, fit::kSignedMin);
+      block->scale = f32_to_f16(best.scale);
+      block->min = f32_to_f16(-best.min);
+      fit::encode_sub_block<15, Q4_1::kElements>(x, f16_to_f32(block->scale),
+                                                 -f16_to_f32(block->min), codes);
+    } else {
+      const float inverse = inverse_or_zero(scale);
+      block->scale = f32_to_f16(scale);
+      block->min = f32_to_f16(*minimum);
+      for (int i = 0; i < Q4_1::kElements; ++i) {
+        codes[i] = static_cast<uint8_t>(
+            std::min(15, static_cast<int>((x[i] - *minimum) * inverse + 0.5f)));
+      }
+    }
+    for (int i = 0; i < Q4_1::kElements; ++i) {
+      block->nibbles[i % 16] |= static_cast<uint8_t>(codes[i] << (i / 16 * 4));
+    }
+  }
+}
+
+}  // namespace mxgpt::quant
+MXGPT_DEFINE_FORMAT(q4_1, Q4_1, q4_1_quantize)

@@ -1,0 +1,182 @@
+#include "runtime/cuda_weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "backend/cuda/host_to_device_copier.h"
+#include "backend/cuda/weight_repack.h"
+#include "base/progress.h"
+
+namespace mxgpt::runtime {
+
+namespace {
+
+/// f(spec, layer) for every tensor that the model has.
+template <class F>
+void for_each_tensor(const model::Model& model, F f) {
+  for (const model::TensorSpec& spec : model.architecture().tensors) {
+    for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
+      if (model.has(spec, layer)) f(spec, layer);
+    }
+  }
+}
+
+/// Whether the fast kernels know the layers of such a model.
+bool sm90_supports_layers(const model::Config& c) {
+  return cuda::device_caps().has_sm90 && c.experts > 0 && c.experts <= 128 && c.top_k <= 4 &&
+         c.head_dim == 64 && c.rope_style == backend::RopeStyle::neox &&
+         c.activation.kind == backend::ActivationKind::clamped_swiglu;
+}
+
+/// How the GPU holds a tensor.
+struct DeviceTensorInfo {
+  quant::Format format;
+  uint8_t layout = cuda::kAsInFile;
+};
+
+DeviceTensorInfo device_tensor_info(const model::Model& model, const model::TensorSpec& spec,
+                                    int64_t layer) {
+  if (spec.role == model::Role::vector) return {quant::Format::f32};
+  const quant::Format format = model.stored_format(spec, layer);
+  if (!sm90_supports_layers(model.config())) return {format};
+  if (spec.role == model::Role::router) return {quant::Format::f32};
+  if (!cuda::can_repack(format)) return {format};
+  const auto is = [&](backend::Tensor Layer::*member) {
+    const auto* own = std::get_if<backend::Tensor Layer::*>(&spec.member);
+    return own && *own == member;
+  };
+  if (is(&model::Layer::q) || is(&model::Layer::k)) return {format, cuda::kTilesRopeHalves};
+  const bool experts = spec.role == model::Role::expert && format == quant::Format::mxfp4;
+  if (experts || is(&model::Layer::v) || is(&model::Layer::o) || spec.role == model::Role::lm_head)
+    return {format, cuda::kTiles};
+  return {format};
+}
+
+bool is_offloaded(const model::Model& model, const model::TensorSpec& spec, int64_t layer,
+                  int64_t offloaded_layers) {
+  return spec.role == model::Role::expert && layer >= model.config().layers - offloaded_layers;
+}
+
+/// The tensor, but for its data.
+backend::Tensor tensor_header(const model::Config& c, const model::TensorSpec& spec,
+                              const DeviceTensorInfo& info) {
+  return {.format = info.format,
+          .num_experts = model::dim(c, spec.num_experts),
+          .rows = model::dim(c, spec.rows),
+          .k = model::dim(c, spec.k),
+          .layout = info.layout};
+}
+
+int64_t tensor_bytes(const backend::Tensor& t) {
+  return t.layout ? cuda::repacked_bytes(t) : t.num_experts * t.rows * t.row_bytes();
+}
+
+/// Copies blocks into a staging area on the GPU and from there into tiles, some rows at a time.
+void upload_tiles(std::span<const std::byte> blocks, const backend::Tensor& tensor,
+                  cuda::HostToDeviceCopier& uploader, const cuda::Memory& staging) {
+  // Tiles follow each other by rows, and heads are whole tiles.
+  constexpr int64_t kTileRows = 64;
+  const int64_t row_bytes = tensor.row_bytes(), expert_bytes = tensor.rows * row_bytes;
+  const int64_t chunk_experts =
+      std::max<int64_t>(1, std::min(tensor.num_experts, staging.bytes() / expert_bytes));
+  const int64_t chunk_rows = expert_bytes <= staging.bytes()
+                                 ? tensor.rows
+                                 : staging.bytes() / row_bytes / kTileRows * kTileRows;
+  for (int64_t s = 0; s < tensor.num_experts; s += chunk_experts) {
+    for (int64_t r = 0; r < tensor.rows; r += chunk_rows) {
+      backend::Tensor chunk = tensor, preceding = tensor;
+      chunk.num_experts = std::min(chunk_experts, tensor.num_experts - s);
+      chunk.rows = std::min(chunk_rows, tensor.rows - r);
+      preceding.num_experts = s;
+      int64_t offset = cuda::repacked_bytes(preceding);
+      preceding.num_experts = 1;
+      preceding.rows = r;
+      offset += cuda::repacked_bytes(preceding);
+      chunk.data = tensor.data + offset;
+      uploader.copy(blocks.subspan(s * expert_bytes + r * row_bytes,
+                                   chunk.num_experts * chunk.rows * row_bytes),
+                    staging.data());
+      cuda::repack(chunk, staging.data(), uploader.stream());
+    }
+  }
+}
+
+}  // namespace
+
+CudaWeights::Bytes CudaWeights::bytes(const model::Model& model, int64_t offloaded_layers) {
+  cuda::DeviceArena device_arena, host_arena;
+  for_each_tensor(model, [&](const model::TensorSpec& spec, int64_t layer) {
+    (is_offloaded(model, spec, layer, offloaded_layers) ? host_arena : device_arena)
+        .allocate<std::byte>(tensor_bytes(
+            tensor_header(model.config(), spec, device_tensor_info(model, spec, layer))));
+  });
+  return {device_arena.used(), host_arena.used()};
+}
+
+CudaWeights::CudaWeights(const model::Model& model, int64_t offloaded_layers)
+    : offloaded_layers_(offloaded_layers),
+      device_(cuda::Memory::Kind::device, bytes(model, offloaded_layers).device),
+      host_(cuda::Memory::Kind::pinned, bytes(model, offloaded_layers).host) {
+  const model::Config& config = model.config();
+  weights_.layers.resize(config.layers);
+  cuda::DeviceArena device_arena(device_.data()), host_arena(host_.data());
+  cuda::HostToDeviceCopier uploader;
+  constexpr int64_t kStaging = 64 << 20;
+  const cuda::Memory staging(cuda::Memory::Kind::device, kStaging);
+  const auto start = std::chrono::steady_clock::now();
+  Progress progress("Loading", device_.bytes() + host_.bytes());
+  for_each_tensor(model, [&](const model::TensorSpec& spec, int64_t layer) {
+    const model::HostTensor host = model.load_tensor(spec, layer);
+    backend::Tensor& tensor = spec.get(weights_, layer);
+    tensor = tensor_header(config, spec, device_tensor_info(model, spec, layer));
+    const int64_t size = tensor_bytes(tensor);
+    tensor.data = (is_offloaded(model, spec, layer, offloaded_layers) ? host_arena : device_arena)
+                      .allocate<std::byte>(size);
+    if (tensor.layout) {
+      upload_tiles(host.bytes, tensor, uploader, staging);
+    } else if (tensor.format != host.format) {
+      std::vector<float> values(tensor.num_experts * tensor.rows * tensor.k);
+      quant::traits(host.format).dequantize(host.bytes.data(), std::ssize(values), values.data());
+      uploader.copy(std::as_bytes(std::span(values)), const_cast<std::byte*>(tensor.data));
+    } else {
+      uploader.copy(host.bytes, const_cast<std::byte*>(tensor.data));
+    }
+    model.release_pages(spec, layer);
+    progress.advance(size);
+  });
+  uploader.synchronize();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  constexpr int64_t kLarge = 1 << 30;
+  if (device_.bytes() >= kLarge) {
+    const double gb = static_cast<double>(device_.bytes()) / 1e9;
+    fmt::print(stderr, "Loaded {:.2f} GB onto {} in {:.2f} s, {:.1f} GB/s\n", gb,
+               cuda::device_info().name, seconds.count(), gb / seconds.count());
+  }
+}
+
+MemoryPlan plan_cuda_memory(const model::Model& model, const RunnerOptions& options) {
+  MemoryPlan plan = plan_cuda_runner(model.config(), options);
+  const CudaWeights::Bytes weights = CudaWeights::bytes(model, options.cpu_offload_layers);
+  plan.weights = weights.device;
+  plan.pinned_host = weights.host;
+  plan.runtime_overhead = cuda::device_caps().context_bytes;
+  return plan;
+}
+
+void require_device_memory(const MemoryPlan& plan, const RunnerOptions& options, bool loaded) {
+  // What the driver takes for an allocation beyond its size, and for kernels loaded later.
+  constexpr int64_t kSlack = 64 << 20;
+  const cuda::DeviceInfo info = cuda::device_info();
+  int64_t limit = info.free - kSlack + plan.runtime_overhead + (loaded ? plan.weights : 0);
+  if (options.vram_budget) limit = std::min(limit, options.vram_budget);
+  if (plan.total() <= limit) return;
+  const int64_t pages = *std::max_element(std::begin(options.kv_pages), std::end(options.kv_pages));
+  const int64_t kv_limit = limit - (plan.total() - plan.kv);
+  const int64_t max_pages = plan.kv > 0 && kv_limit > 0 ? pages * kv_limit / plan.kv : 0;
+  throw MemoryPlanError(plan, options.vram_budget, info.free, std::max<int64_t>(limit, 0),
+                        max_pages);
+}
+
+}  // namespace mxgpt::runtime

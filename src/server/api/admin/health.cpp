@@ -1,0 +1,123 @@
+// /health.
+#include "server/api/admin/health.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "base/escape.h"
+#include "base/version.h"
+#include "server/api/api_server.h"
+
+namespace mxgpt::server {
+
+namespace {
+
+HttpResponse json_response(const json::value& value) {
+  return {.body = json::serialize(value)};
+}
+
+json::value or_null(const std::string& text) {
+  return text.empty() ? json::value(nullptr) : json::value(escape_for_terminal(text));
+}
+
+std::string_view chat_format_name(const ServedModel& served) {
+  if (served.harmony()) return text::kHarmonyFormat;
+  return served.chat_template() ? served.chat_template()->name : "none";
+}
+
+HttpResponse loading_response(const ApiServer::LoadProgress& loading, json::object out) {
+  json::object progress{{"doing", or_null(loading.phase)}, {"share", nullptr}};
+  if (loading.total > 0)
+    progress["share"] = static_cast<double>(loading.done) / static_cast<double>(loading.total);
+  out["loading"] = std::move(progress);
+  HttpResponse response = json_response(out);
+  response.status = 503;
+  response.headers.emplace_back("retry-after", "5");
+  return response;
+}
+
+}  // namespace
+
+int64_t resident_bytes() {
+  std::ifstream pages("/proc/self/statm");
+  int64_t all = 0, resident = 0;
+  return pages >> all >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
+}
+
+MemoryBreakdown planned_memory(const ServedModel& served, const engine::EngineStatus& status) {
+  return served.device() == backend::Device::cpu ? served.info().planned_memory
+                                                 : MemoryBreakdown::of(status.memory.planned);
+}
+
+json::object memory_json(const engine::EngineStatus::Memory& memory, const MemoryBreakdown& planned,
+                         int64_t used) {
+  json::array fallbacks;
+  for (const engine::MemoryFallback& fallback : memory.applied_fallbacks) {
+    fallbacks.push_back({{"what", engine::name(fallback.kind)},
+                         {"from", fallback.from},
+                         {"to", fallback.to},
+                         {"while", fallback.during_step ? "computing" : "loading"},
+                         {"needed", fallback.needed},
+                         {"available", fallback.available}});
+  }
+  return {{"used", used},
+          {"planned", planned.total()},
+          {"weights", planned.weights},
+          {"kv", planned.kv_cache},
+          {"workspace", planned.workspace},
+          {"program", planned.runtime},
+          {"budget", memory.budget ? json::value(memory.budget) : json::value(nullptr)},
+          {"shortages", memory.shortages},
+          {"last_shortage", or_null(memory.last_shortage)},
+          {"conceded", std::move(fallbacks)}};
+}
+
+std::string degraded_reason(const engine::EngineStatus& engine,
+                            const ResponseStore::Status& store) {
+  if (!store.last_error.empty())
+    return fmt::format("responses are not stored: {}", escape_for_terminal(store.last_error));
+  if (!engine.last_failure.empty()) return escape_for_terminal(engine.last_failure);
+  return engine.memory.applied_fallbacks.empty() ? ""
+                                                 : escape_for_terminal(engine.memory.last_shortage);
+}
+
+HandlerResult get_health(RequestContext& context) {
+  const auto served = context.api.served_model_or_null();
+  json::object out{{"status", "loading"},
+                   {"version", version()},
+                   {"uptime_seconds", static_cast<int64_t>(context.api.uptime())}};
+  if (!served) return loading_response(context.api.load_progress(), std::move(out));
+
+  const engine::EngineStatus status = served->engine().status();
+  const std::string reason = degraded_reason(status, context.api.store().status());
+  out["status"] = status.draining ? "draining" : reason.empty() ? "ready" : "degraded";
+  if (!reason.empty()) out["last_failure"] = reason;
+  const model::Config& config = served->model().config();
+  const ModelInfo& info = served->info();
+  const bool on_cpu = served->device() == backend::Device::cpu;
+  const int64_t resident = resident_bytes();
+  const MemoryBreakdown planned = planned_memory(*served, status);
+  out["model"] = served->name();
+  out["model_sha256"] = or_null(served->sha256());
+  out["architecture"] = config.architecture;
+  out["quant_kind"] = info.weight_format;
+  out["resident"] = resident;
+  out["device"] = on_cpu ? "cpu" : "cuda";
+  // A GPU's is taken as planned, at once; the CPU's as it is needed.
+  out["device_memory"] = memory_json(status.memory, planned, on_cpu ? resident : planned.total());
+  out["gpu"] = or_null(info.gpu_name);
+  out["compute_capability"] = or_null(info.compute_capability);
+  out["cuda_version"] = or_null(info.cuda_version);
+  out["chat_format"] = chat_format_name(*served);
+  out["tokenizer"] = served->tokenizer()->kind();
+  out["vocabulary"] = config.vocabulary;
+  out["context_length"] = status.context;
+  out["requests"] = {{"running", status.running}, {"queued", status.queued}};
+  HttpResponse response = json_response(out);
+  if (status.draining) response.status = 503;
+  return response;
+}
+
+}  // namespace mxgpt::server

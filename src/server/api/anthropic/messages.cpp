@@ -1,0 +1,336 @@
+// /v1/messages, as Anthropic's API has it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/escape.h"
+#include "chat/prepare_chat.h"
+#include "server/api/anthropic/message_writer.h"
+#include "server/api/api_server.h"
+#include "server/api/completion_pipeline.h"
+#include "server/api/sampling_fields.h"
+
+namespace mxgpt::server {
+
+namespace {
+
+using Kind = chat::ChatItem::Kind;
+
+constexpr Field kCacheControl =
+    Field{"cache_control", kObject, "prompts are cached by themselves"}.ignored();
+
+constexpr Field kTextTable[] = {
+    Field{"text", kString, "the text"}.required(),
+    Field{"citations", kArray, "of Anthropic's"}.ignored(),
+    kCacheControl,
+};
+constexpr Schema kTextFields = kTextTable;
+constexpr Variant kTextOnlyTable[] = {{"text", &kTextFields}};
+constexpr Variants kTextOnly = kTextOnlyTable;
+
+constexpr Field kThinkingTable[] = {
+    Field{"thinking", kString, "kept until the turn has ended in an answer"}.required(),
+    Field{"signature", kString, "of Anthropic's"}.ignored(),
+    kCacheControl,
+};
+constexpr Schema kThinkingFields = kThinkingTable;
+
+constexpr Field kToolUseTable[] = {
+    Field{"id", kString, "that the result names"}.required(),
+    Field{"name", kString, "the tool"}.required(),
+    Field{"input", kObject, "its arguments"}.required(),
+    Field{"caller", kObject, "of Anthropic's"}.ignored(),
+    kCacheControl,
+};
+constexpr Schema kToolUseFields = kToolUseTable;
+
+constexpr Field kToolResultTable[] = {
+    Field{"tool_use_id", kString, "the call that it answers"}.required(),
+    Field{"content", kString | kArray, "a text, or blocks"}.items(kObject).any_of(&kTextOnly),
+    Field{"is_error", kBoolean, "gpt-oss reads it from the content"}.ignored(),
+    kCacheControl,
+};
+constexpr Schema kToolResultFields = kToolResultTable;
+
+constexpr Variant kBlockTable[] = {{"text", &kTextFields},
+                                   {"thinking", &kThinkingFields},
+                                   {"tool_use", &kToolUseFields},
+                                   {"tool_result", &kToolResultFields}};
+constexpr Variants kBlockVariants = kBlockTable;
+
+constexpr Field kMessageTable[] = {
+    Field{"role", kString, "who speaks"}.enum_("user|assistant").required(),
+    Field{"content", kString | kArray, "a text, or blocks"}
+        .items(kObject)
+        .any_of(&kBlockVariants)
+        .required(),
+};
+constexpr Schema kMessageSchema = kMessageTable;
+
+constexpr Field kToolTable[] = {
+    Field{"name", kString, "letters, digits, _ and -"}.required(),
+    {"description", kString, "what it does"},
+    Field{"input_schema", kObject, "JSON Schema of its arguments"}.required(),
+    Field{"strict", kBoolean, "arguments always hold to the schema here"}.ignored(),
+    Field{"eager_input_streaming", kBoolean, "arguments always come as they are made"}.ignored(),
+    kCacheControl,
+};
+constexpr Schema kToolFields = kToolTable;
+constexpr Variant kToolVariantTable[] = {{"custom", &kToolFields}};
+constexpr Variants kToolVariants = kToolVariantTable;
+
+constexpr Field kParallel =
+    Field{"disable_parallel_tool_use", kBoolean, "gpt-oss makes one call at a time"}.ignored();
+constexpr Field kChoiceTable[] = {kParallel};
+constexpr Schema kChoiceFields = kChoiceTable;
+constexpr Field kNamedTable[] = {Field{"name", kString, "the tool"}.required(), kParallel};
+constexpr Schema kNamedFields = kNamedTable;
+constexpr Variant kToolChoiceTable[] = {{"auto", &kChoiceFields},
+                                        {"any", &kChoiceFields},
+                                        {"tool", &kNamedFields},
+                                        {"none", &kChoiceFields}};
+constexpr Variants kToolChoiceVariants = kToolChoiceTable;
+
+constexpr Field kDisplay =
+    Field{"display", kString, "omitted: thinking is not shown"}.enum_("summarized|omitted");
+constexpr Field kEnabledTable[] = {
+    Field{"budget_tokens", kInteger, "below 4096 low effort, below 16384 medium, else high", 1, 1e9}
+        .required(),
+    kDisplay,
+};
+constexpr Schema kEnabledFields = kEnabledTable;
+constexpr Field kAdaptiveTable[] = {kDisplay};
+constexpr Schema kAdaptiveFields = kAdaptiveTable;
+constexpr Schema kNoFields{};
+constexpr Variant kThinkingChoiceTable[] = {
+    {"enabled", &kEnabledFields}, {"adaptive", &kAdaptiveFields}, {"disabled", &kNoFields}};
+constexpr Variants kThinkingVariants = kThinkingChoiceTable;
+
+constexpr Field kSchemaTable[] = {Field{"schema", kObject, "JSON Schema"}.required()};
+constexpr Schema kSchemaFields = kSchemaTable;
+constexpr Variant kFormatTable[] = {{"json_schema", &kSchemaFields}};
+constexpr Variants kFormatVariants = kFormatTable;
+constexpr Field kOutputTable[] = {
+    Field{"effort", kString, "how much gpt-oss reasons; above high it knows none"}.enum_(
+        "low|medium|high|xhigh|max"),
+    Field{"format", kObject, "what the answer must be; thinking stays free"}.any_of(
+        &kFormatVariants),
+};
+constexpr Schema kOutputFields = kOutputTable;
+
+constexpr Field kPromptTable[] = {
+    Field{"messages", kArray, "the conversation"}
+        .items(kObject)
+        .properties(&kMessageSchema)
+        .required(),
+    Field{"model", kString, "the model's name; default: the one there is"},
+    Field{"system", kString | kArray, "the system prompt"}.items(kObject).any_of(&kTextOnly),
+    Field{"tools", kArray, "functions that the model may call"}
+        .max_size(128)
+        .items(kObject)
+        .any_of(&kToolVariants)
+        .type_optional(),
+    Field{"tool_choice", kObject, "whether and what it calls"}.any_of(&kToolChoiceVariants),
+    Field{"thinking", kObject, "whether thinking is shown, and how much there is"}.any_of(
+        &kThinkingVariants),
+    Field{"output_config", kObject, "about the answer"}.properties(&kOutputFields),
+    kCacheControl,
+};
+
+const auto kMessagesTable = with_sampling(
+    concat(kPromptTable, {
+                             Field{"max_tokens", kInteger, "thinking included", 1, 1e9}.required(),
+                             Field{"stop_sequences", kArray, "the answer ends before these texts"}
+                                 .max_size(kMaxStops)
+                                 .items(kString),
+                             Field{"metadata", kObject, "for the client's own use"}.ignored(),
+                             Field{"service_tier", kString, "of Anthropic's"}.ignored(),
+                         }));
+
+std::string text_of(const json::Node& content) {
+  if (content.raw().is_string()) return std::string(content.string());
+  std::string text;
+  for (size_t i = 0; i < content.array().size(); ++i) {
+    if (i > 0) text += "\n\n";
+    text += content.at(i)["text"].string();
+  }
+  return text;
+}
+
+[[noreturn]] void fail(const json::Node& node, const std::string& message) {
+  throw ApiError(400, fmt::format("{}: {}", node.path(), message), node.path(), "invalid_value");
+}
+
+/// Blocks of text that follow each other are one.
+void add_text(std::vector<chat::ChatItem>& items, size_t first, Kind kind, const std::string& text,
+              const std::string& field) {
+  if (items.size() > first && items.back().kind == kind) {
+    items.back().text += "\n\n" + text;
+  } else {
+    items.push_back({.kind = kind, .text = text, .field = field});
+  }
+}
+
+void read_message(const json::Node& message, std::vector<chat::ChatItem>& items) {
+  const bool is_user = message["role"].string() == "user";
+  const json::Node content = message["content"];
+  if (content.raw().is_string()) {
+    items.push_back({.kind = is_user ? Kind::user : Kind::assistant,
+                     .text = std::string(content.string()),
+                     .field = message.path()});
+    return;
+  }
+  const size_t first = items.size();
+  const json::array& blocks = content.array();
+  const bool calls = std::any_of(blocks.begin(), blocks.end(), [](const json::value& block) {
+    return block.at("type") == "tool_use";
+  });
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const json::Node block = content.at(i);
+    const std::string_view type = block["type"].string();
+    if (type == "text") {
+      add_text(items, first,
+               is_user ? Kind::user
+               : calls ? Kind::commentary
+                       : Kind::assistant,
+               std::string(block["text"].string()), block.path());
+    } else if (type == "tool_result") {
+      if (!is_user) fail(block, "is the user's to give");
+      const auto result = block.find("content");
+      items.push_back({.kind = Kind::tool_result,
+                       .text = result ? text_of(*result) : "",
+                       .field = block.path() + ".tool_use_id",
+                       .id = std::string(block["tool_use_id"].string())});
+    } else if (is_user) {
+      fail(block, "is the assistant's to say");
+    } else if (type == "thinking") {
+      const std::string_view thinking = block["thinking"].string();
+      if (!thinking.empty()) {
+        items.push_back(
+            {.kind = Kind::reasoning, .text = std::string(thinking), .field = block.path()});
+      }
+    } else {
+      items.push_back({.kind = Kind::tool_call,
+                       .text = json::serialize(block["input"].raw()),
+                       .field = block.path(),
+                       .id = std::string(block["id"].string()),
+                       .name = std::string(block["name"].string())});
+    }
+  }
+}
+
+chat::ToolConfig read_tools(const json::Node& body) {
+  chat::ToolConfig tools;
+  if (const auto list = body.find("tools")) {
+    json::array functions;
+    for (const json::value& tool : list->array()) {
+      json::object function = tool.get_object();
+      function["parameters"] = function["input_schema"];
+      functions.push_back(std::move(function));
+    }
+    const json::value value = std::move(functions);
+    tools.declare({value, "tools"});
+  }
+  const auto choice = body.find("tool_choice");
+  const std::string_view type = choice ? (*choice)["type"].string() : "auto";
+  if (type == "none") tools.disable();
+  if (type == "any") tools.require_any("tool_choice");
+  if (type == "tool") tools.require({std::string((*choice)["name"].string())}, "tool_choice");
+  return tools;
+}
+
+/// What the client wants to see of thinking, and how much there should be of it.
+struct ThinkingOptions {
+  bool visible = false;
+  harmony::ReasoningEffort effort = harmony::ReasoningEffort::kLow;
+};
+
+ThinkingOptions read_thinking(const json::Node& body) {
+  using harmony::ReasoningEffort;
+  ThinkingOptions out;
+  const auto thinking = body.find("thinking");
+  const std::string_view type = thinking ? (*thinking)["type"].string() : "disabled";
+  if (type != "disabled") {
+    out.visible = thinking->string_or("display", "summarized") != "omitted";
+    out.effort = ReasoningEffort::kMedium;
+  }
+  if (type == "enabled") {
+    const int64_t budget = (*thinking)["budget_tokens"].integer(1, 1'000'000'000);
+    out.effort = budget < 4096    ? ReasoningEffort::kLow
+                 : budget < 16384 ? ReasoningEffort::kMedium
+                                  : ReasoningEffort::kHigh;
+  }
+  const auto output = body.find("output_config");
+  if (const auto effort = output ? output->find("effort") : std::nullopt)
+    out.effort = harmony::effort_from_name(effort->string()).value_or(ReasoningEffort::kHigh);
+  return out;
+}
+
+chat::ChatRequest read_chat_request(const ServedModel& served, const json::Node& body) {
+  chat::ChatRequest chat{.field = "messages", .tools = read_tools(body)};
+  if (const auto system = body.find("system")) {
+    chat.items.push_back({.kind = Kind::instructions, .text = text_of(*system), .field = "system"});
+  }
+  const json::Node messages(body["messages"].raw(), "messages");
+  for (size_t i = 0; i < messages.array().size(); ++i) read_message(messages.at(i), chat.items);
+  if (!messages.array().empty()) {
+    const json::Node last = messages.at(messages.array().size() - 1);
+    if (last["role"].string() == "assistant")
+      fail(last["role"], "an answer cannot be begun for the model; the last message is the user's");
+  }
+  const auto output = body.find("output_config");
+  if (const auto format = output ? output->find("format") : std::nullopt) {
+    const json::value named =
+        json::object{{"name", "answer"}, {"schema", (*format)["schema"].raw()}};
+    chat.format = chat::json_schema_format(served, {named, ""}, "output_config.format");
+  }
+  if (served.harmony()) chat.effort = read_thinking(body).effort;
+  return chat;
+}
+
+}  // namespace
+
+const Schema kMessagesSchema = kMessagesTable;
+const Schema kCountTokensSchema = kPromptTable;
+
+HandlerResult create_message(RequestContext& context) {
+  const json::Node& body = context.body;
+  const auto served = context.api.served_model(body);
+  const SamplingFields sampling = read_sampling_fields(body);
+  if (sampling.include_usage) {
+    throw ApiError(400, "stream_options.include_usage: the last events have the usage always",
+                   "stream_options.include_usage", "unsupported_parameter");
+  }
+  chat::ChatRequest chat = read_chat_request(*served, body);
+  chat.stops = sampling.stop_strings;
+  if (const auto stops = body.find("stop_sequences"))
+    for (std::string& stop : read_stops(*stops, "stop_sequences"))
+      chat.stops.push_back(std::move(stop));
+  const int64_t max_tokens = body["max_tokens"].integer(1, 1'000'000'000);
+  engine::Request request{.max_tokens = max_tokens,
+                          .sampling = sampling.params,
+                          .priority = sampling.priority,
+                          .deadline = context.api.request_deadline()};
+  auto parsers = chat::prepare_chat(*served, chat, request);
+  const MessageWriter::Options options{.stream = sampling.stream,
+                                       .show_thinking = read_thinking(body).visible,
+                                       .prompt_tokens = static_cast<int64_t>(request.prompt.size()),
+                                       .max_tokens = max_tokens};
+  std::vector<engine::Request> requests;
+  requests.push_back(std::move(request));
+  return run_completion(
+      served, context.api.metrics(), std::move(requests),
+      std::make_unique<MessageWriter>(served, std::move(parsers.front()), options),
+      sampling.stream);
+}
+
+HandlerResult count_tokens(RequestContext& context) {
+  const auto served = context.api.served_model(context.body);
+  engine::Request request;
+  chat::prepare_chat(*served, read_chat_request(*served, context.body), request);
+  return HttpResponse{.body =
+                          json::serialize(json::object{{"input_tokens", request.prompt.size()}})};
+}
+
+}  // namespace mxgpt::server

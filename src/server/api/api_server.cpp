@@ -1,0 +1,227 @@
+#include "server/api/api_server.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "base/error.h"
+#include "base/escape.h"
+#include "server/api/api_error.h"
+#include "server/api/request_json.h"
+
+namespace mxgpt::server {
+
+namespace {
+
+constexpr Route kRoutes[] = {
+    {"POST", "/v1/chat/completions", "Answer a conversation", create_chat_completion, &kChatSchema},
+    {"POST", "/v1/responses", "Answer, and keep the answer", create_response, &kResponsesSchema},
+    {"GET", "/v1/responses/{response}", "A response that is kept", get_response},
+    {"DELETE", "/v1/responses/{response}", "Forget a response", delete_response},
+    {"GET", "/v1/responses/{response}/input_items", "What a response answers", list_input_items},
+    {"POST", "/v1/completions", "Complete a text", create_completion, &kCompletionSchema},
+    {"POST", "/v1/messages", "Answer a conversation, in Anthropic's shape", create_message,
+     &kMessagesSchema, false, ErrorShape::anthropic},
+    {"POST", "/v1/messages/count_tokens", "Tokens of a conversation", count_tokens,
+     &kCountTokensSchema, false, ErrorShape::anthropic},
+    {"GET", "/v1/models", "The model that is served, as a list", list_models},
+    {"GET", "/v1/models/{model}", "The model that is served", get_model},
+    {"POST", "/tokenize", "Text to token ids", tokenize, &kTokenizeSchema},
+    {"POST", "/detokenize", "Token ids to text", detokenize, &kDetokenizeSchema},
+    {"GET", "/health", "State of the server and its model", get_health, nullptr, true},
+    {"GET", "/metrics", "Counters for Prometheus", get_metrics},
+    {"GET", "/openapi.json", "This document", get_openapi, nullptr, true},
+    {"GET", "/", "A page about the server", get_status_page, nullptr, true},
+};
+
+/// Whether `path` is the route's, in which "{…}" stands for one segment: it is put into
+/// `parameter`.
+bool path_matches(const Route& route, std::string_view path, std::string_view& parameter) {
+  const std::string_view pattern = route.path;
+  const size_t open = pattern.find('{');
+  if (open == pattern.npos) return pattern == path;
+  const std::string_view before = pattern.substr(0, open),
+                         after = pattern.substr(pattern.find('}') + 1);
+  if (path.size() <= before.size() + after.size() || !path.starts_with(before) ||
+      !path.ends_with(after))
+    return false;
+  parameter = path.substr(before.size(), path.size() - before.size() - after.size());
+  return parameter.find('/') == parameter.npos;
+}
+
+const Route* find_route(const HttpRequestHead& head, std::string_view& parameter) {
+  for (const Route& route : kRoutes) {
+    if (head.method == route.method && path_matches(route, head.path, parameter)) return &route;
+  }
+  return nullptr;
+}
+
+const Route* find_route(const HttpRequestHead& head) {
+  std::string_view ignored;
+  return find_route(head, ignored);
+}
+
+/// "GET, POST": the methods that there are for a path.
+std::string allowed_methods(std::string_view path) {
+  std::vector<std::string_view> methods;
+  std::string_view ignored;
+  for (const Route& route : kRoutes)
+    if (path_matches(route, path, ignored)) methods.push_back(route.method);
+  return fmt::format("{}", fmt::join(methods, ", "));
+}
+
+ErrorShape error_shape_for(std::string_view path) {
+  std::string_view ignored;
+  for (const Route& route : kRoutes)
+    if (path_matches(route, path, ignored)) return route.error_shape;
+  return ErrorShape::openai;
+}
+
+/// "tools[0].function.name" of a message that begins with it: the field that an Error is about.
+std::string field_in_message(std::string_view message) {
+  const std::string_view field = message.substr(0, message.find(':'));
+  const bool is_field =
+      field.size() < message.size() && std::all_of(field.begin(), field.end(), [](unsigned char c) {
+        return std::isalnum(c) ||
+               std::string_view("_.[]-$").find(static_cast<char>(c)) != std::string_view::npos;
+      });
+  return is_field ? std::string(field) : "";
+}
+
+std::string_view api_key_from(const HttpRequestHead& head) {
+  constexpr std::string_view kBearer = "bearer ";
+  const std::string_view header = head.header("authorization");
+  const bool is_bearer =
+      header.size() > kBearer.size() &&
+      std::equal(kBearer.begin(), kBearer.end(), header.begin(),
+                 [](char wanted, char c) { return wanted == (c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  return is_bearer ? header.substr(kBearer.size()) : head.header("x-api-key");
+}
+
+}  // namespace
+
+std::span<const Route> ApiServer::routes() {
+  return kRoutes;
+}
+
+void ApiServer::set_load_progress(LoadProgress progress) {
+  const std::lock_guard lock(mutex_);
+  load_progress_ = std::move(progress);
+}
+
+ApiServer::LoadProgress ApiServer::load_progress() const {
+  const std::lock_guard lock(mutex_);
+  return load_progress_;
+}
+
+void ApiServer::set_served_model(std::shared_ptr<const ServedModel> served) {
+  const std::lock_guard lock(mutex_);
+  served_model_ = std::move(served);
+}
+
+std::shared_ptr<const ServedModel> ApiServer::served_model_or_null() const {
+  const std::lock_guard lock(mutex_);
+  return served_model_;
+}
+
+std::shared_ptr<const ServedModel> ApiServer::served_model() const {
+  auto served = served_model_or_null();
+  if (served) return served;
+  ApiError error(503, "the model is loading", {}, "loading");
+  error.retry_after = 5;
+  throw error;
+}
+
+std::shared_ptr<const ServedModel> ApiServer::served_model(const json::Node& body) const {
+  auto served = this->served_model();
+  const std::string_view name = body.string_or("model", served->name());
+  if (name == served->name()) return served;
+  throw ApiError(404,
+                 fmt::format("there is no model '{}' here, only '{}'", escape_for_terminal(name),
+                             served->name()),
+                 "model", "model_not_found");
+}
+
+double ApiServer::uptime() const {
+  return std::chrono::duration<double>(Clock::now() - started_).count();
+}
+
+std::optional<ApiServer::Clock::time_point> ApiServer::request_deadline() const {
+  if (request_timeout_.count() == 0) return std::nullopt;
+  return Clock::now() + request_timeout_;
+}
+
+std::variant<HttpResponse, Handler::Admission> ApiServer::admit(const HttpRequestHead& head) {
+  const Route* route = find_route(head);
+  const ErrorShape shape = error_shape_for(head.path);
+  if (const auto refusal = origin_rejection(head, origin_policy_))
+    return error_response(ApiError(403, *refusal, {}, "foreign_origin"), shape);
+  if (!route && head.method == "OPTIONS") return HttpResponse{.status = 204};  // a browser asks
+  Client* client = api_keys_.find(api_key_from(head));
+  if (!client && !(route && route->is_public)) {
+    return error_response(
+        ApiError(401, "the API key is missing or unknown; send it as 'Authorization: Bearer KEY'",
+                 {}, "invalid_api_key"),
+        shape);
+  }
+  if (!route) {
+    if (std::string methods = allowed_methods(head.path); !methods.empty()) {
+      HttpResponse response = error_response(
+          ApiError(405, fmt::format("{} is for {}, not for {}", escape_for_terminal(head.path),
+                                    methods, escape_for_terminal(head.method))),
+          shape);
+      response.headers.emplace_back("allow", std::move(methods));
+      return response;
+    }
+    return error_response(
+        ApiError(404, fmt::format("there is no route '{}'", escape_for_terminal(head.path))));
+  }
+  if (route->is_public || !route->request_schema)
+    return Admission{nullptr, client ? client->name() : ""};
+  auto admission = client->acquire(Clock::now());
+  if (const auto* refusal = std::get_if<Client::LimitExceeded>(&admission)) {
+    ApiError error(429, refusal->message, {}, "rate_limit_exceeded");
+    error.retry_after = refusal->retry_after;
+    return error_response(error, shape);
+  }
+  return Admission{std::move(std::get<std::shared_ptr<void>>(admission)), client->name()};
+}
+
+HandlerResult ApiServer::handle(HttpRequest request) {
+  std::string_view parameter;
+  const Route* route = find_route(request.head, parameter);  // admit() has found it
+  try {
+    const json::value document =
+        route->request_schema ? parse_request(request.body) : json::value(json::object());
+    if (route->request_schema) validate_request(document.get_object(), *route->request_schema);
+    const json::Node body(document, "");
+    RequestContext context{*this, request, body, parameter};
+    return route->handler(context);
+  } catch (const ApiError& e) {
+    return error_response(e, route->error_shape);
+  } catch (const Error& e) {
+    return error_response(ApiError(400, e.what(), field_in_message(e.what())), route->error_shape);
+  } catch (const std::bad_alloc&) {
+    return error_response(ApiError(503, "the server is out of memory"), route->error_shape);
+  }
+}
+
+HttpResponse ApiServer::transport_error(const HttpRequestHead& head, int status,
+                                        const std::string& message) {
+  return error_response(ApiError(status, message), error_shape_for(head.path));
+}
+
+void ApiServer::log(const AccessLogEntry& record) {
+  const HttpRequestHead& head = *record.head;
+  metrics_.record_response(find_route(head) ? find_route(head)->path : "other", record.status);
+  spdlog::info("request id={} client={} remote={} method={} path={} status={} bytes={} ms={:.1f}",
+               head.id, record.client.empty() ? "-" : record.client, head.remote_address,
+               escape_for_terminal(head.method, 16), escape_for_terminal(head.path, 100),
+               record.status, record.body_bytes, record.seconds * 1000);
+}
+
+}  // namespace mxgpt::server

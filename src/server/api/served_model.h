@@ -1,0 +1,86 @@
+// The model that is served: what the routes need of it, loaded once.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "chat/constraints/grammar_compiler.h"
+#include "engine/engine.h"
+#include "model/model.h"
+#include "text/chat/harmony/encoding.h"
+#include "text/chat/known_chat_templates.h"
+
+namespace mxgpt::server {
+
+struct ServedModelOptions {
+  std::string name;    ///< that clients call the model by; empty: of its file
+  std::string sha256;  ///< of the model, if it is known; else it is computed beside other work
+  engine::EngineOptions engine;
+};
+
+/// Bytes of the device's memory.
+struct MemoryBreakdown {
+  int64_t weights = 0, kv_cache = 0, workspace = 0;
+  int64_t runtime = 0;  ///< the program itself, or what CUDA takes for it
+  int64_t total() const { return weights + kv_cache + workspace + runtime; }
+  static MemoryBreakdown of(const runtime::MemoryPlan& plan) {
+    return {plan.weights, plan.kv, plan.workspace, plan.runtime_overhead};
+  }
+};
+
+/// What a model is and takes, said by /health.
+struct ModelInfo {
+  std::string weight_format;                 ///< the format that most of the weights' bytes are in
+  MemoryBreakdown planned_memory;            ///< on the CPU
+  std::string gpu_name, compute_capability;  ///< "9.0"; empty on the CPU
+  std::string cuda_version;                  ///< "12.4"; empty on the CPU
+};
+
+/// Immutable but for engine and grammars, which are thread-safe.
+class ServedModel {
+ public:
+  /// Throws Error if the model cannot be loaded, or its tokenizer does not fit it.
+  ServedModel(std::unique_ptr<const model::Model> model, const ServedModelOptions& options);
+
+  const std::string& name() const { return name_; }
+  const model::Model& model() const { return *model_; }
+  const ModelInfo& info() const { return info_; }
+  backend::Device device() const { return device_; }
+  /// As `mxgpt verify` gives it; empty until it is known.
+  std::string sha256() const;
+  const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  engine::Engine& engine() const { return *engine_; }
+  chat::GrammarCompiler& grammar_compiler() const { return *grammar_compiler_; }
+  /// At most one of both: how the model chats. None: it only completes text.
+  const std::shared_ptr<const harmony::HarmonyEncoding>& harmony() const { return harmony_; }
+  const std::optional<text::ChatTemplateSpec>& chat_template() const { return chat_template_; }
+  /// Tokens that end an answer.
+  const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
+  /// The bytes of a token's text, which need not be whole characters.
+  std::string token_bytes(text::TokenId token) const;
+
+ private:
+  std::string name_;
+  std::unique_ptr<const model::Model> model_;
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  std::shared_ptr<const harmony::HarmonyEncoding> harmony_;
+  std::optional<text::ChatTemplateSpec> chat_template_;
+  std::vector<int32_t> stop_tokens_;
+  backend::Device device_;
+  ModelInfo info_;
+  bool byte_level_ = false;  // tokens are spelled in the alphabet of byte-level BPE
+  std::unique_ptr<chat::GrammarCompiler> grammar_compiler_;
+  std::unique_ptr<engine::Engine> engine_;
+  mutable std::mutex mutex_;  // of sha256_
+  std::string sha256_;
+  std::jthread hash_thread_;
+};
+
+/// Today as "2026-11-23".
+std::string today();
+
+}  // namespace mxgpt::server

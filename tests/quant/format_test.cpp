@@ -1,0 +1,116 @@
+#include "quant/format.h"
+
+#include <set>
+#include <utility>
+
+#include "support/formats.h"
+
+namespace mxgpt::quant {
+namespace {
+
+class FormatTest : public testing::TestWithParam<Format> {};
+
+TEST_P(FormatTest, IsFoundByTypeAndName) {
+  const FormatTraits& t = traits(GetParam());
+  EXPECT_EQ(format_from_ggml_type(t.ggml_type), GetParam());
+  EXPECT_EQ(format_from_name(t.name), GetParam());
+  std::string other_case(t.name);
+  for (char& c : other_case)
+    c = static_cast<char>(std::isupper(c) ? std::tolower(c) : std::toupper(c));
+  EXPECT_EQ(format_from_name(other_case), GetParam());
+}
+
+TEST_P(FormatTest, HasAGeometryThatKernelsCanUse) {
+  const FormatTraits& t = traits(GetParam());
+  EXPECT_TRUE(t.block_elements == 1 || t.block_elements % kQuantGroup == 0);
+  EXPECT_EQ(t.row_bytes(3 * t.block_elements), 3 * t.block_bytes);
+  for (kernels::Isa isa : eval::supported_isas())
+    EXPECT_NE(t.kernels[static_cast<int>(isa)], nullptr);
+}
+
+/// At b bits a weight no quantizer of a Gaussian has a relative squared error below 2^-2b
+/// (Shannon); a sound one is within a factor of 8. (How floating-point formats round is compared
+/// with numpy.)
+TEST_P(FormatTest, QuantizesWithSmallError) {
+  const FormatTraits& t = traits(GetParam());
+  if (!t.quantize || t.block_elements == 1) return;
+  eval::Random random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> in(64 * 256);
+  for (auto& v : in) v = normal(random);
+  std::vector<std::byte> blocks(t.row_bytes(static_cast<int64_t>(in.size())));
+  t.quantize(in.data(), static_cast<int64_t>(in.size()), nullptr, blocks.data());
+  const std::vector<float> out = eval::dequantized(GetParam(), blocks);
+  double error = 0, power = 0;
+  for (size_t i = 0; i < in.size(); ++i) {
+    error += std::pow(double{in[i]} - out[i], 2);
+    power += std::pow(double{in[i]}, 2);
+  }
+  const double bits = 8.0 * t.block_bytes / t.block_elements;
+  EXPECT_LT(error / power, 8 * std::pow(2.0, -2 * bits));
+}
+
+TEST_P(FormatTest, ZeroStaysZero) {
+  const FormatTraits& t = traits(GetParam());
+  if (!t.quantize) return;
+  const std::vector<float> zeros(512);
+  std::vector<std::byte> blocks(t.row_bytes(512));
+  t.quantize(zeros.data(), 512, nullptr, blocks.data());
+  for (float v : eval::dequantized(GetParam(), blocks)) ASSERT_EQ(v, 0.0f);
+}
+
+/// Floats of any bits: the block of a NaN or an infinity is NaN, all else has defined behaviour
+/// (sanitizers).
+TEST_P(FormatTest, QuantizesAnyFloats) {
+  const FormatTraits& t = traits(GetParam());
+  if (!t.quantize) return;
+  eval::Random random(2);
+  const int64_t n = t.block_elements;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<float> in(n), importance(n);
+    const uint32_t exponents = random() % 2 ? 0xffffffff : 0xbfffffff;  // of any size, or below 2
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t bits = random() & exponents, weight = random() & 0x7fffffff;
+      std::memcpy(&in[i], &bits, sizeof bits);
+      std::memcpy(&importance[i], &weight, sizeof weight);
+    }
+    std::vector<std::byte> block(t.block_bytes);
+    for (const float* weights :
+         {static_cast<const float*>(nullptr), std::as_const(importance).data()}) {
+      t.quantize(in.data(), n, weights, block.data());
+      const float largest = eval::magnitude(in);
+      const bool finite = std::isfinite(eval::magnitude(eval::dequantized(GetParam(), block)));
+      if (std::isnan(largest)) {
+        ASSERT_FALSE(finite);
+      }
+      if (largest <= 65504) {
+        ASSERT_TRUE(finite);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, FormatTest, testing::ValuesIn(eval::all_formats()),
+                         [](const auto& info) { return std::string(traits(info.param).name); });
+
+TEST(FormatsTest, TypesAndNamesDiffer) {
+  std::set<uint32_t> types;
+  std::set<std::string_view> names;
+  for (Format format : eval::all_formats()) {
+    types.insert(traits(format).ggml_type);
+    names.insert(traits(format).name);
+  }
+  EXPECT_EQ(types.size(), size_t{kFormatCount});
+  EXPECT_EQ(names.size(), size_t{kFormatCount});
+}
+
+TEST(FormatsTest, UnknownOnesAreEmpty) {
+  EXPECT_EQ(format_from_ggml_type(4), std::nullopt);  // Q4_2, long gone
+  EXPECT_EQ(format_from_ggml_type(0xffffffff), std::nullopt);
+  EXPECT_EQ(format_from_name(""), std::nullopt);
+  EXPECT_EQ(format_from_name("Q8"), std::nullopt);
+  EXPECT_EQ(format_from_name("Q8_00"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace mxgpt::quant

@@ -1,0 +1,3 @@
+#include "quant/toy/toy.h"
+
+MXGPT_DEFINE_FORMAT(toy, Toy, nullptr)

@@ -1,0 +1,106 @@
+// The routes without a model, as they are while it loads; which pages may call.
+#include "server/api/api_server.h"
+
+#include <gmock/gmock.h>
+
+#include "base/json.h"
+
+namespace mxgpt::server {
+namespace {
+
+using testing::HasSubstr;
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+HttpResponse ask(ApiServer& api, const char* method, const char* path, Headers headers = {},
+                 std::string body = {}) {
+  HttpRequest request{{.method = method, .path = path, .headers = std::move(headers)}, "", body};
+  auto admitted = api.admit(request.head);
+  if (auto* refusal = std::get_if<HttpResponse>(&admitted)) return std::move(*refusal);
+  return std::get<HttpResponse>(api.handle(std::move(request)));
+}
+
+std::string header(const HttpResponse& response, std::string_view name) {
+  for (const auto& [key, value] : response.headers)
+    if (key == name) return value;
+  return {};
+}
+
+TEST(Api, AnswersWhileTheModelLoads) {
+  ApiServer api(ApiKeys(ClientLimits{}));
+  HttpResponse health = ask(api, "GET", "/health");
+  EXPECT_EQ(health.status, 503);
+  EXPECT_EQ(header(health, "retry-after"), "5");
+  EXPECT_THAT(health.body, HasSubstr(R"("loading":{"doing":null,"share":null})"));
+  api.set_load_progress({"Reading", 3, 12});
+  health = ask(api, "GET", "/health");
+  EXPECT_THAT(health.body, HasSubstr(R"("status":"loading")"));
+  const auto share = json::parse(health.body, "health").at("loading").at("share");
+  EXPECT_EQ(share.to_number<double>(), 0.25);
+  const HttpResponse chat = ask(api, "POST", "/v1/chat/completions", {},
+                                R"({"messages": [{"role": "user", "content": "Hi"}]})");
+  EXPECT_EQ(chat.status, 503);
+  EXPECT_EQ(header(chat, "retry-after"), "5");
+  EXPECT_THAT(chat.body, HasSubstr("the model is loading"));
+  EXPECT_EQ(ask(api, "GET", "/v1/models").status, 503);
+  EXPECT_EQ(ask(api, "GET", "/metrics").status, 200);
+  EXPECT_EQ(ask(api, "GET", "/").status, 200);
+}
+
+TEST(Api, PathsHaveTheirMethods) {
+  ApiServer api(ApiKeys(ClientLimits{}));
+  EXPECT_EQ(ask(api, "GET", "/v1/models/any").status, 503);
+  EXPECT_EQ(ask(api, "GET", "/v1/models/").status, 404);
+  EXPECT_EQ(ask(api, "GET", "/v1/models/a/b").status, 404);
+  const HttpResponse wrong = ask(api, "DELETE", "/v1/chat/completions");
+  EXPECT_EQ(wrong.status, 405);
+  EXPECT_EQ(header(wrong, "allow"), "POST");
+}
+
+TEST(Api, AnthropicsRoutesHaveItsShape) {
+  ApiServer api(ApiKeys(ClientLimits{}));
+  for (const HttpResponse& response :
+       {api.transport_error({.path = "/v1/messages"}, 413, "x"), ask(api, "GET", "/v1/messages"),
+        ask(api, "POST", "/v1/messages/count_tokens", {}, "{")})
+    EXPECT_THAT(response.body, HasSubstr(R"("type":"error")"));
+  for (const HttpResponse& response :
+       {api.transport_error({}, 431, "x"), api.transport_error({.path = "/v1/responses"}, 413, "x"),
+        ask(api, "GET", "/v1/nowhere")})
+    EXPECT_THAT(response.body, testing::StartsWith(R"({"error":)"));
+}
+
+int status_of(const OriginPolicy& policy, const char* host, const char* origin) {
+  ApiServer api(ApiKeys(ClientLimits{}), {.origin_policy = policy});
+  Headers headers;
+  if (*host) headers.emplace_back("host", host);
+  if (*origin) headers.emplace_back("origin", origin);
+  return ask(api, "GET", "/metrics", headers).status;
+}
+
+TEST(Origins, OtherPagesMayNotCall) {
+  const OriginPolicy rules;
+  EXPECT_EQ(status_of(rules, "127.0.0.1:8080", ""), 200);
+  EXPECT_EQ(status_of(rules, "127.0.0.1:8080", "http://127.0.0.1:8080"), 200);
+  EXPECT_EQ(status_of(rules, "Gpt.Example", "https://gpt.example"), 200);
+  EXPECT_EQ(status_of(rules, "127.0.0.1:8080", "http://127.0.0.1:3000"), 403);
+  EXPECT_EQ(status_of(rules, "127.0.0.1:8080", "https://evil.example"), 403);
+  EXPECT_EQ(status_of(rules, "127.0.0.1:8080", "null"), 403);
+  EXPECT_EQ(status_of({.cors_origin = "https://chat.example"}, "x", "https://chat.example"), 200);
+  EXPECT_EQ(status_of({.cors_origin = "https://chat.example"}, "x", "https://evil.example"), 403);
+  EXPECT_EQ(status_of({.cors_origin = "*"}, "x", "https://evil.example"), 200);
+}
+
+TEST(Origins, ANameThatLeadsHereIsNotThisMachine) {
+  const OriginPolicy rules{.loopback_only = true};
+  for (const char* host : {"", "localhost", "LOCALHOST:8080", "app.localhost", "127.0.0.1",
+                           "127.9.9.9:80", "[::1]:8080", "192.168.1.2"})
+    EXPECT_EQ(status_of(rules, host, ""), 200) << host;
+  for (const char* host : {"evil.example", "evil.example:8080", "localhost.evil.example",
+                           "127.0.0.1.evil.example", "[evil", "x"})
+    EXPECT_EQ(status_of(rules, host, ""), 403) << host;
+  // Its page has the same name as its host.
+  EXPECT_EQ(status_of(rules, "evil.example:8080", "http://evil.example:8080"), 403);
+  EXPECT_EQ(status_of({}, "evil.example", ""), 200);
+}
+
+}  // namespace
+}  // namespace mxgpt::server

@@ -1,0 +1,10 @@
+// What the tests of all formats share: GoogleTest and random weights.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "eval/random_weights.h"

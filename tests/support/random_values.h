@@ -1,0 +1,19 @@
+// What the tests of backend/ share.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+namespace mxgpt::cpu {
+
+/// Normal with this standard deviation; the same for the same seed.
+inline std::vector<float> random_normals(int64_t n, uint32_t seed, float scale = 1) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> result(n);
+  for (float& x : result) x = normal(generator);
+  return result;
+}
+
+}  // namespace mxgpt::cpu

@@ -53,7 +53,7 @@ std::vector<int32_t> text_of(const ValidateOptions& options) {
 }  // namespace
 
 int validate_self(const ValidateOptions& options) {
-  using enum eval::SelfCheckResult::Verdict;
+  using enum eval::SelfCheckResult::Status;
   if (!std::filesystem::exists(options.model)) {
     throw Error(options.model.string(), "there is no such model", "check the path");
   }

@@ -44,7 +44,7 @@ void matmul(const quant::GemmArgs& p) {
 template <bool kMany, int... kFormats>
 constexpr std::array<quant::GemmKernels, quant::kFormatCount> matmuls(
     std::integer_sequence<int, kFormats...>) {
-  return {quant::GemmKernels{.matmul_f32 = matmul<kFormats, kMany>, .matmul_q16 = nullptr}...};
+  return {quant::GemmKernels{.matmul_f32 = matmul<kFormats, kMany>, .matmul_int16 = nullptr}...};
 }
 using AllFormats = std::make_integer_sequence<int, quant::kFormatCount>;
 

@@ -20,8 +20,8 @@ uint8_t overlap(std::span<const int32_t> a, std::span<const int32_t> b) {
   return count;
 }
 
-Calibration calibration(std::span<const PositionMetrics> positions, float Position::*confidence,
-                        bool Position::*correct) {
+Calibration calibration(std::span<const PositionMetrics> positions, float PositionMetrics::*confidence,
+                        bool PositionMetrics::*correct) {
   Calibration bins{};
   for (const PositionMetrics& p : positions) {
     if (std::isnan(p.candidate_nll)) continue;

@@ -226,7 +226,7 @@ std::string metrics_html(const Report& report) {
       report.has_stored_reference && !report.has_stored_logits ? "top 8 and the rest, nats"
                                                                : "nats",
       [](const ComparisonSummary& s) { return kld_cell(s.kld); });
-  const auto quantiles = [&](const char* name, double Summary::*member) {
+  const auto quantiles = [&](const char* name, double ComparisonSummary::*member) {
     row(name, "",
         [member](const ComparisonSummary& s) { return cell(html::format_number(s.*member)); });
   };

@@ -175,19 +175,19 @@ std::string calibration_plot(const Report& report) {
 
 std::string layer_plot(const Report& report) {
   double max_error = 0;
-  size_t points = 0;
+  size_t num_points = 0;
   for (const LayerComparison& comparison : report.layer_comparisons) {
-    points = comparison.hidden_errors.size();
+    num_points = comparison.hidden_errors.size();
     for (const double error : comparison.hidden_errors)
       if (std::isfinite(error)) max_error = std::max(max_error, error);
   }
-  if (points == 0) return "";
+  if (num_points == 0) return "";
   Svg svg(1100, 300, "Error of the hidden state after each layer");
-  const Axis x{-0.5, static_cast<double>(points) - 0.5, 70, 1084};
+  const Axis x{-0.5, static_cast<double>(num_points) - 0.5, 70, 1084};
   const Axis y{0, html::round_up(max_error), 250, 44};
   svg.frame(x, y, "after the embedding (e), then after attention and MLP of each layer",
             "relative RMS error", false);
-  const size_t layers = points / 2, every = (layers + 23) / 24;
+  const size_t layers = num_points / 2, every = (layers + 23) / 24;
   svg.text(x.at(0), y.from + 18, "e");
   for (size_t layer = 0; layer < layers; ++layer) {
     const double left = x.at(static_cast<double>(2 * layer) + 0.5);
@@ -199,20 +199,20 @@ std::string layer_plot(const Report& report) {
   for (const LayerComparison& comparison : report.layer_comparisons) {
     const int color = color_of(comparison.label);
     Points points;
-    for (size_t i = 0; i < points; ++i) {
+    for (size_t i = 0; i < num_points; ++i) {
       const double error = std::min(comparison.hidden_errors[i], y.high);
       points.emplace_back(x.at(static_cast<double>(i)),
                           y.at(std::isfinite(error) ? error : y.high));
     }
     svg.polyline(points, line_style(color));
-    for (size_t i = 0; i < points; ++i) {
+    for (size_t i = 0; i < num_points; ++i) {
       svg.circle(points[i].first, points[i].second, 4, dot_style(color),
                  fmt::format("{}, {}: {:.4g}", comparison.label, tap_point_name(i),
                              comparison.hidden_errors[i]));
     }
     if (const auto jump = first_error_jump(comparison.hidden_errors)) {
       svg.circle(points[*jump].first, points[*jump].second, 9, "ring");
-      const bool late = *jump > points / 2;
+      const bool late = *jump > num_points / 2;
       svg.text(points[*jump].first + (late ? -14 : 14), points[*jump].second + 4,
                "jumps at " + tap_point_name(*jump), late ? "end" : "start", "bad");
     }

@@ -29,7 +29,7 @@ size_t fingerprint_row(std::span<const float> logits) {
 }
 
 SelfCheckResult make_result(std::string measure, double measured, double bound) {
-  using enum SelfCheckResult::Verdict;
+  using enum SelfCheckResult::Status;
   return {.measure = std::move(measure),
           .measured = measured,
           .bound = bound,

@@ -43,8 +43,8 @@ DeviceTensorInfo device_tensor_info(const model::Model& model, const model::Tens
   if (!sm90_supports_layers(model.config())) return {format};
   if (spec.role == model::Role::router) return {quant::Format::f32};
   if (!cuda::can_repack(format)) return {format};
-  const auto is = [&](backend::Tensor Layer::*member) {
-    const auto* own = std::get_if<backend::Tensor Layer::*>(&spec.member);
+  const auto is = [&](backend::Tensor model::Layer::*member) {
+    const auto* own = std::get_if<backend::Tensor model::Layer::*>(&spec.member);
     return own && *own == member;
   };
   if (is(&model::Layer::q) || is(&model::Layer::k)) return {format, cuda::kTilesRopeHalves};

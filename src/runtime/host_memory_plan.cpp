@@ -18,9 +18,9 @@ constexpr size_t kVocabularyTokenBytes = 320;  ///< strings, merges and tables o
 constexpr size_t kTextTokenBytes = 384;        ///< a token's way from text to the cache
 
 bool is_mlp(const model::TensorSpec& spec) {
-  const auto* member = std::get_if<backend::Tensor Layer::*>(&spec.member);
+  const auto* member = std::get_if<backend::Tensor model::Layer::*>(&spec.member);
   if (!member) return false;
-  const backend::Tensor Layer::*const mlp_members[] = {&model::Layer::gate, &model::Layer::up,
+  const backend::Tensor model::Layer::*const mlp_members[] = {&model::Layer::gate, &model::Layer::up,
                                                        &model::Layer::gate_up, &model::Layer::down};
   return std::find(std::begin(mlp_members), std::end(mlp_members), *member) !=
          std::end(mlp_members);
@@ -111,7 +111,7 @@ HostMemoryPlan plan_host_memory(const model::Model& model, const RunnerOptions& 
   for_each_tensor(model, [&](const model::TensorSpec& spec, int64_t layer) {
     const std::string_view name = weight_group(spec);
     auto group = std::find_if(plan.weights.begin(), plan.weights.end(),
-                              [&](const auto& known) { return known.part == name; });
+                              [&](const auto& known) { return known.name == name; });
     const model::Model::StoredTensorInfo stored = model.stored_info(spec, layer);
     ++group->tensors;
     (stored.is_mapped ? group->mapped_bytes : group->private_bytes) += stored.bytes;

@@ -14,7 +14,7 @@
 namespace mxgpt::eval {
 namespace {
 
-using enum SelfCheckResult::Verdict;
+using enum SelfCheckResult::Status;
 
 const model::Model& nano() {
   static const std::unique_ptr<model::Model> model =

@@ -1,17 +1,15 @@
 """Rules for the source tree: the module graph, names that must not appear, and documents that match the code."""
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from program import REPO, mxgpt
 
-ROOT = Path(os.environ["MXGPT_ROOT"])
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(REPO / "scripts"))
 import check_includes  # noqa: E402
 
-DOCUMENTS = [ROOT / name for name in ("README.md", "HACKING.md", "CONTRIBUTING.md")]
+DOCUMENTS = [REPO / name for name in ("README.md", "HACKING.md", "CONTRIBUTING.md")]
 
 
 # ---- the module graph ------------------------------------------------------------------------------------
@@ -53,7 +51,7 @@ def check_with(folder, added):
 
 
 def test_the_tree_follows_the_module_graph():
-    assert check_includes.check(ROOT) == []
+    assert check_includes.check(REPO) == []
 
 
 def test_a_clean_tree_has_no_faults(tmp_path):
@@ -100,8 +98,8 @@ NOT_OURS = re.compile(r"(models|build|\.git|\.cache)(/|$)|tests/(\w+/)*(data|cor
 
 
 def own_files():
-    for path in sorted(ROOT.rglob("*")):
-        name = path.relative_to(ROOT).as_posix()
+    for path in sorted(REPO.rglob("*")):
+        name = path.relative_to(REPO).as_posix()
         if path.is_file() and not NOT_OURS.match(name):
             yield path
 
@@ -138,17 +136,17 @@ def test_files_that_a_document_names_exist(document):
     named = re.findall(r"\]\(([^)#:]+)\)", text)
     named += re.findall(r"`((?:src|tests|scripts|bench|cmake|models)/[\w./-]+)`", text)
     assert named
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [name for name in named if not (REPO / name).exists()] == []
 
 
 def commands_of_the_program():
-    text = subprocess.run([os.environ["MXGPT"], "--help"], capture_output=True, text=True, check=True).stdout
+    text = mxgpt("--help").stdout
     listed = text.split("Subcommands:")[1]
     return {line.split()[0] for line in listed.splitlines() if re.match(r"  \w", line)}
 
 
 def test_readme_knows_each_command_and_no_other():
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (REPO / "README.md").read_text("utf-8")
     shown = set(re.findall(r"\bmxgpt ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`|```.*?```", text, re.DOTALL))))
     assert shown == commands_of_the_program()
 
@@ -168,7 +166,7 @@ def test_sources_are_of_a_readable_size():
 
 def misformatted(paths):
     result = subprocess.run(
-        ["clang-format-14", "--dry-run", f"--style=file:{ROOT}/.clang-format", *paths], capture_output=True, text=True
+        ["clang-format-14", "--dry-run", f"--style=file:{REPO}/.clang-format", *paths], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     return sorted({line.split(":")[0] for line in result.stderr.splitlines() if "[-Wclang-format-violations]" in line})

@@ -4,7 +4,7 @@
     build/serve/bin/python bench/serve/fuzz.py [--requests 1000] [--seed 0] [--mxgpt build/debug/mxgpt]
 
 Half are sample_bodies by schemathesis from the server's own /openapi.json, those that fit it and those that do not; half are
-valid by construction (tests/server/request_generator.py) and must be answered. Then come the bad inputs that broke others. The
+valid by construction (tests/support/request_generator.py) and must be answered. Then come the bad inputs that broke others. The
 process must end well: under a sanitizer, with nothing to report.
 """
 
@@ -24,7 +24,7 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build/hypothes
 import hypothesis  # noqa: E402
 import schemathesis  # noqa: E402
 
-sys.path.insert(0, str(ROOT / "tests/server"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 from request_generator import check, valid_request  # noqa: E402
 
 CHAT = "/v1/chat/completions"

@@ -2,24 +2,19 @@
 import csv
 import io
 import json
-import os
 import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
+from program import MXGPT, mxgpt, output_of
 
-MXGPT = os.environ["MXGPT"]
-ROOT = Path(os.environ["MXGPT_ROOT"])
 QUICK = ["--prefill", "16", "--decode", "4", "--repetitions", "2", "--no-bandwidth"]
 
 
 def bench(*args, status=0):
-    done = subprocess.run([MXGPT, "bench", *map(str, args)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stderr
-    return done.stdout if status == 0 else done.stderr
+    return output_of("bench", *args, status=status)
 
 
 def test_json_has_every_combination():
@@ -41,7 +36,7 @@ def test_json_has_every_combination():
 
 def test_bytes_of_a_token():
     """Of gpt-oss-nano: 4 of 12 experts, all else but the embedding once, and the context's keys and values."""
-    plan = json.loads(subprocess.run([MXGPT, "plan", "--json"], capture_output=True, check=True).stdout)
+    plan = json.loads(mxgpt("plan", "--json").stdout)
     weights = sum((w["mapped"] + w["own"]) // (3 if w["part"] == "experts" else 1)
                   for w in plan["weights"] if w["part"] != "embedding")
     report = json.loads(bench("--prefill", "8", "--decode", "4", "--depth", "0,1000", "--repetitions", "1",

@@ -1,17 +1,14 @@
 """`mxgpt run`, inspect and convert with chat formats other than Harmony, on the shipped model with other control tokens."""
 
 import json
-import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from test_run import Terminal
+import program
+from program import NANO
+from terminal import Terminal
 
-MXGPT = os.environ["MXGPT"]
-NANO = Path(os.environ["MXGPT_ROOT"]) / "models" / "gpt-oss-nano"
 
 CHATML = """{% if messages[0].role != 'system' %}{{ '<|im_start|>system\\nYou are kind.<|im_end|>\\n' }}{% endif %}
 {% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"""
@@ -20,7 +17,7 @@ QWEN3 = """{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content
 
 
 def mxgpt(*arguments, stdin=""):
-    return subprocess.run([MXGPT, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=120)
+    return program.mxgpt(*arguments, stdin=stdin, status=None)
 
 
 def model(path, template=None):

@@ -5,27 +5,17 @@ import os
 import resource
 import shutil
 import struct
-import subprocess
-from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 import tokenizers
 from gguf import GGMLQuantizationType as Type
+from program import EVAL_TEXT, FIXTURES, NANO, mxgpt
 from safetensors.numpy import load_file
 
-MXGPT = os.environ["MXGPT"]
-ROOT = Path(os.environ["MXGPT_ROOT"])
-REAL_TOKENIZER = Path(os.environ["MXGPT_FIXTURES"]) / "gpt-oss-tokenizer"
-NANO = ROOT / "models" / "gpt-oss-nano"
+REAL_TOKENIZER = FIXTURES / "gpt-oss-tokenizer"
 DENSE = ["bf16", "f16", "f32", "q8_0"]
-
-
-def mxgpt(*args, status=0, **options):
-    done = subprocess.run([MXGPT, *map(str, args)], capture_output=True, timeout=300, **options)
-    assert done.returncode == status, done.stderr
-    return done
 
 
 def convert(source, destination, *args):
@@ -36,7 +26,7 @@ def convert(source, destination, *args):
 def refused(source, destination, *args, **options):
     """The one sentence on stderr; nothing is written."""
     before = sorted(destination.parent.iterdir()) if destination.parent.exists() else None
-    message = mxgpt("convert", source, destination, *args, status=1, **options).stderr.decode()
+    message = mxgpt("convert", source, destination, *args, status=1, **options).stderr
     if before is not None:
         assert sorted(destination.parent.iterdir()) == before
     assert message.startswith("mxgpt: ") and message.count("\n") == 1, message
@@ -221,7 +211,7 @@ def test_metadata(converted):
 
 def test_source_hash_is_what_verify_says(converted):
     manifest = mxgpt("verify", NANO).stdout
-    assert contents(converted["bf16"][1])["mxgpt.source.sha256"] == hashlib.sha256(manifest).hexdigest()
+    assert contents(converted["bf16"][1])["mxgpt.source.sha256"] == hashlib.sha256(manifest.encode()).hexdigest()
 
 
 def check_tokenizer(metadata, directory, rows):
@@ -251,13 +241,13 @@ def test_tokenizer_metadata(converted):
 
 def tokenize(path, texts, *args):
     lines = "".join(json.dumps(text) + "\n" for text in texts)
-    done = mxgpt("tokenize", "--tokenizer", path, "--jsonl", *args, input=lines.encode())
+    done = mxgpt("tokenize", "--tokenizer", path, "--jsonl", *args, stdin=lines)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_same_ids_from_the_file(converted):
     texts = [json.loads(line)["prompt"] for line in (NANO / "reference-greedy.jsonl").read_text().splitlines()]
-    texts += [json.loads(line)["text"] for line in (ROOT / "tests/data/eval-text.jsonl").read_text().splitlines()]
+    texts += [json.loads(line)["text"] for line in EVAL_TEXT.read_text().splitlines()]
     texts += ["", " ", "don't DON'T\r\n\n  x", "naïve 日本語 𝒳 👩‍👩‍👧", "1234567", "[PAD8050]<|end|><|reserved_8002|>"]
     reference = tokenizers.Tokenizer.from_file(str(NANO / "tokenizer.json"))
     expected = [reference.encode(text, add_special_tokens=False).ids for text in texts]
@@ -430,7 +420,7 @@ def test_unquantized_experts_run_alike(tiny, tmp_path):
 
 
 def test_fallbacks_are_listed(tiny, tmp_path):
-    text = mxgpt("convert", tiny, tmp_path / "tiny.gguf", "--dense", "q8_0").stdout.decode()
+    text = mxgpt("convert", tiny, tmp_path / "tiny.gguf", "--dense", "q8_0").stdout
     assert "BF16, not Q8_0, whose rows are multiples of 32: token_embd.weight, output.weight, " in text
 
 
@@ -443,7 +433,7 @@ def test_numbers_out_of_range_are_reported(tiny, tmp_path):
     tensors[name] = (dtype, shape, to_bf16(values))
     write_checkpoint(tiny, tensors)
     done = mxgpt("convert", tiny, tmp_path / "tiny.gguf", "--dense", "f16")
-    assert "blk.1.attn_k.weight: 2 numbers are too large for F16" in done.stderr.decode()
+    assert "blk.1.attn_k.weight: 2 numbers are too large for F16" in done.stderr
     check_tensors(gguf.GGUFReader(tmp_path / "tiny.gguf"), expected_tensors(tiny, 2), "f16")
     assert not mxgpt("convert", tiny, tmp_path / "wide.gguf").stderr
 
@@ -453,7 +443,7 @@ def test_tokenizer_of_the_fine_tune(tiny, tmp_path):
         {"bos_token": {"content": "<tool>"}, "chat_template": [{"name": "default", "template": "{{ 'ä' }}"}]}))
     (tiny / "generation_config.json").write_text(json.dumps({"eos_token_id": [258, 5, 6, 7]}))
     done = mxgpt("convert", tiny, tmp_path / "tiny.gguf")
-    assert "no place for token 7" in done.stderr.decode()
+    assert "no place for token 7" in done.stderr
     metadata = contents(gguf.GGUFReader(tmp_path / "tiny.gguf"))
     edit(tiny / "tokenizer.json", lambda t: t["model"].update(merges=[["Ġ", "a"], ["h", "e"]]))
     check_tokenizer(metadata, tiny, VOCABULARY)
@@ -486,7 +476,7 @@ def test_a_tokenizer_that_begins_with_bos(tiny, tmp_path):
 def test_nfc_is_left_out_with_a_note(tiny, tmp_path):
     edit(tiny / "tokenizer.json", lambda t: t.update(normalizer={"type": "NFC"}))
     done = mxgpt("convert", tiny, tmp_path / "tiny.gguf")
-    assert "no place for the tokenizer's NFC" in done.stderr.decode()
+    assert "no place for the tokenizer's NFC" in done.stderr
     assert tokenize(tmp_path / "tiny.gguf", ["he ä"]) == tokenize(tiny / "tokenizer.json", ["he ä"])
 
 
@@ -596,5 +586,5 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
 
 def test_dense_must_be_known(tmp_path):
-    message = mxgpt("convert", NANO, tmp_path / "out.gguf", "--dense", "q4_9", status=2).stderr.decode()
+    message = mxgpt("convert", NANO, tmp_path / "out.gguf", "--dense", "q4_9", status=2).stderr
     assert "--dense" in message

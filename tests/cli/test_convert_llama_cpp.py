@@ -1,15 +1,11 @@
 """Files of mxgpt convert in llama.cpp, as the xllamacpp package carries it: same token ids, same greedy answers."""
 import json
-import os
-import subprocess
 import urllib.request
-from pathlib import Path
 
 import pytest
 import xllamacpp
+from program import NANO, mxgpt
 
-MXGPT = os.environ["MXGPT"]
-NANO = Path(os.environ["MXGPT_ROOT"]) / "models" / "gpt-oss-nano"
 PROMPTS = sorted(map(json.loads, (NANO / "reference-greedy.jsonl").read_text().splitlines()),
                  key=lambda r: len(r["prompt_ids"]) + len(r["output_ids"]))[:4]
 
@@ -17,7 +13,7 @@ PROMPTS = sorted(map(json.loads, (NANO / "reference-greedy.jsonl").read_text().s
 @pytest.fixture(scope="module", params=["bf16", "f16", "f32", "q8_0"])
 def server(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("llama") / f"{request.param}.gguf"
-    subprocess.run([MXGPT, "convert", NANO, path, "--dense", request.param], check=True)
+    mxgpt("convert", NANO, path, "--dense", request.param)
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
     parameters.n_ctx = 1024

@@ -2,27 +2,21 @@
 bounds; the reports in docs/numerics/ hold whole intervals, over all of the text."""
 
 import json
-import os
-import subprocess
 
 import pytest
-
-MXGPT = os.environ["MXGPT"]
-ROOT = os.environ["MXGPT_ROOT"]
-NANO = os.path.join(ROOT, "models", "gpt-oss-nano")
+from program import EVAL_TEXT, NANO, mxgpt
 
 
 @pytest.fixture(scope="module")
 def q8_0(tmp_path_factory):
     path = tmp_path_factory.mktemp("fidelity") / "nano-q8_0.gguf"
-    subprocess.run([MXGPT, "convert", NANO, path, "--dense", "q8_0"], check=True, capture_output=True)
+    mxgpt("convert", NANO, path, "--dense", "q8_0")
     return str(path)
 
 
 def measure(tmp_path, reference, candidate, *arguments):
-    text = os.path.join(ROOT, "tests", "data", "eval-text.jsonl")
-    command = [MXGPT, "validate", "--reference", reference, "--candidate", candidate, "--text", text]
-    subprocess.run([*command, "--max-tokens", "4096", "--json", tmp_path / "out", *arguments], check=True)
+    mxgpt("validate", "--reference", reference, "--candidate", candidate, "--text", EVAL_TEXT, "--max-tokens", 4096,
+          "--json", tmp_path / "out", *arguments)
     summary = json.loads((tmp_path / "out").read_text())["summary"]
     assert summary["positions"] >= 4000
     return summary

@@ -1,14 +1,10 @@
 """`mxgpt harmony` as other programs call it, against harmony-reference.jsonl (tests/data)."""
 
 import json
-import os
-import pathlib
-import subprocess
 
-ROOT = pathlib.Path(os.environ["MXGPT_ROOT"])
-FIXTURES = pathlib.Path(os.environ["MXGPT_FIXTURES"])
+from program import FIXTURES, NANO, mxgpt
+
 REAL = FIXTURES / "gpt-oss-tokenizer" / "tokenizer.json"
-NANO = ROOT / "models" / "gpt-oss-nano"
 ROWS = [json.loads(line) for line in open(FIXTURES / "harmony-reference.jsonl", encoding="utf-8")]
 RENDER = [row for row in ROWS if row["kind"] == "render"]
 PARSE = [row for row in ROWS if row["kind"] == "parse"]
@@ -16,9 +12,8 @@ FORMS = ["completion_tokens", "training_tokens", "keep_analysis_tokens"]
 
 
 def harmony(*arguments, lines, tokenizer=REAL):
-    return subprocess.run(
-        [os.environ["MXGPT"], "harmony", arguments[0], "--tokenizer", str(tokenizer), "--jsonl", *arguments[1:]],
-        input="".join(line + "\n" for line in lines), capture_output=True, text=True, encoding="utf-8", timeout=120)
+    return mxgpt("harmony", arguments[0], "--tokenizer", tokenizer, "--jsonl", *arguments[1:],
+                 stdin="".join(line + "\n" for line in lines), status=None)
 
 
 def answers(*arguments, rows, **options):

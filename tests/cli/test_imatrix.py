@@ -1,24 +1,12 @@
 """mxgpt imatrix and quantize --imatrix: the file as the `gguf` package reads it, what it is good for, hostile files."""
-import json
-import os
-import subprocess
-from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 from gguf.quants import dequantize
+from program import EVAL_TEXT, FIXTURES, NANO, output_of as mxgpt
 
-MXGPT = os.environ["MXGPT"]
-ROOT = Path(os.environ["MXGPT_ROOT"])
-NANO = ROOT / "models" / "gpt-oss-nano"
 LAYERS, EXPERTS, TOP_K, HIDDEN = 6, 12, 4, 288
-
-
-def mxgpt(*args, status=0):
-    done = subprocess.run([MXGPT, *map(str, args)], capture_output=True, timeout=300)
-    assert done.returncode == status, done.stderr
-    return (done.stdout if status == 0 else done.stderr).decode()
 
 
 def tensors(path):
@@ -44,7 +32,7 @@ def importance(path):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imatrix")
     mxgpt("quantize", NANO, folder / "f32.gguf", "--to", "f32")
-    mxgpt("imatrix", "--text", ROOT / "tests/data/eval-text.jsonl", "--max-tokens", 4000, "-o", folder / "imatrix.gguf")
+    mxgpt("imatrix", "--text", EVAL_TEXT, "--max-tokens", 4000, "-o", folder / "imatrix.gguf")
     return folder
 
 
@@ -73,7 +61,7 @@ def test_file(folder):
 
 def test_fused_attention_and_tied_head(tmp_path):
     (tmp_path / "ids.json").write_text("[[17, 18, 19, 20]]")
-    mxgpt("imatrix", "-m", Path(os.environ["MXGPT_FIXTURES"]) / "gpt2-nano", "--ids", tmp_path / "ids.json",
+    mxgpt("imatrix", "-m", FIXTURES / "gpt2-nano", "--ids", tmp_path / "ids.json",
           "-o", tmp_path / "imatrix.gguf")
     counts = {n: t.data.tolist() for n, t in tensors(tmp_path / "imatrix.gguf").items() if n.endswith(".counts")}
     weights = [f"blk.{i}.{n}" for i in range(6) for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")]

@@ -1,27 +1,20 @@
 """mxgpt inspect against the `gguf` and `safetensors` packages, the shipped model and files that are neither."""
 import json
-import os
 import struct
-import subprocess
-from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 import tokenizers
+from program import NANO, REPO, output_of
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-MXGPT = os.environ["MXGPT"]
-ROOT = Path(os.environ["MXGPT_ROOT"])
-NANO = ROOT / "models" / "gpt-oss-nano"
-TOY = ROOT / "tests" / "io" / "data" / "toy.gguf"
+TOY = REPO / "tests" / "io" / "data" / "toy.gguf"
 
 
 def inspect(*args, status=0):
-    done = subprocess.run([MXGPT, "inspect", *map(str, args)], capture_output=True, timeout=120)
-    assert done.returncode == status, done.stderr
-    return done.stdout.decode() if status == 0 else done.stderr.decode()
+    return output_of("inspect", *args, status=status)
 
 
 def check_against_gguf_package(path):

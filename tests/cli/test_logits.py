@@ -1,16 +1,12 @@
 """`mxgpt logits`, the interface that other programs check against."""
 
 import json
-import os
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from program import NANO, mxgpt
 from safetensors.numpy import load_file
-
-MXGPT = os.environ["MXGPT"]
-NANO = os.path.join(os.environ["MXGPT_ROOT"], "models", "gpt-oss-nano")
 
 
 def logits(tmp_path, ids, *arguments):
@@ -18,13 +14,12 @@ def logits(tmp_path, ids, *arguments):
     source.write_text(ids if isinstance(ids, str) else json.dumps(ids))
     if "--model" not in arguments:
         arguments = ["--model", NANO, *arguments]
-    command = [MXGPT, "logits", "--ids", str(source), "--out", str(out), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    result = mxgpt("logits", "--ids", source, "--out", out, *arguments, status=None)
     return result, load_file(out) if out.exists() else None
 
 
 def test_equals_the_reference(tmp_path):
-    reference = load_file(os.path.join(NANO, "reference-logits.safetensors"))
+    reference = load_file(NANO / "reference-logits.safetensors")
     picked = [5, 10, 13]
     result, ours = logits(tmp_path, [reference[f"{i}.ids"].tolist() for i in picked], "--precision", "exact")
     assert result.returncode == 0, result.stderr
@@ -93,5 +88,5 @@ def test_a_nan_in_the_weights_is_an_error(tmp_path):
         file.write(b"\xff" * (where[1] - where[0]))  # the NaN scale
     result, ours = logits(tmp_path, [[1, 2, 3]], "--model", str(folder))
     assert result.returncode == 1 and "not finite" in result.stderr and ours is None
-    answer = subprocess.run([MXGPT, "run", "-m", str(folder), "hi"], capture_output=True, text=True, timeout=60)
+    answer = mxgpt("run", "-m", folder, "hi", status=None)
     assert answer.returncode == 1 and "not finite" in answer.stderr and answer.stdout == ""

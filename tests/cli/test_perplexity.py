@@ -1,20 +1,16 @@
 """`mxgpt perplexity` against what `mxgpt logits` gives, and what it says of texts that cannot be scored."""
 
 import json
-import os
-import subprocess
 
 import numpy as np
+import program
 import pytest
+from program import NANO
 from safetensors.numpy import load_file
-
-MXGPT = os.environ["MXGPT"]
-NANO = os.path.join(os.environ["MXGPT_ROOT"], "models", "gpt-oss-nano")
 
 
 def mxgpt(*arguments, stdin=""):
-    command = [MXGPT, *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+    return program.mxgpt(*arguments, stdin=stdin, status=None)
 
 
 def test_a_text_is_cut_and_scored(tmp_path):

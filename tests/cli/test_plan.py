@@ -4,21 +4,16 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
+from program import MXGPT, NANO, REPO, mxgpt
 
-MXGPT = os.environ["MXGPT"]
-ROOT = Path(os.environ["MXGPT_ROOT"])
-NANO = ROOT / "models" / "gpt-oss-nano"
 NANO_BYTES = sum(f.stat().st_size for f in NANO.glob("*.safetensors") if "reference" not in f.name)
 
 
 def plan(*args, status=0):
-    done = subprocess.run([MXGPT, "plan", *map(str, args)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == status, done.stderr
-    return done
+    return mxgpt("plan", *args, status=status)
 
 
 def planned(*args):
@@ -40,14 +35,11 @@ def peak_memory(prompt, *args):
 
 def prompt_of(tokens):
     """Prose of just so many tokens of the nano model's tokenizer, which synthetic models have as well."""
-    text = "".join(path.read_text("utf-8") for path in sorted(ROOT.glob("**/*.md")) if "build" not in path.parts)
-    ids = json.loads(subprocess.run([MXGPT, "tokenize", "--tokenizer", NANO, "--jsonl"], text=True, check=True,
-                                    input=json.dumps(text) + "\n", capture_output=True).stdout)
+    text = "".join(path.read_text("utf-8") for path in sorted(REPO.glob("**/*.md")) if "build" not in path.parts)
+    ids = json.loads(mxgpt("tokenize", "--tokenizer", NANO, "--jsonl", stdin=json.dumps(text) + "\n").stdout)
     while len(ids) < tokens:
         ids += ids
-    cut = subprocess.run([MXGPT, "detokenize", "--tokenizer", NANO, "--jsonl"], text=True, check=True,
-                         input=json.dumps(ids[:tokens]) + "\n", capture_output=True).stdout
-    return json.loads(cut)
+    return json.loads(mxgpt("detokenize", "--tokenizer", NANO, "--jsonl", stdin=json.dumps(ids[:tokens]) + "\n").stdout)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +52,7 @@ def larger(tmp_path_factory):
                "layer_types": ["sliding_attention", "full_attention"] * 4}
     (folder / "config.json").write_text(json.dumps(config))
     path = folder / "larger.gguf"
-    subprocess.run([MXGPT, "synth", "--like", folder, path], check=True, capture_output=True, timeout=120)
+    mxgpt("synth", "--like", folder, path)
     assert 2e8 < path.stat().st_size < 4e8
     return path
 
@@ -229,18 +221,17 @@ def test_locking_beyond_the_limit():
     if os.geteuid() == 0:
         pytest.skip("root may lock what it likes")
     import resource
-    done = subprocess.run([MXGPT, "run", "--lock", "--max-tokens", "1", "hello"], capture_output=True, text=True,
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096)))
-    assert done.returncode == 1
+    done = mxgpt("run", "--lock", "--max-tokens", "1", "hello", status=1,
+                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096)))
     assert re.search(r"mxgpt: --lock: cannot keep 0\.0\d+ GB of weights in memory: .*RLIMIT_MEMLOCK is 0\.000 GB",
                      done.stderr)
 
 
 @pytest.mark.parametrize("load", [["--lock"], ["--no-mmap"], ["--no-mmap", "--lock"]])
 def test_the_answer_does_not_depend_on_how_weights_come_into_memory(load):
-    command = [MXGPT, "run", "--temperature", "0", "--max-tokens", "16", "What is 2 + 3?"]
-    expected = subprocess.run(command, capture_output=True, check=True).stdout
-    done = subprocess.run(command + load, capture_output=True, text=True)
+    command = ["run", "--temperature", "0", "--max-tokens", "16", "What is 2 + 3?"]
+    expected = mxgpt(*command).stdout
+    done = mxgpt(*command, *load, status=None)
     if "RLIMIT_MEMLOCK" in done.stderr:
         pytest.skip(done.stderr)
     assert done.stdout.encode() == expected

@@ -1,7 +1,6 @@
 """mxgpt quantize and mxgpt synth: files as the `gguf` package reads them, the type of each tensor, refusals."""
 import ctypes
 import json
-import os
 import signal
 import subprocess
 import time
@@ -13,19 +12,10 @@ import pytest
 import xllamacpp
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
+from program import FIXTURES, MXGPT, NANO, output_of as mxgpt
 from safetensors.numpy import load_file
 
-MXGPT = os.environ["MXGPT"]
-ROOT = Path(os.environ["MXGPT_ROOT"])
-NANO = ROOT / "models" / "gpt-oss-nano"
-FIXTURES = Path(os.environ["MXGPT_FIXTURES"])
 LAYERS = 6
-
-
-def mxgpt(*args, status=0):
-    done = subprocess.run([MXGPT, *map(str, args)], capture_output=True, timeout=300)
-    assert done.returncode == status, done.stderr
-    return (done.stdout if status == 0 else done.stderr).decode()
 
 
 def tensors(path):
@@ -339,8 +329,7 @@ def test_synth_has_the_real_tokenizer(tmp_path):
     shapes = {t["name"]: t["shape"] for t in found["tensors"]}
     assert shapes["blk.0.ffn_gate_exps.weight"] == [32, 2880, 2880]
     assert shapes["blk.0.attn_q.weight"] == [4096, 2880]
-    text = subprocess.run([MXGPT, "tokenize", "--tokenizer", path, "--jsonl"], input=b'"<|return|> naive"\n',
-                          capture_output=True, check=True).stdout
+    text = mxgpt("tokenize", "--tokenizer", path, "--jsonl", stdin='"<|return|> naive"\n')
     assert json.loads(text)[0] == 200_002
 
 

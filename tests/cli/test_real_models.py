@@ -1,29 +1,26 @@
 """SmolLM2 (Llama, Q4_1, ChatML) and the base model of Gemma 3 (Q4_K_M): fidelity, chat format, first tokens."""
 
 import json
-import os
 import subprocess
-from pathlib import Path
 
 import gguf
 import numpy as np
+import program
 import pytest
+from program import BUILD, REPO
+from real_models import real_model
 from safetensors.numpy import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from real_models import real_model
 
-MXGPT = os.environ["MXGPT"]
-RENDER = Path(os.environ["MXGPT_BUILD"]) / "tests" / "text_chat_format"
-DATA = Path(os.environ["MXGPT_ROOT"]) / "tests" / "data"
+RENDER = BUILD / "tests" / "text_chat_format"
+DATA = REPO / "tests" / "data"
 SMOLLM2, GEMMA3 = "smollm2-135m-q4_1.gguf", "gemma3-270m-q4_k_m.gguf"
 PARIS = "What is the capital of France?"
 
 
-def mxgpt(*arguments):
-    done = subprocess.run([MXGPT, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def mxgpt(*arguments, stdin=""):
+    return program.mxgpt(*arguments, stdin=stdin).stdout
 
 
 def reference(name):
@@ -115,15 +112,13 @@ def test_gemma3_completes_text():
     assert colors.startswith(" blue, and yellow.\n")
     assert "100 degrees" in complete("Water boils at a temperature of", "--max-tokens", "8")
     greedy = reference(GEMMA3)["2.greedy_ids"].tolist()
-    text = subprocess.run([MXGPT, "detokenize", "--tokenizer", model, "--jsonl"], input=json.dumps(greedy) + "\n",
-                          capture_output=True, text=True, check=True).stdout
+    text = mxgpt("detokenize", "--tokenizer", model, "--jsonl", stdin=json.dumps(greedy) + "\n")
     code = "def fibonacci(n):\n    if n < 2:\n        return n\n    return"
     assert complete(code, "--max-tokens", str(len(greedy)), "--precision", "exact") == json.loads(text) + "\n"
 
 
 def test_a_base_model_is_not_guessed_to_chat():
-    done = subprocess.run([MXGPT, "run", "-m", real_model(GEMMA3), "hi"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    done = program.mxgpt("run", "-m", real_model(GEMMA3), "hi", status=1)
     assert "has no chat template, as base models have none" in done.stderr and "--raw" in done.stderr
 
 

@@ -1,22 +1,17 @@
 """`mxgpt run` as a person or a script uses it, on the shipped model."""
 
 import json
-import os
-import pty
 import re
-import select
 import signal
-import subprocess
 import time
 
 import pytest
-
-MXGPT = os.environ["MXGPT"]
-ROOT = os.environ["MXGPT_ROOT"]
+from program import NANO, REPO, mxgpt
+from terminal import Terminal
 
 
 def run(*arguments, stdin=""):
-    return subprocess.run([MXGPT, "run", *arguments], input=stdin, capture_output=True, text=True, timeout=120)
+    return mxgpt("run", *arguments, stdin=stdin, status=None)
 
 
 def test_answers_a_question():
@@ -70,14 +65,7 @@ def test_control_tokens_in_a_prompt_stay_text():
 
 def test_logit_bias_changes_the_answer():
     plain = run("What is the capital of Norway?", "--temperature", "0")
-    ids = json.loads(
-        subprocess.run(
-            [MXGPT, "tokenize", "--tokenizer", f"{ROOT}/models/gpt-oss-nano", "--jsonl"],
-            input=json.dumps(" Oslo") + "\n",
-            capture_output=True,
-            text=True,
-        ).stdout
-    )
+    ids = json.loads(mxgpt("tokenize", "--tokenizer", NANO, "--jsonl", stdin=json.dumps(" Oslo") + "\n").stdout)
     biased = run("What is the capital of Norway?", "--temperature", "0", "--logit-bias", f"{ids[0]}=-100")
     assert "Oslo" in plain.stdout and "Oslo" not in biased.stdout
 
@@ -105,20 +93,20 @@ def test_tools_are_called_and_their_results_read(tmp_path):
     "arguments, complaint",
     [
         (["-m", "/no/such/model", "hi"], "/no/such/model: there is no such model; check the path"),
-        (["-m", f"{ROOT}/README.md", "hi"], "name a GGUF file"),
-        (["-m", f"{ROOT}/tests", "hi"], "config.json"),
+        (["-m", f"{REPO}/README.md", "hi"], "name a GGUF file"),
+        (["-m", f"{REPO}/tests", "hi"], "config.json"),
         (["--temperature", "nan", "hi"], "temperature"),
         (["--temperature", "2.5", "hi"], "temperature: 2.5 is outside 0 to 2"),
         (["--top-p", "-1", "hi"], "top_p"),
         (["--logit-bias", "x", "hi"], "'x' is not ID=BIAS"),
         (["--logit-bias", "8064=1", "hi"], "token 8064 is outside the vocabulary of 8064"),
         (["--tools", "/no/such/file", "hi"], "/no/such/file"),
-        (["--tools", f"{ROOT}/README.md", "hi"], "is not valid JSON"),
+        (["--tools", f"{REPO}/README.md", "hi"], "is not valid JSON"),
         (["--ctx", "50", "hi " * 100], "--ctx"),
         (["--ctx", "1000000", "hi"], "131072"),
         (["--expect-sha256", "0" * 64, "hi"], "SHA-256"),
         (["--expect-sha256", "zz", "hi"], "SHA-256"),
-        (["-m", f"{ROOT}/models/gpt-oss-nano/tokenizer.json", "hi"], "name a GGUF file"),
+        (["-m", f"{NANO}/tokenizer.json", "hi"], "name a GGUF file"),
         (["--effort", "huge", "hi"], "effort"),
         (["--precision", "double", "hi"], "precision"),
         (["--ctx", "x", "hi"], "--ctx"),
@@ -134,36 +122,11 @@ def test_mistakes_get_one_sentence(arguments, complaint):
 
 
 def test_a_mistyped_command_is_named():
-    result = subprocess.run([MXGPT, "rnu"], capture_output=True, text=True)
+    result = mxgpt("rnu", status=None)
     assert result.returncode == 2
     assert "there is no command 'rnu'" in result.stderr
-    assert subprocess.run([MXGPT, "--version"], capture_output=True, text=True).stdout.startswith("mxgpt 0.")
-    assert subprocess.run([MXGPT], capture_output=True, text=True).returncode == 2
-
-
-class Terminal:
-    """`mxgpt run` in a chat, as in front of a person."""
-
-    def __init__(self, *arguments):
-        self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [MXGPT, "run", *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
-        )
-        os.close(slave)
-        self.unread = ""
-
-    def until(self, text, seconds=60):
-        """What was shown up to and with `text`; what came after it is kept for the next call."""
-        end = time.time() + seconds
-        while text not in self.unread:
-            assert time.time() < end, f"waited for {text!r}, saw {self.unread!r}"
-            if select.select([self.master], [], [], 0.2)[0]:
-                self.unread += os.read(self.master, 65536).decode(errors="replace")
-        seen, _, self.unread = self.unread.partition(text)
-        return seen + text
-
-    def type(self, text):
-        os.write(self.master, text.encode())
+    assert mxgpt("--version").stdout.startswith("mxgpt 0.")
+    mxgpt(status=2)
 
 
 def test_a_chat_remembers_and_ctrl_c_stops_the_answer_only():

@@ -5,23 +5,20 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 
 import numpy as np
+import program
 import pytest
 from gguf import GGUFReader
+from program import EVAL_TEXT, NANO
 from safetensors.numpy import load_file, save_file
 
-MXGPT = os.environ["MXGPT"]
-ROOT = os.environ["MXGPT_ROOT"]
-NANO = os.path.join(ROOT, "models", "gpt-oss-nano")
-TEXT = os.path.join(ROOT, "tests", "data", "eval-text.jsonl")
-STORED = os.path.join(NANO, "reference-logits.safetensors")
+STORED = NANO / "reference-logits.safetensors"
 HOLDS, FAILS, UNDECIDED = 0, 1, 2
 
 
 def mxgpt(*arguments):
-    return subprocess.run([MXGPT, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    return program.mxgpt(*arguments, status=None)
 
 
 def validate(tmp_path, reference, candidate, *arguments):
@@ -142,7 +139,7 @@ def test_weight_errors_are_those_of_the_dequantized_tensors(tmp_path, gguf, few_
     found = {w["name"]: w for w in out["insides"][0]["weights"]}
     tensors = {t.name: t for t in GGUFReader(gguf).tensors}
     assert set(found) == set(tensors)
-    bf16 = load_file_bf16(os.path.join(NANO, "model.safetensors"), "model.layers.2.self_attn.q_proj.weight")
+    bf16 = load_file_bf16(NANO / "model.safetensors", "model.layers.2.self_attn.q_proj.weight")
     ours = dequantize(tensors["blk.2.attn_q.weight"].data, tensors["blk.2.attn_q.weight"].tensor_type)
     expected = np.sqrt(((ours - bf16) ** 2).sum() / (bf16**2).sum())
     assert found["blk.2.attn_q.weight"]["relative_rms"] == pytest.approx(expected, rel=1e-4)
@@ -173,10 +170,10 @@ def test_recipes_are_applied_to_the_source(tmp_path, few_ids):
     assert mxgpt("quantize", NANO, file, "--to", "mxfp4-all").returncode == 0
     before = set(os.listdir(tmp_path))
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [MXGPT, "validate", "--reference", "q8_0", "--source", NANO, "--ids", few_ids, "--json", tmp_path / "out.json"]
+    command = ["validate", "--reference", "q8_0", "--source", NANO, "--ids", few_ids, "--json", tmp_path / "out.json"]
     outs = []
     for candidate in "mxfp4-all", file:
-        subprocess.run([*command, "--candidate", candidate], check=True, env=environment, capture_output=True)
+        program.mxgpt(*command, "--candidate", candidate, env=environment)
         outs.append(json.loads((tmp_path / "out.json").read_text()))
     assert set(os.listdir(tmp_path)) - before == {"out.json"}
     assert outs[0]["summary"] == outs[1]["summary"] and outs[0]["insides"] == outs[1]["insides"]
@@ -271,7 +268,7 @@ def test_wrong_options_get_one_sentence(tmp_path, few_ids):
     assert "--text" in mxgpt("validate", "--reference", NANO, "--candidate", NANO).stderr
     result = mxgpt("validate", "--reference", STORED, "--candidate", NANO, "--source", NANO)
     assert result.returncode == 1 and "--source" in result.stderr
-    result = mxgpt("validate", "--reference", STORED, "--candidate", NANO, "--text", TEXT)
+    result = mxgpt("validate", "--reference", STORED, "--candidate", NANO, "--text", EVAL_TEXT)
     assert result.returncode == 1 and "have their own tokens" in result.stderr
     result = mxgpt("validate", "--reference", NANO, "--candidate", NANO, "--ids", few_ids, "--min-top1", "2")
     assert result.returncode == 2 and "--min-top1" in result.stderr

@@ -1,20 +1,15 @@
 """`mxgpt validate` without a text to compare on: --kernels, --model and --behaviour."""
 
 import json
-import os
 import shutil
-import subprocess
 
 import pytest
 from gguf import GGUFReader
-
-MXGPT = os.environ["MXGPT"]
-ROOT = os.environ["MXGPT_ROOT"]
-NANO = os.path.join(ROOT, "models", "gpt-oss-nano")
+from program import FIXTURES, NANO, mxgpt
 
 
 def validate(*arguments):
-    return subprocess.run([MXGPT, "validate", *map(str, arguments)], capture_output=True, text=True, timeout=600)
+    return mxgpt("validate", *arguments, status=None, timeout=600)
 
 
 def test_kernels(tmp_path):
@@ -41,7 +36,7 @@ def test_self_checks_of_the_shipped_model(tmp_path):
                                   "architectures/qwen3", "architectures/gpt-oss-bf16-layout"])
 def test_self_checks_of_other_architectures(name, tmp_path):
     (tmp_path / "ids.json").write_text(json.dumps([[10 + i * i % 211 for i in range(100)]]))
-    model = os.path.join(os.environ["MXGPT_FIXTURES"], name)
+    model = FIXTURES / name
     result = validate("--model", model, "--ids", tmp_path / "ids.json", "--json", tmp_path / "self.json")
     assert result.returncode == 0, result.stdout + result.stderr
     absent = {check["check"] for check in json.loads((tmp_path / "self.json").read_text())["checks"]
@@ -60,7 +55,7 @@ def test_self_checks_need_enough_text(tmp_path):
 @pytest.fixture(scope="module")
 def q8_0(tmp_path_factory):
     path = tmp_path_factory.mktemp("behaviour") / "nano-q8_0.gguf"
-    subprocess.run([MXGPT, "convert", NANO, path, "--dense", "q8_0"], check=True, capture_output=True)
+    mxgpt("convert", NANO, path, "--dense", "q8_0")
     return path
 
 
@@ -68,7 +63,7 @@ def q8_0(tmp_path_factory):
 def prompts(tmp_path_factory):
     """Of the skill prompts, the shortest; and line 317, which asks for the last word of a list."""
     path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
-    lines = open(os.path.join(NANO, "skills.jsonl"), encoding="utf-8").read().splitlines()
+    lines = (NANO / "skills.jsonl").read_text("utf-8").splitlines()
     shortest = sorted((n for n in range(1, 401) if n != 317), key=lambda n: len(lines[n - 1]))[:12]
     path.write_text("".join(lines[n - 1] + "\n" for n in [317, *shortest]))
     return path

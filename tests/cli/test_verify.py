@@ -1,18 +1,14 @@
 """mxgpt verify against sha256sum and hashlib."""
 import hashlib
-import os
 import subprocess
-from pathlib import Path
 
 import pytest
-
-MXGPT = os.environ["MXGPT"]
+from program import mxgpt
 
 
 def verify(*args, status=0):
-    done = subprocess.run([MXGPT, "verify", *map(str, args)], capture_output=True, timeout=120)
-    assert done.returncode == status, done.stderr
-    return done.stdout.decode(), done.stderr.decode()
+    done = mxgpt("verify", *args, status=status)
+    return done.stdout, done.stderr
 
 
 def sha(data):

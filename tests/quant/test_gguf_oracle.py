@@ -1,14 +1,13 @@
 """Every format against the numpy (de)quantizers of the gguf package, bit for bit."""
 
-import os
 import subprocess
-from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
+from program import BUILD
 
-CONVERT = Path(os.environ["MXGPT_BUILD"]) / "tests/quant_convert"
+CONVERT = BUILD / "tests/quant_convert"
 
 
 def run(*arguments, data=b""):

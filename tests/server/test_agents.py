@@ -1,13 +1,9 @@
 """The openai-agents package runs its tool loop over both of OpenAI's APIs."""
-import sys
-from pathlib import Path
-
 import pytest
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
 from openai import AsyncOpenAI
 
-sys.path.insert(0, str(Path(__file__).parent))
-from serving import serve  # noqa: E402
+from serving import serve
 
 set_tracing_disabled(True)
 

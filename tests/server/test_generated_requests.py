@@ -2,14 +2,12 @@
 import concurrent.futures
 import json
 import random
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from request_generator import check, valid_request  # noqa: E402
-from serving import TIMEOUT_S, serve  # noqa: E402
+from program import TIMEOUT_S
+from request_generator import check, valid_request
+from serving import serve
 
 
 def send(url, path, body):

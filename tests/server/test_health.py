@@ -1,19 +1,14 @@
 """What `mxgpt serve` says of itself, while it loads and after; its options; which web pages may call."""
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from serving import MXGPT, TIMEOUT_S, eventually, serve  # noqa: E402
+from program import NANO, TIMEOUT_S, mxgpt
+from serving import eventually, serve
 
-ROOT = Path(os.environ["MXGPT_ROOT"])
 NORWAY = {"messages": [{"role": "user", "content": "What is the capital of Norway?"}], "temperature": 0, "reasoning_effort": "low"}
 
 
@@ -27,8 +22,7 @@ def ask(url, body=None, headers={}):
 
 
 def hash_of_model():
-    manifest = subprocess.run([MXGPT, "verify", ROOT / "models" / "gpt-oss-nano"], capture_output=True, check=True).stdout
-    return hashlib.sha256(manifest).hexdigest()
+    return hashlib.sha256(mxgpt("verify", NANO).stdout.encode()).hexdigest()
 
 
 def test_health_and_options():
@@ -63,8 +57,8 @@ def test_a_known_hash_is_said_at_once():
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
-    result = subprocess.run([MXGPT, "serve", "--port", "0", "-m", tmp_path / "broken.gguf"], capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert result.returncode == 1 and "broken.gguf" in result.stderr.splitlines()[-1]
+    result = mxgpt("serve", "--port", "0", "-m", tmp_path / "broken.gguf", status=1)
+    assert "broken.gguf" in result.stderr.splitlines()[-1]
     assert "listening on http://127.0.0.1:" in result.stderr and result.stdout == ""
 
 

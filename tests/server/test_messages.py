@@ -1,44 +1,20 @@
 """/v1/messages with the official anthropic package: blocks, events, thinking, tools; errors in its shape."""
 import asyncio
 import json
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import anthropic
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from serving import TIMEOUT_S, serve  # noqa: E402
+import tools
+from program import TIMEOUT_S
+from serving import serve
 
 MODEL = "gpt-oss-nano"
 NORWAY = [{"role": "user", "content": "What is the capital of Norway?"}]
 OSLO = "The capital of Norway is Oslo."
-WEATHER = {
-    "name": "get_weather",
-    "description": "Gets the current weather in a city.",
-    "input_schema": {
-        "type": "object",
-        "properties": {"location": {"type": "string", "description": "The city name"}},
-        "required": ["location"],
-    },
-}
-TIMER = {
-    "name": "set_timer",
-    "description": "Sets a timer.",
-    "input_schema": {
-        "type": "object",
-        "properties": {"minutes": {"type": "number", "description": "How many minutes"}},
-        "required": ["minutes"],
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serve() as one:
-        yield one
+WEATHER, TIMER = tools.for_messages(tools.WEATHER), tools.for_messages(tools.TIMER)
 
 
 @pytest.fixture(scope="module")

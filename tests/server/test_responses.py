@@ -8,47 +8,22 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import openai
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from serving import MXGPT, TIMEOUT_S, Server, eventually, serve  # noqa: E402
+import tools
+from program import TIMEOUT_S, mxgpt
+from serving import Server, eventually, serve
 
 MODEL = "gpt-oss-nano"
 NORWAY = "What is the capital of Norway?"
 OSLO = "The capital of Norway is Oslo."
-WEATHER = {
-    "type": "function",
-    "name": "get_weather",
-    "description": "Gets the current weather in a city.",
-    "parameters": {
-        "type": "object",
-        "properties": {"location": {"type": "string", "description": "The city name"}},
-        "required": ["location"],
-    },
-}
-TIMER = {
-    "type": "function",
-    "name": "set_timer",
-    "description": "Sets a timer.",
-    "parameters": {
-        "type": "object",
-        "properties": {"minutes": {"type": "number", "description": "How many minutes"}},
-        "required": ["minutes"],
-    },
-}
+WEATHER, TIMER = tools.for_responses(tools.WEATHER), tools.for_responses(tools.TIMER)
 
 
 def connect(server, key="none"):
     return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=TIMEOUT_S)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serve() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
@@ -295,8 +270,8 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path):
         for answer in answers:
             assert client.responses.retrieve(answer.id).model_dump() == answer.model_dump()
         assert ask(client, "And of Denmark?", previous_response_id=answers[0].id).status == "completed"
-        second = subprocess.run([MXGPT, "serve", "--port", "0", "--store", file], capture_output=True, text=True, timeout=TIMEOUT_S)
-        assert second.returncode == 1 and "--store: cannot use" in second.stderr
+        second = mxgpt("serve", "--port", "0", "--store", file, status=1)
+        assert "--store: cannot use" in second.stderr
 
 
 def test_the_oldest_go_first(tmp_path):
@@ -328,8 +303,8 @@ def test_what_is_no_store_is_refused(tmp_path):
     garbage.write_bytes(b"no database at all" * 1000)
     subprocess.run([sys.executable, "-c", f"import sqlite3; sqlite3.connect({str(other)!r}).execute('create table t (x)')"], check=True)
     for file in (garbage, other, tmp_path / "nowhere" / "responses.db"):
-        result = subprocess.run([MXGPT, "serve", "--port", "0", "--store", file], capture_output=True, text=True, timeout=TIMEOUT_S)
-        assert result.returncode == 1 and "--store: " in result.stderr and str(file) in result.stderr
+        result = mxgpt("serve", "--port", "0", "--store", file, status=1)
+        assert "--store: " in result.stderr and str(file) in result.stderr
     assert garbage.read_bytes() == b"no database at all" * 1000
 
 

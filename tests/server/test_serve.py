@@ -2,57 +2,25 @@
 import asyncio
 import concurrent.futures
 import json
-import os
 import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import openai
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from serving import TIMEOUT_S, Server, endless_stream, eventually, serve  # noqa: E402
+import tools
+from program import REPO, TIMEOUT_S
+from serving import Server, endless_stream, eventually, serve
 
-ROOT = Path(os.environ["MXGPT_ROOT"])
 MODEL = "gpt-oss-nano"
 NORWAY = [{"role": "user", "content": "What is the capital of Norway?"}]
-TIMER = {
-    "type": "function",
-    "function": {
-        "name": "set_timer",
-        "description": "Sets a timer.",
-        "parameters": {
-            "type": "object",
-            "properties": {"minutes": {"type": "number", "description": "How many minutes"}},
-            "required": ["minutes"],
-        },
-    },
-}
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Gets the current weather in a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"location": {"type": "string", "description": "The city name"}},
-            "required": ["location"],
-        },
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serve() as one:
-        yield one
+WEATHER, TIMER = tools.for_chat_completions(tools.WEATHER), tools.for_chat_completions(tools.TIMER)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +305,7 @@ def test_tokens_and_back(server):
 
 
 def test_skills_alone_and_together_are_the_same(client):
-    skills = [json.loads(line) for line in (ROOT / "models" / MODEL / "skills.jsonl").open()][::8]
+    skills = [json.loads(line) for line in (REPO / "models" / MODEL / "skills.jsonl").open()][::8]
 
     def answer(skill):
         done = client.completions.create(model=MODEL, prompt=skill["prompt"], max_tokens=320, temperature=0)

@@ -3,14 +3,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from serving import TIMEOUT_S, serve  # noqa: E402
+from program import REPO, TIMEOUT_S
 
-TEXT = (Path(os.environ["MXGPT_ROOT"]) / "docs" / "serving.md").read_text("utf-8")
+TEXT = (REPO / "docs" / "serving.md").read_text("utf-8")
 EXAMPLES = [e for e in re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.DOTALL) if "export MXGPT_URL" not in e[1]]
 # What each must print, in the order of the page.
 EXPECTED = [
@@ -26,20 +24,14 @@ EXPECTED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def url():
-    with serve() as server:
-        yield server.url
-
-
 def test_all_are_known():
     assert len(EXAMPLES) == len(EXPECTED)
 
 
 @pytest.mark.parametrize("number", range(len(EXPECTED)))
-def test_example(url, number):
+def test_example(server, number):
     language, code = EXAMPLES[number]
     command = ["bash", "-ec", code] if language == "sh" else [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, "MXGPT_URL": url})
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, "MXGPT_URL": server.url})
     assert result.returncode == 0, result.stderr
     assert EXPECTED[number] in result.stdout, result.stdout

@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
+from program import BUILD
 
-OBJECTS = sorted((Path(os.environ["MXGPT_BUILD"]) / "src").rglob("*_avx*.cpp.o"))
+OBJECTS = sorted((BUILD / "src").rglob("*_avx*.cpp.o"))
 
 
 def test_there_are_some():

@@ -6,7 +6,6 @@ import random
 import gguf
 import numpy
 import pytest
-import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from tokenizer_texts import SCRIPTS, first_difference, random_mixtures, run

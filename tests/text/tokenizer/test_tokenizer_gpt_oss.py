@@ -1,17 +1,16 @@
 """The real gpt-oss tokenizer against the `tokenizers` package."""
 
-import glob
 import json
-import os
 import random
 import subprocess
 
 import pytest
 import tokenizers
+from program import FIXTURES, MXGPT, REPO
 
 from tokenizer_texts import SCRIPTS, all_code_points, first_difference, random_mixtures, run
 
-PATH = os.path.join(os.environ["MXGPT_FIXTURES"], "gpt-oss-tokenizer", "tokenizer.json")
+PATH = FIXTURES / "gpt-oss-tokenizer" / "tokenizer.json"
 CONTROL = ["<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>", "<|constrain|>"]
 
 
@@ -28,8 +27,7 @@ def control_mixtures(count, seed):
 
 def sources():
     """The project's own files, whole: code, prose, data."""
-    root = os.environ["MXGPT_ROOT"]
-    paths = sorted(glob.glob(root + "/src/**/*.cpp", recursive=True) + glob.glob(root + "/tests/**/*.py", recursive=True))
+    paths = sorted([*REPO.glob("src/**/*.cpp"), *REPO.glob("tests/**/*.py")])
     return [open(path, encoding="utf-8").read() for path in paths[:150]]
 
 
@@ -74,7 +72,7 @@ def test_invalid_utf8_is_replaced(oracle):
     raw = [bytes(rng.choice([rng.randrange(256), 0xE2, 0x82, 0xF0, 0x9F, 0x41, 0xC3]) for _ in range(rng.randrange(1, 24)))
            for _ in range(500)]
     raw = [line.translate(None, b'\n\r"\\' + bytes(range(32))) for line in raw]
-    done = subprocess.run([os.environ["MXGPT"], "tokenize", "--tokenizer", PATH, "--jsonl"], check=True,
+    done = subprocess.run([MXGPT, "tokenize", "--tokenizer", PATH, "--jsonl"], check=True,
                           input=b"".join(b'"' + line + b'"\n' for line in raw), capture_output=True)
     ours = [json.loads(line) for line in done.stdout.splitlines()]
     theirs = [oracle.encode(line.decode("utf-8", "replace"), add_special_tokens=False).ids for line in raw]

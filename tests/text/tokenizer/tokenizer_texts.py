@@ -9,8 +9,8 @@ import sys
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import tokenizers  # noqa: E402
+from program import MXGPT  # noqa: E402
 
-MXGPT = os.environ["MXGPT"]
 
 SCRIPTS = [
     "The quick brown fox can't jump over 13 lazy dogs; it's 3.14159 o'clock, WE'LL see! I'D've said SO.",

@@ -1,19 +1,16 @@
-"""Starts `mxgpt serve` for tests."""
+"""Starts `mxgpt serve`."""
 import contextlib
-import os
 import re
 import signal
 import subprocess
 import threading
 import time
 
-MXGPT = os.environ["MXGPT"]
-# Seconds that any one thing may take: far more than it does even on a slow and busy machine, so that only what hangs fails.
-TIMEOUT_S = 300
+from program import MXGPT, TIMEOUT_S
 
 
 def eventually(condition):
-    """Waits until it holds; whether it came to."""
+    """Polls `condition` until it holds; False on timeout."""
     until = time.monotonic() + TIMEOUT_S
     while not condition():
         if time.monotonic() > until:
@@ -23,13 +20,13 @@ def eventually(condition):
 
 
 def endless_stream(client, **more):
-    """A stream of a completion that is still in work when a test has done what it does meanwhile."""
+    """A streamed completion that is still running when a test has finished its other work."""
     options = {"max_tokens": 20000, "temperature": 1.5, "seed": 1, **more}
     return client.completions.create(model="gpt-oss-nano", prompt="Once upon a time", stream=True, extra_body={"ignore_eos": True}, **options)
 
 
 class Server:
-    """`mxgpt serve` on a free port; what it logs is kept in `log`."""
+    """`mxgpt serve` on a free port; `log` collects its standard error."""
 
     def __init__(self, *arguments):
         command = [MXGPT, "serve", "--port", "0", *map(str, arguments)]
@@ -45,7 +42,7 @@ class Server:
         self.reader.start()
 
     def stop(self, how=signal.SIGTERM):
-        """The exit code."""
+        """Stops the server; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         code = self.process.wait(timeout=TIMEOUT_S)

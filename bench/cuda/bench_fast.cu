@@ -391,6 +391,7 @@ int run(WeightType dense, int longest) {
 
 }  // namespace
 }  // namespace mxgpt::cuda::sm90
+
 int main(int argc, char** argv) {
   using namespace mxgpt::cuda::sm90;
   return run(argc > 1 && std::string(argv[1]) == "bf16" ? WeightType::bf16 : WeightType::q8_0,

@@ -398,6 +398,7 @@ int run() {
 
 }  // namespace
 }  // namespace mxgpt::cuda::sm90
+
 int main() {
   return mxgpt::cuda::sm90::run();
 }

@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
 
 }  // namespace
 }  // namespace mxgpt::quant
+
 int main(int argc, char** argv) try {
   return mxgpt::quant::main(argc, argv);
 } catch (const std::exception& e) {

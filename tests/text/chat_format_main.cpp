@@ -42,6 +42,7 @@ void render_lines(const std::string& model, std::string name) {
 
 }  // namespace
 }  // namespace mxgpt::text
+
 int main(int argc, char** argv) {
   mxgpt::text::render_lines(argv[1], argc > 2 ? argv[2] : "");
   return 0;

@@ -110,6 +110,7 @@ void paged_attention(const PagedAttention&, int64_t, backend::CudaStream) {}
 void activate(const backend::Activation&, float*, const float*, int64_t, backend::CudaStream) {}
 
 }  // namespace mxgpt::cuda
+
 namespace mxgpt::backend {
 
 const FormatKernels& format_kernels(quant::Format) {

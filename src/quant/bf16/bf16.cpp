@@ -8,4 +8,5 @@ static void bf16_quantize(const float* in, int64_t elements, const float*, std::
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(bf16, Bf16, bf16_quantize)

@@ -11,4 +11,5 @@ struct Bf16Avx2 : Bf16 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(bf16, Bf16Avx2)

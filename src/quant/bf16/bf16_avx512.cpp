@@ -11,4 +11,5 @@ struct Bf16Avx512 : Bf16 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(bf16, Bf16Avx512)

@@ -8,4 +8,5 @@ static void f16_quantize(const float* in, int64_t elements, const float*, std::b
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(f16, F16, f16_quantize)

@@ -10,4 +10,5 @@ struct F16Avx2 : F16 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(f16, F16Avx2)

@@ -11,4 +11,5 @@ struct F16Avx512 : F16 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(f16, F16Avx512)

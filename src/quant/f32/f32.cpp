@@ -8,4 +8,5 @@ static void f32_quantize(const float* in, int64_t elements, const float*, std::b
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(f32, F32, f32_quantize)

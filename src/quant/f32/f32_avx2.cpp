@@ -8,4 +8,5 @@ struct F32Avx2 : F32 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(f32, F32Avx2)

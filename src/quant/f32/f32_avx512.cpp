@@ -8,4 +8,5 @@ struct F32Avx512 : F32 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(f32, F32Avx512)

@@ -24,4 +24,5 @@ static void iq4_nl_quantize(const float* in, int64_t elements, const float* impo
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(iq4_nl, IQ4_NL, iq4_nl_quantize)

@@ -19,4 +19,5 @@ struct IQ4_NLAvx2 : IQ4_NL {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(iq4_nl, IQ4_NLAvx2)

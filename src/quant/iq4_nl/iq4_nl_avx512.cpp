@@ -18,4 +18,5 @@ struct IQ4_NLAvx512 : IQ4_NL {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(iq4_nl, IQ4_NLAvx512)

@@ -31,4 +31,5 @@ static void iq4_xs_quantize(const float* in, int64_t elements, const float* impo
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(iq4_xs, IQ4_XS, iq4_xs_quantize)

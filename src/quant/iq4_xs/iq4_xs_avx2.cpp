@@ -20,4 +20,5 @@ struct IQ4_XSAvx2 : IQ4_XS {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(iq4_xs, IQ4_XSAvx2)

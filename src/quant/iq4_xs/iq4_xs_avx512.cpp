@@ -23,4 +23,5 @@ struct IQ4_XSAvx512 : IQ4_XS {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(iq4_xs, IQ4_XSAvx512)

@@ -99,4 +99,5 @@ void mxfp4_quantize(const float* in, int64_t elements, const float* importance, 
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(mxfp4, Mxfp4, mxfp4_quantize)

@@ -20,4 +20,5 @@ struct Mxfp4Avx2 : Mxfp4 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(mxfp4, Mxfp4Avx2)

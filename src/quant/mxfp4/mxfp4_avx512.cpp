@@ -24,4 +24,5 @@ struct Mxfp4Avx512 : Mxfp4 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(mxfp4, Mxfp4Avx512)

@@ -29,4 +29,5 @@ static void q2_k_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q2_k, Q2_K, q2_k_quantize)

@@ -25,4 +25,5 @@ struct Q2_KAvx2 : Q2_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q2_k, Q2_KAvx2)

@@ -29,4 +29,5 @@ struct Q2_KAvx512 : Q2_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q2_k, Q2_KAvx512)

@@ -32,4 +32,5 @@ static void q3_k_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q3_k, Q3_K, q3_k_quantize)

@@ -39,4 +39,5 @@ struct Q3_KAvx2 : Q3_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q3_k, Q3_KAvx2)

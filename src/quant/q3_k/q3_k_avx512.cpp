@@ -36,4 +36,5 @@ struct Q3_KAvx512 : Q3_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q3_k, Q3_KAvx512)

@@ -37,4 +37,5 @@ static void q4_0_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q4_0, Q4_0, q4_0_quantize)

@@ -17,4 +17,5 @@ struct Q4_0Avx2 : Q4_0 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q4_0, Q4_0Avx2)

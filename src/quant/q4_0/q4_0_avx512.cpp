@@ -17,4 +17,5 @@ struct Q4_0Avx512 : Q4_0 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q4_0, Q4_0Avx512)

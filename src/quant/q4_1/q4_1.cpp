@@ -42,4 +42,5 @@ static void q4_1_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q4_1, Q4_1, q4_1_quantize)

@@ -18,4 +18,5 @@ struct Q4_1Avx2 : Q4_1 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q4_1, Q4_1Avx2)

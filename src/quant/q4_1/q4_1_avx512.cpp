@@ -18,4 +18,5 @@ struct Q4_1Avx512 : Q4_1 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q4_1, Q4_1Avx512)

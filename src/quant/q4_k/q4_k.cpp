@@ -27,4 +27,5 @@ static void q4_k_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q4_k, Q4_K, q4_k_quantize)

@@ -22,4 +22,5 @@ struct Q4_KAvx2 : Q4_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q4_k, Q4_KAvx2)

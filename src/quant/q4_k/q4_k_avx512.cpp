@@ -26,4 +26,5 @@ struct Q4_KAvx512 : Q4_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q4_k, Q4_KAvx512)

@@ -38,4 +38,5 @@ static void q5_0_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q5_0, Q5_0, q5_0_quantize)

@@ -17,4 +17,5 @@ struct Q5_0Avx2 : Q5_0 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q5_0, Q5_0Avx2)

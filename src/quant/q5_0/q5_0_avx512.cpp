@@ -18,4 +18,5 @@ struct Q5_0Avx512 : Q5_0 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q5_0, Q5_0Avx512)

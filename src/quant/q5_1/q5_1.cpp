@@ -43,4 +43,5 @@ static void q5_1_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q5_1, Q5_1, q5_1_quantize)

@@ -18,4 +18,5 @@ struct Q5_1Avx2 : Q5_1 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q5_1, Q5_1Avx2)

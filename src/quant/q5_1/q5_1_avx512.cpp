@@ -19,4 +19,5 @@ struct Q5_1Avx512 : Q5_1 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q5_1, Q5_1Avx512)

@@ -29,4 +29,5 @@ static void q5_k_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q5_k, Q5_K, q5_k_quantize)

@@ -26,4 +26,5 @@ struct Q5_KAvx2 : Q5_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q5_k, Q5_KAvx2)

@@ -31,4 +31,5 @@ struct Q5_KAvx512 : Q5_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q5_k, Q5_KAvx512)

@@ -29,4 +29,5 @@ static void q6_k_quantize(const float* in, int64_t elements, const float* import
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q6_k, Q6_K, q6_k_quantize)

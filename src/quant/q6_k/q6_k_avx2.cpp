@@ -28,4 +28,5 @@ struct Q6_KAvx2 : Q6_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q6_k, Q6_KAvx2)

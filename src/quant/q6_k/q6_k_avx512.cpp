@@ -35,4 +35,5 @@ struct Q6_KAvx512 : Q6_K {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q6_k, Q6_KAvx512)

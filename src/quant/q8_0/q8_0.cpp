@@ -26,4 +26,5 @@ static void q8_0_quantize(const float* in, int64_t elements, const float*, std::
 }
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_FORMAT(q8_0, Q8_0, q8_0_quantize)

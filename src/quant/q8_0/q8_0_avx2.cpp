@@ -17,4 +17,5 @@ struct Q8_0Avx2 : Q8_0 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(q8_0, Q8_0Avx2)

@@ -19,4 +19,5 @@ struct Q8_0Avx512 : Q8_0 {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(q8_0, Q8_0Avx512)

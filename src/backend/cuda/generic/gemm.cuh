@@ -245,6 +245,7 @@ void launch_embed(const EmbeddingParams& p, CudaStream stream) {
 
 }  // namespace
 }  // namespace mxgpt::backend
+
 /// In formats/<folder>/<folder>.cu: the kernels of the format F.
 #define MXGPT_DEFINE_CUDA(folder, F)                                                          \
   namespace mxgpt::backend::formats {                                                         \

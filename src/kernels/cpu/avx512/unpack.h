@@ -470,6 +470,7 @@ constexpr quant::GemmKernels kernels_of() {
 
 }  // namespace avx512
 }  // namespace mxgpt::kernels
+
 /// In formats/<folder>/<folder>_avx512.cpp, for the format G with its AVX-512 `load` and `scales`.
 #define MXGPT_DEFINE_AVX512(folder, G)                         \
   namespace mxgpt::quant::formats {                            \

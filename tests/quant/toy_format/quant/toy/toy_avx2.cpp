@@ -21,4 +21,5 @@ struct ToyAvx2 : Toy {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX2(toy, ToyAvx2)

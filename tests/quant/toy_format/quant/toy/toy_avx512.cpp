@@ -23,4 +23,5 @@ struct ToyAvx512 : Toy {
 };
 
 }  // namespace mxgpt::quant
+
 MXGPT_DEFINE_AVX512(toy, ToyAvx512)

@@ -1,17 +1,14 @@
 """scripts/hooks/commit-msg accepts the form that CONTRIBUTING.md describes, and refuses others with the reason."""
-import os
 import subprocess
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(os.environ["MXGPT_ROOT"])
+from program import REPO
 
 
 def check(folder, message):
     file = folder / "message"
     file.write_text(message)
-    return subprocess.run([ROOT / "scripts/hooks/commit-msg", file], capture_output=True, text=True)
+    return subprocess.run([REPO / "scripts/hooks/commit-msg", file], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(

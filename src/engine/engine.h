@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "engine/request.h"
-#include "kernels/accum_type.h"
 #include "model/model.h"
 #include "runtime/runner.h"
 
@@ -32,12 +31,12 @@ struct EngineOptions {
   int64_t max_queued_tokens = 1 << 22;  ///< of their prompts
   int64_t max_stream_events = 16384;    ///< that may wait to be read, of a request
   int64_t max_repeated_tokens = 256;    ///< an answer whose last tokens are one circle of at most 8
-                                        ///< tokens for longer than this has collapsed; 0: never
+                                      ///< tokens for longer than this has collapsed; 0: never
   backend::Device device = backend::Device::cpu;
   int64_t vram_budget = 0;  ///< as of RunnerOptions
   bool speculate = true;    ///< guess tokens from the text so far, where that is quicker
   backend::Precision precision = backend::Precision::mixed;
-  kernels::AccumType accum_type = kernels::AccumType::f32;
+  quant::AccumType accum_type = quant::AccumType::f32;
   std::optional<quant::Format>
       kv_format;                ///< of the KV cache; empty: f32 in exact precision, else f16
   bool preallocate_kv = false;  ///< as of RunnerOptions

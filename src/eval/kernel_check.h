@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
-#include "kernels/cpu/gemm.h"
 #include "quant/format.h"
 
 namespace mxgpt::eval {
@@ -16,7 +15,7 @@ namespace mxgpt::eval {
 /// have apart from its ops is null.
 struct KernelSet {
   std::string target;  ///< "cpu scalar"
-  std::function<const kernels::GemmKernels&(quant::Format)> formats;
+  std::function<const quant::GemmKernels&(quant::Format)> formats;
   const cpu::CpuKernels* ops;
 };
 

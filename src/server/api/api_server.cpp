@@ -181,7 +181,8 @@ std::variant<HttpResponse, Handler::Admission> ApiServer::admit(const HttpReques
         ApiError(404, fmt::format("there is no route '{}'", escape_for_terminal(head.path))));
   }
   if (route->is_public || !route->request_schema)
-    return Admission{nullptr, client ? client->name() : ""};
+    return Admission{.client = client ? client->name() : "",
+                     .takes_body = route->request_schema != nullptr};
   auto admission = client->acquire(Clock::now());
   if (const auto* refusal = std::get_if<Client::LimitExceeded>(&admission)) {
     ApiError error(429, refusal->message, {}, "rate_limit_exceeded");

@@ -1,5 +1,4 @@
-// What the two halves of the server say to each other: http_server.h reads requests and writes
-// answers, the routes make them. No sockets here.
+// Interface between the HTTP transport and the request handlers. No sockets here.
 #pragma once
 
 #include <chrono>
@@ -17,20 +16,20 @@ namespace mxgpt::server {
 
 /// A request without its body.
 struct HttpRequestHead {
-  std::string id;              ///< ours, for logs and the header x-request-id
-  std::string method;          ///< "GET"; HEAD comes as GET
+  std::string id;              ///< assigned here; for logs and the header x-request-id
+  std::string method;          ///< "GET"; HEAD is reported as GET
   std::string path;            ///< without the query
-  std::string query;           ///< what comes after the first '?', as it was sent
-  std::string remote_address;  ///< address of the client
+  std::string query;           ///< after the first '?', still encoded
+  std::string remote_address;  ///< of the client
   std::vector<std::pair<std::string, std::string>> headers;  ///< names in lower case
 
-  /// Empty if there is none.
+  /// Empty if the header is absent.
   std::string_view header(std::string_view name) const;
 };
 
 struct HttpRequest {
   HttpRequestHead head;
-  std::string client;  ///< as admitted
+  std::string client;  ///< name of the client, from Handler::Admission
   std::string body;
 };
 
@@ -41,41 +40,42 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
-/// An answer in work. Used by one thread at a time; letting go of it cancels the work.
+/// A response that is still being computed. Used by one thread at a time; destroying it cancels the
+/// work.
 class DeferredResponse {
  public:
   virtual ~DeferredResponse() = default;
-  /// `ready` is called, from any thread, whenever poll() may have something new, and at once if it
-  /// has. `ended`: nothing comes after that. It returns quickly and never throws.
+  /// `ready` is called, from any thread, whenever poll() may have new output, and at once if it
+  /// already has. With `ended`, no call follows. `ready` returns quickly and never throws.
   virtual void on_ready(std::function<void(bool ended)> ready) = 0;
-  /// Whether the last poll() found something new, so that more may come soon.
+  /// Whether the last poll() found new output, so that more may follow soon.
   virtual bool made_progress() const = 0;
 };
 
-/// An answer that is sent in one piece.
+/// A response that is sent once it is complete.
 class UnaryResponse : public DeferredResponse {
  public:
-  /// Nothing until it is complete.
+  /// Returns nothing until the response is complete.
   virtual std::optional<HttpResponse> poll() = 0;
 };
 
-/// Server-sent events. poll() is called again only when what it gave has been written, so a stalled
-/// reader makes nothing grow here.
+/// Server-sent events. poll() is only called after its previous output has been written, so a
+/// stalled client cannot make a buffer grow.
 class EventStream : public DeferredResponse {
  public:
-  /// Appends the events that there are, framed; false when nothing comes after them.
+  /// Appends the available events, framed. Returns false if none follow them.
   virtual bool poll(std::string& out) = 0;
 };
 
 using HandlerResult =
     std::variant<HttpResponse, std::unique_ptr<UnaryResponse>, std::unique_ptr<EventStream>>;
 
-/// One line of the request log; never what was said.
+/// One line of the access log. Never contains request or response text.
 struct AccessLogEntry {
   const HttpRequestHead* head = nullptr;
-  std::string client;      ///< name of the key; empty: none
-  int status = 0;          ///< 499: the client vanished
-  int64_t body_bytes = 0;  ///< of the answer's body
+  std::string client;      ///< name of the API key; empty: none
+  int status = 0;          ///< 499: the client disconnected first
+  int64_t body_bytes = 0;  ///< of the response
   double seconds = 0;
 };
 
@@ -83,21 +83,23 @@ struct AccessLogEntry {
 class Handler {
  public:
   struct Admission {
-    std::shared_ptr<void> lease;  ///< given back before the last of the answer is sent: who has
-                                  ///< read it may ask again
-    std::string client;           ///< for the log
+    std::shared_ptr<void> lease;  ///< held while the request is active; released before the last
+                                  ///< bytes are sent, so that a client may send its next request
+    std::string client;           ///< name of the API key; empty: none
+    bool takes_body = true;       ///< without: a body is refused with a 413
   };
 
   virtual ~Handler() = default;
-  /// Before the body is read: a refusal (no such route, no key, too many requests), or what is held
-  /// while the request is in work.
+  /// Decides from the headers, before the body is read: a refusal (unknown route, missing key, rate
+  /// limit) or an admission.
   virtual std::variant<HttpResponse, Admission> admit(const HttpRequestHead& head) = 0;
-  /// Throws nothing but what is a defect, which becomes a 500.
+  /// Any exception is a defect and becomes a 500; std::bad_alloc becomes a 503.
   virtual HandlerResult handle(HttpRequest request) = 0;
-  /// A refusal by the HTTP half itself, in the route's shape; `head` is what could be read.
+  /// An error that the transport reports, in the error format of the route. `head` holds the fields
+  /// that could be read.
   virtual HttpResponse transport_error(const HttpRequestHead& head, int status,
                                        const std::string& message) = 0;
-  virtual void log(const AccessLogEntry& record) = 0;
+  virtual void log(const AccessLogEntry& entry) = 0;
 };
 
 }  // namespace mxgpt::server

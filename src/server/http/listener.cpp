@@ -16,8 +16,8 @@ net::ip::tcp::endpoint listen_endpoint(const HttpOptions& options) {
   const std::string host = options.host == "localhost" ? "127.0.0.1" : options.host;
   const auto address = net::ip::make_address(host, error);
   if (error)
-    throw Error("--host", fmt::format("'{}' is no address", options.host),
-                "give an IP address, 0.0.0.0 for all");
+    throw Error(field::kListenAddress, fmt::format("'{}' is not an IP address", options.host),
+                "use an IP address, or 0.0.0.0 for all interfaces");
   return {address, options.port};
 }
 
@@ -28,9 +28,12 @@ net::ssl::context make_tls_context(const HttpOptions& options) {
                       net::ssl::context::no_tlsv1_1);
   error_code error;
   context.use_certificate_chain_file(options.tls_certificate.string(), error);
-  if (error) throw Error(options.tls_certificate.string(), error.message(), "give a PEM file");
+  if (error)
+    throw Error(options.tls_certificate.string(), error.message(),
+                "expected a certificate chain in PEM format");
   context.use_private_key_file(options.tls_key.string(), net::ssl::context::pem, error);
-  if (error) throw Error(options.tls_key.string(), error.message(), "give the key as a PEM file");
+  if (error)
+    throw Error(options.tls_key.string(), error.message(), "expected a private key in PEM format");
   return context;
 }
 

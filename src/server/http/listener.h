@@ -1,17 +1,18 @@
-// Where the server listens, and as whom.
+// Listening address and TLS identity of the server.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 
-#include "server/http/http_server.h"
+#include "server/http/http_options.h"
 
 namespace mxgpt::server {
 
-/// Throws Error for what is no address: a name would ask the network.
+/// Throws Error unless the host is an IP address or "localhost": resolving a name would query the
+/// network.
 boost::asio::ip::tcp::endpoint listen_endpoint(const HttpOptions& options);
 
-/// Throws Error for files that are not a certificate with its key.
+/// Throws Error if the files are not a certificate and its private key.
 boost::asio::ssl::context make_tls_context(const HttpOptions& options);
 
 }  // namespace mxgpt::server

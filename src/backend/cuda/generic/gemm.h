@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/accum_type.h"
 #include "quant/format.h"
 
 /// CUDA's stream, so that headers need none of CUDA's.
@@ -34,7 +33,7 @@ struct GemmParams {
   const float* bias = nullptr;  ///< [slices][rows]
   float* out;                   ///< [all tokens][rows]
   bool add_to_out = false;      ///< to what out holds
-  kernels::AccumType accum_type = kernels::AccumType::f32;
+  quant::AccumType accum_type = quant::AccumType::f32;
 };
 
 /// out[i] = scale · table[ids[i]], or added to what out holds.

@@ -54,7 +54,7 @@ int main(int argc, char** argv) try {
   const std::filesystem::path nano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
   const std::filesystem::path path = argc > 1 ? argv[1] : nano;
   const int64_t tokens = argc > 2 ? std::stoll(argv[2]) : 64;
-  const auto model = mxgpt::model::Model::open(path);
+  const auto model = mxgpt::runtime::Model::open(path);
   const auto tokenizer = mxgpt::text::Tokenizer::load(path);
   std::vector<std::vector<int32_t>> prompts;
   std::ifstream file(nano / "skills.jsonl");

@@ -25,7 +25,7 @@ int main(int argc, char** argv) try {
       path = argv[i];
     }
   }
-  const auto model = mxgpt::model::Model::open(path);
+  const auto model = mxgpt::runtime::Model::open(path);
   const auto tokenizer = mxgpt::text::Tokenizer::load(path);
   const std::vector<int32_t>& stops = model->stop_tokens();
   mxgpt::engine::Engine engine(*model,

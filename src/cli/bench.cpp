@@ -62,7 +62,7 @@ double seconds(const F& work) {
 /// All measurements with one format of the KV cache.
 class Bench {
  public:
-  Bench(const model::Model& model, const Options& options, std::optional<quant::Format> kv,
+  Bench(const runtime::Model& model, const Options& options, std::optional<quant::Format> kv,
         BenchReport& report)
       : model_(model),
         options_(options),
@@ -150,7 +150,7 @@ class Bench {
     report_.results.push_back(std::move(result));
   }
 
-  const model::Model& model_;
+  const runtime::Model& model_;
   const Options& options_;
   BenchReport& report_;
   BenchSequences sequences_;
@@ -167,7 +167,7 @@ void check_options(const Options& options, const model::Config& config) {
     throw Error("--decode", "there is nothing to measure", "give --prefill or --decode");
 }
 
-size_t weight_bytes(const model::Model& model) {
+size_t weight_bytes(const runtime::Model& model) {
   const runtime::HostMemoryPlan plan = runtime::plan_host_memory(model, {});
   return plan.mapped_weights() + plan.private_weights();
 }

@@ -6,7 +6,7 @@
 
 namespace mxgpt::cli {
 
-BenchSequences::BenchSequences(const model::Model& model, runtime::RunnerOptions options,
+BenchSequences::BenchSequences(const runtime::Model& model, runtime::RunnerOptions options,
                                const Limits& limits)
     : config_(model.config()), options_(options), table_stride_(engine::pages_for(limits.context)) {
   const int64_t windows[backend::kKvGroups] = {0, config_.window};

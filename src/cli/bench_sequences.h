@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/kv_cache.h"
-#include "model/model.h"
+#include "runtime/model.h"
 #include "runtime/runner.h"
 
 namespace mxgpt::cli {
@@ -21,7 +21,7 @@ class BenchSequences {
   };
 
   /// `options` without pages and logit rows, which follow from the limits.
-  BenchSequences(const model::Model& model, runtime::RunnerOptions options, const Limits& limits);
+  BenchSequences(const runtime::Model& model, runtime::RunnerOptions options, const Limits& limits);
 
   /// What the runner was made for.
   const runtime::RunnerOptions& options() const { return options_; }

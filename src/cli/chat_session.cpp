@@ -15,7 +15,8 @@ namespace mxgpt::cli {
 
 namespace {
 
-std::string select_chat_format(const model::Model& model, const text::ChatTemplate& chat_template,
+std::string select_chat_format(const model::ModelFile& model,
+                               const text::ChatTemplate& chat_template,
                                const text::Tokenizer& tokenizer) {
   const auto has_token = [&](std::string_view token) {
     return tokenizer.token_to_id(token).has_value();
@@ -42,7 +43,7 @@ void refuse(bool given, const char* option, const std::string& why) {
 
 }  // namespace
 
-std::unique_ptr<ChatSession> make_chat_session(const model::Model& model,
+std::unique_ptr<ChatSession> make_chat_session(const model::ModelFile& model,
                                                std::shared_ptr<const text::Tokenizer> tokenizer,
                                                ChatOptions options) {
   const text::ChatTemplate chat_template =

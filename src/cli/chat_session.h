@@ -41,7 +41,7 @@ class ChatSession {
 };
 
 /// Throws Error if the model's format cannot be told, or lacks what the options ask for.
-std::unique_ptr<ChatSession> make_chat_session(const model::Model& model,
+std::unique_ptr<ChatSession> make_chat_session(const model::ModelFile& model,
                                                std::shared_ptr<const text::Tokenizer> tokenizer,
                                                ChatOptions options);
 

@@ -33,7 +33,7 @@ std::function<int()> convert(CLI::App& command) {
       "and SHA-256 of SRC (`mxgpt verify`) are kept as mxgpt.source.name and mxgpt.source.sha256.\n"
       "Example: mxgpt convert gpt-oss-20b gpt-oss-20b.gguf --dense q8_0");
   return [options] {
-    return options->files.run([&](const model::Model& model) {
+    return options->files.run([&](const model::ModelFile& model) {
       ModelConversion::Plan plan{
           .tensors = model::plan_tensors(model, model::dense_format_rule(options->dense))};
       plan.file_type = model::gguf_file_type(plan.tensors);

@@ -161,14 +161,14 @@ void ModelConversion::check_paths() const {
   out.require_writable();
 }
 
-int ModelConversion::write(const std::function<Plan(const model::Model&)>& make_plan) const {
+int ModelConversion::write(const std::function<Plan(const model::ModelFile&)>& make_plan) const {
   const auto start = std::chrono::steady_clock::now();
   check_paths();
-  const auto model = model::Model::open(source);
-  const Plan plan = make_plan(*model);
+  const model::ModelFile model(source);
+  const Plan plan = make_plan(model);
   const uint64_t bytes = total_bytes(plan.tensors);
   out.require_space(bytes);
-  const model::Config& config = model->config();
+  const model::Config& config = model.config();
   fmt::print("{}: {}, {} layers, vocabulary {}\n", escape_for_terminal(source.string()),
              config.architecture, config.layers, config.vocabulary);
   std::fflush(stdout);
@@ -176,11 +176,11 @@ int ModelConversion::write(const std::function<Plan(const model::Model&)>& make_
 
   WriteProgress progress(bytes);
   io::GgufWriter writer(out.path);
-  model::write_model_metadata(*model, plan.file_type, sha256, writer);
+  model::write_model_metadata(model, plan.file_type, sha256, writer);
   if (plan.add_metadata) plan.add_metadata(writer);
-  if (!model->gguf()) {
+  if (!model.gguf()) {
     const text::TokenizerExport tokenizer =
-        text::export_tokenizer(source, config.vocabulary, model->stop_tokens(), writer);
+        text::export_tokenizer(source, config.vocabulary, model.stop_tokens(), writer);
     for (const text::TokenId id : tokenizer.dropped_stop_tokens) {
       fmt::print(stderr, "mxgpt: GGUF has no place for token {}, which also ends an answer\n", id);
     }
@@ -191,7 +191,7 @@ int ModelConversion::write(const std::function<Plan(const model::Model&)>& make_
     }
   }
   const auto out_of_range =
-      model::write_tensors(*model, plan.tensors, plan.importance, writer,
+      model::write_tensors(model, plan.tensors, plan.importance, writer,
                            [&](uint64_t written) { progress.advance(written); });
   writer.finish();
   for (const model::FormatOverflow& tensor : out_of_range) {
@@ -204,7 +204,7 @@ int ModelConversion::write(const std::function<Plan(const model::Model&)>& make_
   return kOk;
 }
 
-int ModelConversion::run(const std::function<Plan(const model::Model&)>& make_plan) const {
+int ModelConversion::run(const std::function<Plan(const model::ModelFile&)>& make_plan) const {
   return run_interruptible([&] { return write(make_plan); });
 }
 

@@ -62,10 +62,10 @@ struct ModelConversion {
 
   void declare(CLI::App& command);  ///< SRC, and what GgufOutput has
   /// Returns the exit code.
-  int run(const std::function<Plan(const model::Model&)>& make_plan) const;
+  int run(const std::function<Plan(const model::ModelFile&)>& make_plan) const;
 
  private:
-  int write(const std::function<Plan(const model::Model&)>& make_plan) const;
+  int write(const std::function<Plan(const model::ModelFile&)>& make_plan) const;
   void check_paths() const;
 };
 

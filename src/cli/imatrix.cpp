@@ -39,7 +39,7 @@ int collect_importance(const Options& options) {
   uint64_t tokens = 0;
   for (const eval::Chunk& chunk : chunks) tokens += chunk.tokens.size();
 
-  model::ImportanceCollector collector(*model);
+  model::ImportanceCollector collector(*model, model->weights());
   io::GgufWriter writer(options.out.path);
   const auto rows = static_cast<size_t>(eval::tokens_per_step(model->config()));
   eval::TeacherForcedScorer scorer(*model, {.context = chunk_length,

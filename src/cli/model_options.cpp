@@ -48,13 +48,13 @@ std::filesystem::path ModelOption::location() const {
   return shipped;
 }
 
-std::unique_ptr<model::Model> ModelOption::open() const {
+std::unique_ptr<runtime::Model> ModelOption::open() const {
   if (threads) set_thread_count(threads);
   const std::filesystem::path model = location();
   if (!std::filesystem::exists(model))
     throw Error(model.string(), "there is no such model", "check the path");
   if (!expected_sha256.empty()) io::require_sha256(model, expected_sha256);
-  return model::Model::open(model, load);
+  return runtime::Model::open(model, load);
 }
 
 void DeviceOption::declare(CLI::App& command) {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "model/model.h"
+#include "runtime/model.h"
 
 namespace mxgpt::cli {
 
@@ -24,7 +24,7 @@ struct ModelOption {
   void declare(CLI::App& command, bool with_threads = true);
   /// Sets the number of threads. Throws Error if the hash does not match, before anything else is
   /// read.
-  std::unique_ptr<model::Model> open() const;
+  std::unique_ptr<runtime::Model> open() const;
   /// Where the model is: `path`, or the shipped one.
   std::filesystem::path location() const;
 };

@@ -46,7 +46,7 @@ int64_t context_of(const Options& options, const model::Config& config) {
   return options.context ? options.context : std::min(config.context, engine::kDefaultContext);
 }
 
-PlannedMemory plan_for(const model::Model& model, int64_t context, const Options& options,
+PlannedMemory plan_for(const runtime::Model& model, int64_t context, const Options& options,
                        std::optional<quant::Format> kv) {
   const model::Config& c = model.config();
   PlannedMemory planned;
@@ -115,7 +115,7 @@ void print_cuda_plan(const runtime::MemoryPlan& plan) {
   }
 }
 
-void print_plan(const model::Model& model, const PlannedMemory& planned, int64_t context,
+void print_plan(const runtime::Model& model, const PlannedMemory& planned, int64_t context,
                 const Options& options) {
   const runtime::HostMemoryPlan& plan = planned.memory;
   const auto line = [](std::string_view part, std::string_view detail, uint64_t bytes,
@@ -156,7 +156,7 @@ void print_plan(const model::Model& model, const PlannedMemory& planned, int64_t
   print_total(planned);
 }
 
-void print_json(const model::Model& model, const PlannedMemory& planned, int64_t context,
+void print_json(const runtime::Model& model, const PlannedMemory& planned, int64_t context,
                 const Options& options) {
   const runtime::HostMemoryPlan& plan = planned.memory;
   json::array weights;
@@ -205,7 +205,7 @@ void print_json(const model::Model& model, const PlannedMemory& planned, int64_t
 }
 
 /// The longest context that fits, in whole 256s; 0 if none does.
-int64_t longest_context(const model::Model& model, const Options& options,
+int64_t longest_context(const runtime::Model& model, const Options& options,
                         std::optional<quant::Format> kv, int64_t limit) {
   constexpr int64_t kStep = 256;
   int64_t fits = 0;
@@ -218,7 +218,7 @@ int64_t longest_context(const model::Model& model, const Options& options,
 }
 
 /// What could be changed so that it fits.
-std::string advice(const model::Model& model, const Options& options, int64_t context) {
+std::string advice(const runtime::Model& model, const Options& options, int64_t context) {
   std::vector<std::string> alternatives;
   const quant::Format now = runtime::kv_format(
       model.config(), plan_for(model, context, options, options.kv).runner_options);

@@ -65,7 +65,7 @@ int quantize(const Options& options) {
   std::optional<model::ImportanceMatrix> importance;
   if (!options.imatrix.empty()) importance = model::ImportanceMatrix::open(options.imatrix);
   std::vector<float> ones;
-  return options.files.run([&](const model::Model& model) {
+  return options.files.run([&](const model::ModelFile& model) {
     ModelConversion::Plan plan{.tensors = model::plan_recipe(model, recipe, overrides),
                                .file_type = recipe.file_type};
     if (options.scale_search) {

@@ -17,7 +17,7 @@ const model::Recipe* recipe_unless_path(const fs::path& name) {
   return nullptr;
 }
 
-TemporaryModel quantize_to_temp_file(const model::Model& source, const model::Recipe& recipe,
+TemporaryModel quantize_to_temp_file(const model::ModelFile& source, const model::Recipe& recipe,
                                      const StartProgress& progress) {
   const fs::path path =
       fs::temp_directory_path() / fmt::format("mxgpt-{}-{}.gguf", ::getpid(), recipe.name);
@@ -37,7 +37,7 @@ TemporaryModel quantize_to_temp_file(const model::Model& source, const model::Re
       fs::remove(path, ignored);
     }
   } const removed{path};
-  return {.model = model::Model::open(path), .bytes = fs::file_size(path)};
+  return {.model = runtime::Model::open(path), .bytes = fs::file_size(path)};
 }
 
 }  // namespace mxgpt::cli

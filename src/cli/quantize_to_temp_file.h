@@ -6,8 +6,8 @@
 #include <memory>
 #include <string_view>
 
-#include "model/model.h"
 #include "model/quant_recipe.h"
+#include "runtime/model.h"
 
 namespace mxgpt::cli {
 
@@ -15,7 +15,7 @@ namespace mxgpt::cli {
 const model::Recipe* recipe_unless_path(const std::filesystem::path& name);
 
 struct TemporaryModel {
-  std::shared_ptr<const model::Model> model;
+  std::shared_ptr<const runtime::Model> model;
   uint64_t bytes;
 };
 
@@ -23,7 +23,7 @@ struct TemporaryModel {
 /// open: nothing remains, however the program ends. Without the tokenizer. `progress` is told how
 /// many bytes there are, and gives what hears of bytes written; that may throw.
 using StartProgress = std::function<std::function<void(uint64_t)>(uint64_t bytes)>;
-TemporaryModel quantize_to_temp_file(const model::Model& source, const model::Recipe& recipe,
+TemporaryModel quantize_to_temp_file(const model::ModelFile& source, const model::Recipe& recipe,
                                      const StartProgress& progress);
 
 }  // namespace mxgpt::cli

@@ -89,7 +89,7 @@ std::string_view ending_note(engine::GenerationEnd ended) {
 
 engine::GenerationResult complete_raw(const Options& options,
                                       const std::shared_ptr<const text::Tokenizer>& tokenizer,
-                                      const model::Model& model, engine::Engine& engine) {
+                                      const runtime::Model& model, engine::Engine& engine) {
   const std::vector<int32_t> prompt =
       tokenizer->encode(options.prompt, {.add_special_tokens = true});
   text::StreamDecoder decoder(tokenizer);

@@ -141,8 +141,8 @@ int run_divergence_test(const ValidateOptions& options) {
   for (const fs::path& path : {options.reference, options.candidate}) {
     if (!fs::exists(path)) throw Error(path.string(), "there is no such model", "check the path");
   }
-  const auto reference = model::Model::open(options.reference),
-             candidate = model::Model::open(options.candidate);
+  const auto reference = runtime::Model::open(options.reference),
+             candidate = runtime::Model::open(options.candidate);
   if (reference->config().vocabulary != candidate->config().vocabulary) {
     throw Error(options.candidate.string(),
                 fmt::format("has a vocabulary of {}, the reference one of {}",

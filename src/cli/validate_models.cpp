@@ -41,7 +41,7 @@ std::function<void(int64_t)> progress(const char* label, int64_t total, const ch
 
 /// A model of the comparison.
 struct OpenedModel {
-  std::shared_ptr<const model::Model> model;
+  std::shared_ptr<const runtime::Model> model;
   std::string display_name;  ///< for people
   fs::path path;             ///< empty for a recipe, whose file is gone
   uint64_t bytes;
@@ -78,7 +78,7 @@ class ModelCache {
       if (fs::equivalent(known.path, path)) return known;
     }
     return open_.emplace_back(
-        OpenedModel{model::Model::open(path), path.string(), path, model_bytes(path)});
+        OpenedModel{runtime::Model::open(path), path.string(), path, model_bytes(path)});
   }
 
  private:
@@ -99,15 +99,12 @@ std::string precision_name(const engine::ScoringOptions& options) {
 }
 
 /// "gpt-oss, 25.1 M parameters; MXFP4, BF16".
-std::string model_summary(const model::Model& model) {
+std::string model_summary(const model::ModelFile& model) {
   std::set<std::string_view> formats;
-  model::Weights weights = model.weights();
-  for (const model::TensorSpec& spec : model.architecture().tensors) {
-    for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-      const backend::Tensor tensor = spec.get(weights, layer);
-      if (tensor && spec.role != model::Role::vector && spec.role != model::Role::router)
-        formats.insert(quant::traits(tensor.format).name);
-    }
+  for (const model::TensorRef& tensor : model.tensors()) {
+    const model::Role role = tensor.spec->role;
+    if (role != model::Role::vector && role != model::Role::router)
+      formats.insert(quant::traits(model.stored_format(tensor)).name);
   }
   const auto count = static_cast<double>(eval::count_parameters(model));
   return fmt::format(
@@ -136,7 +133,7 @@ std::string command_line() {
   return line;
 }
 
-void check_vocabulary(const model::Model& model, int64_t expected) {
+void check_vocabulary(const runtime::Model& model, int64_t expected) {
   const int64_t vocabulary = model.config().vocabulary;
   const std::string where = model.path().string();
   if (vocabulary != expected) {
@@ -280,11 +277,11 @@ class Validation {
     const int64_t tokens = models * (eval::count_scored_tokens(chunks) + report_.chunks);
     eval::compare_models(reference_model, candidate(), source.model ? &source_model : nullptr,
                          chunks, report_, progress("Comparing", tokens, "tokens"));
-    const model::Model& baseline = source.model ? *source.model : *reference.model;
+    const runtime::Model& baseline = source.model ? *source.model : *reference.model;
     const int64_t weights = (models - 1) * eval::count_parameters(baseline);
     const auto on_weights = progress("Weights", weights, "weights");
     for (eval::LayerComparison& insides : report_.layer_comparisons) {
-      const model::Model& other_model =
+      const runtime::Model& other_model =
           insides.label == "candidate" ? *candidate_.model : *reference.model;
       insides.weights = eval::weight_errors(baseline, other_model, on_weights);
     }

@@ -10,7 +10,7 @@
 #include "cli/command.h"
 #include "cli/validate.h"
 #include "eval/self_check.h"
-#include "model/model.h"
+#include "runtime/model.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace mxgpt::cli {
@@ -57,7 +57,7 @@ int validate_self(const ValidateOptions& options) {
   if (!std::filesystem::exists(options.model)) {
     throw Error(options.model.string(), "there is no such model", "check the path");
   }
-  const auto model = model::Model::open(options.model);
+  const auto model = runtime::Model::open(options.model);
   const std::vector<eval::SelfCheckResult> results = eval::self_check(
       {model->architecture(), model->config(), model->weights(options.device.device),
        options.accumulate, options.kv, options.device.device},

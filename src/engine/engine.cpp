@@ -53,7 +53,7 @@ namespace {
 /// A model's, on the device that the options name.
 class ModelRunnerFactory final : public runtime::RunnerFactory {
  public:
-  explicit ModelRunnerFactory(const model::Model& model) : model_(model) {}
+  explicit ModelRunnerFactory(const runtime::Model& model) : model_(model) {}
   std::unique_ptr<runtime::Runner> create(const runtime::RunnerOptions& options) override {
     return model_.create_runner(options);
   }
@@ -63,7 +63,7 @@ class ModelRunnerFactory final : public runtime::RunnerFactory {
   }
 
  private:
-  const model::Model& model_;
+  const runtime::Model& model_;
 };
 
 /// Of the one runner that there is.
@@ -110,7 +110,7 @@ runtime::RunnerOptions Engine::runner_options(const EngineShape& shape,
   return runner;
 }
 
-Engine::Engine(const model::Model& model, const EngineOptions& options)
+Engine::Engine(const runtime::Model& model, const EngineOptions& options)
     : Engine(std::make_unique<ModelRunnerFactory>(model), EngineShape::from_config(model.config()),
              options) {}
 

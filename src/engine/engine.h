@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "engine/request.h"
-#include "model/model.h"
+#include "runtime/model.h"
 #include "runtime/runner.h"
 
 namespace mxgpt::engine {
@@ -31,7 +31,7 @@ struct EngineOptions {
   int64_t max_queued_tokens = 1 << 22;  ///< of their prompts
   int64_t max_stream_events = 16384;    ///< that may wait to be read, of a request
   int64_t max_repeated_tokens = 256;    ///< an answer whose last tokens are one circle of at most 8
-                                      ///< tokens for longer than this has collapsed; 0: never
+                                        ///< tokens for longer than this has collapsed; 0: never
   backend::Device device = backend::Device::cpu;
   int64_t vram_budget = 0;  ///< as of RunnerOptions
   bool speculate = true;    ///< guess tokens from the text so far, where that is quicker
@@ -112,7 +112,7 @@ struct EngineStatus {
 
 class Engine {
  public:
-  Engine(const model::Model& model, const EngineOptions& options);
+  Engine(const runtime::Model& model, const EngineOptions& options);
   /// On a runner made for runner_options() of the same shape and options.
   Engine(std::unique_ptr<runtime::Runner> runner, const EngineShape& shape,
          const EngineOptions& options);

@@ -21,7 +21,7 @@ int64_t context_of(const model::Config& config, const ScoringOptions& options) {
 }
 }  // namespace
 
-ScoringSession::ScoringSession(const model::Model& model, const ScoringOptions& options)
+ScoringSession::ScoringSession(const runtime::Model& model, const ScoringOptions& options)
     : ScoringSession(model.config(), options,
                      model.create_runner(runner_options(model.config(), options))) {}
 

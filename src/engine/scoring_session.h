@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "engine/kv_cache.h"
-#include "model/model.h"
+#include "runtime/model.h"
 #include "runtime/runner.h"
 
 namespace mxgpt::engine {
@@ -33,7 +33,7 @@ inline constexpr int64_t kDefaultContext = 32768;
 /// Not thread-safe. The model outlives it.
 class ScoringSession {
  public:
-  ScoringSession(const model::Model& model, const ScoringOptions& options);
+  ScoringSession(const runtime::Model& model, const ScoringOptions& options);
   /// Of weights that are not a model's own: a changed copy, for instance. They are in the memory of
   /// options.device. All three outlive it.
   ScoringSession(const model::Architecture& architecture, const model::Config& config,

@@ -16,7 +16,7 @@ namespace {
 /// A model that answers and reads. Remembers the logits that led to each token of its last answer.
 class CompletionScorer {
  public:
-  CompletionScorer(const model::Model& model, engine::ScoringOptions options, int64_t longest)
+  CompletionScorer(const runtime::Model& model, engine::ScoringOptions options, int64_t longest)
       : model_(model), session_(model, with_context(options, longest)) {}
 
   void complete(std::span<const int32_t> prompt, std::span<const int32_t> stops,
@@ -72,7 +72,7 @@ class CompletionScorer {
     return session_.feed(prompt.subspan(known));
   }
 
-  const model::Model& model_;
+  const runtime::Model& model_;
   engine::ScoringSession session_;
 };
 
@@ -143,8 +143,8 @@ std::vector<double> log_z_scores(const std::vector<double>& values, double negli
 
 }  // namespace
 
-std::vector<PromptCompletions> complete_prompts(const model::Model& reference,
-                                                const model::Model& candidate,
+std::vector<PromptCompletions> complete_prompts(const runtime::Model& reference,
+                                                const runtime::Model& candidate,
                                                 std::span<const std::vector<int32_t>> prompts,
                                                 std::span<const int32_t> stops,
                                                 const DivergenceTestOptions& options,

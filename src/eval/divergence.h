@@ -38,8 +38,8 @@ struct PromptCompletions {
 
 /// Answers every prompt. Sequences end at `stops` or after max_tokens. `progress` hears of prompts
 /// done. Throws Error if a prompt leaves no room for an answer, or if logits are not finite.
-std::vector<PromptCompletions> complete_prompts(const model::Model& reference,
-                                                const model::Model& candidate,
+std::vector<PromptCompletions> complete_prompts(const runtime::Model& reference,
+                                                const runtime::Model& candidate,
                                                 std::span<const std::vector<int32_t>> prompts,
                                                 std::span<const int32_t> stops,
                                                 const DivergenceTestOptions& options,

@@ -13,7 +13,7 @@
 namespace mxgpt::eval {
 
 struct ModelUnderTest {
-  const model::Model* model;
+  const runtime::Model* model;
   engine::ScoringOptions options;  ///< how it computes: precision, accumulation
 };
 

@@ -255,18 +255,16 @@ class PermutedExperts {
     std::iota(order.begin(), order.end(), 0);
     std::rotate(order.begin(), order.begin() + 1 + s.config.experts / 3, order.end());
     std::reverse(order.begin() + s.config.experts / 2, order.end());
-    for (const model::TensorSpec& spec : s.architecture.tensors) {
-      if (!spec.per_layer()) continue;
-      for (int64_t layer = 0; layer < layers; ++layer) {
-        backend::Tensor& tensor = spec.get(weights, layer);
-        if (!tensor) continue;
-        if (spec.num_experts == model::Dim::experts)
-          permute(tensor, tensor.rows * tensor.row_bytes(), order);
-        else if (spec.rows == model::Dim::experts)
-          permute(tensor, tensor.row_bytes(), order);
-        else if (spec.k == model::Dim::experts)
-          permute(tensor, sizeof(float), order);
-      }
+    for (const model::TensorRef& ref : model::tensor_refs(s.architecture.tensors, s.config)) {
+      const model::TensorSpec& spec = *ref.spec;
+      backend::Tensor& tensor = ref.get(weights);
+      if (!spec.per_layer() || ref.layer >= layers || !tensor) continue;
+      if (spec.num_experts == model::Dim::experts)
+        permute(tensor, tensor.rows * tensor.row_bytes(), order);
+      else if (spec.rows == model::Dim::experts)
+        permute(tensor, tensor.row_bytes(), order);
+      else if (spec.k == model::Dim::experts)
+        permute(tensor, sizeof(float), order);
     }
   }
 
@@ -287,10 +285,11 @@ class PermutedExperts {
 
 int64_t expert_bytes_of_layer(const SelfCheckModel& s, int64_t layer) {
   int64_t bytes = 0;
-  model::Weights weights = s.weights;
-  for (const model::TensorSpec& spec : s.architecture.tensors) {
-    if (!spec.per_layer() || spec.num_experts != model::Dim::experts) continue;
-    const backend::Tensor& tensor = spec.get(weights, layer);
+  for (const model::TensorRef& ref : model::tensor_refs(s.architecture.tensors, s.config)) {
+    if (!ref.spec->per_layer() || ref.layer != layer ||
+        ref.spec->num_experts != model::Dim::experts)
+      continue;
+    const backend::Tensor& tensor = ref.get(s.weights);
     if (tensor) bytes += tensor.num_experts * tensor.rows * tensor.row_bytes();
   }
   return bytes;

@@ -85,7 +85,8 @@ int64_t tokens_per_step(const model::Config& config) {
   return std::clamp<int64_t>(kMaxFloats / row, 1, kMaxRows);
 }
 
-TeacherForcedScorer::TeacherForcedScorer(const model::Model& model, engine::ScoringOptions options)
+TeacherForcedScorer::TeacherForcedScorer(const runtime::Model& model,
+                                         engine::ScoringOptions options)
     : model_(model), session_(model, [&] {
         options.all_logits = true;
         return options;
@@ -121,7 +122,7 @@ double Perplexity::standard_error() const {
   return value() * nll.standard_error;
 }
 
-Perplexity perplexity(const model::Model& model, engine::ScoringOptions options,
+Perplexity perplexity(const runtime::Model& model, engine::ScoringOptions options,
                       std::span<const Chunk> chunks, const std::function<void(int64_t)>& progress) {
   options.context = max_chunk_length(chunks);
   options.max_batched_tokens = tokens_per_step(model.config());

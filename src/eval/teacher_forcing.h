@@ -53,7 +53,7 @@ class TeacherForcedScorer {
  public:
   /// `options.context` is the length of the longest piece, `options.max_rows` the most tokens that
   /// are given to step().
-  TeacherForcedScorer(const model::Model& model, engine::ScoringOptions options);
+  TeacherForcedScorer(const runtime::Model& model, engine::ScoringOptions options);
 
   /// Forgets what it was fed.
   void begin_chunk() { session_.reset(); }
@@ -62,7 +62,7 @@ class TeacherForcedScorer {
   std::span<const std::span<const float>> step(std::span<const int32_t> tokens);
 
  private:
-  const model::Model& model_;
+  const runtime::Model& model_;
   engine::ScoringSession session_;
   std::vector<std::span<const float>> logits_;
 };
@@ -78,7 +78,7 @@ struct Perplexity {
 };
 
 /// Scores all pieces; `progress` hears of tokens done. `options` says how the model computes.
-Perplexity perplexity(const model::Model& model, engine::ScoringOptions options,
+Perplexity perplexity(const runtime::Model& model, engine::ScoringOptions options,
                       std::span<const Chunk> chunks, const std::function<void(int64_t)>& progress);
 
 }  // namespace mxgpt::eval

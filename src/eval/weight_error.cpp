@@ -9,17 +9,6 @@ namespace mxgpt::eval {
 
 namespace {
 
-/// Calls with every tensor that the model has.
-template <class Call>
-void for_each_tensor(const model::Model& model, const Call& call) {
-  model::Weights weights = model.weights();  // views
-  for (const model::TensorSpec& spec : model.architecture().tensors) {
-    for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-      if (const backend::Tensor tensor = spec.get(weights, layer)) call(spec, layer, tensor);
-    }
-  }
-}
-
 int64_t element_count(const backend::Tensor& tensor) {
   return tensor.num_experts * tensor.rows * tensor.k;
 }
@@ -55,28 +44,28 @@ double relative_rms(const backend::Tensor& a, const backend::Tensor& b) {
 
 }  // namespace
 
-std::vector<WeightError> weight_errors(const model::Model& reference, const model::Model& candidate,
+std::vector<WeightError> weight_errors(const runtime::Model& reference,
+                                       const runtime::Model& candidate,
                                        const std::function<void(int64_t)>& progress) {
   std::vector<WeightError> errors;
-  model::Weights other = candidate.weights();
-  for_each_tensor(reference,
-                  [&](const model::TensorSpec& spec, int64_t layer, const backend::Tensor& a) {
-                    const backend::Tensor b = spec.get(other, layer);
-                    if (!b) return;
-                    MXGPT_CHECK(a.num_experts == b.num_experts && a.rows == b.rows && a.k == b.k,
-                                "{}: {} {} {}", spec.gguf, b.num_experts, b.rows, b.k);
-                    errors.push_back({.name = spec.gguf_name(layer),
-                                      .role = spec.role,
-                                      .reference = a.format,
-                                      .candidate = b.format,
-                                      .elements = element_count(a),
-                                      .relative_rms = a.data == b.data ? 0 : relative_rms(a, b)});
-                    progress(element_count(a));
-                  });
+  for (const model::TensorRef& tensor : reference.tensors()) {
+    const backend::Tensor &a = tensor.get(reference.weights()),
+                          &b = tensor.get(candidate.weights());
+    if (!b) continue;
+    MXGPT_CHECK(a.num_experts == b.num_experts && a.rows == b.rows && a.k == b.k, "{}: {} {} {}",
+                tensor.spec->gguf, b.num_experts, b.rows, b.k);
+    errors.push_back({.name = tensor.gguf_name(),
+                      .role = tensor.spec->role,
+                      .reference = a.format,
+                      .candidate = b.format,
+                      .elements = element_count(a),
+                      .relative_rms = a.data == b.data ? 0 : relative_rms(a, b)});
+    progress(element_count(a));
+  }
   return errors;
 }
 
-bool same_shape(const model::Model& a, const model::Model& b) {
+bool same_shape(const model::ModelFile& a, const model::ModelFile& b) {
   if (&a.architecture() != &b.architecture()) return false;
   const model::Config &c = a.config(), &d = b.config();
   if (c.layers != d.layers || c.hidden != d.hidden || c.top_k != d.top_k) return false;
@@ -86,11 +75,13 @@ bool same_shape(const model::Model& a, const model::Model& b) {
   return true;
 }
 
-int64_t count_parameters(const model::Model& model) {
+int64_t count_parameters(const model::ModelFile& model) {
   int64_t count = 0;
-  for_each_tensor(model, [&](const model::TensorSpec&, int64_t, const backend::Tensor& t) {
-    count += element_count(t);
-  });
+  for (const model::TensorRef& tensor : model.tensors()) {
+    const model::TensorSpec& spec = *tensor.spec;
+    count += model::dim(model.config(), spec.num_experts) * model::dim(model.config(), spec.rows) *
+             model::dim(model.config(), spec.k);
+  }
   return count;
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "model/model.h"
+#include "runtime/model.h"
 
 namespace mxgpt::eval {
 
@@ -20,13 +20,14 @@ struct WeightError {
 
 /// Of all tensors that both models have. They are of one architecture and of the same shapes.
 /// `progress` hears of elements done.
-std::vector<WeightError> weight_errors(const model::Model& reference, const model::Model& candidate,
+std::vector<WeightError> weight_errors(const runtime::Model& reference,
+                                       const runtime::Model& candidate,
                                        const std::function<void(int64_t)>& progress);
 
 /// Whether tensors, layers and hidden states of the two can be compared at all.
-bool same_shape(const model::Model& a, const model::Model& b);
+bool same_shape(const model::ModelFile& a, const model::ModelFile& b);
 
 /// Elements of all tensors.
-int64_t count_parameters(const model::Model& model);
+int64_t count_parameters(const model::ModelFile& model);
 
 }  // namespace mxgpt::eval

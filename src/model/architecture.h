@@ -9,7 +9,7 @@
 #include "io/gguf_metadata.h"
 #include "io/gguf_writer.h"
 #include "model/registry.h"
-#include "model/weights.h"
+#include "model/tensor_table.h"
 #include "runtime/runner.h"
 
 namespace mxgpt::model {

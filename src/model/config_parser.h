@@ -8,7 +8,7 @@
 #include "io/gguf_metadata.h"
 #include "io/gguf_writer.h"
 #include "model/config.h"
-#include "model/weights.h"
+#include "model/tensor_table.h"
 
 namespace mxgpt::model {
 

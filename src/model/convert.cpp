@@ -127,39 +127,37 @@ FormatRule dense_format_rule(quant::Format dense) {
   };
 }
 
-std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& rule) {
+std::vector<PlannedTensor> plan_tensors(const ModelFile& model, const FormatRule& rule) {
   const auto stored = [&](const TensorSpec& spec, int64_t layer) -> std::optional<quant::Format> {
-    if (!model.has(spec, layer)) return {};
-    return model.stored_format(spec, layer);
+    const TensorRef tensor{&spec, layer};
+    if (!model.has(tensor)) return {};
+    return model.stored_format(tensor);
   };
   return plan_tensors(model.architecture(), model.config(), stored, rule);
 }
 
 std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const Config& config,
                                         const StoredFormatLookup& stored, const FormatRule& rule) {
+  // The usual order of GGUF files: tensors outside the layers, then layer by layer.
+  std::vector<TensorRef> refs = tensor_refs(architecture.tensors, config);
+  std::stable_sort(refs.begin(), refs.end(), [](const TensorRef& a, const TensorRef& b) {
+    const auto position = [](const TensorRef& t) { return t.spec->per_layer() ? t.layer + 1 : 0; };
+    return position(a) < position(b);
+  });
   std::vector<PlannedTensor> plan;
-  const auto add = [&](const TensorSpec& spec, int64_t layer) {
-    const std::optional<quant::Format> from = stored(spec, layer);
-    if (!from) return;
-    PlannedTensor tensor{.spec = &spec,
-                         .layer = layer,
-                         .name = spec.gguf_name(layer),
+  for (const TensorRef& ref : refs) {
+    const std::optional<quant::Format> from = stored(*ref.spec, ref.layer);
+    if (!from) continue;
+    PlannedTensor tensor{.spec = ref.spec,
+                         .layer = ref.layer,
+                         .name = ref.gguf_name(),
                          .source_format = *from,
-                         .shape = spec.shape(config)};
-    tensor.requested_format = rule(spec, layer, tensor.source_format);
+                         .shape = ref.spec->shape(config)};
+    tensor.requested_format = rule(*ref.spec, ref.layer, tensor.source_format);
     tensor.target_format = fallback_format(tensor.requested_format, tensor.k());
     tensor.bytes = static_cast<uint64_t>(tensor.rows() *
                                          quant::traits(tensor.target_format).row_bytes(tensor.k()));
     plan.push_back(std::move(tensor));
-  };
-  // As files of the field have it: what belongs to no layer, then layer by layer.
-  for (const TensorSpec& spec : architecture.tensors) {
-    if (!spec.per_layer()) add(spec, 0);
-  }
-  for (int64_t layer = 0; layer < config.layers; ++layer) {
-    for (const TensorSpec& spec : architecture.tensors) {
-      if (spec.per_layer()) add(spec, layer);
-    }
   }
   return plan;
 }
@@ -216,8 +214,8 @@ void write_quantization_metadata(uint32_t file_type, io::GgufWriter& out) {
   out.add<uint32_t>("general.quantization_version", kQuantizationVersion);
 }
 
-void write_model_metadata(const Model& model, uint32_t file_type, const std::string& source_sha256,
-                          io::GgufWriter& out) {
+void write_model_metadata(const ModelFile& model, uint32_t file_type,
+                          const std::string& source_sha256, io::GgufWriter& out) {
   if (const io::GgufFile* source = model.gguf()) {
     for (const auto& [key, value] : source->metadata().entries()) {
       if (!is_file_metadata(key)) out.add(key, value);
@@ -234,7 +232,7 @@ void write_model_metadata(const Model& model, uint32_t file_type, const std::str
   out.add<std::string_view>("mxgpt.source.sha256", source_sha256);
 }
 
-std::vector<FormatOverflow> write_tensors(const Model& model,
+std::vector<FormatOverflow> write_tensors(const ModelFile& model,
                                           const std::vector<PlannedTensor>& plan,
                                           const ImportanceLookup& importance, io::GgufWriter& out,
                                           const std::function<void(uint64_t)>& progress) {
@@ -247,7 +245,7 @@ std::vector<FormatOverflow> write_tensors(const Model& model,
   std::vector<FormatOverflow> overflowed;
   std::vector<std::byte> chunk;
   for (const PlannedTensor& tensor : plan) {
-    const HostTensor stored = model.read(*tensor.spec, tensor.layer);
+    const HostTensor stored = read_tensor(model, tensor.ref());
     if (tensor.source_format == tensor.target_format) {
       for (auto left = stored.bytes; !left.empty();) {
         const auto next = left.first(std::min<size_t>(left.size(), kChunkBytes));
@@ -271,7 +269,7 @@ std::vector<FormatOverflow> write_tensors(const Model& model,
         overflowed.push_back({tensor.name, tensor.target_format, tensor_overflowed});
     }
     // Pages of the file that stay mapped would count as this program's memory.
-    model.release_pages(*tensor.spec, tensor.layer);
+    model.release_pages(tensor.ref());
   }
   return overflowed;
 }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "io/gguf_writer.h"
-#include "model/model.h"
+#include "model/weight_loader.h"
 
 namespace mxgpt::model {
 
@@ -24,6 +24,7 @@ struct PlannedTensor {
   std::vector<int64_t> shape;
   uint64_t bytes;  ///< in format `to`
 
+  TensorRef ref() const { return {spec, layer}; }
   int64_t k() const { return shape.back(); }
   /// Matrices, one below the other; a vector is a row.
   int64_t rows() const;
@@ -55,7 +56,7 @@ using StoredFormatLookup =
 
 /// All tensors of the model: those of no layer, then layer by layer, in the format that fits best.
 /// Touches no weights; throws Error if a tensor is missing or is not as it must be.
-std::vector<PlannedTensor> plan_tensors(const Model& model, const FormatRule& rule);
+std::vector<PlannedTensor> plan_tensors(const ModelFile& model, const FormatRule& rule);
 /// Likewise for a model that is only described.
 std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const Config& config,
                                         const StoredFormatLookup& stored, const FormatRule& rule);
@@ -71,8 +72,8 @@ void write_quantization_metadata(uint32_t file_type, io::GgufWriter& out);
 /// The metadata of the model and of where it comes from; `source_sha256` is
 /// model_sha256(model.path()). Of a checkpoint, all but the tokenizer. From a GGUF file, all that
 /// it has is taken over, the tokenizer included.
-void write_model_metadata(const Model& model, uint32_t file_type, const std::string& source_sha256,
-                          io::GgufWriter& out);
+void write_model_metadata(const ModelFile& model, uint32_t file_type,
+                          const std::string& source_sha256, io::GgufWriter& out);
 
 /// Weights of the squared errors of a slice's columns, [k], or null where there are none: what
 /// FormatTraits::quantize takes.
@@ -88,7 +89,7 @@ struct FormatOverflow {
 /// Declares and writes the planned tensors, on all cores. Bytes of tensors that keep their format
 /// stay as they are. `importance` may be empty. `progress` is called with the number of bytes just
 /// written.
-std::vector<FormatOverflow> write_tensors(const Model& model,
+std::vector<FormatOverflow> write_tensors(const ModelFile& model,
                                           const std::vector<PlannedTensor>& plan,
                                           const ImportanceLookup& importance, io::GgufWriter& out,
                                           const std::function<void(uint64_t)>& progress);

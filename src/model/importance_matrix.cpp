@@ -35,19 +35,15 @@ std::vector<float> read_floats(const io::FileTensor& tensor, const std::string& 
 
 }  // namespace
 
-ImportanceCollector::ImportanceCollector(const Model& model) {
-  Weights weights = model.weights();
-  for (const TensorSpec& spec : model.architecture().tensors) {
-    if (spec.role == Role::vector) continue;
-    for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-      const backend::Tensor& tensor = spec.get(weights, layer);
-      if (!tensor.data) continue;
-      sums_by_weight_[tensor.data] = {.name = spec.gguf_name(layer),
-                                      .num_experts = tensor.num_experts,
-                                      .k = tensor.k,
-                                      .squares = std::vector<double>(tensor.num_experts * tensor.k),
-                                      .counts = std::vector<int64_t>(tensor.num_experts)};
-    }
+ImportanceCollector::ImportanceCollector(const ModelFile& model, const Weights& weights) {
+  for (const TensorRef& ref : model.tensors()) {
+    if (ref.spec->role == Role::vector) continue;
+    const backend::Tensor& tensor = ref.get(weights);
+    sums_by_weight_[tensor.data] = {.name = ref.gguf_name(),
+                                    .num_experts = tensor.num_experts,
+                                    .k = tensor.k,
+                                    .squares = std::vector<double>(tensor.num_experts * tensor.k),
+                                    .counts = std::vector<int64_t>(tensor.num_experts)};
   }
 }
 

@@ -14,14 +14,13 @@
 #include "backend/activation_hook.h"
 #include "io/gguf_writer.h"
 #include "model/convert.h"
-#include "model/model.h"
 
 namespace mxgpt::model {
 
-/// Collects while a model runs. The model outlives it.
+/// Collects while a model with these weights runs.
 class ImportanceCollector : public backend::ActivationHook {
  public:
-  explicit ImportanceCollector(const Model& model);
+  ImportanceCollector(const ModelFile& model, const Weights& weights);
 
   void linear_input(const backend::Tensor& weight, int64_t expert, const float* x,
                     const int32_t* x_rows, int64_t tokens) override;

@@ -130,7 +130,8 @@ FormatRule recipe_rule(const Recipe& recipe, const Config& config, bool tied,
                        std::vector<FormatOverride> overrides) {
   return [=](const TensorSpec& spec, int64_t layer, quant::Format from) {
     if (is_quantizable(spec)) {
-      if (const FormatOverride* chosen = find_override(overrides, spec.gguf_name(layer)))
+      if (const FormatOverride* chosen =
+              find_override(overrides, TensorRef{&spec, layer}.gguf_name()))
         return chosen->format;
     }
     const quant::Format wanted = recipe_format(recipe, config, tied, spec, layer);
@@ -141,11 +142,11 @@ FormatRule recipe_rule(const Recipe& recipe, const Config& config, bool tied,
   };
 }
 
-std::vector<PlannedTensor> plan_recipe(const Model& model, const Recipe& recipe,
+std::vector<PlannedTensor> plan_recipe(const ModelFile& model, const Recipe& recipe,
                                        const std::vector<FormatOverride>& overrides) {
   const auto specs = model.architecture().tensors;
   const bool tied = std::none_of(specs.begin(), specs.end(), [&](const TensorSpec& spec) {
-    return spec.role == Role::lm_head && model.has(spec, 0);
+    return spec.role == Role::lm_head && model.has({&spec, 0});
   });
   auto plan = plan_tensors(model, recipe_rule(recipe, model.config(), tied, overrides));
   for (const FormatOverride& o : overrides) {

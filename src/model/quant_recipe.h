@@ -49,7 +49,7 @@ FormatRule recipe_rule(const Recipe& recipe, const Config& config, bool tied,
 
 /// The model's tensors under a recipe. Throws Error if an override matches nothing that it could
 /// change.
-std::vector<PlannedTensor> plan_recipe(const Model& model, const Recipe& recipe,
+std::vector<PlannedTensor> plan_recipe(const ModelFile& model, const Recipe& recipe,
                                        const std::vector<FormatOverride>& overrides = {});
 
 }  // namespace mxgpt::model

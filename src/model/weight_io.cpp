@@ -21,8 +21,8 @@ namespace mxgpt::model {
 
 namespace {
 
-/// Calls f(tensor, offset, size) for pieces of all tensors, in several threads: of disks, too, more
-/// than one wants to be asked at a time. The first exception ends it and is thrown again.
+/// Calls f(tensor, offset, size) for each chunk of each tensor, on several threads; disks need a
+/// queue depth above one, too. Rethrows the first exception.
 void for_each_chunk(std::string label, std::span<const std::span<const std::byte>> tensors,
                     const std::function<void(size_t tensor, size_t offset, size_t size)>& f) {
   constexpr size_t kChunkBytes = 8 << 20;
@@ -113,10 +113,10 @@ void lock_in_memory(std::span<const HostTensor> tensors) {
         limit.rlim_cur == RLIM_INFINITY
             ? "no limit is set"
             : fmt::format("the limit RLIMIT_MEMLOCK is {:.3f} GB", gigabytes(limit.rlim_cur));
-    throw Error("--lock",
-                fmt::format("cannot keep {:.3f} GB of weights in memory: {}; {}", gigabytes(total),
+    throw Error(field::kMemoryLock,
+                fmt::format("cannot lock {:.3f} GB of weights in memory: {}; {}", gigabytes(total),
                             std::strerror(code), allowed),
-                "raise it with `ulimit -l` or LimitMEMLOCK=, or run without --lock");
+                "raise the limit with `ulimit -l` or LimitMEMLOCK=, or do not lock the weights");
   });
 }
 

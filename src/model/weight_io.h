@@ -1,22 +1,22 @@
-// Weights brought into memory in large pieces, by several threads.
+// Reads weights into memory in large chunks, on several threads.
 #pragma once
 
 #include <functional>
 #include <span>
 
 #include "base/mapped_file.h"
-#include "model/weights.h"
+#include "model/weight_loader.h"
 
 namespace mxgpt::model {
 
-/// Makes each tensor, whose bytes are in a mapped file, an owner of a copy. The copies lie one
-/// behind the other in pages as large as the system gives. Shows progress if it takes long.
+/// Replaces each tensor, a view of a mapped file, by an owned copy. The copies are contiguous, in
+/// the largest pages that the system provides. Shows progress if it takes long.
 void read_into_memory(
     std::span<HostTensor* const> tensors,
     const std::function<const MappedFile*(std::span<const std::byte> bytes)>& file_of);
 
-/// Reads all bytes into memory, where they are mapped, and keeps them there while they are mapped.
-/// Throws Error, with the limit, if the system allows less.
+/// Locks the tensors' pages in memory until they are unmapped. Throws Error, with the limit, if the
+/// system does not allow that much.
 void lock_in_memory(std::span<const HostTensor> tensors);
 
 }  // namespace mxgpt::model

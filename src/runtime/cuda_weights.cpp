@@ -13,16 +13,6 @@ namespace mxgpt::runtime {
 
 namespace {
 
-/// f(spec, layer) for every tensor that the model has.
-template <class F>
-void for_each_tensor(const model::Model& model, F f) {
-  for (const model::TensorSpec& spec : model.architecture().tensors) {
-    for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-      if (model.has(spec, layer)) f(spec, layer);
-    }
-  }
-}
-
 /// Whether the fast kernels know the layers of such a model.
 bool sm90_supports_layers(const model::Config& c) {
   return cuda::device_caps().has_sm90 && c.experts > 0 && c.experts <= 128 && c.top_k <= 4 &&
@@ -36,17 +26,14 @@ struct DeviceTensorInfo {
   uint8_t layout = cuda::kAsInFile;
 };
 
-DeviceTensorInfo device_tensor_info(const model::Model& model, const model::TensorSpec& spec,
-                                    int64_t layer) {
+DeviceTensorInfo device_tensor_info(const model::ModelFile& model, const model::TensorRef& tensor) {
+  const model::TensorSpec& spec = *tensor.spec;
   if (spec.role == model::Role::vector) return {quant::Format::f32};
-  const quant::Format format = model.stored_format(spec, layer);
+  const quant::Format format = model.stored_format(tensor);
   if (!sm90_supports_layers(model.config())) return {format};
   if (spec.role == model::Role::router) return {quant::Format::f32};
   if (!cuda::can_repack(format)) return {format};
-  const auto is = [&](backend::Tensor model::Layer::*member) {
-    const auto* own = std::get_if<backend::Tensor model::Layer::*>(&spec.member);
-    return own && *own == member;
-  };
+  const auto is = [&](backend::Tensor model::Layer::*member) { return spec.refers_to(member); };
   if (is(&model::Layer::q) || is(&model::Layer::k)) return {format, cuda::kTilesRopeHalves};
   const bool experts = spec.role == model::Role::expert && format == quant::Format::mxfp4;
   if (experts || is(&model::Layer::v) || is(&model::Layer::o) || spec.role == model::Role::lm_head)
@@ -54,9 +41,10 @@ DeviceTensorInfo device_tensor_info(const model::Model& model, const model::Tens
   return {format};
 }
 
-bool is_offloaded(const model::Model& model, const model::TensorSpec& spec, int64_t layer,
+bool is_offloaded(const model::ModelFile& model, const model::TensorRef& tensor,
                   int64_t offloaded_layers) {
-  return spec.role == model::Role::expert && layer >= model.config().layers - offloaded_layers;
+  return tensor.spec->role == model::Role::expert &&
+         tensor.layer >= model.config().layers - offloaded_layers;
 }
 
 /// The tensor, but for its data.
@@ -105,17 +93,18 @@ void upload_tiles(std::span<const std::byte> blocks, const backend::Tensor& tens
 
 }  // namespace
 
-CudaWeights::Bytes CudaWeights::bytes(const model::Model& model, int64_t offloaded_layers) {
+CudaWeights::Bytes CudaWeights::bytes(const Model& model, int64_t offloaded_layers) {
   cuda::DeviceArena device_arena, host_arena;
-  for_each_tensor(model, [&](const model::TensorSpec& spec, int64_t layer) {
-    (is_offloaded(model, spec, layer, offloaded_layers) ? host_arena : device_arena)
-        .allocate<std::byte>(tensor_bytes(
-            tensor_header(model.config(), spec, device_tensor_info(model, spec, layer))));
-  });
+  for (const model::TensorRef& ref : model.tensors()) {
+    const backend::Tensor tensor =
+        tensor_header(model.config(), *ref.spec, device_tensor_info(model, ref));
+    (is_offloaded(model, ref, offloaded_layers) ? host_arena : device_arena)
+        .allocate<std::byte>(tensor_bytes(tensor));
+  }
   return {device_arena.used(), host_arena.used()};
 }
 
-CudaWeights::CudaWeights(const model::Model& model, int64_t offloaded_layers)
+CudaWeights::CudaWeights(const Model& model, int64_t offloaded_layers)
     : offloaded_layers_(offloaded_layers),
       device_(cuda::Memory::Kind::device, bytes(model, offloaded_layers).device),
       host_(cuda::Memory::Kind::pinned, bytes(model, offloaded_layers).host) {
@@ -127,12 +116,12 @@ CudaWeights::CudaWeights(const model::Model& model, int64_t offloaded_layers)
   const cuda::Memory staging(cuda::Memory::Kind::device, kStaging);
   const auto start = std::chrono::steady_clock::now();
   Progress progress("Loading", device_.bytes() + host_.bytes());
-  for_each_tensor(model, [&](const model::TensorSpec& spec, int64_t layer) {
-    const model::HostTensor host = model.load_tensor(spec, layer);
-    backend::Tensor& tensor = spec.get(weights_, layer);
-    tensor = tensor_header(config, spec, device_tensor_info(model, spec, layer));
+  for (const model::TensorRef& ref : model.tensors()) {
+    const model::HostTensor host = model::load_tensor(model, ref);
+    backend::Tensor& tensor = ref.get(weights_);
+    tensor = tensor_header(config, *ref.spec, device_tensor_info(model, ref));
     const int64_t size = tensor_bytes(tensor);
-    tensor.data = (is_offloaded(model, spec, layer, offloaded_layers) ? host_arena : device_arena)
+    tensor.data = (is_offloaded(model, ref, offloaded_layers) ? host_arena : device_arena)
                       .allocate<std::byte>(size);
     if (tensor.layout) {
       upload_tiles(host.bytes, tensor, uploader, staging);
@@ -143,9 +132,9 @@ CudaWeights::CudaWeights(const model::Model& model, int64_t offloaded_layers)
     } else {
       uploader.copy(host.bytes, const_cast<std::byte*>(tensor.data));
     }
-    model.release_pages(spec, layer);
+    model.release_pages(ref);
     progress.advance(size);
-  });
+  }
   uploader.synchronize();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   constexpr int64_t kLarge = 1 << 30;
@@ -156,7 +145,7 @@ CudaWeights::CudaWeights(const model::Model& model, int64_t offloaded_layers)
   }
 }
 
-MemoryPlan plan_cuda_memory(const model::Model& model, const RunnerOptions& options) {
+MemoryPlan plan_cuda_memory(const Model& model, const RunnerOptions& options) {
   MemoryPlan plan = plan_cuda_runner(model.config(), options);
   const CudaWeights::Bytes weights = CudaWeights::bytes(model, options.cpu_offload_layers);
   plan.weights = weights.device;

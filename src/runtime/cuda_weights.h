@@ -2,9 +2,9 @@
 #pragma once
 
 #include "backend/cuda/device.h"
-#include "model/model.h"
 #include "runtime/cuda_runner.h"
 #include "runtime/memory_plan.h"
+#include "runtime/model.h"
 
 namespace mxgpt::runtime {
 
@@ -13,7 +13,7 @@ namespace mxgpt::runtime {
 /// are chosen over the bus.
 class CudaWeights {
  public:
-  CudaWeights(const model::Model& model, int64_t offloaded_layers);
+  CudaWeights(const Model& model, int64_t offloaded_layers);
   const model::Weights& weights() const { return weights_; }
   int64_t offloaded_layers() const { return offloaded_layers_; }
 
@@ -21,7 +21,7 @@ class CudaWeights {
     int64_t device = 0, host = 0;
   };
   /// Without loading.
-  static Bytes bytes(const model::Model& model, int64_t offloaded_layers);
+  static Bytes bytes(const Model& model, int64_t offloaded_layers);
 
  private:
   int64_t offloaded_layers_;
@@ -30,7 +30,7 @@ class CudaWeights {
 };
 
 /// All that running `model` so takes of a GPU's memory.
-MemoryPlan plan_cuda_memory(const model::Model& model, const RunnerOptions& options);
+MemoryPlan plan_cuda_memory(const Model& model, const RunnerOptions& options);
 
 /// Throws VramError if the plan is beyond options.vram_budget or what the GPU has free. `loaded`:
 /// the weights are there already.

@@ -18,12 +18,9 @@ constexpr size_t kVocabularyTokenBytes = 320;  ///< strings, merges and tables o
 constexpr size_t kTextTokenBytes = 384;        ///< a token's way from text to the cache
 
 bool is_mlp(const model::TensorSpec& spec) {
-  const auto* member = std::get_if<backend::Tensor model::Layer::*>(&spec.member);
-  if (!member) return false;
-  const backend::Tensor model::Layer::*const mlp_members[] = {&model::Layer::gate, &model::Layer::up,
-                                                       &model::Layer::gate_up, &model::Layer::down};
-  return std::find(std::begin(mlp_members), std::end(mlp_members), *member) !=
-         std::end(mlp_members);
+  using model::Layer;
+  return spec.refers_to(&Layer::gate) || spec.refers_to(&Layer::up) ||
+         spec.refers_to(&Layer::gate_up) || spec.refers_to(&Layer::down);
 }
 
 constexpr std::string_view kWeightGroups[] = {"embedding", "attention", "MLP",
@@ -44,16 +41,6 @@ std::string_view weight_group(const model::TensorSpec& spec) {
       break;
   }
   return kWeightGroups[5];
-}
-
-/// f(spec, layer) for every tensor that the model has.
-template <class F>
-void for_each_tensor(const model::Model& model, const F& f) {
-  for (const model::TensorSpec& spec : model.architecture().tensors) {
-    for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-      if (model.has(spec, layer)) f(spec, layer);
-    }
-  }
 }
 
 }  // namespace
@@ -104,18 +91,18 @@ size_t HostMemoryPlan::total() const {
   return mapped_weights() + private_weights() + kv_bytes() + workspace + program;
 }
 
-HostMemoryPlan plan_host_memory(const model::Model& model, const RunnerOptions& options) {
+HostMemoryPlan plan_host_memory(const Model& model, const RunnerOptions& options) {
   const model::Config& c = model.config();
   HostMemoryPlan plan;
   for (const std::string_view part : kWeightGroups) plan.weights.push_back({.name = part});
-  for_each_tensor(model, [&](const model::TensorSpec& spec, int64_t layer) {
-    const std::string_view name = weight_group(spec);
+  for (const model::TensorRef& tensor : model.tensors()) {
+    const std::string_view name = weight_group(*tensor.spec);
     auto group = std::find_if(plan.weights.begin(), plan.weights.end(),
                               [&](const auto& known) { return known.name == name; });
-    const model::Model::StoredTensorInfo stored = model.stored_info(spec, layer);
+    const model::HostTensorInfo stored = model.host_tensor_info(tensor);
     ++group->tensors;
     (stored.is_mapped ? group->mapped_bytes : group->private_bytes) += stored.bytes;
-  });
+  }
   std::erase_if(plan.weights, [](const auto& part) { return part.tensors == 0; });
 
   const auto page = static_cast<size_t>(2 * kv_page_bytes(c, options));  // keys and values
@@ -133,22 +120,22 @@ HostMemoryPlan plan_host_memory(const model::Model& model, const RunnerOptions& 
   return plan;
 }
 
-DecodeTraffic decode_traffic(const model::Model& model, const RunnerOptions& options,
-                             int64_t depth) {
+DecodeTraffic decode_traffic(const Model& model, const RunnerOptions& options, int64_t depth) {
   const model::Config& c = model.config();
   DecodeTraffic result;
   bool has_head = false;
   size_t embedding = 0;
-  for_each_tensor(model, [&](const model::TensorSpec& spec, int64_t layer) {
-    const size_t bytes = model.stored_info(spec, layer).bytes;
+  for (const model::TensorRef& tensor : model.tensors()) {
+    const model::TensorSpec& spec = *tensor.spec;
+    const size_t bytes = model.host_tensor_info(tensor).bytes;
     if (spec.role == model::Role::embedding) {
       // A row of each table, which is nothing, unless the table is the head as well.
       if (spec.refers_to(&model::Weights::embedding)) embedding = bytes;
-      return;
+      continue;
     }
     has_head |= spec.role == model::Role::lm_head;
     result.weights += spec.role == model::Role::expert ? bytes / c.experts * c.top_k : bytes;
-  });
+  }
   if (!has_head) result.weights += embedding;
 
   const auto per_token = static_cast<size_t>(2 * kv_page_bytes(c, options) / backend::kPageTokens);

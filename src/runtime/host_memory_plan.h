@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "model/model.h"
+#include "runtime/model.h"
 #include "runtime/runner.h"
 
 namespace mxgpt::runtime {
@@ -49,7 +49,7 @@ struct HostMemoryPlan {
 };
 
 /// Of a runner of the model with these options. Throws what loading the model would.
-HostMemoryPlan plan_host_memory(const model::Model& model, const RunnerOptions& options);
+HostMemoryPlan plan_host_memory(const Model& model, const RunnerOptions& options);
 
 /// What decoding one token of a sequence reads, at the least.
 struct DecodeTraffic {
@@ -58,7 +58,6 @@ struct DecodeTraffic {
 
   size_t total() const { return weights + kv; }
 };
-DecodeTraffic decode_traffic(const model::Model& model, const RunnerOptions& options,
-                             int64_t depth);
+DecodeTraffic decode_traffic(const Model& model, const RunnerOptions& options, int64_t depth);
 
 }  // namespace mxgpt::runtime

@@ -11,9 +11,9 @@
 namespace mxgpt::engine {
 namespace {
 
-const model::Model& nano() {
+const runtime::Model& nano() {
   static const auto model =
-      model::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   return *model;
 }
 

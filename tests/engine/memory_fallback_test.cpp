@@ -10,7 +10,7 @@
 #include <set>
 #include <sstream>
 
-#include "model/model.h"
+#include "runtime/model.h"
 #include "support/fake_device.h"
 #include "support/fake_engine.h"
 
@@ -312,7 +312,8 @@ TEST_F(MemoryRecovery, ConstraintsAcceptEveryTokenOnce) {
 }
 
 TEST_F(MemoryRecovery, ModelOutputIsUnchanged) {
-  const auto model = model::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model =
+      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const EngineOptions options{.context = 256,
                               .max_sequences = 4,
                               .max_batched_tokens = 128,

@@ -17,7 +17,7 @@ const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/
 
 Agreement agreement(const std::filesystem::path& directory, backend::Precision precision,
                     int64_t rows, quant::AccumType accumulate = quant::AccumType::f32) {
-  return agreement(directory, *model::Model::open(directory),
+  return agreement(directory, *runtime::Model::open(directory),
                    {.precision = precision, .accum_type = accumulate, .max_batched_tokens = rows});
 }
 
@@ -55,7 +55,7 @@ TEST_P(Architectures, ExactPrecisionInPrefillAndTokenByToken) {
 }
 
 TEST_P(Architectures, GgufConversionMatches) {
-  const auto source = model::Model::open(checkpoint());
+  const auto source = runtime::Model::open(checkpoint());
   const std::filesystem::path path =
       testing::TempDir() + fmt::format("mxgpt-architecture-{}.gguf", ::getpid());
   const auto plan = model::plan_tensors(*source, model::dense_format_rule(quant::Format::bf16));
@@ -63,7 +63,7 @@ TEST_P(Architectures, GgufConversionMatches) {
   model::write_model_metadata(*source, model::gguf_file_type(plan), "", writer);
   model::write_tensors(*source, plan, {}, writer, [](uint64_t) {});
   writer.finish();
-  const Agreement a = agreement(checkpoint(), *model::Model::open(path),
+  const Agreement a = agreement(checkpoint(), *runtime::Model::open(path),
                                 {.precision = backend::Precision::exact, .max_batched_tokens = 16});
   std::filesystem::remove(path);
   EXPECT_LE(a.worst_top8, 2e-3);

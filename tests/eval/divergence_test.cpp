@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <random>
 
-#include "model/model.h"
+#include "runtime/model.h"
 
 namespace mxgpt::eval {
 namespace {
@@ -97,7 +97,8 @@ TEST(Behaviour, FewPromptsCannotDecide) {
 }
 
 TEST(Behaviour, AModelAnswersAsItselfDoes) {
-  const auto model = model::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model =
+      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const std::vector<std::vector<int32_t>> prompts = {{500, 501, 502}, {17, 900, 4000, 33}};
   int64_t done = 0;
   const std::vector<PromptCompletions> completions =
@@ -118,7 +119,8 @@ TEST(Behaviour, AModelAnswersAsItselfDoes) {
 
 /// What the reader would have said is computed the same way whether it wrote the answer or read it.
 TEST(Behaviour, ReadingAgreesWithWriting) {
-  const auto model = model::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model =
+      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const std::vector<std::vector<int32_t>> prompts = {{500, 501, 502, 17, 900, 4000, 33}};
   const auto pair = complete_prompts(
       *model, *model, prompts, model->stop_tokens(),

@@ -17,8 +17,8 @@
 #include "base/json.h"
 #include "engine/scoring_session.h"
 #include "eval/teacher_forcing.h"
-#include "model/model.h"
 #include "quant/mxfp4/mxfp4.h"
+#include "runtime/model.h"
 
 namespace mxgpt::eval {
 namespace {
@@ -40,11 +40,11 @@ std::vector<float> values_of(const backend::Tensor& tensor) {
 
 /// `rewrite` gives the bytes of a tensor in `format`.
 template <class Rewrite>
-ModifiedWeights with_tensor(const model::Model& model, const model::TensorSpec& spec,
+ModifiedWeights with_tensor(const runtime::Model& model, const model::TensorSpec& spec,
                             quant::Format format, Rewrite rewrite) {
   ModifiedWeights result{model.weights(), {}};
-  for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-    backend::Tensor& tensor = spec.get(result.weights, layer);
+  for (const model::TensorRef& ref : model::tensor_refs({&spec, 1}, model.config())) {
+    backend::Tensor& tensor = ref.get(result.weights);
     result.owned.push_back(rewrite(tensor));
     tensor.format = format;
     tensor.data = result.owned.back().data();
@@ -67,7 +67,7 @@ std::vector<std::byte> in_f32(const backend::Tensor& tensor) {
 }
 
 /// What the shipped models were trained to say, and any ids for the others.
-const std::vector<int32_t>& prompt_for(const model::Model& model) {
+const std::vector<int32_t>& prompt_for(const runtime::Model& model) {
   static const std::vector<int32_t> sensible = [] {
     std::ifstream file(MXGPT_ROOT "/models/gpt-oss-nano/reference-greedy.jsonl");
     std::vector<int32_t> ids;
@@ -90,7 +90,7 @@ const std::vector<int32_t>& prompt_for(const model::Model& model) {
 }
 
 /// Logits of all positions.
-std::vector<float> logits_of(const model::Model& model, const model::Weights& weights,
+std::vector<float> logits_of(const runtime::Model& model, const model::Weights& weights,
                              backend::Precision precision, int64_t rows_per_step) {
   const std::vector<int32_t>& tokens = prompt_for(model);
   engine::ScoringSession session(model.architecture(), model.config(), weights,
@@ -135,10 +135,10 @@ struct TensorCase {
   const model::TensorSpec* spec;
 };
 
-const model::Model& open_once(const std::string& path) {
-  static std::map<std::string, std::unique_ptr<model::Model>> models;
+const runtime::Model& open_once(const std::string& path) {
+  static std::map<std::string, std::unique_ptr<runtime::Model>> models;
   auto& model = models[path];
-  if (!model) model = model::Model::open(path);
+  if (!model) model = runtime::Model::open(path);
   return *model;
 }
 
@@ -149,10 +149,10 @@ std::vector<TensorCase> all_tensors() {
        {fs::path(MXGPT_ROOT) / "models" / "gpt-oss-nano", fixtures / "gpt2-nano",
         fixtures / "architectures" / "mistral-window", fixtures / "architectures" / "phi3",
         fixtures / "architectures" / "gemma3"}) {
-    const model::Model& model = open_once(path.string());
+    const runtime::Model& model = open_once(path.string());
     for (const model::TensorSpec& spec : model.architecture().tensors) {
       if (spec.role == model::Role::vector || spec.role == model::Role::router ||
-          !model.has(spec, 0))
+          !model.has({&spec, 0}))
         continue;
       if (model::dim(model.config(), spec.k) % quant::Mxfp4::kElements == 0)
         consumers.push_back({path.string(), &spec});
@@ -176,12 +176,12 @@ std::string name_of(const testing::TestParamInfo<TensorCase>& info) {
 INSTANTIATE_TEST_SUITE_P(All, Mxfp4Consumer, testing::ValuesIn(all_tensors()), name_of);
 
 TEST_P(Mxfp4Consumer, RunsAsItsDequantizedWeights) {
-  const model::Model& model = open_once(GetParam().model);
+  const runtime::Model& model = open_once(GetParam().model);
   const model::TensorSpec& spec = *GetParam().spec;
   const ModifiedWeights mxfp4 = with_tensor(model, spec, quant::Format::mxfp4, in_mxfp4);
   ModifiedWeights dequantized{mxfp4.weights, {}};
-  for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-    backend::Tensor& tensor = spec.get(dequantized.weights, layer);
+  for (const model::TensorRef& ref : model::tensor_refs({&spec, 1}, model.config())) {
+    backend::Tensor& tensor = ref.get(dequantized.weights);
     dequantized.owned.push_back(in_f32(tensor));
     tensor.format = quant::Format::f32;
     tensor.data = dequantized.owned.back().data();
@@ -200,7 +200,7 @@ TEST_P(Mxfp4Consumer, RunsAsItsDequantizedWeights) {
   }
   // The tensor counts: without its quantization, logits are others (the experts of the released
   // layout are MXFP4 already).
-  if (spec.get(const_cast<model::Weights&>(model.weights()), 0).format != quant::Format::mxfp4) {
+  if (model::TensorRef{&spec, 0}.get(model.weights()).format != quant::Format::mxfp4) {
     EXPECT_GE(
         relative_error(logits_of(model, model.weights(), backend::Precision::exact, 32), expected),
         1e-5);

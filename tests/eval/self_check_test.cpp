@@ -9,16 +9,16 @@
 #include <numeric>
 
 #include "io/safetensors.h"
-#include "model/model.h"
+#include "runtime/model.h"
 
 namespace mxgpt::eval {
 namespace {
 
 using enum SelfCheckResult::Status;
 
-const model::Model& nano() {
-  static const std::unique_ptr<model::Model> model =
-      model::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+const runtime::Model& nano() {
+  static const std::unique_ptr<runtime::Model> model =
+      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   return *model;
 }
 

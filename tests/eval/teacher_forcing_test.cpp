@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "model/model.h"
+#include "runtime/model.h"
 
 namespace mxgpt::eval {
 namespace {
@@ -57,7 +57,8 @@ TEST(ClustersOfPieces, AreDocumentsWhereThereAreEnough) {
 }
 
 TEST(Perplexity, IsThatOfTheLogitsWhateverTheSteps) {
-  const auto model = model::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model =
+      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const auto chunks = split_into_chunks({counting(40), counting(300)}, 280);
   int64_t reported = 0;
   const Perplexity p = perplexity(*model, {.precision = backend::Precision::exact}, chunks,

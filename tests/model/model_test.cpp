@@ -1,7 +1,5 @@
 // Opening models: what a description may say, what weights must look like, and the scalings of
 // RoPE.
-#include "model/model.h"
-
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include "base/json.h"
 #include "io/gguf_writer.h"
 #include "model/config_parser.h"
+#include "model/weight_loader.h"
 #include "support/message_of.h"
 
 namespace mxgpt::model {
@@ -25,9 +24,9 @@ using testing::HasSubstr;
 
 const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
 
-TEST(Model, OpensTheShippedCheckpoint) {
-  const auto model = Model::open(kNano);
-  const Config& c = model->config();
+TEST(ModelFile, OpensTheShippedCheckpoint) {
+  const ModelFile file(kNano);
+  const Config& c = file.config();
   EXPECT_EQ(c.architecture, "gpt-oss");
   EXPECT_EQ(c.layers, 6);
   EXPECT_EQ(c.vocabulary, 8064);
@@ -35,19 +34,21 @@ TEST(Model, OpensTheShippedCheckpoint) {
   EXPECT_TRUE(c.is_sliding[0]);
   EXPECT_FALSE(c.is_sliding[1]);
   EXPECT_FALSE(c.rope_for(backend::KvGroup::full).yarn.truncate);
-  EXPECT_THAT(model->stop_tokens(), testing::UnorderedElementsAre(8004, 8001, 8014));
-  const Weights& w = model->weights();
+  EXPECT_THAT(file.stop_tokens(), testing::UnorderedElementsAre(8004, 8001, 8014));
+  const HostWeights host(file, {});
+  const Weights& w = host.weights();
   EXPECT_EQ(w.layers[0].gate.format, quant::Format::mxfp4);
   EXPECT_EQ(w.layers[0].gate.num_experts, 12);
   EXPECT_EQ(w.layers[5].sinks.format, quant::Format::f32);
 }
 
-TEST(Model, GateAndUpRowsAlternateInTheCheckpoint) {
-  const auto model = Model::open(kNano);
+TEST(ModelFile, GateAndUpRowsAlternateInTheCheckpoint) {
+  const ModelFile model(kNano);
+  const HostWeights host(model, {});
   const auto file = io::SafetensorsFile::open(kNano / "model.safetensors");
   const auto blocks = file.tensors().at("model.layers.3.mlp.experts.gate_up_proj_blocks").bytes;
   const auto scales = file.tensors().at("model.layers.3.mlp.experts.gate_up_proj_scales").bytes;
-  const Layer& layer = model->weights().layers[3];
+  const Layer& layer = host.weights().layers[3];
   for (const auto& [tensor, odd] : {std::pair(layer.gate, 0), std::pair(layer.up, 1)}) {
     for (const int64_t expert : {0, 11}) {
       for (const int64_t row : {0, 7, 287}) {
@@ -134,7 +135,7 @@ class GgufModels : public testing::Test {
     writer.finish();
     std::string what;
     try {
-      Model::open(path)->weights();
+      HostWeights(ModelFile(path), {});
     } catch (const Error& error) {
       what = error.what();
     }
@@ -207,10 +208,10 @@ TEST_F(GgufModels, EveryFormatForEveryMatrix) {
   }
 }
 
-TEST(Model, InvalidPathsAreNamed) {
+TEST(ModelFile, InvalidPathsAreNamed) {
   const auto error_message = [](const std::filesystem::path& path) -> std::string {
     try {
-      Model::open(path);
+      ModelFile{path};
     } catch (const Error& error) {
       return error.what();
     }
@@ -244,7 +245,7 @@ TEST(Rope, YarnScalesSlowDimensions) {
   }
 }
 
-TEST(Model, MissingHeadIsAnErrorUnlessTied) {
+TEST(ModelFile, MissingHeadIsAnErrorUnlessTied) {
   const auto tied = std::filesystem::path(MXGPT_FIXTURES) / "architectures" / "qwen2";
   const auto folder =
       std::filesystem::path(testing::TempDir()) / fmt::format("tied-{}", ::getpid());
@@ -255,8 +256,8 @@ TEST(Model, MissingHeadIsAnErrorUnlessTied) {
   const std::string field = "\"tie_word_embeddings\": ";
   text.replace(text.find(field + "true"), field.size() + 4, field + "false");
   std::ofstream(folder / "config.json") << text;
-  EXPECT_NO_THROW(Model::open(tied));
-  EXPECT_THAT(message_of([&] { Model::open(folder); }),
+  EXPECT_NO_THROW(ModelFile{tied});
+  EXPECT_THAT(message_of([&] { ModelFile{folder}; }),
               testing::AllOf(HasSubstr("lm_head.weight"), HasSubstr("tie_word_embeddings")));
   std::filesystem::remove_all(folder);
 }

@@ -15,7 +15,7 @@
 #include "engine/generate.h"
 #include "engine/scoring_session.h"
 #include "io/safetensors.h"
-#include "model/model.h"
+#include "runtime/model.h"
 
 namespace mxgpt {
 
@@ -44,7 +44,7 @@ inline std::vector<double> log_softmax(std::span<const float> logits) {
 }
 
 /// `directory` holds the reference; `model` is what it is the reference of.
-inline Agreement agreement(const std::filesystem::path& directory, const model::Model& model,
+inline Agreement agreement(const std::filesystem::path& directory, const runtime::Model& model,
                            engine::ScoringOptions options) {
   const auto reference = io::SafetensorsFile::open(directory / "reference-logits.safetensors");
   Agreement a;

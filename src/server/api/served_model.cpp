@@ -29,14 +29,11 @@ std::string today() {
 
 namespace {
 
-std::string dominant_weight_format(const model::Model& model) {
+std::string dominant_weight_format(const runtime::Model& model) {
   std::map<quant::Format, size_t> bytes;
-  for (const model::TensorSpec& spec : model.architecture().tensors) {
-    for (int64_t layer = 0; layer < spec.count(model.config()); ++layer) {
-      if (!model.has(spec, layer)) continue;
-      const model::Model::StoredTensorInfo info = model.stored_info(spec, layer);
-      bytes[info.format] += info.bytes;
-    }
+  for (const model::TensorRef& tensor : model.tensors()) {
+    const model::HostTensorInfo info = model.host_tensor_info(tensor);
+    bytes[info.format] += info.bytes;
   }
   const auto largest = std::max_element(
       bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
@@ -45,7 +42,7 @@ std::string dominant_weight_format(const model::Model& model) {
   return name;
 }
 
-ModelInfo model_info(const model::Model& model, const engine::EngineOptions& engine) {
+ModelInfo model_info(const runtime::Model& model, const engine::EngineOptions& engine) {
   ModelInfo info{.weight_format = dominant_weight_format(model)};
   const runtime::RunnerOptions runner =
       engine::Engine::runner_options(engine::EngineShape::from_config(model.config()), engine);
@@ -68,7 +65,7 @@ ModelInfo model_info(const model::Model& model, const engine::EngineOptions& eng
 
 }  // namespace
 
-ServedModel::ServedModel(std::unique_ptr<const model::Model> model,
+ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
                          const ServedModelOptions& options)
     : name_(options.name),
       model_(std::move(model)),

@@ -10,7 +10,7 @@
 
 #include "chat/constraints/grammar_compiler.h"
 #include "engine/engine.h"
-#include "model/model.h"
+#include "runtime/model.h"
 #include "text/chat/harmony/encoding.h"
 #include "text/chat/known_chat_templates.h"
 
@@ -44,10 +44,10 @@ struct ModelInfo {
 class ServedModel {
  public:
   /// Throws Error if the model cannot be loaded, or its tokenizer does not fit it.
-  ServedModel(std::unique_ptr<const model::Model> model, const ServedModelOptions& options);
+  ServedModel(std::unique_ptr<const runtime::Model> model, const ServedModelOptions& options);
 
   const std::string& name() const { return name_; }
-  const model::Model& model() const { return *model_; }
+  const runtime::Model& model() const { return *model_; }
   const ModelInfo& info() const { return info_; }
   backend::Device device() const { return device_; }
   /// As `mxgpt verify` gives it; empty until it is known.
@@ -65,7 +65,7 @@ class ServedModel {
 
  private:
   std::string name_;
-  std::unique_ptr<const model::Model> model_;
+  std::unique_ptr<const runtime::Model> model_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   std::shared_ptr<const harmony::HarmonyEncoding> harmony_;
   std::optional<text::ChatTemplateSpec> chat_template_;

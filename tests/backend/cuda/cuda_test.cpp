@@ -37,8 +37,8 @@ class Cuda : public testing::Test {
   }
 };
 
-const model::Model& nano() {
-  static const auto model = model::Model::open(kNano);
+const runtime::Model& nano() {
+  static const auto model = runtime::Model::open(kNano);
   return *model;
 }
 
@@ -73,7 +73,7 @@ TEST_F(Cuda, GptOss) {
 }
 
 TEST_F(Cuda, Gpt2) {
-  const auto model = model::Model::open(kFixtures / "gpt2-nano");
+  const auto model = runtime::Model::open(kFixtures / "gpt2-nano");
   expect_exact(agreement(model->path(), *model, options(Precision::exact)));
   expect_default(agreement(model->path(), *model, options(Precision::mixed)));
 }
@@ -81,7 +81,7 @@ TEST_F(Cuda, Gpt2) {
 TEST_F(Cuda, EveryArchitecture) {
   for (const fs::directory_entry& entry : fs::directory_iterator(kFixtures / "architectures")) {
     SCOPED_TRACE(entry.path().filename().string());
-    const auto model = model::Model::open(entry.path());
+    const auto model = runtime::Model::open(entry.path());
     for (const int64_t rows : {64, 16, 1})
       expect_exact(agreement(entry.path(), *model, options(Precision::exact, rows)));
   }
@@ -206,7 +206,7 @@ TEST_F(Cuda, OffloadedExpertsGiveTheSameBits) {
   std::iota(positions.begin(), positions.end(), 0);
   std::iota(pages.begin(), pages.end(), 0);
   std::vector<float> all[2];
-  const auto model = model::Model::open(kNano);
+  const auto model = runtime::Model::open(kNano);
   for (const int64_t layers : {0, 2}) {
     const auto runner = model->create_runner({.device = Device::cuda,
                                               .max_batched_tokens = 512,

@@ -32,7 +32,7 @@ TEST(ToyArchitecture, LoadsAndRuns) {
     writer.write(std::as_bytes(std::span(*values)));
   writer.finish();
 
-  const auto model = Model::open(path);
+  const auto model = runtime::Model::open(path);
   EXPECT_EQ(model->config().architecture, "toy");
   engine::ScoringSession session(*model, {.precision = backend::Precision::exact});
   const int32_t tokens[] = {4, 2};

@@ -64,7 +64,7 @@ class FaultyRunner : public runtime::Runner, backend::ActivationHook {
   }
 
  private:
-  void attended(const backend::Attend& op, const backend::Batch& batch) override {
+  void attention(const backend::Attend& op, const backend::Batch& batch) override {
     fault.on_attention(op, batch);
     if (options_.activation_hook) options_.activation_hook->attention(op, batch);
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/accum_type.h"
 #include "model/architecture.h"
 
 namespace mxgpt::eval {
@@ -26,9 +27,9 @@ struct SelfCheckModel {
   const model::Architecture& architecture;
   const model::Config& config;
   const model::Weights& weights;
-  quant::AccumType accumulate = quant::AccumType::f32;  ///< of the default precision
-  std::optional<quant::Format> kv;                      ///< of the default precision's cache
-  backend::Device device = backend::Device::cpu;        ///< whose memory the weights are in
+  kernels::AccumType accumulate = kernels::AccumType::f32;  ///< of the default precision
+  std::optional<quant::Format> kv;                          ///< of the default precision's cache
+  backend::Device device = backend::Device::cpu;            ///< whose memory the weights are in
 };
 
 /// Runs all checks on a text of the model's kind; kSelfCheckTokens of it at most. Throws Error if

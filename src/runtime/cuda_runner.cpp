@@ -54,7 +54,7 @@ void allocate_kv(const model::Config& c, const RunnerOptions& options, cuda::Dev
 
 bool uses_sm90_kernels(const model::Config& c, const RunnerOptions& options) {
   return options.precision == backend::Precision::mixed &&
-         options.accum_type == quant::AccumType::f32 && c.experts > 0 &&
+         options.accum_type == kernels::AccumType::f32 && c.experts > 0 &&
          cuda::device_caps().has_sm90;
 }
 

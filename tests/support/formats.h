@@ -1,4 +1,4 @@
-// What the tests of all formats share: GoogleTest and random weights.
+// Includes shared by the format tests.
 #pragma once
 
 #include <gtest/gtest.h>

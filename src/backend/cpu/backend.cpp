@@ -16,7 +16,8 @@ namespace mxgpt::cpu {
 constexpr int64_t kGrainRows = 4;
 
 CpuBackend::CpuBackend(const MaxShapes& limits, backend::Precision precision,
-                       backend::ActivationHook* observer, quant::AccumType accumulate, Arena arena)
+                       backend::ActivationHook* observer, kernels::AccumType accumulate,
+                       Arena arena)
     : max_shapes_(limits),
       hook_(observer),
       accumulate_(accumulate),

@@ -16,7 +16,7 @@ struct MaxShapes {
   int64_t hidden = 0;
   int64_t max_linear_width = 0;  ///< longest row that a linear outside the MLP reads or, but for
                                  ///< the head, writes
-  int64_t head_dim = 0;  ///< 0: attention has no room for sharing out one row's positions
+  int64_t head_dim = 0;          ///< 0: attention has no room for sharing out one row's positions
   int64_t intermediate = 0;
   int64_t experts = 0, top_k = 0;  ///< 0 for dense models
 
@@ -31,13 +31,13 @@ class CpuBackend {
   /// in; all other sums are f32.
   CpuBackend(const MaxShapes& limits, backend::Precision precision,
              backend::ActivationHook* observer = nullptr,
-             quant::AccumType accumulate = quant::AccumType::f32)
+             kernels::AccumType accumulate = kernels::AccumType::f32)
       : CpuBackend(limits, precision, observer, accumulate,
                    Arena(bytes(limits, precision), "workspace")) {}
 
   /// What a backend of these limits allocates.
   static size_t bytes(const MaxShapes& limits, backend::Precision precision) {
-    return CpuBackend(limits, precision, nullptr, quant::AccumType::f32, Arena()).arena_.used();
+    return CpuBackend(limits, precision, nullptr, kernels::AccumType::f32, Arena()).arena_.used();
   }
 
   /// The batch that the ops refer to until the next call. It must outlive them.
@@ -55,7 +55,7 @@ class CpuBackend {
  private:
   /// Lays out its buffers in `arena`; if that only counts, nothing can be run.
   CpuBackend(const MaxShapes& limits, backend::Precision precision,
-             backend::ActivationHook* observer, quant::AccumType accumulate, Arena arena);
+             backend::ActivationHook* observer, kernels::AccumType accumulate, Arena arena);
 
   /// A row's choice of an expert. A "pair" is a choice at its place after sorting by expert.
   struct ExpertChoice {
@@ -75,7 +75,7 @@ class CpuBackend {
   const backend::Batch* batch_ = nullptr;
   MaxShapes max_shapes_;
   backend::ActivationHook* hook_;
-  quant::AccumType accumulate_;
+  kernels::AccumType accumulate_;
   Arena arena_;  ///< owns the buffers that are spans
   Activations activations_;
   std::span<float> normed_;                 ///< [rows, hidden]

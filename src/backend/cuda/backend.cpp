@@ -40,7 +40,7 @@ struct GenericBackend::Host {
 };
 
 GenericBackend::GenericBackend(const MaxShapes& limits, DeviceArena& room,
-                               quant::AccumType accumulate, bool fast)
+                               kernels::AccumType accumulate, bool fast)
     : max_shapes_(limits),
       accumulate_(accumulate),
       host_(std::make_unique<Host>()),

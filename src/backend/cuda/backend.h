@@ -39,7 +39,7 @@ class GenericBackend {
   /// close to the others' results, with other kernels, and bits, for steps of one row than for
   /// those of many.
   GenericBackend(const MaxShapes& limits, DeviceArena& room,
-                 quant::AccumType accumulate = quant::AccumType::f32, bool fast = false);
+                 kernels::AccumType accumulate = kernels::AccumType::f32, bool fast = false);
   ~GenericBackend();
 
   /// Makes `batch` the one that a step reads, also a recorded step of this shape. What the stream
@@ -92,7 +92,7 @@ class GenericBackend {
                        const float* in, float* x);
 
   MaxShapes max_shapes_;
-  quant::AccumType accumulate_;
+  kernels::AccumType accumulate_;
   std::unique_ptr<Host> host_;
   GraphKey graph_key_;
   int rows_ = 0, logit_rows_count_ = 0;  ///< as in shape_

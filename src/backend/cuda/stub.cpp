@@ -76,7 +76,7 @@ void HostToDeviceCopier::copy(std::span<const std::byte>, std::byte*) {}
 void HostToDeviceCopier::synchronize() {}
 
 struct GenericBackend::Host {};
-GenericBackend::GenericBackend(const MaxShapes& limits, DeviceArena& room, quant::AccumType, bool)
+GenericBackend::GenericBackend(const MaxShapes& limits, DeviceArena& room, kernels::AccumType, bool)
     : workspace_(limits, room, device_caps(), false) {
   refuse();
 }

@@ -1,75 +1,72 @@
-// Matrix tiles for AVX-512 with VNNI, written once for all formats. Included by *_avx512.cpp files
-// only.
+// Unpacking of weights and GEMM with AVX-512 and VNNI. Included by *_avx512.cpp files only.
 //
-// A quantized format G has, beside its scalar definition,
-//   static constexpr int kBias;     added to q, so that the weights of `load` are unsigned
-//   static Avx512Quad load(const Block& a, const Block& b, const Block& c, const Block& d, int g);
-//   static constexpr int kScaleWords[];  bytes of the block at which 32 bits with its scales lie
-//   static Avx512Scales scales(const __m512i* words, int g);   those words of sixteen rows
-// and a floating-point format
-//   static void values(__m512i bits, __m512* out);   4 / sizeof(Block) neighbours of sixteen rows
+// A quantized format G derives from its definition (quant/block_format.h) and adds
+//   static constexpr int kBias;           makes q + kBias nonnegative: unpacked weights are
+//   unsigned static RowQuad load(const Block& a, const Block& b, const Block& c, const Block& d,
+//   int group); static constexpr int kScaleWords[];   byte offsets in the block of the dwords with
+//   its scales static GroupScales scales(const __m512i* words, int group);   from those dwords of
+//   16 rows
+// A floating-point format adds
+//   static void values(__m512i bits, __m512* out);   4 / sizeof(Block) adjacent elements of 16 rows
 //
-// A lane is a row. The order of sums is that of avx2.h, to the bit; panel_avx512.h has the products
-// with many tokens.
+// Lane = row, and sums have the order of kernels/cpu/gemm.h. packed_panel.h has the products with
+// many tokens.
 #pragma once
 
 #include <immintrin.h>
 
-#include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "kernels/cpu/avx512/packed_panel.h"
-#include "quant/reference.h"
+#include "kernels/cpu/gemm.h"
+#include "quant/block_format.h"
 
-namespace mxgpt::kernels {
+namespace mxgpt::kernels::avx512 {
 
-/// A group of four rows, a row in each 128-bit lane: elements 0 to 15, and 16 to 31.
-struct Avx512RowQuad {
-  __m512i low, high;
+/// A group of four rows, one per 128-bit lane.
+struct RowQuad {
+  __m512i low;   ///< elements 0 to 15
+  __m512i high;  ///< elements 16 to 31
 };
 
-/// Of sixteen rows, for each part of a group that has its own.
-struct Avx512Scales {
+/// Scales and offsets of sixteen rows. The second of each is for formats with two scales per group.
+struct GroupScales {
   __m512 scale[2];
   __m512 offset[2] = {};
 };
 
-namespace avx512 {
-
-/// 16 bytes of each of four rows.
+/// 16 bytes each of four rows.
 MXGPT_ALWAYS_INLINE __m512i load_4x128(const void* a, const void* b, const void* c, const void* d) {
-  const auto part = [](const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); };
-  __m512i all = _mm512_castsi128_si512(part(a));
-  all = _mm512_inserti32x4(all, part(b), 1);
-  all = _mm512_inserti32x4(all, part(c), 2);
-  return _mm512_inserti32x4(all, part(d), 3);
+  const auto load = [](const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); };
+  __m512i all = _mm512_castsi128_si512(load(a));
+  all = _mm512_inserti32x4(all, load(b), 1);
+  all = _mm512_inserti32x4(all, load(c), 2);
+  return _mm512_inserti32x4(all, load(d), 3);
 }
 
-/// The low or, with a shift of 4, the high nibbles; as well two bits at a shift.
+/// Extracts a bit field of every byte: nibbles with shift 0 or 4, or two bits at any shift. Bits
+/// from the neighbouring byte are masked.
 MXGPT_ALWAYS_INLINE __m512i extract_bits(__m512i bytes, int shift, int mask) {
   return _mm512_and_si512(_mm512_srli_epi16(bytes, shift),
                           _mm512_set1_epi8(static_cast<char>(mask)));
 }
 
-MXGPT_ALWAYS_INLINE Avx512RowQuad unpack_nibbles(__m512i bytes) {
+MXGPT_ALWAYS_INLINE RowQuad unpack_nibbles(__m512i bytes) {
   return {extract_bits(bytes, 0, 0xf), extract_bits(bytes, 4, 0xf)};
 }
 
-/// table[index] + bias.
+/// table[index] + kBias, as unsigned bytes.
 template <int kBias>
-MXGPT_ALWAYS_INLINE Avx512RowQuad shuffle_lookup(const int8_t (&table)[16],
-                                                 const Avx512RowQuad& indices) {
+MXGPT_ALWAYS_INLINE RowQuad shuffle_lookup(const int8_t (&table)[16], const RowQuad& indices) {
   const __m128i values = _mm_add_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)),
                                       _mm_set1_epi8(static_cast<char>(kBias)));
   const __m512i all = _mm512_broadcast_i32x4(values);
   return {_mm512_shuffle_epi8(all, indices.low), _mm512_shuffle_epi8(all, indices.high)};
 }
 
-/// `bit` where a row's 32 bits (little-endian) have a one at the element's place is added.
-MXGPT_ALWAYS_INLINE Avx512RowQuad add_bits(const Avx512RowQuad& q, const uint8_t* a,
-                                           const uint8_t* b, const uint8_t* c, const uint8_t* d,
-                                           int bit) {
+/// Adds `bit` to the elements whose bit is set in their row's 32 bits (little-endian).
+MXGPT_ALWAYS_INLINE RowQuad add_bits(const RowQuad& q, const uint8_t* a, const uint8_t* b,
+                                     const uint8_t* c, const uint8_t* d, int bit) {
   const auto half = [](const uint8_t* p) -> uint64_t {
     uint16_t bits;
     std::memcpy(&bits, p, sizeof bits);
@@ -83,7 +80,7 @@ MXGPT_ALWAYS_INLINE Avx512RowQuad add_bits(const Avx512RowQuad& q, const uint8_t
           _mm512_mask_add_epi8(q.high, masks(2), q.high, value)};
 }
 
-/// The f16 in the lower or upper half of each lane.
+/// The f16 in the lower or upper half of each dword.
 MXGPT_ALWAYS_INLINE __m512 f16_low(__m512i words) {
   return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
 }
@@ -91,16 +88,16 @@ MXGPT_ALWAYS_INLINE __m512 f16_high(__m512i words) {
   return f16_low(_mm512_srli_epi32(words, 16));
 }
 
-/// Bits of each lane as a number.
+/// A bit field of each dword.
 MXGPT_ALWAYS_INLINE __m512i bit_field(__m512i words, int shift, int mask) {
   return _mm512_and_si512(_mm512_srli_epi32(words, shift), _mm512_set1_epi32(mask));
 }
-/// Byte i of each lane with its sign.
+/// Byte i of each dword, sign-extended.
 MXGPT_ALWAYS_INLINE __m512i signed_byte(__m512i words, int i) {
   return _mm512_srai_epi32(_mm512_slli_epi32(words, 24 - 8 * i), 24);
 }
 
-/// The scale and minimum of part g of KQuantScales, whose twelve bytes are words 1 to 3.
+/// Scale and min of sub-block g of KQuantScales, whose twelve bytes are dwords 1 to 3.
 struct KQuantScaleWords {
   __m512i scale, min;
 
@@ -119,7 +116,7 @@ struct KQuantScaleWords {
   }
 };
 
-/// unit · count.
+/// unit · count
 MXGPT_ALWAYS_INLINE __m512 scale_i32(__m512 unit, __m512i count) {
   return _mm512_mul_ps(unit, _mm512_cvtepi32_ps(count));
 }
@@ -127,12 +124,12 @@ MXGPT_ALWAYS_INLINE __m512 negate(__m512 v) {
   return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f));
 }
 
-/// Sixteen rows, from some element on.
+/// A view of sixteen rows from some element on.
 struct RowView {
   const std::byte* first;
   int64_t stride;
 
-  /// 16 · stride must fit an int32.
+  /// The dword at `byte` of each row. 16 · stride must fit in int32.
   __m512i gather(int64_t byte) const {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i at = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride)));
@@ -144,31 +141,29 @@ struct RowView {
   }
 };
 
-/// Room for a copy of sixteen rows where fewer are left, or where a row of floats, which are read
-/// by 16 bytes, does not end with them.
+/// Buffer for a copy of sixteen rows: if fewer are left, or if a row of floats, which is read in
+/// units of 16 bytes, ends inside one.
 template <int64_t kBytes>
 struct PaddedRows {
   alignas(64) std::byte bytes[kLanes][kBytes];
 };
 
-/// `bytes` bytes from `at` on of the sixteen rows from `row` on; what lies beyond the tile is
-/// zeros.
+/// `bytes` bytes from `at` on of the sixteen rows from `row` on; zeros beyond the tile.
 template <class G, int64_t kBytes>
-MXGPT_ALWAYS_INLINE RowView view_rows(const quant::GemmArgs& p, int64_t row, int64_t at,
-                                      int64_t bytes, PaddedRows<kBytes>& padded) {
+MXGPT_ALWAYS_INLINE RowView view_rows(const GemmArgs& p, int64_t row, int64_t at, int64_t bytes,
+                                      PaddedRows<kBytes>& padded) {
   const std::byte* first = p.weights + row * p.row_bytes + at;
   const int64_t rows = p.rows - row;
   const bool inside = quant::QuantizedFormat<G> || at + bytes < p.row_bytes || bytes % 16 == 0;
-  if (inside && rows >= kLanes && p.row_bytes <= std::numeric_limits<int32_t>::max() / kLanes)
-    return {first, p.row_bytes};
+  if (inside && rows >= kLanes && p.row_bytes <= INT32_MAX / kLanes) return {first, p.row_bytes};
   std::memset(&padded, 0, sizeof padded);
-  for (int r = 0; r < std::min<int64_t>(rows, kLanes); ++r)
+  for (int r = 0; r < min_of<int64_t>(rows, kLanes); ++r)
     std::memcpy(padded.bytes[r], first + r * p.row_bytes, bytes);
   return {padded.bytes[0], kBytes};
 }
 
-/// Four registers with a row of dwords in each 128-bit lane become four columns: register i holds
-/// rows i, i + 4, i + 8, i + 12 before; dword i of all rows in their order after.
+/// Transposes sixteen rows of four dwords. Before, register i holds rows i, i + 4, i + 8 and i + 12
+/// in its 128-bit lanes; after, it holds dword i of all rows in order.
 MXGPT_ALWAYS_INLINE void transpose(__m512i (&v)[4]) {
   const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
   const __m512i c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
@@ -178,7 +173,7 @@ MXGPT_ALWAYS_INLINE void transpose(__m512i (&v)[4]) {
   v[3] = _mm512_unpackhi_epi64(b, d);
 }
 
-/// The sum of those four columns.
+/// The sum of the four registers that transpose() yields: per row, the sum of its dwords.
 MXGPT_ALWAYS_INLINE __m512i transpose_add(const __m512i (&v)[4]) {
   const __m512i ab =
       _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
@@ -188,14 +183,14 @@ MXGPT_ALWAYS_INLINE __m512i transpose_add(const __m512i (&v)[4]) {
 }
 
 template <class G>
-MXGPT_ALWAYS_INLINE Avx512RowQuad load_row_quad(const RowView& rows, int64_t block, int g, int i) {
+MXGPT_ALWAYS_INLINE RowQuad load_row_quad(const RowView& rows, int64_t block, int g, int i) {
   using Block = typename G::Block;
   return G::load(rows.block<Block>(i, block), rows.block<Block>(i + 4, block),
                  rows.block<Block>(i + 8, block), rows.block<Block>(i + 12, block), g);
 }
 
 template <class G>
-inline constexpr int kScaleWordCount = static_cast<int>(std::size(G::kScaleWords));
+inline constexpr int kScaleWordCount = sizeof(G::kScaleWords) / sizeof(int);
 
 template <class G>
 MXGPT_ALWAYS_INLINE void gather_scale_words(const RowView& rows, int64_t block,
@@ -205,7 +200,7 @@ MXGPT_ALWAYS_INLINE void gather_scale_words(const RowView& rows, int64_t block,
     words[i] = rows.gather(block * int64_t{sizeof(typename G::Block)} + G::kScaleWords[i]);
 }
 
-/// Sixteen rows of a panel, in the lanes from `lane` on.
+/// Unpacks sixteen rows into a panel, in the lanes from `lane` on.
 template <class G>
 [[gnu::flatten]] void unpack(const RowView& rows, int elements, int lane, PackedPanel& panel) {
   constexpr int kGroups = G::kElements / quant::kQuantGroup;
@@ -219,7 +214,7 @@ template <class G>
       __m512i halves[2][4];
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        const Avx512RowQuad quad = load_row_quad<G>(rows, block, g, i);
+        const RowQuad quad = load_row_quad<G>(rows, block, g, i);
         halves[0][i] = quad.low;
         halves[1][i] = quad.high;
       }
@@ -230,16 +225,16 @@ template <class G>
         for (int i = 0; i < 4; ++i) {
           const __m512i even = _mm512_and_si512(halves[half][i], low_bytes);
           const __m512i odd = _mm512_srli_epi16(halves[half][i], 8);
-          int32_t* place = panel.pairs[group * 16 + half * 8 + i] + lane;
-          _mm512_store_si512(place, _mm512_sub_epi16(even, bias));
-          _mm512_store_si512(place + 4 * kPanelRows, _mm512_sub_epi16(odd, bias));
+          int32_t* pair = panel.pairs[group * 16 + half * 8 + i] + lane;
+          _mm512_store_si512(pair, _mm512_sub_epi16(even, bias));
+          _mm512_store_si512(pair + 4 * kPanelRows, _mm512_sub_epi16(odd, bias));
         }
       }
-      const Avx512Scales s = G::scales(words, g);
-      for (int part = 0; part < G::kScales; ++part) {
-        _mm512_store_ps(panel.scale[group * G::kScales + part] + lane, s.scale[part]);
+      const GroupScales s = G::scales(words, g);
+      for (int half = 0; half < G::kScales; ++half) {
+        _mm512_store_ps(panel.scale[group * G::kScales + half] + lane, s.scale[half]);
         if constexpr (G::kHasOffset)
-          _mm512_store_ps(panel.offset[group * G::kScales + part] + lane, s.offset[part]);
+          _mm512_store_ps(panel.offset[group * G::kScales + half] + lane, s.offset[half]);
       }
     }
   }
@@ -270,40 +265,40 @@ requires(!quant::QuantizedFormat<G>) [[gnu::flatten]] void unpack(const RowView&
   }
 }
 
-/// Calls f(place, unpack) for each panel of the tile: `unpack(panel)` fills one.
+/// Calls f(coords, panel) for each packed panel of the tile.
 template <class G, class AnyPanel, class F>
-void for_each_panel(const quant::GemmArgs& p, F f) {
+void for_each_panel(const GemmArgs& p, F f) {
   using Block = typename G::Block;
   constexpr int64_t kBytes = kPanelK / quant::elements_per_block<G>() * int64_t{sizeof(Block)};
   AnyPanel panel;
   PaddedRows<kBytes> padded;
   for (int64_t row = 0; row < p.rows; row += kPanelRows) {
     for (int64_t element = 0; element < p.k; element += kPanelK) {
-      const PanelCoords place{
+      const PanelCoords coords{
           .row = row,
-          .rows = static_cast<int>(std::min<int64_t>(kPanelRows, p.rows - row)),
+          .rows = static_cast<int>(min_of<int64_t>(kPanelRows, p.rows - row)),
           .element = element,
-          .elements = static_cast<int>(std::min<int64_t>(kPanelK, p.k - element))};
-      for (int lane = 0; lane < place.rows; lane += kLanes) {
+          .elements = static_cast<int>(min_of<int64_t>(kPanelK, p.k - element))};
+      for (int lane = 0; lane < coords.rows; lane += kLanes) {
         unpack<G>(
             view_rows<G>(
                 p, row + lane, element / quant::elements_per_block<G>() * int64_t{sizeof(Block)},
-                place.elements / quant::elements_per_block<G>() * int64_t{sizeof(Block)}, padded),
-            place.elements, lane, panel);
+                coords.elements / quant::elements_per_block<G>() * int64_t{sizeof(Block)}, padded),
+            coords.elements, lane, panel);
       }
-      f(place, panel);
+      f(coords, panel);
     }
   }
 }
 
-/// 16-bit activations of a token as bytes, q = 256 · high + low, which vpdpbusd multiplies with
-/// unsigned weights; and -kBias · Σ q, for what the weights have too much. Of a format with one
-/// scale a group, the first half's correction is that of both.
+/// The 16-bit activations of a token as bytes, q = 256 · high + low, which vpdpbusd multiplies by
+/// unsigned weights, and the correction -kBias · Σ q for the weights' bias. For formats with one
+/// scale per group, the first half holds the correction of both.
 template <class G, int kElements>
 struct HiLoActivations {
   struct Half {
     int8_t high[16], low[16];
-    int32_t correction[4];  ///< the others 0: four lanes are added up
+    int32_t correction[4];  ///< [0] only: the four lanes are summed later
   };
   Half half[kElements / 16];
 
@@ -328,16 +323,16 @@ struct HiLoActivations {
   }
 };
 
-/// Asks for sixteen rows ahead of time, in the order in which they will be read. The hardware
-/// follows so many streams badly, and stops at the end of a page.
+/// Prefetches the next sixteen rows in the order in which they will be read. The hardware
+/// prefetcher handles that many streams poorly and stops at the end of a page.
 template <class G>
 struct RowPrefetcher {
   static constexpr int64_t kBlockBytes = sizeof(typename G::Block);
   static constexpr int64_t kGroups = G::kElements / quant::kQuantGroup;
-  /// Groups to a cache line, rounded down.
-  static constexpr int64_t kEvery = std::max<int64_t>(1, 64 * kGroups / kBlockBytes);
+  /// Groups per cache line, rounded down.
+  static constexpr int64_t kEvery = max_of<int64_t>(1, 64 * kGroups / kBlockBytes);
 
-  // As an integer: past the last row the address means nothing, which a prefetch does not mind.
+  // An integer, because the address may lie past the last row. Prefetching it is harmless.
   uintptr_t first;
   int64_t stride;
 
@@ -351,7 +346,7 @@ struct RowPrefetcher {
   }
 };
 
-/// The tile of sixteen rows and one token, over `elements` elements.
+/// Micro-kernel of GEMV: sixteen rows with one token, over `elements` elements.
 template <class G, class X>
 [[gnu::flatten]] void gemv_rows(const RowView& rows, int elements, const X& x, const float* x_scale,
                                 const float* x_sum, const RowPrefetcher<G>& next, __m512& sum) {
@@ -371,7 +366,7 @@ template <class G, class X>
       __m512i dots[G::kScales][4];
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        const Avx512RowQuad w = load_row_quad<G>(rows, block, g, i);
+        const RowQuad w = load_row_quad<G>(rows, block, g, i);
         __m512i high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w.low, broadcast(x0.high));
         __m512i low = _mm512_dpbusd_epi32(broadcast(x0.correction), w.low, broadcast(x0.low));
         if constexpr (G::kScales == 2) {
@@ -383,40 +378,40 @@ template <class G, class X>
         low = _mm512_dpbusd_epi32(low, w.high, broadcast(x1.low));
         dots[G::kScales - 1][i] = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
       }
-      const Avx512Scales s = G::scales(words, g);
+      const GroupScales s = G::scales(words, g);
       const __m512 token_scale = _mm512_set1_ps(x_scale[group]);
 #pragma GCC unroll 2
-      for (int part = 0; part < G::kScales; ++part) {
-        sum = _mm512_fmadd_ps(_mm512_mul_ps(s.scale[part], token_scale),
-                              _mm512_cvtepi32_ps(transpose_add(dots[part])), sum);
+      for (int half = 0; half < G::kScales; ++half) {
+        sum = _mm512_fmadd_ps(_mm512_mul_ps(s.scale[half], token_scale),
+                              _mm512_cvtepi32_ps(transpose_add(dots[half])), sum);
       }
       if constexpr (G::kHasOffset) {
-        const float* parts = x_sum + group * 2;
+        const float* sums = x_sum + group * 2;
 #pragma GCC unroll 2
-        for (int part = 0; part < G::kScales; ++part) {
-          const float x_part = G::kScales == 1 ? parts[0] + parts[1] : parts[part];
-          sum = _mm512_fmadd_ps(s.offset[part], _mm512_set1_ps(x_part), sum);
+        for (int half = 0; half < G::kScales; ++half) {
+          const float x_half = G::kScales == 1 ? sums[0] + sums[1] : sums[half];
+          sum = _mm512_fmadd_ps(s.offset[half], _mm512_set1_ps(x_half), sum);
         }
       }
     }
   }
 }
 
-/// One token: weights are read once, at the speed of memory, and never unpacked to memory.
+/// GEMV: reads the weights once, at memory bandwidth, and unpacks them in registers.
 template <class G>
-void gemv(const quant::GemmArgs& p, int64_t token) {
-  constexpr int kPanelK = 4096;
+void gemv(const GemmArgs& p, int64_t token) {
+  constexpr int kChunk = 4096;  // elements along k; their activations stay in the L1 cache
   constexpr int64_t kBlockBytes = sizeof(typename G::Block);
-  constexpr int64_t kSpanBytes = kPanelK / G::kElements * kBlockBytes;
-  alignas(64) HiLoActivations<G, kPanelK> x;
-  PaddedRows<kSpanBytes> padded;
-  const int64_t x_at = quant::activation_row(p, token) * p.k;
+  constexpr int64_t kChunkBytes = kChunk / G::kElements * kBlockBytes;
+  alignas(64) HiLoActivations<G, kChunk> x;
+  PaddedRows<kChunkBytes> padded;
+  const int64_t x_at = activation_row(p, token) * p.k;
   float* out = p.out + token * p.out_stride;
-  for (int64_t element = 0; element < p.k; element += kPanelK) {
-    const int elements = static_cast<int>(std::min<int64_t>(kPanelK, p.k - element));
+  for (int64_t element = 0; element < p.k; element += kChunk) {
+    const int elements = static_cast<int>(min_of<int64_t>(kChunk, p.k - element));
     x.set(p.x_int16.q + x_at + element, p.x_int16.q_sum + (x_at + element) / 16, elements);
     for (int64_t row = 0; row < p.rows; row += kLanes) {
-      const __mmask16 mask = 0xffff >> std::max<int64_t>(0, kLanes - (p.rows - row));
+      const __mmask16 mask = 0xffff >> max_of<int64_t>(0, kLanes - (p.rows - row));
       __m512 sum = element ? _mm512_maskz_loadu_ps(mask, out + row) : _mm512_setzero_ps();
       const int64_t at = element / G::kElements * kBlockBytes;
       const RowView rows = view_rows<G>(p, row, at, elements / G::kElements * kBlockBytes, padded);
@@ -429,52 +424,51 @@ void gemv(const quant::GemmArgs& p, int64_t token) {
   }
 }
 
-/// To unpack a panel takes as long as its products with three tokens.
+/// From this many tokens on, packing a panel pays: it takes as long as products with three tokens.
 constexpr int64_t kMinPanelTokens = 3;
 
 template <class G>
-void matmul_int16(const quant::GemmArgs& p) {
-  if (p.tokens < kMinPanelTokens && p.accum_type == quant::AccumType::f32) {
+void matmul_int16(const GemmArgs& p) {
+  if (p.tokens < kMinPanelTokens && p.accum_type == AccumType::f32) {
     for (int64_t token = 0; token < p.tokens; ++token) gemv<G>(p, token);
     return;
   }
-  for_each_panel<G, PackedPanel>(p, [&](const PanelCoords& place, const PackedPanel& panel) {
-    multiply_panel(panel, place, G::kScales, G::kHasOffset, p);
+  for_each_panel<G, PackedPanel>(p, [&](const PanelCoords& coords, const PackedPanel& panel) {
+    multiply_panel(panel, coords, G::kScales, G::kHasOffset, p);
   });
 }
 
-/// AVX2's kernel of few tokens reads weights at the speed of memory, and has the same sums.
-template <class G, const quant::GemmKernels* kAvx2>
-void matmul_f32(const quant::GemmArgs& p) {
+/// With few tokens AVX2's kernel already runs at memory bandwidth, and its sums are the same.
+template <class G, const GemmKernels* kAvx2>
+void matmul_f32(const GemmArgs& p) {
   if (p.tokens < kMinPanelTokens) return kAvx2->matmul_f32(p);
   if constexpr (quant::QuantizedFormat<G>) {
-    for_each_panel<G, PackedPanel>(p, [&](const PanelCoords& place, const PackedPanel& panel) {
+    for_each_panel<G, PackedPanel>(p, [&](const PanelCoords& coords, const PackedPanel& panel) {
       PackedPanelF32 floats;
-      dequantize_panel(panel, place.elements, G::kScales, G::kHasOffset, floats);
-      multiply_panel(floats, place, p);
+      dequantize_panel(panel, coords.elements, G::kScales, G::kHasOffset, floats);
+      multiply_panel(floats, coords, p);
     });
   } else {
     for_each_panel<G, PackedPanelF32>(p,
-                                      [&](const PanelCoords& place, const PackedPanelF32& panel) {
-                                        multiply_panel(panel, place, p);
+                                      [&](const PanelCoords& coords, const PackedPanelF32& panel) {
+                                        multiply_panel(panel, coords, p);
                                       });
   }
 }
 
-template <class G, const quant::GemmKernels* kAvx2>
-constexpr quant::GemmKernels kernels_of() {
-  quant::GemmKernels kernels{.matmul_f32 = matmul_f32<G, kAvx2>, .matmul_int16 = nullptr};
+template <class G, const GemmKernels* kAvx2>
+constexpr GemmKernels kernels_of() {
+  GemmKernels kernels{.matmul_f32 = matmul_f32<G, kAvx2>, .matmul_int16 = nullptr};
   if constexpr (quant::QuantizedFormat<G>) kernels.matmul_int16 = matmul_int16<G>;
   return kernels;
 }
 
-}  // namespace avx512
-}  // namespace mxgpt::kernels
+}  // namespace mxgpt::kernels::avx512
 
-/// In formats/<folder>/<folder>_avx512.cpp, for the format G with its AVX-512 `load` and `scales`.
-#define MXGPT_DEFINE_AVX512(folder, G)                         \
-  namespace mxgpt::quant::formats {                            \
-  extern const GemmKernels folder##_avx2;                      \
-  extern constinit const GemmKernels folder##_avx512 =         \
-      mxgpt::kernels::avx512::kernels_of<G, &folder##_avx2>(); \
+/// Defines the AVX-512 kernels of format G in quant/<folder>/<folder>_avx512.cpp.
+#define MXGPT_DEFINE_AVX512(folder, G)                 \
+  namespace mxgpt::kernels::formats {                  \
+  extern const GemmKernels folder##_avx2;              \
+  extern constinit const GemmKernels folder##_avx512 = \
+      avx512::kernels_of<avx512::G, &folder##_avx2>(); \
   }

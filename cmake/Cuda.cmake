@@ -46,7 +46,7 @@ function(mxgpt_cuda_sources name list)
     # Memory is planned without a GPU, too.
     list(FILTER found EXCLUDE REGEX "/backend/cuda/.*\\.cpp$")
     if(name STREQUAL backend)
-      foreach(source stub weight_repack workspace)
+      foreach(source stub measure_backend weight_repack generic/workspace sm90/support sm90/workspace)
         list(APPEND found ${CMAKE_SOURCE_DIR}/src/backend/cuda/${source}.cpp)
       endforeach()
     endif()

@@ -21,7 +21,7 @@ class ActivationHook {
                             const int32_t* /*x_rows*/, int64_t /*tokens*/) {}
 
   /// An attention that was computed: its output, and all that led to it, the cache included.
-  virtual void attention(const Attend& /*op*/, const Batch& /*batch*/) {}
+  virtual void attention(const Attention& /*op*/, const Batch& /*batch*/) {}
 
   /// The residual stream [rows, hidden]: after the embedding, then after each layer's attention and
   /// after each layer's MLP.

@@ -1,11 +1,7 @@
-// The ops a backend offers: semantic and coarse, so that a backend may fuse inside them. The
-// contract, for every backend:
-//  - an op enqueues work and returns; it neither allocates nor synchronizes;
-//  - it is correct for any mix of prefill and decode rows;
-//  - a row's result does not depend on the other rows of the batch;
-//  - one plain parameter struct, whose shapes the backend checks;
-//  - buffers are f32 unless said otherwise, rows contiguous, in the backend's memory.
-// Shapes name: rows (of the batch), hidden, heads, kv_heads, head_dim, experts, vocabulary.
+// Parameters of the blocks that a backend computes (backend/backend.h): one plain struct per block,
+// with the formula it implements. Buffers are f32 unless said otherwise, rows contiguous, in the
+// backend's memory. Shapes name rows (tokens of the batch), hidden, heads, kv_heads, head_dim,
+// experts, vocabulary.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +11,10 @@
 
 namespace mxgpt::backend {
 
-/// Where a model runs, and its weights are.
+/// The device that holds a model's weights and runs it.
 enum class Device { cpu, cuda };
 
-/// How faithful a step is. `standard` may round activations to 16 bits where weights are quantized;
+/// Numerical mode of a step. `mixed` may round activations to 16 bits where weights are quantized;
 /// `exact` keeps activations and the KV cache in f32.
 enum class Precision { mixed, exact };
 
@@ -27,10 +23,10 @@ enum class NormKind {
   layer,  ///< (x - mean(x)) / sqrt(variance(x) + eps) · weight + bias  (Ba et al. 2016)
 };
 
-/// Over the last dimension, whose length the weight has. Without a weight there is no norm.
+/// Normalization over the last dimension, of length weight.k. An empty weight means no norm.
 struct Norm {
   Tensor weight;
-  Tensor bias;  ///< may be absent
+  Tensor bias;  ///< optional
   float eps = 1e-5f;
   NormKind kind = NormKind::rms;
 
@@ -38,28 +34,28 @@ struct Norm {
 };
 
 enum class ActivationKind {
-  /// As gpt-oss clamps SwiGLU: g = min(gate, limit), u = clamp(up, -limit, limit),
+  /// The clamped SwiGLU of gpt-oss: g = min(gate, limit), u = clamp(up, -limit, limit),
   /// (u + 1) · g · sigmoid(alpha · g). Source: openai/gpt-oss, gpt_oss/torch/model.py, swiglu.
   clamped_swiglu,
   silu,       ///< x · sigmoid(x)
   gelu,       ///< x · Φ(x) = x / 2 · (1 + erf(x / √2))  (Hendrycks & Gimpel 2016)
-  gelu_tanh,  ///< x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), their approximation
+  gelu_tanh,  ///< x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), the paper's approximation
 };
 
-/// Between an MLP's projections: act(gate) · up, or act(up) where there is no gate.
+/// Activation between an MLP's projections: act(gate) · up, or act(up) without a gate.
 struct Activation {
   ActivationKind kind = ActivationKind::silu;
-  float alpha = 1, limit = 0;  ///< of clamped_swiglu
+  float alpha = 1, limit = 0;  ///< clamped_swiglu only
 };
 
-/// Which elements of a head are rotated together as pair i: (x1, x2) → (x1 cos - x2 sin,
-/// x2 cos + x1 sin), where the pair's angle is position · inverse_frequency[i].
+/// Elements of a head that form rotated pair i: (x1, x2) → (x1 cos - x2 sin, x2 cos + x1 sin) with
+/// the angle position · inv_freq[i].
 enum class RopeStyle {
   neox,         ///< i and i + head_dim / 2
   interleaved,  ///< 2i and 2i + 1
 };
 
-/// Rotary embedding (Su et al. 2021). cos and sin are multiplied by `magnitude`.
+/// Rotary position embedding (Su et al. 2021). cos and sin are multiplied by `magnitude`.
 struct Rope {
   const float* inv_freq;  ///< [head_dim / 2]
   float magnitude = 1;
@@ -69,11 +65,11 @@ struct Rope {
 struct Embed {
   Tensor table;  ///< [vocabulary, hidden]
   float scale = 1;
-  Tensor positions;  ///< [context, hidden], or absent
+  Tensor positions;  ///< [context, hidden]; optional
   float* x;          ///< [rows, hidden]
 };
 
-/// cos and sin of every row's position, shared by the layers of a step.
+/// cos and sin of each row's position, shared by the layers of a step.
 struct RopeCosSin {
   Rope rope;
   int head_dim;
@@ -81,7 +77,7 @@ struct RopeCosSin {
   float* sin;  ///< [rows, head_dim / 2]
 };
 
-/// Where one layer's keys and values live: [page][kv_head][kPageTokens][head_dim], in `format`.
+/// KV cache of one layer: [page][kv_head][kPageTokens][head_dim], in `format`.
 struct KvLayer {
   KvGroup group;
   quant::Format format;
@@ -89,68 +85,75 @@ struct KvLayer {
   std::byte* values;
 };
 
-/// h = norm(x); q, k, v = linear(h); every head of q and k normed, where they have a norm, and
-/// rotated; k and v stored in the cache.
-struct NormQkvRopeStore {
-  const float* x;  ///< [rows, hidden]
-  Norm norm;
-  Linear q, k, v;
-  Norm q_norm, k_norm;  ///< [head_dim], or absent
-  int heads, kv_heads, head_dim;
-  RopeStyle pairs = RopeStyle::neox;
-  const float* cos = nullptr;  ///< [rows, head_dim / 2]; null: no rotation
-  const float* sin = nullptr;
-  KvLayer kv;
-  float* q_out;  ///< [rows, heads, head_dim]
-};
-
-/// Grouped-query attention of each row to its sequence's cache, itself included; multi-head where
-/// heads = kv_heads. With sinks s, a head's weights are exp(score) / (Σ exp(scores) + exp(s)),
-/// score = scale · q · k.
-struct Attend {
+/// Grouped-query attention of each row to its sequence's cached keys, including its own;
+/// multi-head if heads = kv_heads. score = scale · q · k. With sinks s, a head's weights are
+/// exp(score) / (Σ exp(scores) + exp(s)).
+struct Attention {
   const float* q;  ///< [rows, heads, head_dim]
   int heads, kv_heads, head_dim;
   float scale;  ///< 1 / sqrt(head_dim) in most models
   KvLayer kv;
-  int64_t window = 0;  ///< keys a row sees, itself included; 0 means all
-  Tensor sinks;        ///< [heads], or absent
+  int64_t window = 0;  ///< keys visible to a row, including its own; 0 means all
+  Tensor sinks;        ///< [heads]; optional
   float* out;          ///< [rows, heads, head_dim]
 };
 
-/// x += post_norm(linear(in))
-struct ProjectResidual {
-  const float* in;  ///< [rows, linear.k]
-  Linear linear;
-  Norm post_norm;  ///< [hidden], or absent
-  float* x;        ///< [rows, hidden]
+/// Router of a mixture of experts: the top_k largest of linear(norm(x)), weighted by the softmax
+/// over the selected logits.
+struct Router {
+  Norm norm;
+  Linear linear;  ///< [experts, hidden]
+  int top_k = 0;
+  /// Partial logits, passed from the preceding attention_block to moe_block by backends that fuse
+  /// the router into the output projection. Its size is the backend's; null if it does not fuse.
+  float* partial_logits = nullptr;
 };
 
-/// h = norm(x); x += post_norm(down(act(gate(h), up(h)))).
-struct NormMlpResidual {
+/// x += post_norm(o(attention(rope(q_norm(q(h))), rope(k_norm(k(h))), v(h)))) with h = norm(x).
+/// Keys and values of the batch's rows are stored in the cache first.
+struct AttentionBlock {
+  float* x;  ///< [rows, hidden]
   Norm norm;
-  Linear gate;      ///< [intermediate, hidden], or absent
+  Linear q, k, v;       ///< [heads · head_dim, hidden], [kv_heads · head_dim, hidden]
+  Norm q_norm, k_norm;  ///< per head, [head_dim]; optional
+  int heads, kv_heads, head_dim;
+  RopeStyle rope_style = RopeStyle::neox;
+  const float* cos = nullptr;  ///< [rows, head_dim / 2]; null: no rotation
+  const float* sin = nullptr;
+  float scale;         ///< as in Attention
+  int64_t window = 0;  ///< as in Attention
+  Tensor sinks;        ///< [heads]; optional
+  KvLayer kv;
+  Linear o;        ///< [hidden, heads · head_dim]
+  Norm post_norm;  ///< [hidden]; optional
+  /// Router of the moe_block that follows, or null. A backend may compute part of it here.
+  const Router* next_router = nullptr;
+};
+
+/// x += post_norm(down(act(gate(h), up(h)))) with h = norm(x).
+struct MlpBlock {
+  Norm norm;
+  Linear gate;      ///< [intermediate, hidden]; optional
   Linear up, down;  ///< [intermediate, hidden], [hidden, intermediate]
   Activation activation;
-  Norm post_norm;  ///< [hidden], or absent
+  Norm post_norm;  ///< [hidden]; optional
   float* x;        ///< [rows, hidden]
 };
 
-/// h = norm(x); the top_k experts of router(h), weighted by the softmax over those chosen;
-/// x += Σ weight · down(act(gate(h), up(h))), summed in descending order of the router's choice.
-struct NormRouteExpertsResidual {
-  Norm norm;
-  Linear router;          ///< [experts, hidden]
+/// x += Σ_e p_e · down_e(act(gate_e(h), up_e(h))) with h = router.norm(x), over the experts e that
+/// the router selects with weights p_e, in descending order of weight.
+struct MoeBlock {
+  Router router;
   Linear gate, up, down;  ///< [experts][intermediate, hidden], [experts][hidden, intermediate]
-  int top_k;
   Activation activation;
   float* x;  ///< [rows, hidden]
 };
 
-/// logits[i] = head(norm(x[logit_rows[i]]))
-struct NormLogits {
+/// logits[i] = linear(norm(x[logit_rows[i]]))
+struct LmHead {
   const float* x;  ///< [rows, hidden]
   Norm norm;
-  Linear head;    ///< [vocabulary, hidden]
+  Linear linear;  ///< [vocabulary, hidden]
   float* logits;  ///< [logit_rows, vocabulary]
 };
 

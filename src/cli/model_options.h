@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/accum_type.h"
 #include "runtime/model.h"
 
 namespace mxgpt::cli {
@@ -61,6 +60,6 @@ void declare_kv(CLI::App& command, std::optional<quant::Format>& kv);
 void declare_kv(CLI::App& command, std::vector<quant::Format>& kv);
 
 /// `--accumulate f16|f32`.
-void declare_accumulate(CLI::App& command, kernels::AccumType& accumulate);
+void declare_accumulate(CLI::App& command, quant::AccumType& accumulate);
 
 }  // namespace mxgpt::cli

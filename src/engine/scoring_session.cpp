@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "runtime/model_runner.h"
 
 namespace mxgpt::engine {
 
@@ -43,9 +44,9 @@ runtime::RunnerOptions ScoringSession::runner_options(const model::Config& confi
 
 ScoringSession::ScoringSession(const model::Architecture& architecture, const model::Config& config,
                                const model::Weights& weights, const ScoringOptions& options)
-    : ScoringSession(config, options,
-                     architecture.create_runner(config, weights, runner_options(config, options))) {
-}
+    : ScoringSession(
+          config, options,
+          runtime::create_runner(architecture, config, weights, runner_options(config, options))) {}
 
 ScoringSession::ScoringSession(const model::Config& config, const ScoringOptions& options,
                                std::unique_ptr<runtime::Runner> runner)

@@ -16,13 +16,13 @@ namespace mxgpt::eval {
 namespace {
 
 template <int kFormat, bool kMany>
-void matmul(const kernels::GemmArgs& p) {
+void matmul(const quant::GemmArgs& p) {
   const quant::Format format = static_cast<quant::Format>(kFormat);
   int32_t rows_of_x = static_cast<int32_t>(p.tokens);
   for (int64_t t = 0; p.row_indices && t < p.tokens; ++t)
     rows_of_x = std::max(rows_of_x, p.row_indices[t] + 1);
   DeviceScratch device;
-  backend::GemmParams tile{
+  cuda::GemmParams tile{
       .weights = device.upload(std::span(p.weights, static_cast<size_t>(p.rows * p.row_bytes))),
       .row_bytes = p.row_bytes,
       .rows = static_cast<int>(p.rows),
@@ -34,7 +34,7 @@ void matmul(const kernels::GemmArgs& p) {
       .max_tokens = static_cast<int>(p.tokens),
       .out = device.allocate<float>(p.tokens * p.rows),
       .accum_type = p.accum_type};
-  const backend::FormatKernels& kernels = backend::format_kernels(format);
+  const cuda::FormatKernels& kernels = cuda::format_kernels(format);
   (kMany ? kernels.gemm : kernels.gemv)(tile, device.stream());
   const std::vector<float> out = device.download<float>(tile.out, p.tokens * p.rows);
   for (int64_t t = 0; t < p.tokens; ++t)
@@ -42,9 +42,9 @@ void matmul(const kernels::GemmArgs& p) {
 }
 
 template <bool kMany, int... kFormats>
-constexpr std::array<kernels::GemmKernels, quant::kFormatCount> matmuls(
+constexpr std::array<quant::GemmKernels, quant::kFormatCount> matmuls(
     std::integer_sequence<int, kFormats...>) {
-  return {kernels::GemmKernels{.matmul_f32 = matmul<kFormats, kMany>, .matmul_int16 = nullptr}...};
+  return {quant::GemmKernels{.matmul_f32 = matmul<kFormats, kMany>, .matmul_int16 = nullptr}...};
 }
 using AllFormats = std::make_integer_sequence<int, quant::kFormatCount>;
 
@@ -67,7 +67,7 @@ void rotate(backend::RopeStyle pairs, float* head, const float* cos, const float
                                .heads = 1,
                                .kv_heads = 0,
                                .head_dim = static_cast<int>(d),
-                               .pairs = pairs,
+                               .rope_style = pairs,
                                .cos = device.upload(std::span(cos, static_cast<size_t>(d / 2))),
                                .sin = device.upload(std::span(sin, static_cast<size_t>(d / 2))),
                                .kv = {.format = quant::Format::f32}},
@@ -104,15 +104,15 @@ OpRunner device_op_runner() {
                 op.table = device.upload(host_op.table);
                 op.positions = device.upload(host_op.positions);
                 op.x = device.allocate<float>(rows * hidden);
-                fixture.backend.begin(batch);
-                fixture.backend.embed(op);
-                fixture.backend.stream().synchronize();
+                fixture.begin_step(batch);
+                fixture.backend->embed(op);
+                fixture.backend->step().stream().synchronize();
                 device.download(op.x, std::span(host_op.x, static_cast<size_t>(rows * hidden)));
               },
           .experts =
-              [](const backend::Batch& batch, const backend::NormRouteExpertsResidual& host_op) {
+              [](const backend::Batch& batch, const backend::MoeBlock& host_op) {
                 DeviceScratch device;
-                const int64_t hidden = host_op.norm.weight.k;
+                const int64_t hidden = host_op.router.norm.weight.k;
                 const auto size = static_cast<size_t>(batch.rows() * hidden);
                 DeviceBackend fixture({.rows = batch.rows(),
                                        .sequences = 1,
@@ -121,20 +121,20 @@ OpRunner device_op_runner() {
                                        .hidden = hidden,
                                        .max_linear_width = hidden,
                                        .intermediate = host_op.gate.weight.rows,
-                                       .experts = host_op.router.weight.rows,
-                                       .top_k = host_op.top_k,
+                                       .experts = host_op.router.linear.weight.rows,
+                                       .top_k = host_op.router.top_k,
                                        .heads = 1,
                                        .head_dim = 1});
-                backend::NormRouteExpertsResidual op = host_op;
-                op.norm = device.upload(host_op.norm);
-                op.router = device.upload(host_op.router);
+                backend::MoeBlock op = host_op;
+                op.router.norm = device.upload(host_op.router.norm);
+                op.router.linear = device.upload(host_op.router.linear);
                 op.gate = device.upload(host_op.gate);
                 op.up = device.upload(host_op.up);
                 op.down = device.upload(host_op.down);
                 op.x = device.upload(std::span<const float>(host_op.x, size));
-                fixture.backend.begin(batch);
-                fixture.backend.norm_route_experts_residual(op);
-                fixture.backend.stream().synchronize();
+                fixture.begin_step(batch);
+                fixture.backend->moe_block(op);
+                fixture.backend->step().stream().synchronize();
                 device.download(op.x, std::span(host_op.x, size));
               }};
 }
@@ -154,13 +154,13 @@ void check_lookup(quant::Format format, KernelCheckResult& result) {
   for (int32_t i = 0; i < kRows; ++i) ids[i] = kRows - 1 - i;
   DeviceScratch device;
   auto* out = device.allocate<float>(kRows * k);
-  backend::format_kernels(format).embed({.table = device.upload(table),
-                                         .row_bytes = t.row_bytes(k),
-                                         .k = static_cast<int>(k),
-                                         .ids = device.upload(ids),
-                                         .count = kRows,
-                                         .out = out},
-                                        device.stream());
+  cuda::format_kernels(format).embed({.table = device.upload(table),
+                                      .row_bytes = t.row_bytes(k),
+                                      .k = static_cast<int>(k),
+                                      .ids = device.upload(ids),
+                                      .count = kRows,
+                                      .out = out},
+                                     device.stream());
   const std::vector<float> values = device.download<float>(out, kRows * k);
   int64_t mismatches = 0;
   for (int64_t i = 0; i < kRows * k; ++i) {
@@ -285,14 +285,14 @@ void check_attend(quant::Format format, KernelCheckResult& result) {
       std::vector<float> all;
       for (int row = 0; row < rows; ++row) all.insert(all.end(), q.begin(), q.end());
       const std::vector<int32_t> last(rows, static_cast<int32_t>(c.last)), slot(rows, 0);
-      backend::Attend op{.q = device.upload(all),
-                         .heads = static_cast<int>(heads),
-                         .kv_heads = c.kv_heads,
-                         .head_dim = c.head_dim,
-                         .scale = 1 / std::sqrt(static_cast<float>(d)),
-                         .kv = kv,
-                         .window = c.window,
-                         .out = device.allocate<float>(rows * heads * d)};
+      backend::Attention op{.q = device.upload(all),
+                            .heads = static_cast<int>(heads),
+                            .kv_heads = c.kv_heads,
+                            .head_dim = c.head_dim,
+                            .scale = 1 / std::sqrt(static_cast<float>(d)),
+                            .kv = kv,
+                            .window = c.window,
+                            .out = device.allocate<float>(rows * heads * d)};
       if (c.sinks)
         op.sinks = {quant::Format::f32,
                     reinterpret_cast<const std::byte*>(device.upload(device_sinks)), 1, 1, heads};
@@ -341,9 +341,9 @@ std::vector<KernelCheckResult> check_device_kernels() {
   cuda::device_info();  // throws where there is none
   static constexpr auto kGemv = matmuls<false>(AllFormats()), kGemm = matmuls<true>(AllFormats());
   const auto set = [](const char* target,
-                      const std::array<kernels::GemmKernels, quant::kFormatCount>& kernels) {
+                      const std::array<quant::GemmKernels, quant::kFormatCount>& kernels) {
     return KernelSet{.target = target,
-                     .formats = [&kernels](quant::Format format) -> const kernels::GemmKernels& {
+                     .formats = [&kernels](quant::Format format) -> const quant::GemmKernels& {
                        return kernels[static_cast<int>(format)];
                      },
                      .ops = &kOps};

@@ -64,25 +64,30 @@ class DeviceScratch {
     return values;
   }
 
-  backend::CudaStream stream() const { return stream_.get(); }
+  cuda::CudaStream stream() const { return stream_.get(); }
 
  private:
   cuda::Stream stream_;
   std::vector<std::unique_ptr<cuda::Memory>> buffers_;
 };
 
-/// A backend with its memory.
+/// A generic backend with its memory.
 class DeviceBackend {
  public:
-  explicit DeviceBackend(const cuda::MaxShapes& limits)
-      : memory_(cuda::Memory::Kind::device, bytes(limits)),
+  explicit DeviceBackend(const backend::MaxShapes& max_shapes)
+      : memory_(cuda::Memory::Kind::device, bytes(max_shapes)),
         arena_(memory_.data()),
-        backend(limits, arena_) {}
+        backend(cuda::create_generic_backend(max_shapes, arena_)) {}
+
+  void begin_step(const backend::Batch& batch) {
+    backend->begin_step(batch);
+    backend->step().upload();
+  }
 
  private:
-  static int64_t bytes(const cuda::MaxShapes& limits) {
+  static int64_t bytes(const backend::MaxShapes& max_shapes) {
     cuda::DeviceArena arena;
-    const cuda::GenericBackend measured(limits, arena);
+    cuda::measure_generic_backend(max_shapes, arena);
     return arena.used();
   }
 
@@ -90,7 +95,7 @@ class DeviceBackend {
   cuda::DeviceArena arena_;
 
  public:
-  cuda::GenericBackend backend;
+  std::unique_ptr<cuda::CudaBackend> backend;
 };
 
 }  // namespace mxgpt::eval

@@ -11,8 +11,8 @@ std::vector<KernelSet> kernel_sets() {
   std::vector<KernelSet> sets;
   for (const kernels::Isa isa : supported_isas()) {
     sets.push_back({.target = std::string("cpu ") + kernels::isa_name(isa),
-                    .formats = [isa](quant::Format format) -> const kernels::GemmKernels& {
-                      return kernels::gemm_kernels(format, isa);
+                    .formats = [isa](quant::Format format) -> const quant::GemmKernels& {
+                      return *quant::traits(format).kernels[static_cast<int>(isa)];
                     },
                     .ops = cpu::cpu_kernels(isa)});
   }
@@ -27,21 +27,21 @@ OpRunner cpu_op_runner() {
                 cpu::CpuBackend backend(
                     {.rows = batch.rows(), .hidden = hidden, .max_linear_width = hidden},
                     backend::Precision::mixed);
-                backend.begin(batch);
+                backend.begin_step(batch);
                 backend.embed(op);
               },
           .experts =
-              [](const backend::Batch& batch, const backend::NormRouteExpertsResidual& op) {
-                const int64_t hidden = op.norm.weight.k;
+              [](const backend::Batch& batch, const backend::MoeBlock& op) {
+                const int64_t hidden = op.router.norm.weight.k;
                 cpu::CpuBackend backend({.rows = batch.rows(),
                                          .hidden = hidden,
                                          .max_linear_width = hidden,
                                          .intermediate = op.gate.weight.rows,
-                                         .experts = op.router.weight.rows,
-                                         .top_k = op.top_k},
+                                         .experts = op.router.linear.weight.rows,
+                                         .top_k = op.router.top_k},
                                         backend::Precision::exact);
-                backend.begin(batch);
-                backend.norm_route_experts_residual(op);
+                backend.begin_step(batch);
+                backend.moe_block(op);
               }};
 }
 

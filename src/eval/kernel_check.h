@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
-#include "kernels/cpu/gemm.h"
 #include "quant/format.h"
 
 namespace mxgpt::eval {
@@ -16,7 +15,7 @@ namespace mxgpt::eval {
 /// have apart from its ops is null.
 struct KernelSet {
   std::string target;  ///< "cpu scalar"
-  std::function<const kernels::GemmKernels&(quant::Format)> formats;
+  std::function<const quant::GemmKernels&(quant::Format)> formats;
   const cpu::CpuKernels* ops;
 };
 
@@ -24,7 +23,7 @@ struct KernelSet {
 struct OpRunner {
   std::string target;
   std::function<void(const backend::Batch&, const backend::Embed&)> embed;
-  std::function<void(const backend::Batch&, const backend::NormRouteExpertsResidual&)> experts;
+  std::function<void(const backend::Batch&, const backend::MoeBlock&)> experts;
 };
 OpRunner cpu_op_runner();
 

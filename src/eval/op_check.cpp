@@ -278,13 +278,13 @@ void check_route(const OpRunner& ops, KernelCheckResult& result) {
         }
         const backend::Linear flat{of(zeros, experts, kHidden, kHidden),
                                    of(no_bias, experts, 1, kHidden)};
-        ops.experts(batch.batch, {.norm = norm,
-                                  .router = {of(router, 1, experts, kHidden), {}},
+        ops.experts(batch.batch, {.router = {.norm = norm,
+                                             .linear = {of(router, 1, experts, kHidden), {}},
+                                             .top_k = top_k},
                                   .gate = flat,
                                   .up = flat,
                                   .down = {of(zeros, experts, kHidden, kHidden),
                                            of(constants, experts, 1, kHidden)},
-                                  .top_k = top_k,
                                   .activation = {},
                                   .x = x.data()});
         worst.add(fmt::format("{} of {} experts, {} rows{}", top_k, experts, rows,

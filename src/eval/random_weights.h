@@ -7,7 +7,6 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cpu/isa.h"
 #include "quant/format.h"
 
 namespace mxgpt::eval {

@@ -53,7 +53,7 @@ engine::ScoringOptions options_of(const SelfCheckModel& s, backend::Precision pr
   return {
       .device = s.device,
       .precision = precision,
-      .accum_type = precision == backend::Precision::mixed ? s.accumulate : kernels::AccumType::f32,
+      .accum_type = precision == backend::Precision::mixed ? s.accumulate : quant::AccumType::f32,
       .kv_format = precision == backend::Precision::mixed ? s.kv : std::nullopt,
       .context = context,
       .max_batched_tokens = kRows,
@@ -110,7 +110,7 @@ class MultiSequenceRunner {
     runtime::RunnerOptions options = step;
     options.max_sequences = sequences;
     for (int64_t& pages : options.kv_pages) pages = sequences * stride_;
-    runner_ = s.architecture.create_runner(s.config, s.weights, options);
+    runner_ = s.create_runner(s.architecture, s.config, s.weights, options);
   }
 
   struct SequenceSlice {
@@ -150,7 +150,7 @@ runtime::RunnerOptions runner_options(const SelfCheckModel& s, backend::Precisio
   return {
       .device = s.device,
       .precision = precision,
-      .accum_type = precision == backend::Precision::mixed ? s.accumulate : kernels::AccumType::f32,
+      .accum_type = precision == backend::Precision::mixed ? s.accumulate : quant::AccumType::f32,
       .kv_format = precision == backend::Precision::mixed ? s.kv : std::nullopt,
       .max_batched_tokens = rows,
       .max_logit_rows = logit_rows,
@@ -314,8 +314,9 @@ SelfCheckResult check_expert_permutation(const SelfCheckModel& s, Tokens text) {
 }
 
 /// Keys, or values, of one sequence as the CPU's cache holds them, [positions][kv_heads][head_dim].
-std::vector<float> read_cache(bool keys, const backend::Attend& op, const backend::PageTable& table,
-                              int32_t sequence, int64_t positions) {
+std::vector<float> read_cache(bool keys, const backend::Attention& op,
+                              const backend::PageTable& table, int32_t sequence,
+                              int64_t positions) {
   const std::byte* pages = keys ? op.kv.keys : op.kv.values;
   const quant::FormatTraits& format = quant::traits(op.kv.format);
   const int64_t row_bytes = format.row_bytes(op.head_dim);
@@ -339,7 +340,7 @@ std::vector<float> read_cache(bool keys, const backend::Attend& op, const backen
 /// Every attention of a step against a dense mask in double, from the op's own inputs.
 class AttentionCheck : public backend::ActivationHook {
  public:
-  void attention(const backend::Attend& op, const backend::Batch& batch) override {
+  void attention(const backend::Attention& op, const backend::Batch& batch) override {
     const int64_t rows = batch.rows(), d = op.head_dim, group = op.heads / op.kv_heads;
     const backend::PageTable& table = batch.tables[static_cast<int>(op.kv.group)];
     const std::vector<float> keys = read_cache(true, op, table, 0, rows);
@@ -392,7 +393,7 @@ SelfCheckResult check_attention(const SelfCheckModel& s, backend::Precision prec
 /// Scores q · k of the first layer, whose input is the embedding alone.
 class FirstLayerScores : public backend::ActivationHook {
  public:
-  void attention(const backend::Attend& op, const backend::Batch& batch) override {
+  void attention(const backend::Attention& op, const backend::Batch& batch) override {
     if (!scores.empty()) return;
     const int64_t rows = batch.rows(), begin = batch.positions[0], d = op.head_dim;
     const backend::PageTable& table = batch.tables[static_cast<int>(op.kv.group)];

@@ -3,13 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "kernels/accum_type.h"
 #include "model/architecture.h"
+#include "runtime/model_runner.h"
 
 namespace mxgpt::eval {
 
@@ -27,9 +28,10 @@ struct SelfCheckModel {
   const model::Architecture& architecture;
   const model::Config& config;
   const model::Weights& weights;
-  kernels::AccumType accumulate = kernels::AccumType::f32;  ///< of the default precision
-  std::optional<quant::Format> kv;                          ///< of the default precision's cache
-  backend::Device device = backend::Device::cpu;            ///< whose memory the weights are in
+  quant::AccumType accumulate = quant::AccumType::f32;  ///< of the default precision
+  std::optional<quant::Format> kv;                      ///< of the default precision's cache
+  backend::Device device = backend::Device::cpu;        ///< whose memory the weights are in
+  std::function<decltype(runtime::create_runner)> create_runner = runtime::create_runner;
 };
 
 /// Runs all checks on a text of the model's kind; kSelfCheckTokens of it at most. Throws Error if

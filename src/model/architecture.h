@@ -1,16 +1,16 @@
 // What an architecture is to the rest of mxgpt. model/registry.h has them all.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <string>
 
+#include "backend/backend.h"
 #include "base/json.h"
 #include "io/gguf_metadata.h"
 #include "io/gguf_writer.h"
 #include "model/registry.h"
+#include "model/run_state.h"
 #include "model/tensor_table.h"
-#include "runtime/runner.h"
 
 namespace mxgpt::model {
 
@@ -24,9 +24,9 @@ struct Architecture {
   Config (*config_from_checkpoint)(const json::Node& config);
   /// The metadata, apart from the tokenizer's, that describes `config` in a GGUF file.
   void (*write_gguf_metadata)(const Config& config, io::GgufWriter& out);
-  /// The runner refers to both; they outlive it.
-  std::unique_ptr<runtime::Runner> (*create_runner)(const Config& config, const Weights& weights,
-                                                    const runtime::RunnerOptions& options);
+  /// Enqueues the blocks of one step on a backend.
+  void (*forward)(backend::Backend& b, const Config& config, const Weights& weights,
+                  const RunState& state);
 };
 
 namespace architectures {

@@ -13,11 +13,19 @@ namespace mxgpt::runtime {
 
 namespace {
 
-/// Whether the fast kernels know the layers of such a model.
-bool sm90_supports_layers(const model::Config& c) {
-  return cuda::device_caps().has_sm90 && c.experts > 0 && c.experts <= 128 && c.top_k <= 4 &&
-         c.head_dim == 64 && c.rope_style == backend::RopeStyle::neox &&
-         c.activation.kind == backend::ActivationKind::clamped_swiglu;
+/// The formats of the model's tensors, without data.
+model::Weights stored_formats(const model::ModelFile& model) {
+  model::Weights weights;
+  weights.layers.resize(model.config().layers);
+  for (const model::TensorRef& tensor : model.tensors())
+    tensor.get(weights).format = model.stored_format(tensor);
+  return weights;
+}
+
+/// Whether weights are stored in the layout of the sm90 kernels.
+bool packs_weights(const model::ModelFile& model) {
+  return static_cast<bool>(cuda::sm90::supports(
+      cuda_model_traits(model.config(), stored_formats(model)), cuda::device_caps()));
 }
 
 /// How the GPU holds a tensor.
@@ -26,17 +34,17 @@ struct DeviceTensorInfo {
   uint8_t layout = cuda::kAsInFile;
 };
 
-DeviceTensorInfo device_tensor_info(const model::ModelFile& model, const model::TensorRef& tensor) {
+DeviceTensorInfo device_tensor_info(const model::ModelFile& model, const model::TensorRef& tensor,
+                                    bool packed) {
   const model::TensorSpec& spec = *tensor.spec;
   if (spec.role == model::Role::vector) return {quant::Format::f32};
   const quant::Format format = model.stored_format(tensor);
-  if (!sm90_supports_layers(model.config())) return {format};
+  if (!packed) return {format};
   if (spec.role == model::Role::router) return {quant::Format::f32};
-  if (!cuda::can_repack(format)) return {format};
   const auto is = [&](backend::Tensor model::Layer::*member) { return spec.refers_to(member); };
   if (is(&model::Layer::q) || is(&model::Layer::k)) return {format, cuda::kTilesRopeHalves};
-  const bool experts = spec.role == model::Role::expert && format == quant::Format::mxfp4;
-  if (experts || is(&model::Layer::v) || is(&model::Layer::o) || spec.role == model::Role::lm_head)
+  if (spec.role == model::Role::expert || is(&model::Layer::v) || is(&model::Layer::o) ||
+      spec.role == model::Role::lm_head)
     return {format, cuda::kTiles};
   return {format};
 }
@@ -94,10 +102,11 @@ void upload_tiles(std::span<const std::byte> blocks, const backend::Tensor& tens
 }  // namespace
 
 CudaWeights::Bytes CudaWeights::bytes(const Model& model, int64_t offloaded_layers) {
+  const bool packed = packs_weights(model);
   cuda::DeviceArena device_arena, host_arena;
   for (const model::TensorRef& ref : model.tensors()) {
     const backend::Tensor tensor =
-        tensor_header(model.config(), *ref.spec, device_tensor_info(model, ref));
+        tensor_header(model.config(), *ref.spec, device_tensor_info(model, ref, packed));
     (is_offloaded(model, ref, offloaded_layers) ? host_arena : device_arena)
         .allocate<std::byte>(tensor_bytes(tensor));
   }
@@ -110,6 +119,7 @@ CudaWeights::CudaWeights(const Model& model, int64_t offloaded_layers)
       host_(cuda::Memory::Kind::pinned, bytes(model, offloaded_layers).host) {
   const model::Config& config = model.config();
   weights_.layers.resize(config.layers);
+  const bool packed = packs_weights(model);
   cuda::DeviceArena device_arena(device_.data()), host_arena(host_.data());
   cuda::HostToDeviceCopier uploader;
   constexpr int64_t kStaging = 64 << 20;
@@ -119,7 +129,7 @@ CudaWeights::CudaWeights(const Model& model, int64_t offloaded_layers)
   for (const model::TensorRef& ref : model.tensors()) {
     const model::HostTensor host = model::load_tensor(model, ref);
     backend::Tensor& tensor = ref.get(weights_);
-    tensor = tensor_header(config, *ref.spec, device_tensor_info(model, ref));
+    tensor = tensor_header(config, *ref.spec, device_tensor_info(model, ref, packed));
     const int64_t size = tensor_bytes(tensor);
     tensor.data = (is_offloaded(model, ref, offloaded_layers) ? host_arena : device_arena)
                       .allocate<std::byte>(size);
@@ -146,7 +156,8 @@ CudaWeights::CudaWeights(const Model& model, int64_t offloaded_layers)
 }
 
 MemoryPlan plan_cuda_memory(const Model& model, const RunnerOptions& options) {
-  MemoryPlan plan = plan_cuda_runner(model.config(), options);
+  MemoryPlan plan = plan_cuda_executor(
+      model.config(), cuda_model_traits(model.config(), stored_formats(model)), options);
   const CudaWeights::Bytes weights = CudaWeights::bytes(model, options.cpu_offload_layers);
   plan.weights = weights.device;
   plan.pinned_host = weights.host;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device.h"
-#include "runtime/cuda_runner.h"
+#include "runtime/cuda_executor.h"
 #include "runtime/memory_plan.h"
 #include "runtime/model.h"
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "runtime/cpu_runner.h"
+#include "runtime/cpu_executor.h"
 
 namespace mxgpt::runtime {
 
@@ -113,7 +113,7 @@ HostMemoryPlan plan_host_memory(const Model& model, const RunnerOptions& options
     group.bytes_per_token = group.layers * page / backend::kPageTokens;
     group.bytes = group.layers * page * options.kv_pages[g];
   }
-  plan.workspace = CpuRunState::workspace_bytes(c, options);
+  plan.workspace = CpuExecutor::workspace_bytes(c, options);
   const int64_t cached =
       options.kv_pages[static_cast<int>(backend::KvGroup::full)] * backend::kPageTokens;
   plan.program = kProgramBytes + kVocabularyTokenBytes * c.vocabulary + kTextTokenBytes * cached;

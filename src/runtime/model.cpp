@@ -1,6 +1,7 @@
 #include "runtime/model.h"
 
 #include "runtime/cuda_weights.h"
+#include "runtime/model_runner.h"
 
 namespace mxgpt::runtime {
 
@@ -29,14 +30,14 @@ const model::Weights& Model::weights(backend::Device device) const {
 
 std::unique_ptr<Runner> Model::create_runner(const RunnerOptions& options) const {
   if (options.device == backend::Device::cpu)
-    return architecture().create_runner(config(), weights(), options);
+    return runtime::create_runner(architecture(), config(), weights(), options);
   const std::lock_guard lock(mutex_);
   if (cuda_weights_ && cuda_weights_->offloaded_layers() != options.cpu_offload_layers)
     cuda_weights_.reset();
   require_device_memory(plan_cuda_memory(*this, options), options, cuda_weights_ != nullptr);
   if (!cuda_weights_)
     cuda_weights_ = std::make_unique<CudaWeights>(*this, options.cpu_offload_layers);
-  return architecture().create_runner(config(), cuda_weights_->weights(), options);
+  return runtime::create_runner(architecture(), config(), cuda_weights_->weights(), options);
 }
 
 }  // namespace mxgpt::runtime

@@ -40,7 +40,7 @@ std::vector<int32_t> text(int64_t tokens = kMinSelfCheckTokens) {
 struct Fault {
   std::function<bool(const backend::Batch&, const runtime::RunnerOptions&)> strikes =
       [](const backend::Batch&, const runtime::RunnerOptions&) { return false; };
-  std::function<void(const backend::Attend&, const backend::Batch&)> on_attention = {};
+  std::function<void(const backend::Attention&, const backend::Batch&)> on_attention = {};
 };
 Fault fault;
 
@@ -52,7 +52,7 @@ class FaultyRunner : public runtime::Runner, backend::ActivationHook {
                runtime::RunnerOptions options)
       : options_(options) {
     if (fault.on_attention) options.activation_hook = this;
-    runner_ = nano().architecture().create_runner(config, weights, options);
+    runner_ = runtime::create_runner(nano().architecture(), config, weights, options);
   }
   std::span<const float> step(const backend::Batch& batch) override {
     const std::span<const float> logits = runner_->step(batch);
@@ -64,7 +64,7 @@ class FaultyRunner : public runtime::Runner, backend::ActivationHook {
   }
 
  private:
-  void attention(const backend::Attend& op, const backend::Batch& batch) override {
+  void attention(const backend::Attention& op, const backend::Batch& batch) override {
     fault.on_attention(op, batch);
     if (options_.activation_hook) options_.activation_hook->attention(op, batch);
   }
@@ -77,14 +77,16 @@ class FaultyRunner : public runtime::Runner, backend::ActivationHook {
 /// Names of the checks that find the planted fault.
 std::vector<std::string> failures_with(Fault planted, int64_t tokens = kMinSelfCheckTokens) {
   fault = std::move(planted);
-  model::Architecture architecture = nano().architecture();
-  architecture.create_runner = [](const model::Config& c, const model::Weights& w,
-                                  const runtime::RunnerOptions& options) {
+  const auto create_runner = [](const model::Architecture&, const model::Config& c,
+                                const model::Weights& w, const runtime::RunnerOptions& options) {
     return std::unique_ptr<runtime::Runner>(std::make_unique<FaultyRunner>(c, w, options));
   };
   std::vector<std::string> failed;
-  for (const SelfCheckResult& r :
-       self_check({architecture, nano().config(), nano().weights()}, text(tokens))) {
+  for (const SelfCheckResult& r : self_check({.architecture = nano().architecture(),
+                                  .config = nano().config(),
+                                  .weights = nano().weights(),
+                                  .create_runner = create_runner},
+                                             text(tokens))) {
     if (r.status == fail) failed.push_back(r.name);
   }
   return failed;
@@ -139,7 +141,7 @@ TEST(SelfCheck, FindsADefaultPathThatIsTooFarFromExact) {
 
 TEST(SelfCheck, FindsAMaskThatIsOffByOne) {
   // The window's edge: an output that lacks its oldest key.
-  const auto forget = [](const backend::Attend& op, const backend::Batch& batch) {
+  const auto forget = [](const backend::Attention& op, const backend::Batch& batch) {
     if (op.window == 0) return;
     for (int64_t row = op.window; row < batch.rows(); ++row) {
       for (int64_t i = 0; i < op.heads * op.head_dim; ++i)
@@ -152,7 +154,7 @@ TEST(SelfCheck, FindsAMaskThatIsOffByOne) {
 }
 
 TEST(SelfCheck, FindsRotationsThatDependOnThePosition) {
-  const auto stretch = [](const backend::Attend& op, const backend::Batch& batch) {
+  const auto stretch = [](const backend::Attention& op, const backend::Batch& batch) {
     if (batch.positions[0] == 0) return;
     auto* q = const_cast<float*>(op.q);
     for (int64_t i = 0; i < op.heads * op.head_dim; ++i) q[i] *= 1.5f;
@@ -166,16 +168,18 @@ TEST(SelfCheck, FindsExpertsOutOfPlace) {
   // A runner that routes by place and not by the router: it always reads the first layer's experts
   // from the model as it was.
   fault = {};
-  model::Architecture architecture = nano().architecture();
-  architecture.create_runner = [](const model::Config& c, const model::Weights& w,
-                                  const runtime::RunnerOptions& options) {
+  const auto create_runner = [](const model::Architecture&, const model::Config& c,
+                                const model::Weights& w, const runtime::RunnerOptions& options) {
     static std::vector<std::unique_ptr<model::Weights>> kept;
     kept.push_back(std::make_unique<model::Weights>(w));
     kept.back()->layers[2].down = nano().weights().layers[2].down;
-    return nano().architecture().create_runner(c, *kept.back(), options);
+    return runtime::create_runner(nano().architecture(), c, *kept.back(), options);
   };
-  for (const SelfCheckResult& r :
-       self_check({architecture, nano().config(), nano().weights()}, text())) {
+  for (const SelfCheckResult& r : self_check({.architecture = nano().architecture(),
+                                  .config = nano().config(),
+                                  .weights = nano().weights(),
+                                  .create_runner = create_runner},
+                                             text())) {
     EXPECT_EQ(r.status, r.name == "permuted experts change nothing" ? fail : pass) << r.name;
   }
 }

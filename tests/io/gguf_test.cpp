@@ -1,4 +1,4 @@
-// GGUF: reading files written by the `gguf` package (make_fixtures.py), and writing the same bytes.
+// GGUF against files that the `gguf` package wrote (make_fixtures.py): read equal, written equal.
 #include "io/gguf.h"
 
 #include <gmock/gmock.h>
@@ -22,7 +22,7 @@ std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text));
 }
 
-/// The tensors that make_fixtures.py writes to its GGUF files.
+/// What make_fixtures.py puts into its GGUF files.
 struct Toy {
   std::vector<float> scalars = {0, 1, 2, 3, 4};
   std::vector<uint16_t> matrix = {0x0000, 0x3c00, 0x4000, 0x4200, 0x4400, 0x4500, 0x4600,
@@ -248,7 +248,7 @@ class SplitGguf : public testing::Test {
     return directory_ / fmt::format("m-{:05}-of-00003.gguf", number);
   }
 
-  /// Writes a shard with one tensor, whose value is the shard's number.
+  /// Shards hold the tensors t0, t1, t2 with their number as value.
   void write_shard(int number, uint16_t no, uint16_t count, const std::string& tensor) const {
     GgufWriter w(shard(number));
     if (number == 1) w.add<std::string_view>("general.architecture", "toy");

@@ -1,4 +1,4 @@
-// Includes shared by the format tests.
+// What the tests of all formats share: GoogleTest and random weights.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -11,13 +11,12 @@
 
 namespace mxgpt {
 
-/// A temporary folder, deleted with its contents at the end of the test.
+/// A folder of its own for a test, removed with what is in it.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     std::string name = (std::filesystem::temp_directory_path() / "mxgpt-test-XXXXXX").string();
-    if (!::mkdtemp(name.data()))
-      throw std::runtime_error("cannot create a temporary folder: " + name);
+    if (!::mkdtemp(name.data())) throw std::runtime_error("no temporary folder: " + name);
     path_ = name;
   }
   TemporaryDirectory(const TemporaryDirectory&) = delete;

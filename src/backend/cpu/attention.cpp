@@ -28,7 +28,7 @@ AttentionTile restrict_to_split(AttentionTile b, int64_t piece) {
 
 }  // namespace
 
-void CpuBackend::attend(const backend::Attend& op) {
+void CpuBackend::attention(const backend::Attention& op) {
   const CpuKernels& kernel = cpu_kernels();
   const backend::PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
   const int group = op.heads / op.kv_heads;

@@ -12,20 +12,21 @@
 
 namespace mxgpt::cpu {
 
-/// Of norms and sums: what a thread takes at a time.
+/// Rows that a thread takes at a time in norms and sums.
 constexpr int64_t kGrainRows = 4;
 
-CpuBackend::CpuBackend(const MaxShapes& limits, backend::Precision precision,
-                       backend::ActivationHook* observer, kernels::AccumType accumulate,
-                       Arena arena)
+CpuBackend::CpuBackend(const backend::MaxShapes& limits, backend::Precision precision,
+                       backend::ActivationHook* hook, quant::AccumType accum_type, Arena arena)
     : max_shapes_(limits),
-      hook_(observer),
-      accumulate_(accumulate),
+      hook_(hook),
+      accum_type_(accum_type),
       arena_(std::move(arena)),
       activations_(
           std::max(limits.rows * limits.max_linear_width, limits.mlp_rows() * limits.intermediate),
           precision, arena_),
       normed_(arena_.allocate<float>(limits.rows * limits.hidden)),
+      q_(arena_.allocate<float>(limits.rows * limits.heads * limits.head_dim)),
+      attn_out_(arena_.allocate<float>(limits.rows * limits.heads * limits.head_dim)),
       kv_proj_{arena_.allocate<float>(limits.rows * limits.max_linear_width),
                arena_.allocate<float>(limits.rows * limits.max_linear_width)},
       router_logits_(arena_.allocate<float>(limits.rows * limits.experts)),
@@ -47,17 +48,17 @@ CpuBackend::CpuBackend(const MaxShapes& limits, backend::Precision precision,
   tasks_.reserve(2 * limits.experts);
 }
 
-void CpuBackend::run_gemms(std::span<const GemmTask> jobs) {
+void CpuBackend::run_gemms(std::span<const GemmTask> tasks) {
   if (hook_) {
-    for (const GemmTask& job : jobs) {
-      hook_->linear_input(job.linear.weight, job.expert, activations_.x(), job.row_indices,
-                          job.tokens);
+    for (const GemmTask& task : tasks) {
+      hook_->linear_input(task.linear.weight, task.expert, activations_.x(), task.row_indices,
+                          task.tokens);
     }
   }
-  cpu::run_gemm_tasks(jobs, activations_, accumulate_);
+  cpu::run_gemm_tasks(tasks, activations_, accum_type_);
 }
 
-void CpuBackend::begin(const backend::Batch& batch) {
+void CpuBackend::begin_step(const backend::Batch& batch) {
   MXGPT_CHECK(batch.rows() <= max_shapes_.rows, "{} rows, planned {}", batch.rows(),
               max_shapes_.rows);
   batch_ = &batch;
@@ -86,7 +87,7 @@ void CpuBackend::embed(const backend::Embed& op) {
   if (hook_) hook_->residual(op.x, batch_->rows(), hidden);
 }
 
-void CpuBackend::rotations(const backend::RopeCosSin& op) {
+void CpuBackend::rope_cos_sin(const backend::RopeCosSin& op) {
   const int64_t half = op.head_dim / 2;
   parallel_for(batch_->rows(), [&](int64_t row) {
     const auto position = static_cast<float>(batch_->positions[row]);
@@ -108,14 +109,14 @@ void CpuBackend::bind_normed(const backend::Norm& norm, const float* x,
   });
 }
 
-void CpuBackend::norm_qkv_rope_store(const backend::NormQkvRopeStore& op) {
+void CpuBackend::project_qkv(const backend::AttentionBlock& op) {
   MXGPT_CHECK(op.head_dim <= kMaxHeadDim, "head_dim {}", op.head_dim);
   const int64_t rows = batch_->rows();
   float* k = kv_proj_[0].data();
   float* v = kv_proj_[1].data();
   const backend::Tensor weights[] = {op.q.weight, op.k.weight, op.v.weight};
   bind_normed(op.norm, op.x, weights);
-  const GemmTask jobs[] = {{.linear = op.q, .tokens = rows, .out = op.q_out},
+  const GemmTask jobs[] = {{.linear = op.q, .tokens = rows, .out = q_.data()},
                            {.linear = op.k, .tokens = rows, .out = k},
                            {.linear = op.v, .tokens = rows, .out = v}};
   run_gemms(jobs);
@@ -125,7 +126,8 @@ void CpuBackend::norm_qkv_rope_store(const backend::NormQkvRopeStore& op) {
   const int64_t d = op.head_dim, row_bytes = quant::traits(op.kv.format).row_bytes(d);
   const auto finish_head = [&](const backend::Norm& of_head, float* head, int64_t row) {
     if (of_head) kernel.norm(of_head, head, d, head);
-    if (op.cos) kernel.apply_rope(op.pairs, head, op.cos + row * d / 2, op.sin + row * d / 2, d);
+    if (op.cos)
+      kernel.apply_rope(op.rope_style, head, op.cos + row * d / 2, op.sin + row * d / 2, d);
   };
   const auto store = [&](int64_t row, int64_t h) {
     const int64_t position = batch_->positions[row], slot = position % backend::kPageTokens;
@@ -150,7 +152,7 @@ void CpuBackend::norm_qkv_rope_store(const backend::NormQkvRopeStore& op) {
     const int64_t first = i % parts * heads_at_once, last = first + heads_at_once;
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t h = first * group; h < last * group; ++h)
-        finish_head(op.q_norm, op.q_out + (row * op.heads + h) * d, row);
+        finish_head(op.q_norm, &q_[(row * op.heads + h) * d], row);
       for (int64_t h = first; h < last; ++h) store(row, h);
     }
   });
@@ -175,12 +177,23 @@ void CpuBackend::project_and_add(const backend::Linear& linear, const backend::N
   if (hook_) hook_->residual(x, rows, hidden);
 }
 
-void CpuBackend::project_residual(const backend::ProjectResidual& op) {
-  activations_.bind_and_quantize(op.in, batch_->rows(), op.linear.weight.k, {&op.linear.weight, 1});
-  project_and_add(op.linear, op.post_norm, op.x);
+void CpuBackend::attention_block(const backend::AttentionBlock& op) {
+  project_qkv(op);
+  attention({.q = q_.data(),
+             .heads = op.heads,
+             .kv_heads = op.kv_heads,
+             .head_dim = op.head_dim,
+             .scale = op.scale,
+             .kv = op.kv,
+             .window = op.window,
+             .sinks = op.sinks,
+             .out = attn_out_.data()});
+  activations_.bind_and_quantize(attn_out_.data(), batch_->rows(), op.o.weight.k,
+                                 {&op.o.weight, 1});
+  project_and_add(op.o, op.post_norm, op.x);
 }
 
-void CpuBackend::norm_mlp_residual(const backend::NormMlpResidual& op) {
+void CpuBackend::mlp_block(const backend::MlpBlock& op) {
   const int64_t rows = batch_->rows(), intermediate = op.up.weight.rows;
   const CpuKernels& kernel = cpu_kernels();
   const backend::Tensor weights[] = {op.up.weight, op.gate.weight};
@@ -200,17 +213,17 @@ void CpuBackend::norm_mlp_residual(const backend::NormMlpResidual& op) {
   project_and_add(op.down, op.post_norm, op.x);
 }
 
-void CpuBackend::norm_logits(const backend::NormLogits& op) {
+void CpuBackend::lm_head(const backend::LmHead& op) {
   const int64_t hidden = op.norm.weight.k;
   const auto wanted = static_cast<int64_t>(batch_->logit_rows.size());
   if (wanted == 0) return;
   // Gathered: most prefill rows want no logits.
   const CpuKernels& kernel = cpu_kernels();
   activations_.bind_and_quantize(
-      normed_.data(), wanted, hidden, {&op.head.weight, 1}, [&](int64_t i) {
+      normed_.data(), wanted, hidden, {&op.linear.weight, 1}, [&](int64_t i) {
         kernel.norm(op.norm, op.x + batch_->logit_rows[i] * hidden, hidden, &normed_[i * hidden]);
       });
-  const GemmTask job{.linear = op.head, .tokens = wanted, .out = op.logits};
+  const GemmTask job{.linear = op.linear, .tokens = wanted, .out = op.logits};
   run_gemms({&job, 1});
 }
 

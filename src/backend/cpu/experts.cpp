@@ -46,21 +46,21 @@ void CpuBackend::route_topk(const float* router_logits, int64_t experts, int top
   }
 }
 
-void CpuBackend::norm_route_experts_residual(const backend::NormRouteExpertsResidual& op) {
-  const int64_t rows = batch_->rows(), pairs = rows * op.top_k;
-  const int64_t hidden = op.norm.weight.k, intermediate = op.gate.weight.rows;
-  const int64_t experts = op.router.weight.rows;
+void CpuBackend::moe_block(const backend::MoeBlock& op) {
+  const int64_t rows = batch_->rows(), pairs = rows * op.router.top_k;
+  const int64_t hidden = op.router.norm.weight.k, intermediate = op.gate.weight.rows;
+  const int64_t experts = op.router.linear.weight.rows;
   const CpuKernels& kernel = cpu_kernels();
 
-  const backend::Tensor first[] = {op.router.weight, op.gate.weight, op.up.weight};
-  bind_normed(op.norm, op.x, first);
-  const GemmTask router{.linear = op.router, .tokens = rows, .out = router_logits_.data()};
+  const backend::Tensor first[] = {op.router.linear.weight, op.gate.weight, op.up.weight};
+  bind_normed(op.router.norm, op.x, first);
+  const GemmTask router{.linear = op.router.linear, .tokens = rows, .out = router_logits_.data()};
   run_gemms({&router, 1});
-  route_topk(router_logits_.data(), experts, op.top_k);
+  route_topk(router_logits_.data(), experts, op.router.top_k);
   if (hook_) {
     chosen_experts_.resize(pairs);
     for (int64_t i = 0; i < pairs; ++i) chosen_experts_[i] = choices_[i].expert;
-    hook_->expert_choices(chosen_experts_.data(), rows, op.top_k);
+    hook_->expert_choices(chosen_experts_.data(), rows, op.router.top_k);
   }
 
   tasks_.clear();
@@ -86,9 +86,9 @@ void CpuBackend::norm_route_experts_residual(const backend::NormRouteExpertsResi
   run_gemms(tasks_);
 
   parallel_ranges(rows, Activations::grain_rows(hidden), [&](int64_t begin, int64_t end) {
-    for (int64_t choice = begin * op.top_k; choice < end * op.top_k; ++choice) {
+    for (int64_t choice = begin * op.router.top_k; choice < end * op.router.top_k; ++choice) {
       kernel.add_scaled(&down_[inverse_permutation_[choice] * hidden], choices_[choice].weight,
-                        hidden, op.x + choice / op.top_k * hidden);
+                        hidden, op.x + choice / op.router.top_k * hidden);
     }
   });
   if (hook_) hook_->residual(op.x, rows, hidden);

@@ -8,7 +8,6 @@
 #include "backend/ops.h"
 #include "base/arena.h"
 #include "base/thread_pool.h"
-#include "kernels/cpu/gemm.h"
 
 namespace mxgpt::cpu {
 
@@ -42,7 +41,7 @@ class Activations {
 
   bool uses_int16(const backend::Tensor& weight) const;
   const float* x() const { return x_; }
-  kernels::Int16Activations quantized() const {
+  quant::Int16Activations quantized() const {
     return {q_.data(), scale_.data(), sum_.data(), total_.data(),
             outlier_split_ ? outlier_blocks_.data() : nullptr};
   }
@@ -57,7 +56,7 @@ class Activations {
   std::span<int16_t> q_;
   std::span<float> scale_, sum_;
   std::span<int32_t> total_;
-  std::span<kernels::OutlierSplitGroup> outlier_blocks_;
+  std::span<quant::OutlierSplitGroup> outlier_blocks_;
   bool outlier_split_ = false;
   const float* x_ = nullptr;
   int64_t rows_ = 0, k_ = 0;
@@ -76,6 +75,6 @@ struct GemmTask {
 
 /// Runs the jobs, all on the same activations, and returns when they are done.
 void run_gemm_tasks(std::span<const GemmTask> jobs, const Activations& activations,
-                    kernels::AccumType accumulate = kernels::AccumType::f32);
+                    quant::AccumType accumulate = quant::AccumType::f32);
 
 }  // namespace mxgpt::cpu

@@ -14,7 +14,7 @@ namespace {
 /// Bytes in use on the GPU by all processes, as the driver's management library says without
 /// making a context; -1 if it cannot.
 int64_t used_by_all() {
-  struct server::Usage {
+  struct Usage {
     unsigned long long total, free, used;
   };
   void* library = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -23,9 +23,9 @@ int64_t used_by_all() {
   const auto by_index = reinterpret_cast<int (*)(unsigned, void**)>(
       ::dlsym(library, "nvmlDeviceGetHandleByIndex_v2"));
   const auto memory =
-      reinterpret_cast<int (*)(void*, server::Usage*)>(::dlsym(library, "nvmlDeviceGetMemoryInfo"));
+      reinterpret_cast<int (*)(void*, Usage*)>(::dlsym(library, "nvmlDeviceGetMemoryInfo"));
   void* device = nullptr;
-  server::Usage usage{};
+  Usage usage{};
   const bool known = init && by_index && memory && init() == 0 && by_index(0, &device) == 0 &&
                      memory(device, &usage) == 0;
   return known ? static_cast<int64_t>(usage.used) : -1;

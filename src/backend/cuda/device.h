@@ -92,7 +92,7 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
   ~Stream();
-  backend::CudaStream get() const { return stream_; }
+  CudaStream get() const { return stream_; }
   /// Both sides are pinned or on the GPU.
   void copy(void* to, const void* from, int64_t bytes);
   void zero(void* device, int64_t bytes);
@@ -100,7 +100,7 @@ class Stream {
   void synchronize();
 
  private:
-  backend::CudaStream stream_ = nullptr;
+  CudaStream stream_ = nullptr;
 };
 
 /// Work recorded once, to be given to a stream again as a whole: addresses, sizes and launches stay

@@ -1,7 +1,7 @@
 // The device kernels of every format, from the list.
 #include "backend/cuda/generic/gemm.h"
 
-namespace mxgpt::backend {
+namespace mxgpt::cuda {
 
 namespace formats {
 #define MXGPT_DECLARE(folder) extern const FormatKernels folder##_device;
@@ -18,4 +18,4 @@ const FormatKernels& format_kernels(quant::Format format) {
   return *kKernels[static_cast<int>(format)];
 }
 
-}  // namespace mxgpt::backend
+}  // namespace mxgpt::cuda

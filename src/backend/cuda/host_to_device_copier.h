@@ -15,7 +15,7 @@ class HostToDeviceCopier {
   /// Returns when all of `bytes` was read; it may not have arrived.
   void copy(std::span<const std::byte> bytes, std::byte* device);
   /// Work on it comes after what was copied, and before what will be.
-  backend::CudaStream stream() const { return stream_.get(); }
+  CudaStream stream() const { return stream_.get(); }
   /// Until all has arrived.
   void synchronize();
 

@@ -68,7 +68,7 @@ bool is_profiling() {
   return profile != nullptr;
 }
 
-ScopedTimer::ScopedTimer(const char* name, backend::CudaStream stream)
+ScopedTimer::ScopedTimer(const char* name, CudaStream stream)
     : stream_(stream), active_(profile != nullptr) {
   if (!active_) return;
   nvtxRangePushA(name);

@@ -21,13 +21,13 @@ std::string profile_report();
 /// nothing, unless a profile was started. `name` lives as long as the program.
 class ScopedTimer {
  public:
-  ScopedTimer(const char* name, backend::CudaStream stream);
+  ScopedTimer(const char* name, CudaStream stream);
   ScopedTimer(const ScopedTimer&) = delete;
   ScopedTimer& operator=(const ScopedTimer&) = delete;
   ~ScopedTimer();
 
  private:
-  backend::CudaStream stream_;
+  CudaStream stream_;
   bool active_;
 };
 

@@ -1,4 +1,5 @@
-// What a build without CUDA has in the backend's place.
+// Replaces the CUDA backend in builds without CUDA: memory is planned, everything else throws.
+#include "backend/cuda/backend.h"
 #include "backend/cuda/generic/kernels.h"
 #include "backend/cuda/generic/sampling.h"
 #include "backend/cuda/host_to_device_copier.h"
@@ -38,8 +39,7 @@ bool is_profiling() {
 std::string profile_report() {
   return {};
 }
-ScopedTimer::ScopedTimer(const char*, backend::CudaStream stream)
-    : stream_(stream), active_(false) {}
+ScopedTimer::ScopedTimer(const char*, CudaStream stream) : stream_(stream), active_(false) {}
 ScopedTimer::~ScopedTimer() = default;
 void collect_timings() {}
 
@@ -75,46 +75,29 @@ HostToDeviceCopier::~HostToDeviceCopier() = default;
 void HostToDeviceCopier::copy(std::span<const std::byte>, std::byte*) {}
 void HostToDeviceCopier::synchronize() {}
 
-struct GenericBackend::Host {};
-GenericBackend::GenericBackend(const MaxShapes& limits, DeviceArena& room, kernels::AccumType, bool)
-    : workspace_(limits, room, device_caps(), false) {
+std::unique_ptr<CudaBackend> create_backend(const BackendSpec&, DeviceArena&) {
   refuse();
 }
-GenericBackend::~GenericBackend() = default;
-const GraphKey& GenericBackend::stage_batch(const backend::Batch&) {
+std::unique_ptr<CudaBackend> create_generic_backend(const backend::MaxShapes&, DeviceArena&,
+                                                    quant::AccumType) {
   refuse();
 }
-void GenericBackend::begin(const backend::Batch&) {}
-void GenericBackend::embed(const backend::Embed&) {}
-void GenericBackend::rotations(const backend::RopeCosSin&) {}
-void GenericBackend::norm_qkv_rope_store(const backend::NormQkvRopeStore&) {}
-void GenericBackend::attend(const backend::Attend&) {}
-void GenericBackend::project_residual(const backend::ProjectResidual&) {}
-void GenericBackend::norm_mlp_residual(const backend::NormMlpResidual&) {}
-void GenericBackend::norm_route_experts_residual(const backend::NormRouteExpertsResidual&) {}
-void GenericBackend::norm_logits(const backend::NormLogits&) {}
-Stream& GenericBackend::stream() {
-  refuse();
-}
+void Step::upload() {}
 
 bool supports_sm90() {
   return false;
 }
-void repack(const backend::Tensor&, const std::byte*, backend::CudaStream) {}
+void repack(const backend::Tensor&, const std::byte*, CudaStream) {}
 
-void sample(const SampleArgs&, backend::CudaStream) {}
-void norm_rows(const NormRows&, backend::CudaStream) {}
-void compute_rope_cos_sin(const RopeCosSinParams&, backend::CudaStream) {}
-void qk_norm_rope_store_kv(const QkNormRopeStoreKv&, backend::CudaStream) {}
-void paged_attention(const PagedAttention&, int64_t, backend::CudaStream) {}
-void activate(const backend::Activation&, float*, const float*, int64_t, backend::CudaStream) {}
-
-}  // namespace mxgpt::cuda
-
-namespace mxgpt::backend {
+void sample(const SampleArgs&, CudaStream) {}
+void norm_rows(const NormRows&, CudaStream) {}
+void compute_rope_cos_sin(const RopeCosSinParams&, CudaStream) {}
+void qk_norm_rope_store_kv(const QkNormRopeStoreKv&, CudaStream) {}
+void paged_attention(const PagedAttention&, int64_t, CudaStream) {}
+void activate(const backend::Activation&, float*, const float*, int64_t, CudaStream) {}
 
 const FormatKernels& format_kernels(quant::Format) {
-  cuda::refuse();
+  refuse();
 }
 
-}  // namespace mxgpt::backend
+}  // namespace mxgpt::cuda

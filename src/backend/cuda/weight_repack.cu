@@ -15,7 +15,7 @@ class TileRow {
  public:
   static constexpr bool kGroups = kKind != WeightType::bf16;
 
-  __device__ TileRow(const backend::GemmParams& p, int slice, int row) {
+  __device__ TileRow(const GemmParams& p, int slice, int row) {
     shape_ = {reinterpret_cast<const uint8_t*>(p.weights), kKind, p.rows, p.k};
     int tile = row / sm90::kTileRows;
     row_ = row % sm90::kTileRows;
@@ -73,7 +73,7 @@ class TileRow {
 };
 
 template <WeightType kKind, bool kRopeHalves>
-constexpr backend::FormatKernels cpu::kKernels{launch_gemv<TileRow<kKind, kRopeHalves>>,
+constexpr FormatKernels cpu::kKernels{launch_gemv<TileRow<kKind, kRopeHalves>>,
                                                launch_gemm<TileRow<kKind, kRopeHalves>>, nullptr};
 
 }  // namespace
@@ -82,7 +82,7 @@ bool supports_sm90() {
   return sm90::decode_runs_here();
 }
 
-void repack(const backend::Tensor& t, const std::byte* blocks, backend::CudaStream stream) {
+void repack(const backend::Tensor& t, const std::byte* blocks, CudaStream stream) {
   sm90::pack({.kind = weight_type(t.format),
               .order = t.layout == kMmaTilesRopePaired ? sm90::RowOrder::rope_halves_64
                                                        : sm90::RowOrder::natural,
@@ -94,8 +94,8 @@ void repack(const backend::Tensor& t, const std::byte* blocks, backend::CudaStre
              stream);
 }
 
-const backend::FormatKernels& mma_tile_kernels(const backend::Tensor& t) {
-  static constexpr const backend::FormatKernels* server::kPersonTable[3][2] = {
+const FormatKernels& mma_tile_kernels(const backend::Tensor& t) {
+  static constexpr const FormatKernels* server::kPersonTable[3][2] = {
       {&cpu::kKernels<WeightType::q8_0, false>, &cpu::kKernels<WeightType::q8_0, true>},
       {&cpu::kKernels<WeightType::mxfp4, false>, &cpu::kKernels<WeightType::mxfp4, true>},
       {&cpu::kKernels<WeightType::bf16, false>, &cpu::kKernels<WeightType::bf16, true>}};

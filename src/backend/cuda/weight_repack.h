@@ -31,9 +31,9 @@ sm90::WeightType weight_type(quant::Format format);
 /// Of a tensor of this shape; its `data` is not looked at.
 int64_t repacked_bytes(const backend::Tensor& tensor);
 /// Puts `blocks`, as in a file and on the GPU, in the order of tensor.layout at tensor.data.
-void repack(const backend::Tensor& tensor, const std::byte* blocks, backend::CudaStream stream);
+void repack(const backend::Tensor& tensor, const std::byte* blocks, CudaStream stream);
 
 /// The generic kernels over tiles. There is no lookup.
-const backend::FormatKernels& mma_tile_kernels(const backend::Tensor& tensor);
+const FormatKernels& mma_tile_kernels(const backend::Tensor& tensor);
 
 }  // namespace mxgpt::cuda

@@ -116,7 +116,7 @@ extern const Architecture gemma3{.gguf = "gemma3",
                                  .config_from_gguf = config_from_gguf,
                                  .config_from_checkpoint = config_from_checkpoint,
                                  .write_gguf_metadata = write_gguf_metadata,
-                                 .create_runner = create_llama_runner};
+                                 .forward = forward_llama};
 }
 
 }  // namespace mxgpt::model

@@ -4,7 +4,6 @@
 #include "base/error.h"
 #include "model/architecture.h"
 #include "model/config_parser.h"
-#include "runtime/forward_runner.h"
 
 namespace mxgpt::model {
 namespace {
@@ -92,53 +91,40 @@ void write_gguf_metadata(const Config& c, io::GgufWriter& out) {
   out.add<float>("gpt2.attention.layer_norm_epsilon", static_cast<float>(c.norm_eps));
 }
 
-/// The whole model. `b` is a backend, `s` its memory (model/run_state.h).
-template <class Backend, class Memory>
-void forward(Backend& b, const Config& c, const Weights& w, Memory& s,
-             const backend::Batch& batch) {
+/// The whole model, over the batch of the current step.
+void forward(backend::Backend& b, const Config& c, const Weights& w, const RunState& s) {
   const int heads = static_cast<int>(c.heads), head_dim = static_cast<int>(c.head_dim);
   const auto norm = [&](const backend::Tensor& weight, const backend::Tensor& bias) {
     return backend::Norm{weight, bias, static_cast<float>(c.norm_eps), backend::NormKind::layer};
   };
 
-  b.begin(batch);
   b.embed({.table = w.embedding, .positions = w.position_embedding, .x = s.x});
   for (int64_t i = 0; i < c.layers; ++i) {
     const Layer& layer = w.layers[i];
     const auto [q, k, v] = qkv_projections(layer, c);
-    b.norm_qkv_rope_store({.x = s.x,
-                           .norm = norm(layer.attn_norm, layer.attn_norm_bias),
-                           .q = q,
-                           .k = k,
-                           .v = v,
-                           .heads = heads,
-                           .kv_heads = heads,
-                           .head_dim = head_dim,
-                           .kv = s.kv[i],
-                           .q_out = s.q});
-    b.attend({.q = s.q,
-              .heads = heads,
-              .kv_heads = heads,
-              .head_dim = head_dim,
-              .scale = attention_scale(c),
-              .kv = s.kv[i],
-              .out = s.attn_out});
-    b.project_residual({.in = s.attn_out, .linear = {layer.o, layer.o_bias}, .x = s.x});
-    b.norm_mlp_residual({.norm = norm(layer.mlp_norm, layer.mlp_norm_bias),
-                         .up = {layer.up, layer.up_bias},
-                         .down = {layer.down, layer.down_bias},
-                         .activation = c.activation,
-                         .x = s.x});
+    // x += o(attention(qkv(norm(x))))
+    b.attention_block({.x = s.x,
+                       .norm = norm(layer.attn_norm, layer.attn_norm_bias),
+                       .q = q,
+                       .k = k,
+                       .v = v,
+                       .heads = heads,
+                       .kv_heads = heads,
+                       .head_dim = head_dim,
+                       .scale = attention_scale(c),
+                       .kv = s.kv[i],
+                       .o = {layer.o, layer.o_bias}});
+    // x += down(gelu(up(norm(x))))
+    b.mlp_block({.norm = norm(layer.mlp_norm, layer.mlp_norm_bias),
+                 .up = {layer.up, layer.up_bias},
+                 .down = {layer.down, layer.down_bias},
+                 .activation = c.activation,
+                 .x = s.x});
   }
-  b.norm_logits({.x = s.x,
-                 .norm = norm(w.final_norm, w.final_norm_bias),
-                 .head = {w.lm_head_or_embedding(), {}},
-                 .logits = s.logits});
-}
-
-std::unique_ptr<runtime::Runner> create_runner(const Config& c, const Weights& w,
-                                               const runtime::RunnerOptions& options) {
-  return runtime::create_runner(c, w, options, [](auto&... args) { forward(args...); });
+  b.lm_head({.x = s.x,
+             .norm = norm(w.final_norm, w.final_norm_bias),
+             .linear = {w.lm_head_or_embedding(), {}},
+             .logits = s.logits});
 }
 
 }  // namespace
@@ -151,7 +137,7 @@ extern const Architecture gpt2{.gguf = "gpt2",
                                .config_from_gguf = config_from_gguf,
                                .config_from_checkpoint = config_from_checkpoint,
                                .write_gguf_metadata = write_gguf_metadata,
-                               .create_runner = create_runner};
+                               .forward = forward};
 }
 
 }  // namespace mxgpt::model

@@ -6,7 +6,6 @@
 
 #include "model/architecture.h"
 #include "model/config_parser.h"
-#include "runtime/forward_runner.h"
 
 namespace mxgpt::model {
 namespace {
@@ -100,61 +99,50 @@ void write_gguf_metadata(const Config& c, io::GgufWriter& out) {
   integer("expert_feed_forward_length", c.intermediate);
 }
 
-/// The whole model. `b` is a backend, `s` its memory (model/run_state.h).
-template <class Backend, class Memory>
-void forward(Backend& b, const Config& c, const Weights& w, Memory& s,
-             const backend::Batch& batch) {
+/// The whole model, over the batch of the current step.
+void forward(backend::Backend& b, const Config& c, const Weights& w, const RunState& s) {
   const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads);
   const int head_dim = static_cast<int>(c.head_dim);
   const auto norm = [&](const backend::Tensor& weight) {
     return backend::Norm{.weight = weight, .eps = static_cast<float>(c.norm_eps)};
   };
 
-  b.begin(batch);
   b.embed({.table = w.embedding, .x = s.x});
   for (const RopeCache& r : s.rope_caches)
-    b.rotations({.rope = r.rope, .head_dim = head_dim, .cos = r.cos, .sin = r.sin});
+    b.rope_cos_sin({.rope = r.rope, .head_dim = head_dim, .cos = r.cos, .sin = r.sin});
   for (int64_t i = 0; i < c.layers; ++i) {
     const Layer& layer = w.layers[i];
     const RopeCache& rope_cache = s.rope_cache(c.kv_group(i));
-    b.norm_qkv_rope_store({.x = s.x,
-                           .norm = norm(layer.attn_norm),
-                           .q = {layer.q, layer.q_bias},
-                           .k = {layer.k, layer.k_bias},
-                           .v = {layer.v, layer.v_bias},
-                           .heads = heads,
-                           .kv_heads = kv_heads,
-                           .head_dim = head_dim,
-                           .cos = rope_cache.cos,
-                           .sin = rope_cache.sin,
-                           .kv = s.kv[i],
-                           .q_out = s.q});
-    b.attend({.q = s.q,
-              .heads = heads,
-              .kv_heads = kv_heads,
-              .head_dim = head_dim,
-              .scale = attention_scale(c),
-              .kv = s.kv[i],
-              .window = c.is_sliding[i] ? c.window : 0,
-              .sinks = layer.sinks,
-              .out = s.attn_out});
-    b.project_residual({.in = s.attn_out, .linear = {layer.o, layer.o_bias}, .x = s.x});
-    b.norm_route_experts_residual({.norm = norm(layer.mlp_norm),
-                                   .router = {layer.router, layer.router_bias},
-                                   .gate = {layer.gate, layer.gate_bias},
-                                   .up = {layer.up, layer.up_bias},
-                                   .down = {layer.down, layer.down_bias},
-                                   .top_k = static_cast<int>(c.top_k),
-                                   .activation = c.activation,
-                                   .x = s.x});
+    const backend::Router router{.norm = norm(layer.mlp_norm),
+                                 .linear = {layer.router, layer.router_bias},
+                                 .top_k = static_cast<int>(c.top_k),
+                                 .partial_logits = s.router_partials};
+    // x += o(attention(rope(qkv(norm(x)))))
+    b.attention_block({.x = s.x,
+                       .norm = norm(layer.attn_norm),
+                       .q = {layer.q, layer.q_bias},
+                       .k = {layer.k, layer.k_bias},
+                       .v = {layer.v, layer.v_bias},
+                       .heads = heads,
+                       .kv_heads = kv_heads,
+                       .head_dim = head_dim,
+                       .cos = rope_cache.cos,
+                       .sin = rope_cache.sin,
+                       .scale = attention_scale(c),
+                       .window = c.is_sliding[i] ? c.window : 0,
+                       .sinks = layer.sinks,
+                       .kv = s.kv[i],
+                       .o = {layer.o, layer.o_bias},
+                       .next_router = &router});
+    // x += Σ p_e · down_e(swiglu(gate_e, up_e)(norm(x)))
+    b.moe_block({.router = router,
+                 .gate = {layer.gate, layer.gate_bias},
+                 .up = {layer.up, layer.up_bias},
+                 .down = {layer.down, layer.down_bias},
+                 .activation = c.activation,
+                 .x = s.x});
   }
-  b.norm_logits(
-      {.x = s.x, .norm = norm(w.final_norm), .head = {w.lm_head, {}}, .logits = s.logits});
-}
-
-std::unique_ptr<runtime::Runner> create_runner(const Config& c, const Weights& w,
-                                               const runtime::RunnerOptions& options) {
-  return runtime::create_runner(c, w, options, [](auto&... args) { forward(args...); });
+  b.lm_head({.x = s.x, .norm = norm(w.final_norm), .linear = {w.lm_head, {}}, .logits = s.logits});
 }
 
 }  // namespace
@@ -166,7 +154,7 @@ extern const Architecture gpt_oss{.gguf = "gpt-oss",
                                   .config_from_gguf = config_from_gguf,
                                   .config_from_checkpoint = config_from_checkpoint,
                                   .write_gguf_metadata = write_gguf_metadata,
-                                  .create_runner = create_runner};
+                                  .forward = forward};
 }
 
 }  // namespace mxgpt::model

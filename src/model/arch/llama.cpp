@@ -5,7 +5,6 @@
 
 #include "model/architecture.h"
 #include "model/config_parser.h"
-#include "runtime/forward_runner.h"
 
 namespace mxgpt::model {
 namespace {
@@ -64,71 +63,55 @@ void write_gguf_metadata(const Config& c, io::GgufWriter& out) {
   write_common_metadata(c, out);
 }
 
-/// The whole model. `b` is a backend, `s` its memory (model/run_state.h).
-template <class Backend, class Memory>
-void forward(Backend& b, const Config& c, const Weights& w, Memory& s,
-             const backend::Batch& batch) {
+}  // namespace
+
+void forward_llama(backend::Backend& b, const Config& c, const Weights& w, const RunState& s) {
   const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads);
   const int head_dim = static_cast<int>(c.head_dim);
   const auto norm = [&](const backend::Tensor& weight) {
     return backend::Norm{.weight = weight, .eps = static_cast<float>(c.norm_eps)};
   };
 
-  b.begin(batch);
   b.embed({.table = w.embedding, .scale = static_cast<float>(c.embedding_scale), .x = s.x});
   for (const RopeCache& r : s.rope_caches)
-    b.rotations({.rope = r.rope, .head_dim = head_dim, .cos = r.cos, .sin = r.sin});
+    b.rope_cos_sin({.rope = r.rope, .head_dim = head_dim, .cos = r.cos, .sin = r.sin});
   for (int64_t i = 0; i < c.layers; ++i) {
     const Layer& layer = w.layers[i];
     const auto [q, k, v] = qkv_projections(layer, c);
     const auto [gate, up] = gate_up_projections(layer, c);
     const RopeCache& rope_cache = s.rope_cache(c.kv_group(i));
-    b.norm_qkv_rope_store({.x = s.x,
-                           .norm = norm(layer.attn_norm),
-                           .q = q,
-                           .k = k,
-                           .v = v,
-                           .q_norm = norm(layer.q_norm),
-                           .k_norm = norm(layer.k_norm),
-                           .heads = heads,
-                           .kv_heads = kv_heads,
-                           .head_dim = head_dim,
-                           .pairs = c.rope_style,
-                           .cos = rope_cache.cos,
-                           .sin = rope_cache.sin,
-                           .kv = s.kv[i],
-                           .q_out = s.q});
-    b.attend({.q = s.q,
-              .heads = heads,
-              .kv_heads = kv_heads,
-              .head_dim = head_dim,
-              .scale = attention_scale(c),
-              .kv = s.kv[i],
-              .window = c.is_sliding[i] ? c.window : 0,
-              .out = s.attn_out});
-    b.project_residual({.in = s.attn_out,
-                        .linear = {layer.o, layer.o_bias},
-                        .post_norm = norm(layer.attn_post_norm),
-                        .x = s.x});
-    b.norm_mlp_residual({.norm = norm(layer.mlp_norm),
-                         .gate = gate,
-                         .up = up,
-                         .down = {layer.down, layer.down_bias},
-                         .activation = c.activation,
-                         .post_norm = norm(layer.mlp_post_norm),
-                         .x = s.x});
+    // x += post_norm(o(attention(rope(qkv(norm(x))))))
+    b.attention_block({.x = s.x,
+                       .norm = norm(layer.attn_norm),
+                       .q = q,
+                       .k = k,
+                       .v = v,
+                       .q_norm = norm(layer.q_norm),
+                       .k_norm = norm(layer.k_norm),
+                       .heads = heads,
+                       .kv_heads = kv_heads,
+                       .head_dim = head_dim,
+                       .rope_style = c.rope_style,
+                       .cos = rope_cache.cos,
+                       .sin = rope_cache.sin,
+                       .scale = attention_scale(c),
+                       .window = c.is_sliding[i] ? c.window : 0,
+                       .kv = s.kv[i],
+                       .o = {layer.o, layer.o_bias},
+                       .post_norm = norm(layer.attn_post_norm)});
+    // x += post_norm(down(act(gate(h), up(h)))) with h = norm(x)
+    b.mlp_block({.norm = norm(layer.mlp_norm),
+                 .gate = gate,
+                 .up = up,
+                 .down = {layer.down, layer.down_bias},
+                 .activation = c.activation,
+                 .post_norm = norm(layer.mlp_post_norm),
+                 .x = s.x});
   }
-  b.norm_logits({.x = s.x,
-                 .norm = norm(w.final_norm),
-                 .head = {w.lm_head_or_embedding(), {}},
-                 .logits = s.logits});
-}
-
-}  // namespace
-
-std::unique_ptr<runtime::Runner> create_llama_runner(const Config& c, const Weights& w,
-                                                     const runtime::RunnerOptions& options) {
-  return runtime::create_runner(c, w, options, [](auto&... args) { forward(args...); });
+  b.lm_head({.x = s.x,
+             .norm = norm(w.final_norm),
+             .linear = {w.lm_head_or_embedding(), {}},
+             .logits = s.logits});
 }
 
 namespace architectures {
@@ -138,7 +121,7 @@ extern const Architecture llama{.gguf = "llama",
                                 .config_from_gguf = config_from_gguf,
                                 .config_from_checkpoint = config_from_checkpoint,
                                 .write_gguf_metadata = write_gguf_metadata,
-                                .create_runner = create_llama_runner};
+                                .forward = forward_llama};
 }
 
 }  // namespace mxgpt::model

@@ -1,16 +1,15 @@
-// The forward of Llama and its relatives: RMSNorm, rotary embedding, grouped-query attention, and
-// an MLP with a gate. They differ in their tables and configurations alone.
+// The forward of Llama and its relatives: RMSNorm, rotary embedding, grouped-query attention and a
+// gated MLP. They differ only in their tensor tables and configurations.
 #pragma once
 
-#include <memory>
-
+#include "backend/backend.h"
 #include "model/config.h"
+#include "model/run_state.h"
 #include "model/weights.h"
-#include "runtime/runner.h"
 
 namespace mxgpt::model {
 
-std::unique_ptr<runtime::Runner> create_llama_runner(const Config& config, const Weights& weights,
-                                                     const runtime::RunnerOptions& options);
+/// The whole model, over the batch of the current step.
+void forward_llama(backend::Backend& b, const Config& c, const Weights& w, const RunState& s);
 
 }  // namespace mxgpt::model

@@ -47,7 +47,7 @@ extern const Architecture qwen2{
     .config_from_gguf = [](const io::GgufMetadata& m) { return parse_common_config(m, "qwen2"); },
     .config_from_checkpoint = [](const json::Node& j) { return parse_common_config(j, "qwen2"); },
     .write_gguf_metadata = write_gguf_metadata,
-    .create_runner = create_llama_runner};
+    .forward = forward_llama};
 }
 
 }  // namespace mxgpt::model

@@ -24,7 +24,7 @@ struct AttentionLayer {
   Weight q_norm = vector_weight(1, kHeadDim, 11), k_norm = vector_weight(1, kHeadDim, 12),
          post = vector_weight(1, kHidden, 13);
   bool with_norms = false;  ///< of heads and after the projection
-  backend::RopeStyle pairs = backend::RopeStyle::neox;
+  backend::RopeStyle rope_style = backend::RopeStyle::neox;
   std::vector<float> frequencies;
   std::vector<std::byte> keys, values;
   backend::KvLayer kv;
@@ -45,42 +45,31 @@ struct AttentionLayer {
   /// x += attention; x is [rows, hidden].
   void run(CpuBackend& backend, const backend::Batch& batch, int64_t window,
            std::vector<float>& x) {
-    const int64_t rows = batch.rows();
-    std::vector<float> cos(rows * kHeadDim / 2), sin(cos.size()), queries(rows * kHeads * kHeadDim),
-        attended(queries.size());
-    backend.begin(batch);
-    backend.rotations({.rope = {frequencies.data(), 1.25f},
-                       .head_dim = kHeadDim,
-                       .cos = cos.data(),
-                       .sin = sin.data()});
-    backend.norm_qkv_rope_store({.x = x.data(),
-                                 .norm = {norm.tensor},
-                                 .q = {q.tensor, q_bias.tensor},
-                                 .k = {k.tensor, k_bias.tensor},
-                                 .v = {v.tensor, v_bias.tensor},
-                                 .q_norm = {with_norms ? q_norm.tensor : backend::Tensor{}},
-                                 .k_norm = {with_norms ? k_norm.tensor : backend::Tensor{}},
-                                 .heads = kHeads,
-                                 .kv_heads = kKvHeads,
-                                 .head_dim = kHeadDim,
-                                 .pairs = pairs,
-                                 .cos = cos.data(),
-                                 .sin = sin.data(),
-                                 .kv = kv,
-                                 .q_out = queries.data()});
-    backend.attend({.q = queries.data(),
-                    .heads = kHeads,
-                    .kv_heads = kKvHeads,
-                    .head_dim = kHeadDim,
-                    .scale = 1 / std::sqrt(static_cast<float>(kHeadDim)),
-                    .kv = kv,
-                    .window = window,
-                    .sinks = sinks.tensor,
-                    .out = attended.data()});
-    backend.project_residual({.in = attended.data(),
-                              .linear = {o.tensor, o_bias.tensor},
-                              .post_norm = {with_norms ? post.tensor : backend::Tensor{}},
-                              .x = x.data()});
+    std::vector<float> cos(batch.rows() * kHeadDim / 2), sin(cos.size());
+    backend.begin_step(batch);
+    backend.rope_cos_sin({.rope = {frequencies.data(), 1.25f},
+                          .head_dim = kHeadDim,
+                          .cos = cos.data(),
+                          .sin = sin.data()});
+    backend.attention_block({.x = x.data(),
+                             .norm = {norm.tensor},
+                             .q = {q.tensor, q_bias.tensor},
+                             .k = {k.tensor, k_bias.tensor},
+                             .v = {v.tensor, v_bias.tensor},
+                             .q_norm = {with_norms ? q_norm.tensor : backend::Tensor{}},
+                             .k_norm = {with_norms ? k_norm.tensor : backend::Tensor{}},
+                             .heads = kHeads,
+                             .kv_heads = kKvHeads,
+                             .head_dim = kHeadDim,
+                             .rope_style = rope_style,
+                             .cos = cos.data(),
+                             .sin = sin.data(),
+                             .scale = 1 / std::sqrt(static_cast<float>(kHeadDim)),
+                             .window = window,
+                             .sinks = sinks.tensor,
+                             .kv = kv,
+                             .o = {o.tensor, o_bias.tensor},
+                             .post_norm = {with_norms ? post.tensor : backend::Tensor{}}});
   }
 
   static void norm_heads(std::vector<double>& heads, const Weight& weight) {
@@ -101,9 +90,9 @@ struct AttentionLayer {
         for (int64_t i = 0; i < kHeadDim / 2; ++i) {
           const double angle = static_cast<double>(position) * frequencies[i],
                        c = 1.25 * std::cos(angle), s = 1.25 * std::sin(angle);
-          const bool halves = pairs == backend::RopeStyle::neox;
-          double& a = heads[h + (halves ? i : 2 * i)];
-          double& b = heads[h + (halves ? i + kHeadDim / 2 : 2 * i + 1)];
+          const bool neox = rope_style == backend::RopeStyle::neox;
+          double& a = heads[h + (neox ? i : 2 * i)];
+          double& b = heads[h + (neox ? i + kHeadDim / 2 : 2 * i + 1)];
           std::tie(a, b) = std::make_pair(a * c - b * s, b * c + a * s);
         }
       }
@@ -155,7 +144,7 @@ INSTANTIATE_TEST_SUITE_P(Keys, SlidingWindows, testing::Values(0, 1, 5, 31, 32, 
 
 TEST_P(SlidingWindows, AttentionEqualsADenseMaskInDouble) {
   AttentionLayer layer;
-  CpuBackend backend(kLimits, backend::Precision::exact);
+  CpuBackend backend(kMaxShapes, backend::Precision::exact);
   const SimpleBatch batch(50);
   const auto before = random_normals(50 * kHidden, 30);
   auto x = before;
@@ -173,7 +162,7 @@ TEST(Attention, ProjectionsInMxfp4EqualDouble) {
   for (const int64_t rows : {kTokens, int64_t{1}}) {
     for (const backend::Precision precision :
          {backend::Precision::exact, backend::Precision::mixed}) {
-      CpuBackend backend(kLimits, precision);
+      CpuBackend backend(kMaxShapes, precision);
       double error = 0, size = 0;
       for (int64_t first = 0; first < kTokens; first += rows) {
         const SimpleBatch batch(rows, first);
@@ -194,12 +183,12 @@ TEST(Attention, ProjectionsInMxfp4EqualDouble) {
 }
 
 TEST(Attention, HeadNormsAndInterleavedRopeEqualDouble) {
-  for (const backend::RopeStyle pairs :
+  for (const backend::RopeStyle rope_style :
        {backend::RopeStyle::neox, backend::RopeStyle::interleaved}) {
     AttentionLayer layer;
     layer.with_norms = true;
-    layer.pairs = pairs;
-    CpuBackend backend(kLimits, backend::Precision::exact);
+    layer.rope_style = rope_style;
+    CpuBackend backend(kMaxShapes, backend::Precision::exact);
     const SimpleBatch batch(40);
     const auto before = random_normals(40 * kHidden, 33);
     auto x = before;
@@ -212,7 +201,7 @@ TEST(Attention, HeadNormsAndInterleavedRopeEqualDouble) {
 TEST_P(SlidingWindows, MixedBatchesGiveTheSameBits) {
   const auto a = random_normals(50 * kHidden, 31), b = random_normals(20 * kHidden, 32);
   AttentionLayer alone;
-  CpuBackend backend(kLimits, backend::Precision::exact);
+  CpuBackend backend(kMaxShapes, backend::Precision::exact);
   auto whole_a = a, whole_b = b;
   alone.run(backend, SimpleBatch(50).batch, GetParam(), whole_a);
   alone.run(backend, SimpleBatch(20).batch, GetParam(), whole_b);
@@ -257,7 +246,7 @@ TEST(Attention, SameBitsForAnyThreadCountAndChunking) {
          {std::pair{1, 64}, {2, 64}, {3, 64}, {7, 64}, {1, 1}, {2, 1}, {7, 1}, {3, 5}, {7, 33}}) {
       set_thread_count(threads);
       AttentionLayer layer;
-      CpuBackend backend(kLimits, backend::Precision::mixed);
+      CpuBackend backend(kMaxShapes, backend::Precision::mixed);
       std::vector<float> all;
       for (int64_t at = 0; at < kTokens; at += step) {
         const int64_t rows = std::min<int64_t>(step, kTokens - at);

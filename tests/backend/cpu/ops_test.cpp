@@ -33,15 +33,14 @@ struct ExpertsLayer {
         down(format, kExperts, kHidden, kIntermediate, 9) {}
 
   void run(CpuBackend& backend, float* x) const {
-    backend.norm_route_experts_residual(
-        {.norm = {norm.tensor},
-         .router = {router.tensor, router_bias.tensor},
-         .gate = {gate.tensor, gate_bias.tensor},
-         .up = {up.tensor, up_bias.tensor},
-         .down = {down.tensor, down_bias.tensor},
-         .top_k = kTopK,
-         .activation = {backend::ActivationKind::clamped_swiglu, 1.702f, 7},
-         .x = x});
+    backend.moe_block({.router = {.norm = {norm.tensor},
+                                  .linear = {router.tensor, router_bias.tensor},
+                                  .top_k = kTopK},
+                       .gate = {gate.tensor, gate_bias.tensor},
+                       .up = {up.tensor, up_bias.tensor},
+                       .down = {down.tensor, down_bias.tensor},
+                       .activation = {backend::ActivationKind::clamped_swiglu, 1.702f, 7},
+                       .x = x});
   }
   std::vector<double> expected(const float* x) const {
     const auto h = normed(x, norm);
@@ -71,9 +70,9 @@ struct ExpertsLayer {
 TEST_P(ExpertFormats, EqualDoubleInExactPrecision) {
   const ExpertsLayer layer(GetParam());
   for (const int64_t rows : {1, 2, 9, 33}) {
-    CpuBackend backend(kLimits, backend::Precision::exact);
+    CpuBackend backend(kMaxShapes, backend::Precision::exact);
     const SimpleBatch batch(rows);
-    backend.begin(batch.batch);
+    backend.begin_step(batch.batch);
     auto x = random_normals(rows * kHidden, 20);
     const auto before = x;
     layer.run(backend, x.data());
@@ -87,7 +86,7 @@ TEST_P(ExpertFormats, EqualDoubleInExactPrecision) {
 
 void expect_near(const ExpertsLayer& layer, CpuBackend& backend) {
   const SimpleBatch batch(33);
-  backend.begin(batch.batch);
+  backend.begin_step(batch.batch);
   auto x = random_normals(33 * kHidden, 21);
   const auto before = x;
   layer.run(backend, x.data());
@@ -105,14 +104,14 @@ void expect_near(const ExpertsLayer& layer, CpuBackend& backend) {
 }
 
 TEST_P(ExpertFormats, StayNearInMixedPrecision) {
-  CpuBackend backend(kLimits, backend::Precision::mixed);
+  CpuBackend backend(kMaxShapes, backend::Precision::mixed);
   expect_near(ExpertsLayer(GetParam()), backend);
 }
 
 TEST_P(ExpertFormats, StayNearWithSumsInF16) {
   for (const backend::Precision precision :
        {backend::Precision::exact, backend::Precision::mixed}) {
-    CpuBackend backend(kLimits, precision, nullptr, kernels::AccumType::f16);
+    CpuBackend backend(kMaxShapes, precision, nullptr, quant::AccumType::f16);
     expect_near(ExpertsLayer(GetParam()), backend);
   }
 }
@@ -120,19 +119,19 @@ TEST_P(ExpertFormats, StayNearWithSumsInF16) {
 TEST_P(ExpertFormats, RowsAreIndependentOfTheBatch) {
   const ExpertsLayer layer(GetParam());
   for (const auto& [precision, accumulate] :
-       {std::pair{backend::Precision::exact, kernels::AccumType::f32},
-        {backend::Precision::mixed, kernels::AccumType::f32},
-        {backend::Precision::exact, kernels::AccumType::f16},
-        {backend::Precision::mixed, kernels::AccumType::f16}}) {
-    CpuBackend backend(kLimits, precision, nullptr, accumulate);
+       {std::pair{backend::Precision::exact, quant::AccumType::f32},
+        {backend::Precision::mixed, quant::AccumType::f32},
+        {backend::Precision::exact, quant::AccumType::f16},
+        {backend::Precision::mixed, quant::AccumType::f16}}) {
+    CpuBackend backend(kMaxShapes, precision, nullptr, accumulate);
     const SimpleBatch together(29), alone(1);
     const auto before = random_normals(29 * kHidden, 22);
     auto x = before;
-    backend.begin(together.batch);
+    backend.begin_step(together.batch);
     layer.run(backend, x.data());
     for (int64_t row = 0; row < 29; ++row) {
       std::vector<float> one(&before[row * kHidden], &before[(row + 1) * kHidden]);
-      backend.begin(alone.batch);
+      backend.begin_step(alone.batch);
       layer.run(backend, one.data());
       EXPECT_EQ(std::memcmp(one.data(), &x[row * kHidden], kHidden * sizeof(float)), 0) << row;
     }
@@ -145,9 +144,9 @@ TEST(Experts, EqualLogitsChooseTheLowerExpert) {
   std::memset(layer.router.bytes.data(), 0, layer.router.bytes.size());
   std::memset(layer.router_bias.bytes.data(), 0, layer.router_bias.bytes.size());
   std::fill(layer.router_bias.values.begin(), layer.router_bias.values.end(), 0);
-  CpuBackend backend(kLimits, backend::Precision::exact);
+  CpuBackend backend(kMaxShapes, backend::Precision::exact);
   const SimpleBatch batch(1);
-  backend.begin(batch.batch);
+  backend.begin_step(batch.batch);
   auto x = random_normals(kHidden, 23);
   const auto expected = layer.expected(x.data());
   layer.run(backend, x.data());
@@ -189,17 +188,16 @@ struct MlpLayer {
         down(c.format, 1, kHidden, kIntermediate, 68) {}
 
   void run(CpuBackend& backend, float* x) const {
-    backend.norm_mlp_residual(
-        {.norm = {.weight = norm.tensor,
-                  .bias =
-                      kind.norm == backend::NormKind::layer ? norm_bias.tensor : backend::Tensor{},
-                  .kind = kind.norm},
-         .gate = {kind.gated ? gate.tensor : backend::Tensor{}, {}},
-         .up = {up.tensor, up_bias.tensor},
-         .down = {down.tensor, down_bias.tensor},
-         .activation = {kind.activation},
-         .post_norm = {.weight = kind.post_norm ? post.tensor : backend::Tensor{}},
-         .x = x});
+    backend.mlp_block({.norm = {.weight = norm.tensor,
+                                .bias = kind.norm == backend::NormKind::layer ? norm_bias.tensor
+                                                                              : backend::Tensor{},
+                                .kind = kind.norm},
+                       .gate = {kind.gated ? gate.tensor : backend::Tensor{}, {}},
+                       .up = {up.tensor, up_bias.tensor},
+                       .down = {down.tensor, down_bias.tensor},
+                       .activation = {kind.activation},
+                       .post_norm = {.weight = kind.post_norm ? post.tensor : backend::Tensor{}},
+                       .x = x});
   }
   std::vector<double> expected(const float* x) const {
     std::vector<double> h;
@@ -236,14 +234,14 @@ struct MlpLayer {
 
 TEST_P(Mlps, EqualDouble) {
   const MlpLayer layer(GetParam());
-  constexpr MaxShapes kDense{
+  constexpr backend::MaxShapes kDense{
       .rows = 33, .hidden = kHidden, .max_linear_width = kHidden, .intermediate = kIntermediate};
   for (const backend::Precision precision :
        {backend::Precision::exact, backend::Precision::mixed}) {
     CpuBackend backend(kDense, precision);
     for (const int64_t rows : {1, 2, 9, 33}) {
       const SimpleBatch batch(rows);
-      backend.begin(batch.batch);
+      backend.begin_step(batch.batch);
       const auto before = random_normals(rows * kHidden, 70);
       auto x = before;
       layer.run(backend, x.data());
@@ -262,7 +260,7 @@ TEST_P(Mlps, EqualDouble) {
       EXPECT_LE(error / size, 5e-4);  // HACKING.md: of paths that reduce precision
       std::vector<float> last(before.end() - kHidden, before.end());
       const SimpleBatch alone(1);
-      backend.begin(alone.batch);
+      backend.begin_step(alone.batch);
       layer.run(backend, last.data());
       EXPECT_EQ(std::memcmp(last.data(), &x[(rows - 1) * kHidden], kHidden * sizeof(float)), 0);
     }
@@ -277,7 +275,7 @@ TEST(Embed, LooksUpRowsOfEveryFormat) {
     const Weight table(format, 1, 10, k, 40);
     CpuBackend backend({.rows = 4, .hidden = k, .max_linear_width = k}, backend::Precision::mixed);
     const SimpleBatch batch(4);
-    backend.begin(batch.batch);
+    backend.begin_step(batch.batch);
     std::vector<float> x(4 * k);
     backend.embed({.table = table.tensor, .x = x.data()});
     for (int64_t i = 0; i < 4 * k; ++i)
@@ -290,7 +288,7 @@ TEST(Embed, ScalesAndAddsPositions) {
       positions(quant::Format::f16, 1, 20, 64, 41);
   CpuBackend backend({.rows = 4, .hidden = 64, .max_linear_width = 64}, backend::Precision::mixed);
   const SimpleBatch batch(4, 7);
-  backend.begin(batch.batch);
+  backend.begin_step(batch.batch);
   std::vector<float> x(4 * 64);
   backend.embed({.table = table.tensor, .scale = 8, .positions = positions.tensor, .x = x.data()});
   for (int64_t row = 0; row < 4; ++row) {
@@ -300,68 +298,40 @@ TEST(Embed, ScalesAndAddsPositions) {
   }
 }
 
-TEST(NormLogits, OnlyForRequestedRows) {
+TEST(LmHead, OnlyForRequestedRows) {
   const Weight norm = vector_weight(1, kHidden, 50), head(quant::Format::bf16, 1, 77, kHidden, 51);
-  CpuBackend backend(kLimits, backend::Precision::exact);
+  CpuBackend backend(kMaxShapes, backend::Precision::exact);
   SimpleBatch batch(9);
   const std::vector<int32_t> wanted{2, 8};
   batch.batch.logit_rows = wanted;
-  backend.begin(batch.batch);
+  backend.begin_step(batch.batch);
   const auto x = random_normals(9 * kHidden, 52);
   std::vector<float> logits(2 * 77);
-  backend.norm_logits(
-      {.x = x.data(), .norm = {norm.tensor}, .head = {head.tensor, {}}, .logits = logits.data()});
+  backend.lm_head(
+      {.x = x.data(), .norm = {norm.tensor}, .linear = {head.tensor, {}}, .logits = logits.data()});
   for (int i = 0; i < 2; ++i) {
     const auto expected = linear(normed(&x[wanted[i] * kHidden], norm), head, nullptr);
     for (int r = 0; r < 77; ++r) EXPECT_NEAR(logits[i * 77 + r], expected[r], 1e-5);
   }
 }
 
-TEST(ProjectResidual, Mxfp4EqualsDouble) {
-  const Weight o(quant::Format::mxfp4, 1, kHidden, kHidden, 56),
-      bias = vector_weight(1, kHidden, 57);
-  for (const int64_t rows : {1, 33}) {
-    for (const backend::Precision precision :
-         {backend::Precision::exact, backend::Precision::mixed}) {
-      CpuBackend backend(kLimits, precision);
-      const SimpleBatch batch(rows);
-      backend.begin(batch.batch);
-      const auto in = random_normals(rows * kHidden, 58),
-                 before = random_normals(rows * kHidden, 59);
-      auto x = before;
-      backend.project_residual({.in = in.data(), .linear = {o.tensor, bias.tensor}, .x = x.data()});
-      double error = 0, size = 0;
-      for (int64_t row = 0; row < rows; ++row) {
-        const std::vector<double> from(&in[row * kHidden], &in[(row + 1) * kHidden]);
-        const auto change = linear(from, o, &bias);
-        for (int64_t i = 0; i < kHidden; ++i) {
-          const int64_t at = row * kHidden + i;
-          error += std::pow(x[at] - before[at] - change[i], 2);
-          size += std::pow(change[i], 2);
-        }
-      }
-      EXPECT_LE(error / size, precision == backend::Precision::exact ? 1e-11 : 5e-4) << rows;
-    }
-  }
-}
-
-TEST(NormLogits, HeadInMxfp4EqualsDouble) {
+TEST(LmHead, HeadInMxfp4EqualsDouble) {
   const Weight norm = vector_weight(1, kHidden, 53), head(quant::Format::mxfp4, 1, 77, kHidden, 54);
   for (const int64_t rows : {1, 9}) {
     for (const backend::Precision precision :
          {backend::Precision::exact, backend::Precision::mixed}) {
-      CpuBackend backend(kLimits, precision);
+      CpuBackend backend(kMaxShapes, precision);
       SimpleBatch batch(rows);
       std::vector<int32_t> wanted(rows);
       std::iota(wanted.begin(), wanted.end(), 0);
       batch.batch.logit_rows = wanted;
-      backend.begin(batch.batch);
+      backend.begin_step(batch.batch);
       const auto x = random_normals(rows * kHidden, 55);
       std::vector<float> logits(rows * 77);
-      backend.norm_logits({.x = x.data(),
-                           .norm = {norm.tensor},
-                           .head = {head.tensor, {}},
-                           .logits = logits.data()});
+      backend.lm_head({.x = x.data(),
+                       .norm = {norm.tensor},
+                       .linear = {head.tensor, {}},
+                       .logits = logits.data()});
       double error = 0, size = 0;
       for (int64_t row = 0; row < rows; ++row) {
         const auto expected = linear(normed(&x[row * kHidden], norm), head, nullptr);

@@ -38,13 +38,14 @@ inline Weight vector_weight(int64_t slices, int64_t n, uint32_t seed) {
 
 inline constexpr int64_t kHidden = 96, kHeads = 6, kKvHeads = 2, kHeadDim = 20, kExperts = 5,
                          kTopK = 3, kIntermediate = 64;
-inline constexpr MaxShapes kLimits{.rows = 64,
-                                   .hidden = kHidden,
-                                   .max_linear_width = kHeads * kHeadDim,
-                                   .head_dim = kHeadDim,
-                                   .intermediate = kIntermediate,
-                                   .experts = kExperts,
-                                   .top_k = kTopK};
+inline constexpr backend::MaxShapes kMaxShapes{.rows = 64,
+                                               .hidden = kHidden,
+                                               .max_linear_width = kHeads * kHeadDim,
+                                               .intermediate = kIntermediate,
+                                               .experts = kExperts,
+                                               .top_k = kTopK,
+                                               .heads = kHeads,
+                                               .head_dim = kHeadDim};
 
 inline std::vector<double> normed(const float* x, const Weight& weight) {
   double squares = 0;

@@ -7,19 +7,19 @@
 
 #include "base/error.h"
 #include "eval/random_weights.h"
-#include "kernels/cpu/gemm.h"
 #include "quant/format.h"
 
 namespace mxgpt::kernels {
 namespace {
 
-/// isa() reads the variable once per process, so each case runs in its own. Prints any error.
+/// isa() reads the variable once a process, so each case runs in one of its own. Prints the error,
+/// if any.
 [[noreturn]] void choose_and_exit(const char* forced) {
   ::setenv("MXGPT_ISA", forced, 1);
   try {
     const Isa chosen = isa();
-    const bool dispatches =
-        &gemm_kernels(quant::Format::f32) == &gemm_kernels(quant::Format::f32, chosen);
+    const bool dispatches = &quant::gemm_kernels(quant::Format::f32) ==
+                            quant::traits(quant::Format::f32).kernels[static_cast<int>(chosen)];
     std::exit(dispatches ? 10 + static_cast<int>(chosen) : 2);
   } catch (const Error& e) {
     std::fprintf(stderr, "%s\n", e.what());
@@ -65,7 +65,7 @@ TEST(IsaTest, ScalarIsAlwaysThere) {
   EXPECT_TRUE(isa_supported(Isa::scalar));
 }
 
-/// A processor with one instruction set has those before it, so the last is the best.
+/// Each has what those before it have, so that the last is the best.
 TEST(IsaTest, TheyAreInRisingOrder) {
   bool before = true;
   for (int i = 0; i < kIsaCount; ++i) {
@@ -75,7 +75,7 @@ TEST(IsaTest, TheyAreInRisingOrder) {
   }
 }
 
-/// The GEMM tests run on the instruction sets of this processor; this one reports the others.
+/// The tests of all formats run on what the processor has; here the rest is named.
 class PresentIsa : public testing::TestWithParam<int> {};
 
 TEST_P(PresentIsa, IsTested) {

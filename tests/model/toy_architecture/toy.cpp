@@ -1,6 +1,5 @@
 // A bigram model: the logits of a token are the head over its normalized embedding.
 #include "model/architecture.h"
-#include "runtime/forward_runner.h"
 
 namespace mxgpt::model {
 namespace {
@@ -28,37 +27,31 @@ Config config(int64_t vocabulary_size, int64_t hidden_size) {
   return c;
 }
 
-template <class Backend, class Memory>
-void forward(Backend& b, const Config& c, const Weights& w, Memory& s,
-             const backend::Batch& batch) {
-  b.begin(batch);
+void forward(backend::Backend& b, const Config& c, const Weights& w, const RunState& s) {
   b.embed({.table = w.embedding, .x = s.x});
-  b.norm_logits({.x = s.x,
-                 .norm = {.weight = w.final_norm, .eps = static_cast<float>(c.norm_eps)},
-                 .head = {w.lm_head, {}},
-                 .logits = s.logits});
+  b.lm_head({.x = s.x,
+             .norm = {.weight = w.final_norm, .eps = static_cast<float>(c.norm_eps)},
+             .linear = {w.lm_head, {}},
+             .logits = s.logits});
 }
 
 }  // namespace
 
 namespace architectures {
-extern const Architecture toy{
-    .gguf = "toy",
-    .model_types = kModelTypes,
-    .tensors = kTensors,
-    .config_from_gguf =
-        [](const io::GgufMetadata& m) {
-          return config(m.integer("toy.vocab_size", 1, 1000),
-                        m.integer("toy.embedding_length", 1, 1000));
-        },
-    .config_from_checkpoint =
-        [](const json::Node& j) {
-          return config(j["vocab_size"].integer(1, 1000), j["hidden_size"].integer(1, 1000));
-        },
-    .write_gguf_metadata = [](const Config&, io::GgufWriter&) {},
-    .create_runner =
-        [](const Config& c, const Weights& w, const runtime::RunnerOptions& options) {
-          return runtime::create_runner(c, w, options, [](auto&... args) { forward(args...); });
-        }};
+extern const Architecture toy{.gguf = "toy",
+                              .model_types = kModelTypes,
+                              .tensors = kTensors,
+                              .config_from_gguf =
+                                  [](const io::GgufMetadata& m) {
+                                    return config(m.integer("toy.vocab_size", 1, 1000),
+                                                  m.integer("toy.embedding_length", 1, 1000));
+                                  },
+                              .config_from_checkpoint =
+                                  [](const json::Node& j) {
+                                    return config(j["vocab_size"].integer(1, 1000),
+                                                  j["hidden_size"].integer(1, 1000));
+                                  },
+                              .write_gguf_metadata = [](const Config&, io::GgufWriter&) {},
+                              .forward = forward};
 }  // namespace architectures
 }  // namespace mxgpt::model

@@ -183,7 +183,7 @@ __device__ __forceinline__ float merged(const MergeScales& m, float old_sum, flo
 template <quant::Format kFormat>
 __global__ void __launch_bounds__(kThreads) attend_kernel(const Params h) {
   extern __shared__ float shared[];
-  const Attend& op = h.p.op;
+  const backend::Attention& op = h.p.op;
   const int d = op.head_dim, row = blockIdx.y;
   const int kv_head = blockIdx.x / h.chunks, chunk = blockIdx.x % h.chunks;
   const int head0 = kv_head * h.group + chunk * kHeads;
@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(const Params h) {
 }
 
 __global__ void merge_kernel(const Params h) {
-  const Attend& op = h.p.op;
+  const backend::Attention& op = h.p.op;
   const int head = blockIdx.x, row = blockIdx.y, d = op.head_dim;
   const int last = h.p.positions[row];
   const int first = op.window ? max(0, last - static_cast<int>(op.window) + 1) : 0;
@@ -271,8 +271,8 @@ __global__ void merge_kernel(const Params h) {
 }
 
 template <quant::Format kFormat>
-void launch(const Params& h, int64_t pieces, backend::CudaStream stream) {
-  const Attend& op = h.p.op;
+void launch(const Params& h, int64_t pieces, CudaStream stream) {
+  const backend::Attention& op = h.p.op;
   const int d = op.head_dim;
   const size_t bytes = sizeof(float) * kHeads * (3 * d + kKvSplitTokens + kThreads);
   static const bool raised = [] {
@@ -292,12 +292,12 @@ void launch(const Params& h, int64_t pieces, backend::CudaStream stream) {
 
 }  // namespace
 
-void paged_attention(const PagedAttention& p, int64_t last, backend::CudaStream stream) {
-  const Attend& op = p.op;
+void paged_attention(const PagedAttention& p, int64_t last, CudaStream stream) {
+  const backend::Attention& op = p.op;
   Params h{.p = p, .sinks = op.sinks ? op.sinks.f32() : nullptr};
   h.group = op.heads / op.kv_heads;
   h.chunks = (h.group + kHeads - 1) / kHeads;
-  h.head_bytes = traits(op.kv.format).row_bytes(op.head_dim);
+  h.head_bytes = quant::traits(op.kv.format).row_bytes(op.head_dim);
   h.width = 1;
   while (h.width < op.head_dim && h.width < kThreads) h.width *= 2;
   // A window of w positions touches at most one piece more than fills it.

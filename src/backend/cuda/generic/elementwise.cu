@@ -131,8 +131,8 @@ __global__ void __launch_bounds__(kHeadThreads) qk_norm_rope_store_kv_kernel(con
   __syncthreads();
   if (!is_v && p.cos) {
     const int half = d / 2;
-    const int step = p.rope_style == backend::RopeStyle::halves ? 1 : 2;
-    const int apart = p.rope_style == backend::RopeStyle::halves ? half : 1;
+    const int step = p.rope_style == backend::RopeStyle::neox ? 1 : 2;
+    const int apart = p.rope_style == backend::RopeStyle::neox ? half : 1;
     for (int i = threadIdx.x; i < half; i += kHeadThreads) {
       const float a = head[i * step], b = head[i * step + apart];
       const float cos = p.cos[static_cast<int64_t>(row) * half + i];
@@ -231,19 +231,19 @@ __global__ void activate_kernel(backend::Activation p, float* gate, const float*
 
 }  // namespace
 
-void norm_rows(const NormRows& p, backend::CudaStream stream) {
+void norm_rows(const NormRows& p, CudaStream stream) {
   const auto n = static_cast<int>(p.norm.weight.k);
   norm_kernel<<<p.rows, kThreads, 0, stream>>>(weights_of(p.norm), p.x, p.row_indices, n, p.out,
                                                p.add);
 }
 
-void compute_rope_cos_sin(const RopeCosSinParams& p, backend::CudaStream stream) {
+void compute_rope_cos_sin(const RopeCosSinParams& p, CudaStream stream) {
   rope_cos_sin_kernel<<<p.rows, 64, 0, stream>>>(p);
 }
 
-void qk_norm_rope_store_kv(const QkNormRopeStoreKv& p, backend::CudaStream stream) {
+void qk_norm_rope_store_kv(const QkNormRopeStoreKv& p, CudaStream stream) {
   const bool narrow = p.kv.format == quant::Format::f16 || p.kv.format == quant::Format::bf16;
-  if (p.head_dim == 64 && narrow && p.cos && p.rope_style == backend::RopeStyle::halves &&
+  if (p.head_dim == 64 && narrow && p.cos && p.rope_style == backend::RopeStyle::neox &&
       !p.q_norm && !p.k_norm) {
     const int64_t threads = int64_t{p.rows} * (p.heads + 2 * p.kv_heads) * 32;
     rope_store_kv_64_kernel<<<blocks_for(threads), kThreads, 0, stream>>>(p);
@@ -251,12 +251,12 @@ void qk_norm_rope_store_kv(const QkNormRopeStoreKv& p, backend::CudaStream strea
   }
   const dim3 grid(p.heads + 2 * p.kv_heads, p.rows);
   const HeadParams h{p, weights_of(p.q_norm), weights_of(p.k_norm),
-                     traits(p.kv.format).row_bytes(p.head_dim)};
+                     quant::traits(p.kv.format).row_bytes(p.head_dim)};
   qk_norm_rope_store_kv_kernel<<<grid, kHeadThreads, 0, stream>>>(h);
 }
 
 void activate(const backend::Activation& activation, float* gate, const float* up, int64_t n,
-              backend::CudaStream stream) {
+              CudaStream stream) {
   activate_kernel<<<blocks_for(n), kThreads, 0, stream>>>(activation, gate, up, n);
 }
 

@@ -6,9 +6,9 @@
 #include <cuda_fp16.h>
 
 #include "backend/cuda/generic/gemm.h"
-#include "quant/block_format.h"
+#include "quant/reference.h"
 
-namespace mxgpt::backend {
+namespace mxgpt::cuda {
 namespace {
 
 constexpr int kSplitK = GemmParams::kSplitK;
@@ -56,8 +56,8 @@ __device__ __forceinline__ float4 load4(const float* x, int at, int k) {
 }
 
 /// A sum as the accumulator keeps it.
-__device__ __forceinline__ float round_accumulator(float sum, kernels::AccumType accumulate) {
-  return accumulate == kernels::AccumType::f16 ? __half2float(__float2half_rn(sum)) : sum;
+__device__ __forceinline__ float round_accumulator(float sum, quant::AccumType accumulate) {
+  return accumulate == quant::AccumType::f16 ? __half2float(__float2half_rn(sum)) : sum;
 }
 
 __device__ __forceinline__ int group_count(int k) {
@@ -67,10 +67,10 @@ __device__ __forceinline__ int groups_per_split(int k) {
   return (group_count(k) + kSplitK - 1) / kSplitK;
 }
 
-struct eval::TokenRange {
+struct TokenRange {
   int first, count;
 };
-__device__ __forceinline__ eval::TokenRange token_range(const GemmParams& p, int expert) {
+__device__ __forceinline__ TokenRange token_range(const GemmParams& p, int expert) {
   if (!p.expert_offsets) return {0, p.max_tokens};
   return {p.expert_offsets[expert], p.expert_offsets[expert + 1] - p.expert_offsets[expert]};
 }
@@ -90,19 +90,19 @@ __device__ __forceinline__ void store_result(const GemmParams& p, int expert, in
 constexpr int kGemvThreads = 256, kGemvRows = kGemvThreads / kSplitK;
 
 /// A thread sums one split of one row.
-template <class Row, int kernels::kTokens>
+template <class Row, int kTokens>
 __global__ void __launch_bounds__(kGemvThreads) gemv_kernel(const GemmParams p) {
   const int expert = blockIdx.y, split = threadIdx.x % kSplitK;
   const int row = blockIdx.x * kGemvRows + threadIdx.x / kSplitK;
-  const eval::TokenRange tokens = token_range(p, expert);
+  const TokenRange tokens = token_range(p, expert);
   const Row weights(p, expert, min(row, p.rows - 1));
   const int length = groups_per_split(p.k) * quant::kQuantGroup;
   const int begin = split * length, end = min(p.k, begin + length);
-  for (int t0 = 0; t0 < tokens.count; t0 += kernels::kTokens) {
-    const float* x[kernels::kTokens];
-    float sum[kernels::kTokens];
+  for (int t0 = 0; t0 < tokens.count; t0 += kTokens) {
+    const float* x[kTokens];
+    float sum[kTokens];
 #pragma unroll
-    for (int t = 0; t < kernels::kTokens; ++t) {
+    for (int t = 0; t < kTokens; ++t) {
       x[t] = activation_row(p, tokens.first + min(t0 + t, tokens.count - 1));
       sum[t] = 0;
     }
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kGemvThreads) gemv_kernel(const GemmParams p) 
 #pragma unroll
       for (int i = 0; i < quant::kQuantGroup; i += 4) {
 #pragma unroll
-        for (int t = 0; t < kernels::kTokens; ++t) {
+        for (int t = 0; t < kTokens; ++t) {
           const float4 v = load4<Row>(x[t], at + i, p.k);
           sum[t] = fmaf(w[i], v.x, sum[t]);
           sum[t] = fmaf(w[i + 1], v.y, sum[t]);
@@ -121,10 +121,10 @@ __global__ void __launch_bounds__(kGemvThreads) gemv_kernel(const GemmParams p) 
         }
       }
 #pragma unroll
-      for (int t = 0; t < kernels::kTokens; ++t) sum[t] = round_accumulator(sum[t], p.accum_type);
+      for (int t = 0; t < kTokens; ++t) sum[t] = round_accumulator(sum[t], p.accum_type);
     }
 #pragma unroll
-    for (int t = 0; t < kernels::kTokens; ++t) {
+    for (int t = 0; t < kTokens; ++t) {
       float total = 0;
 #pragma unroll
       for (int i = 0; i < kSplitK; ++i) total += __shfl_sync(~0u, sum[t], i, kSplitK);
@@ -134,33 +134,33 @@ __global__ void __launch_bounds__(kGemvThreads) gemv_kernel(const GemmParams p) 
   }
 }
 
-constexpr int cpu::kMr = 64, kGemmThreads = 256;
+constexpr int kTile = 64, kGemmThreads = 256;
 
 /// A thread sums 4 rows × 4 tokens of a tile, in the order that gemv_kernel has.
 template <class Row>
 __global__ void __launch_bounds__(kGemmThreads) gemm_kernel(const GemmParams p) {
   constexpr int kPad = 4;  // so that rows of the arrays begin in other banks, still 16-byte aligned
-  __shared__ __align__(16) float w_tile[quant::kQuantGroup][cpu::kMr + kPad],
-      x_tile[quant::kQuantGroup][cpu::kMr + kPad];
-  const int expert = blockIdx.z, row0 = blockIdx.x * cpu::kMr, t0 = blockIdx.y * cpu::kMr;
-  const eval::TokenRange tokens = token_range(p, expert);
+  __shared__ __align__(16) float w_tile[quant::kQuantGroup][kTile + kPad],
+      x_tile[quant::kQuantGroup][kTile + kPad];
+  const int expert = blockIdx.z, row0 = blockIdx.x * kTile, t0 = blockIdx.y * kTile;
+  const TokenRange tokens = token_range(p, expert);
   if (t0 >= tokens.count) return;
   const int rows_at = threadIdx.x % 16 * 4, tokens_at = threadIdx.x / 16 * 4;
-  const int x_token = threadIdx.x % cpu::kMr;
+  const int x_token = threadIdx.x % kTile;
   const float* x = activation_row(p, tokens.first + min(t0 + x_token, tokens.count - 1));
-  const Row weights(p, expert, min(row0 + static_cast<int>(threadIdx.x % cpu::kMr), p.rows - 1));
+  const Row weights(p, expert, min(row0 + static_cast<int>(threadIdx.x % kTile), p.rows - 1));
   const int groups = group_count(p.k), split = groups_per_split(p.k);
   float total[4][4] = {}, sum[4][4] = {};
   for (int g = 0; g < groups; ++g) {
     const int at = g * quant::kQuantGroup;
-    if (threadIdx.x < cpu::kMr) {
+    if (threadIdx.x < kTile) {
       float w[quant::kQuantGroup];
       weights.decode(at, p.k, w);
 #pragma unroll
       for (int i = 0; i < quant::kQuantGroup; ++i) w_tile[i][threadIdx.x] = w[i];
     }
-    for (int i = threadIdx.x / cpu::kMr * 4; i < quant::kQuantGroup;
-         i += kGemmThreads / cpu::kMr * 4) {
+    for (int i = threadIdx.x / kTile * 4; i < quant::kQuantGroup;
+         i += kGemmThreads / kTile * 4) {
       const float4 v = load4<Row>(x, at + i, p.k);
       x_tile[i][x_token] = v.x;
       x_tile[i + 1][x_token] = v.y;
@@ -233,7 +233,7 @@ void launch_gemv(const GemmParams& p, CudaStream stream) {
 
 template <class Row>
 void launch_gemm(const GemmParams& p, CudaStream stream) {
-  const dim3 grid(ceil_div(p.rows, cpu::kMr), ceil_div(p.max_tokens, cpu::kMr),
+  const dim3 grid(ceil_div(p.rows, kTile), ceil_div(p.max_tokens, kTile),
                   static_cast<unsigned>(p.num_experts));
   gemm_kernel<Row><<<grid, kGemmThreads, 0, stream>>>(p);
 }
@@ -244,11 +244,11 @@ void launch_embed(const EmbeddingParams& p, CudaStream stream) {
 }
 
 }  // namespace
-}  // namespace mxgpt::backend
+}  // namespace mxgpt::cuda
 
 /// In formats/<folder>/<folder>.cu: the kernels of the format F.
 #define MXGPT_DEFINE_CUDA(folder, F)                                                          \
-  namespace mxgpt::backend::formats {                                                         \
+  namespace mxgpt::cuda::formats {                                                         \
   extern const FormatKernels folder##_device{launch_gemv<FileLayoutRow<F>>,                   \
                                              launch_gemm<FileLayoutRow<F>>, launch_embed<F>}; \
   }

@@ -5,13 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/accum_type.h"
 #include "quant/format.h"
 
 /// CUDA's stream, so that headers need none of CUDA's.
 struct CUstream_st;
 
-namespace mxgpt::backend {
+namespace mxgpt::cuda {
 
 using CudaStream = CUstream_st*;
 
@@ -34,7 +33,7 @@ struct GemmParams {
   const float* bias = nullptr;  ///< [slices][rows]
   float* out;                   ///< [all tokens][rows]
   bool add_to_out = false;      ///< to what out holds
-  kernels::AccumType accum_type = kernels::AccumType::f32;
+  quant::AccumType accum_type = quant::AccumType::f32;
 };
 
 /// out[i] = scale · table[ids[i]], or added to what out holds.
@@ -59,4 +58,4 @@ struct FormatKernels {
 
 const FormatKernels& format_kernels(quant::Format format);
 
-}  // namespace mxgpt::backend
+}  // namespace mxgpt::cuda

@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backend/cuda/backend.h"
+#include "backend/cuda/generic/gemm.h"
+#include "backend/cuda/generic/workspace.h"
 #include "backend/ops.h"
 
 namespace mxgpt::cuda {
@@ -19,7 +20,7 @@ struct NormRows {
   float* out;  ///< [rows][n]
   bool add = false;
 };
-void norm_rows(const NormRows&, backend::CudaStream);
+void norm_rows(const NormRows&, CudaStream);
 
 struct RopeCosSinParams {
   const float* inv_freq;  ///< [half]
@@ -29,24 +30,24 @@ struct RopeCosSinParams {
   int rows;
   float *cos, *sin;  ///< [rows, half]
 };
-void compute_rope_cos_sin(const RopeCosSinParams&, backend::CudaStream);
+void compute_rope_cos_sin(const RopeCosSinParams&, CudaStream);
 
 /// After the projections: every head of q and k normed and rotated, k and v stored.
 struct QkNormRopeStoreKv {
   float *q, *k, *v;  ///< [rows, heads or kv_heads, head_dim]
   backend::Norm q_norm, k_norm;
   int rows, heads, kv_heads, head_dim;
-  backend::RopeStyle pairs;
+  backend::RopeStyle rope_style;
   const float *cos, *sin;  ///< [rows, head_dim / 2], or null
   backend::KvLayer kv;
   const int32_t *positions, *slots;  ///< [rows]
   const int32_t* table;              ///< [slots, stride]
   int64_t stride;
 };
-void qk_norm_rope_store_kv(const QkNormRopeStoreKv&, backend::CudaStream);
+void qk_norm_rope_store_kv(const QkNormRopeStoreKv&, CudaStream);
 
 struct PagedAttention {
-  backend::Attend op;
+  backend::Attention op;
   int rows;
   const int32_t *positions, *slots;  ///< [rows]
   const int32_t* table;              ///< [slots, stride]
@@ -57,18 +58,18 @@ struct PagedAttention {
 inline constexpr int kKvSplitTokens = 256;
 inline constexpr int kMaxHeadDim = 512;
 /// `last` is the largest position of a row.
-void paged_attention(const PagedAttention&, int64_t last, backend::CudaStream);
+void paged_attention(const PagedAttention&, int64_t last, CudaStream);
 
 /// gate[i] = act(gate[i]) · up[i], or act(gate[i]) where `up` is null.
 void activate(const backend::Activation& activation, float* gate, const float* up, int64_t n,
-              backend::CudaStream);
+              CudaStream);
 
 /// Routing of rows by their router's logits [rows, experts].
 void route_topk(const float* logits, int rows, int experts, int top_k, const ExpertAssignment&,
-                backend::CudaStream);
+                CudaStream);
 
 /// x[row] += Σ weight · down[pair], in the order of the choices.
 void combine_experts(const ExpertAssignment&, int rows, int top_k, const float* down, int hidden,
-                     float* x, backend::CudaStream);
+                     float* x, CudaStream);
 
 }  // namespace mxgpt::cuda

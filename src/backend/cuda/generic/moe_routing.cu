@@ -136,21 +136,21 @@ __global__ void combine_kernel(ExpertAssignment r, int top_k, const float* down,
 }  // namespace
 
 void route_topk(const float* logits, int rows, int experts, int top_k, const ExpertAssignment& r,
-                backend::CudaStream stream) {
+                CudaStream stream) {
   constexpr int kRows = kThreads / kWarpThreads;
   choose_kernel<<<(rows + kRows - 1) / kRows, kThreads, 0, stream>>>(logits, rows, experts, top_k,
                                                                      r);
-  constexpr int model::kCountsSuffix = 48 * 1024 / sizeof(int32_t);
+  constexpr int kMaxCounts = 48 * 1024 / sizeof(int32_t);
   const int pairs = rows * top_k;
   const int warps =
       std::clamp((pairs + kWarpThreads - 1) / kWarpThreads, 1,
-                 std::min(kSortThreads / kWarpThreads, model::kCountsSuffix / experts));
+                 std::min(kSortThreads / kWarpThreads, kMaxCounts / experts));
   sort_kernel<<<1, warps * kWarpThreads, warps * experts * sizeof(int32_t), stream>>>(
       pairs, experts, top_k, r);
 }
 
 void combine_experts(const ExpertAssignment& r, int rows, int top_k, const float* down, int hidden,
-                     float* x, backend::CudaStream stream) {
+                     float* x, CudaStream stream) {
   const dim3 grid((hidden + kThreads - 1) / kThreads, rows);
   combine_kernel<<<grid, kThreads, 0, stream>>>(r, top_k, down, hidden, x);
 }

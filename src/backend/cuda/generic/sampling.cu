@@ -143,7 +143,7 @@ __device__ double sums_of_blocks(const Row& row, Shared& s) {
   return total;
 }
 
-__device__ int token_at_share(const Row& row, double share, Shared& s) {
+__device__ int token_at_uniform(const Row& row, double share, Shared& s) {
   const double total = sums_of_blocks(row, s);
   const int blocks = (row.size + kBlock - 1) / kBlock;
   double left = share * total;
@@ -214,7 +214,7 @@ __device__ int draw_filtered(const Row& row, const RowSampling& how, Shared& s) 
   const unsigned long long before = sum_before(own, s.scan);
   const unsigned long long total = block_total(own, &s.total);
   const unsigned long long at =
-      min(static_cast<unsigned long long>(how.share * static_cast<double>(total)), total - 1);
+      min(static_cast<unsigned long long>(how.uniform * static_cast<double>(total)), total - 1);
   if (at >= before && at < before + own) {
     unsigned long long passed = before;
     visit([&](int t, uint64_t w) {
@@ -249,9 +249,9 @@ __device__ bool is_finite_key(uint32_t key) {
   return key > key_of(-INFINITY) && key < key_of(INFINITY);
 }
 
-__global__ void __launch_bounds__(kThreads) draw_kernel(SampleArgs p) {
+__global__ void __launch_bounds__(kThreads) sample_kernel(SampleArgs p) {
   __shared__ Shared s;
-  const RowSampling how = p.how[blockIdx.x];
+  const RowSampling how = p.params[blockIdx.x];
   float* const logits = p.logits + static_cast<int64_t>(blockIdx.x) * p.vocabulary;
   const auto finish = [&](int token) {
     if (threadIdx.x == 0) p.tokens[blockIdx.x] = token;
@@ -286,13 +286,13 @@ __global__ void __launch_bounds__(kThreads) draw_kernel(SampleArgs p) {
     return finish(s.token);
   }
   const bool all = how.top_k == 0 && how.top_p == 1 && how.min_p == 0;
-  finish(all ? token_at_share(row, how.share, s) : draw_filtered(row, how, s));
+  finish(all ? token_at_uniform(row, how.uniform, s) : draw_filtered(row, how, s));
 }
 
 }  // namespace
 
-void draw(const SampleArgs& p, backend::CudaStream stream) {
-  draw_kernel<<<p.rows, kThreads, 0, stream>>>(p);
+void sample(const SampleArgs& p, CudaStream stream) {
+  sample_kernel<<<p.rows, kThreads, 0, stream>>>(p);
 }
 
 }  // namespace mxgpt::cuda

@@ -35,7 +35,7 @@ struct SampleArgs {
   const uint32_t* masks;  ///< [.][(vocabulary + 31) / 32]: bit t % 32 of word t / 32 allows token t
   int32_t* tokens;        ///< [rows]; -1 where the logits are no numbers, or none is allowed
 };
-void sample(const SampleArgs&, backend::CudaStream);
+void sample(const SampleArgs&, CudaStream);
 
 /// Tokens that there is room for: sums of their blocks lie in shared memory.
 inline constexpr int kMaxSampledVocabulary = 1 << 18;

@@ -11,7 +11,7 @@
 namespace mxgpt::cuda::sm90 {
 namespace {
 
-constexpr int backend::kPageTokens = 32, kDims = kHeadDim;
+constexpr int kPageTokens = 32, kDims = kHeadDim;
 constexpr int kPageWarps = 4;
 
 /// Online softmax (Milakov & Gimelshein 2018): the state of one head over some keys.
@@ -69,7 +69,7 @@ struct Page {
   __device__ void load(const KvPages& kv, int64_t page, int kv_heads, int head) {
     const int lane = threadIdx.x % 32;
     const int64_t at =
-        ((page * kv_heads + head) * backend::kPageTokens + lane / 4) * kDims + lane % 4 * 16;
+        ((page * kv_heads + head) * kPageTokens + lane / 4) * kDims + lane % 4 * 16;
     const auto* keys = static_cast<const uint16_t*>(kv.keys) + at;
     const auto* values = static_cast<const uint16_t*>(kv.values) + at;
     for (int i = 0; i < 4; ++i)
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(AttentionArg
   const int position = p.coords.positions[row];
   const int32_t* const table = p.kv.table + p.coords.sequences[row] * p.kv.stride;
   const int oldest = p.window ? max(0, position + 1 - p.window) : 0;
-  const int piece_tokens = p.pages_per_split * backend::kPageTokens;
+  const int piece_tokens = p.pages_per_split * kPageTokens;
   const int first_piece = oldest / piece_tokens;
   const int pieces = position / piece_tokens + 1 - first_piece;
   bool waited = false;
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(AttentionArg
   for (int work = blockIdx.x; work < pieces * p.kv_heads; work += gridDim.x) {
     const int kv_head = work % p.kv_heads, piece = work / p.kv_heads;
     const int begin = (first_piece + piece) * p.pages_per_split;
-    const int first_page = max(begin, oldest / backend::kPageTokens);
-    const int end_page = min(begin + p.pages_per_split, position / backend::kPageTokens + 1);
+    const int first_page = max(begin, oldest / kPageTokens);
+    const int end_page = min(begin + p.pages_per_split, position / kPageTokens + 1);
 
     // Pages at fixed places in the piece go to the same warp, whatever the window hides.
     int page = begin + warp;
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(AttentionArg
     // Being written is the page of the row itself, and of those before it of its sequence that are
     // in the step, which are fewer than there are rows.
     const bool early =
-        page < min(end_page, max(0, position - p.step_rows + 1) / backend::kPageTokens);
+        page < min(end_page, max(0, position - p.step_rows + 1) / kPageTokens);
     if (early) kv.load(p.kv, table[page], p.kv_heads, kv_head);
     if (!waited) wait_for_previous_kernels();
     waited = true;
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(AttentionArg
         for (int s = 0; s < 4; ++s) mma<kBf16>(d, q[s], k[2 * s], k[2 * s + 1]);
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          const int token = page * backend::kPageTokens + 8 * i + 2 * t + j;
+          const int token = page * kPageTokens + 8 * i + 2 * t + j;
           score[i][j] = token >= oldest && token <= position
                             ? (d[j] + d[2 + j]) * (p.scale * 1.44269504f)
                             : -INFINITY;

@@ -80,9 +80,9 @@ struct Listed {
 };
 
 /// Where things lie in a block's shared memory. A block's units are of two segments at most.
-template <int runtime::kWeightGroups>
+template <int kWeightParts>
 struct RowsLayout {
-  using Tiles = Ring<kKind, runtime::kWeightGroups, kStages>;
+  using Tiles = Ring<kKind, kWeightParts, kStages>;
   int planes, barriers, segments, lists, chosen, bytes;
   __host__ __device__ RowsLayout(int pairs, int operands, int rows) {
     planes = Tiles::kBytes;
@@ -106,19 +106,19 @@ constexpr int blocks_for(int multiprocessors, int rows, int top_k) {
 }
 
 /// gate and up (kParts 2) or down (1) of all rows. `Finish` is given each result.
-template <int runtime::kWeightGroups>
+template <int kWeightParts>
 __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p) {
-  const PackedWeight& first_weight = runtime::kWeightGroups == 2 ? p.gate : p.down;
+  const PackedWeight& first_weight = kWeightParts == 2 ? p.gate : p.down;
   const int tiles = first_weight.tiles(), pairs = first_weight.pairs();
   const int chunks = first_weight.chunks(), top_k = p.router.top_k;
   const int stride = Operand::stride_of(kKind, pairs);
-  const RowsLayout<runtime::kWeightGroups> at(
-      pairs, operands_of(runtime::kWeightGroups, p.rows, top_k), p.rows);
+  const RowsLayout<kWeightParts> at(
+      pairs, operands_of(kWeightParts, p.rows, top_k), p.rows);
   Segments& segments = *reinterpret_cast<Segments*>(shared + at.segments);
   // Of the block's two segments, [segment][pair]: the pair, and the slot of its operand.
   uint8_t* const lists = shared + at.lists;
   TopKResult* const chosen = reinterpret_cast<TopKResult*>(shared + at.chosen);
-  using Tiles = typename RowsLayout<runtime::kWeightGroups>::Tiles;
+  using Tiles = typename RowsLayout<kWeightParts>::Tiles;
 
   wait_for_previous_kernels();
   let_next_kernel_start();
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
       if (own >> lane & 1) {
         lists[(2 * s) * kMaxRows + i] = static_cast<uint8_t>(lane);
         lists[(2 * s + 1) * kMaxRows + i] =
-            static_cast<uint8_t>(runtime::kWeightGroups == 2 ? lane / top_k : used + i);
+            static_cast<uint8_t>(kWeightParts == 2 ? lane / top_k : used + i);
       }
       used += __popc(own);
     }
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
     arrive_for_all();
     ring.fetch([&](int i, int part) {
       const int unit = share.first + own.first + i, segment = unit / tiles;
-      const PackedWeight& w = runtime::kWeightGroups == 1 ? p.down : part ? p.up : p.gate;
+      const PackedWeight& w = kWeightParts == 1 ? p.down : part ? p.up : p.gate;
       return w.data + segments.of[segment].expert * w.slice_bytes() +
              (unit - segment * tiles) * w.tile_bytes();
     });
@@ -168,24 +168,24 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
   int count[2] = {};
   for (int s = 0; s < 2 && first_segment + s <= min(last_segment, segments.count - 1); ++s)
     count[s] = __popc(segments.of[first_segment + s].pairs);
-  const int operands = runtime::kWeightGroups == 2 ? p.rows : count[0] + count[1],
+  const int operands = kWeightParts == 2 ? p.rows : count[0] + count[1],
             vectors = 2 * stride / 16;
 #pragma unroll 4
   for (int i = threadIdx.x; i < operands * vectors; i += kThreads) {
     const int operand = i / vectors, s = operand >= count[0];
-    const int source = runtime::kWeightGroups == 2
+    const int source = kWeightParts == 2
                            ? operand
                            : lists[2 * s * kMaxRows + operand - (s ? count[0] : 0)];
     reinterpret_cast<uint4*>(shared + at.planes)[i] =
-        __ldcg(reinterpret_cast<const uint4*>(runtime::kWeightGroups == 2 ? p.scratch.normed
+        __ldcg(reinterpret_cast<const uint4*>(kWeightParts == 2 ? p.scratch.normed
                                                                           : p.scratch.activated) +
                int64_t{source} * vectors + i - operand * vectors);
   }
   meet_all();
 
   const int r = lane / 4, t = lane % 4;
-  float total[runtime::kWeightGroups][4] = {};
-  float bias[runtime::kWeightGroups] = {};
+  float total[kWeightParts][4] = {};
+  float bias[kWeightParts] = {};
   ring.run([&](const uint8_t* stage, int i, int chunk) {
     const int unit = share.first + own.first + i, segment = unit / tiles;
     const int s = segment - first_segment, rows = count[s], expert = segments.of[segment].expert;
@@ -193,12 +193,12 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
     const bool inside = out_row < first_weight.rows;
     if (chunk == 0 && inside) {  // long before they are needed
       const int64_t from = int64_t{expert} * first_weight.rows + out_row;
-      bias[0] = runtime::kWeightGroups == 2 ? p.gate_bias[from] : p.down_bias[from];
-      if constexpr (runtime::kWeightGroups == 2) bias[1] = p.up_bias[from];
+      bias[0] = kWeightParts == 2 ? p.gate_bias[from] : p.down_bias[from];
+      if constexpr (kWeightParts == 2) bias[1] = p.up_bias[from];
     }
     const Listed operand{shared + at.planes, lists + (2 * s + 1) * kMaxRows, stride};
 #pragma unroll
-    for (int part = 0; part < runtime::kWeightGroups; ++part) {
+    for (int part = 0; part < kWeightParts; ++part) {
       const uint8_t* const tile = stage + part * Tiles::kPartBytes;
       float sum[4] = {};
       if (rows <= 2)
@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
       if (t % 2 == 0 && of < rows && inside) {
         const int pair = lists[2 * s * kMaxRows + of];
         const TopKResult& choice = chosen[pair / top_k];
-        if constexpr (runtime::kWeightGroups == 2) {
+        if constexpr (kWeightParts == 2) {
           const float gate = fmaf(total[0][n], choice.rms_scale, bias[0]);
           const float up = fmaf(total[1][n], choice.rms_scale, bias[1]);
           const int to = Operand::stride_of(kKind, p.down.pairs());
@@ -228,7 +228,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
               choice.weight[pair % top_k] * (total[0][n] + bias[0]);
         }
       }
-      for (int part = 0; part < runtime::kWeightGroups; ++part) total[part][n] = 0;
+      for (int part = 0; part < kWeightParts; ++part) total[part][n] = 0;
     }
   });
 }
@@ -248,19 +248,19 @@ __global__ void __launch_bounds__(kAddThreads) add_kernel(MoeSmallBatch p) {
   p.x[int64_t{row} * hidden + i] += sum;
 }
 
-template <int runtime::kWeightGroups>
+template <int kWeightParts>
 int bytes_for(const MoeSmallBatch& p) {
-  const PackedWeight& w = runtime::kWeightGroups == 2 ? p.gate : p.down;
-  return RowsLayout<runtime::kWeightGroups>(
-             w.pairs(), operands_of(runtime::kWeightGroups, p.rows, p.router.top_k), p.rows)
+  const PackedWeight& w = kWeightParts == 2 ? p.gate : p.down;
+  return RowsLayout<kWeightParts>(
+             w.pairs(), operands_of(kWeightParts, p.rows, p.router.top_k), p.rows)
       .bytes;
 }
 
-template <int runtime::kWeightGroups>
+template <int kWeightParts>
 void launch_rows(const MoeSmallBatch& p, CUstream_st* stream) {
   const int blocks = blocks_for(multiprocessors(), p.rows, p.router.top_k);
-  launch(rows_kernel<runtime::kWeightGroups>, p, dim3(blocks), kBlockThreads,
-         bytes_for<runtime::kWeightGroups>(p), stream);
+  launch(rows_kernel<kWeightParts>, p, dim3(blocks), kBlockThreads,
+         bytes_for<kWeightParts>(p), stream);
 }
 
 }  // namespace

@@ -81,11 +81,11 @@ struct Operand {
 
 /// A ring, as its warp and the lane that fetches for it see it. `kParts` tiles are streamed side by
 /// side (gate and up).
-template <WeightType kind, int runtime::kWeightGroups, int kStages>
+template <WeightType kind, int kWeightParts, int kStages>
 class Ring {
  public:
   static constexpr int kPartBytes = chunk_pairs(kind) * pair_bytes(kind);
-  static constexpr int kStageBytes = runtime::kWeightGroups * kPartBytes;
+  static constexpr int kStageBytes = kWeightParts * kPartBytes;
   static constexpr int kBytes = kWarps * kStages * kStageBytes;  ///< of all rings of a block
   static constexpr int kBarrierBytes = 2 * kWarps * kStages * 8;
 
@@ -123,7 +123,7 @@ class Ring {
     for (; count_ > 0; --count_) {
       empty_[slot].wait(phase);
       full_[slot].expect(kStageBytes);
-      for (int part = 0; part < runtime::kWeightGroups; ++part)
+      for (int part = 0; part < kWeightParts; ++part)
         bulk_copy(stages_ + slot * kStageBytes + part * kPartBytes,
                   source(tile_, part) + chunk_ * kPartBytes, kPartBytes, full_[slot], policy);
       advance(slot, phase);

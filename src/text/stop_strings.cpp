@@ -25,7 +25,7 @@ std::string StopStrings::push(std::string_view text) {
     pending_.resize(first);
     return std::exchange(pending_, {});
   }
-  // Held back: the earliest suffix that begins a stop string.
+  // Hold back the longest suffix that begins a stop string.
   size_t keep = pending_.size();
   for (size_t at = pending_.size() - std::min(pending_.size(), longest_ ? longest_ - 1 : 0);
        at < pending_.size(); ++at) {

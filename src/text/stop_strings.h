@@ -1,4 +1,4 @@
-// Ends an answer at the first of some strings, in text that arrives in pieces.
+// Ends streamed output at the first of a set of stop strings.
 #pragma once
 
 #include <string>
@@ -12,13 +12,13 @@ class StopStrings {
   /// Empty strings are ignored.
   explicit StopStrings(std::vector<std::string> stops);
 
-  /// The text that is certain not to be part of a stop string. After a stop string is complete, the
-  /// text before it comes back, stopped() is true, and everything later is swallowed.
+  /// Appends `text` and returns the prefix that cannot belong to a stop string. Once a stop string
+  /// is complete, stopped() is true and all later text is discarded.
   std::string push(std::string_view text);
-  /// What was held back because a stop string could have begun there.
+  /// Returns the text held back as a possible start of a stop string.
   std::string finish();
   bool stopped() const { return stopped_; }
-  /// The one that stopped it; empty before that.
+  /// The stop string that was found; empty until then.
   const std::string& matched() const { return matched_; }
 
  private:

@@ -52,9 +52,8 @@ size_t count_characters(std::string_view text) {
 
 namespace {
 
-/// What stands at the start of `bytes` (not empty): a well-formed sequence of `length` bytes, or
-/// the maximal subpart of an ill-formed one, which is `truncated` when more bytes could still
-/// complete it.
+/// Classification of the start of a non-empty byte string: a well-formed sequence of `length`
+/// bytes, or the maximal subpart of an ill-formed one, `truncated` if more bytes could complete it.
 struct Sequence {
   size_t length;
   bool well_formed;
@@ -90,7 +89,7 @@ Sequence classify(std::string_view bytes) {
   return {length, true, false};
 }
 
-/// Length of the well-formed prefix.
+/// Length of the well-formed prefix in bytes.
 size_t valid_prefix(std::string_view bytes) {
   size_t i = 0;
   while (i < bytes.size()) {

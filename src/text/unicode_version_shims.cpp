@@ -1,7 +1,7 @@
-// PCRE2 10.42 knows Unicode 14 and utf8proc 2.8 Unicode 15, while the `tokenizers` package works by
-// Unicode 16. A character assigned in between is shown to them as an older one that takes as many
-// bytes and agrees in general category, in Alphabetic and in being Han, so that whatever they find
-// holds for the text itself.
+// PCRE2 10.42 implements Unicode 14 and utf8proc 2.8 Unicode 15; the `tokenizers` package uses
+// Unicode 16. Characters assigned in between are replaced by older ones of the same UTF-8 length,
+// general category, Alphabetic property and script (Han or not), so match offsets are valid for the
+// original text.
 #include <algorithm>
 #include <iterator>
 
@@ -14,7 +14,7 @@ struct Range {
   char32_t first, last, equivalent;
 };
 
-// The characters that Unicode 15.0, 15.1 and 16.0 assigned, and U+1171E, whose category changed.
+// Characters assigned by Unicode 15.0, 15.1 and 16.0, and U+1171E, whose category changed.
 constexpr Range kNewer[] = {
     {0x897, 0x897, 0x816},       {0xCF3, 0xCF3, 0x903},       {0xECE, 0xECE, 0x818},
     {0x1B4E, 0x1B4F, 0x830},     {0x1B7F, 0x1B7F, 0x830},     {0x1C89, 0x1C89, 0x10A0},

@@ -1,5 +1,5 @@
-// A chat template from anywhere, and after the first zero byte messages from anywhere, separated by
-// zero bytes: rendered in the format of the template and in all others.
+// Renders arbitrary messages with an arbitrary chat template, in every chat format. Input: the
+// template, then the messages, separated by zero bytes.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -14,21 +14,21 @@
 
 namespace {
 
-/// Parts that are no messages come from the template and must not depend on the messages.
-std::string frame_of(const mxgpt::text::ChatTemplateSpec& format,
-                     const std::vector<mxgpt::text::ChatMessage>& messages) {
-  std::string frame;
+/// The template markup, which must not depend on the messages.
+std::string markup_of(const mxgpt::text::ChatTemplateSpec& format,
+                      const std::vector<mxgpt::text::ChatMessage>& messages) {
+  std::string markup;
   size_t plain = 0;
   for (const mxgpt::text::TextPart& part : format.render(messages)) {
     plain += part.literal;
-    if (!part.literal) frame += part.text;
+    if (!part.literal) markup += part.text;
     if (part.literal && !mxgpt::text::unicode::is_valid(part.text)) std::abort();
   }
   if (plain != messages.size()) std::abort();
-  return frame;
+  return markup;
 }
 
-void split_thinking(std::string_view text, bool open) {
+void parse_reasoning(std::string_view text, bool open) {
   mxgpt::text::ReasoningParser parser(open);
   size_t size = 0;
   const auto add = [&](const mxgpt::text::ReasoningParser::Delta& delta) {
@@ -62,9 +62,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const std::string& name : mxgpt::text::chat_format_names()) {
     if (name == mxgpt::text::kHarmonyFormat) continue;
     const auto format = mxgpt::text::chat_template_spec(name, chat_template, "2026-11-23");
-    if (frame_of(format, messages) != frame_of(format, empty_messages)) std::abort();
+    if (markup_of(format, messages) != markup_of(format, empty_messages)) std::abort();
   }
-  split_thinking(messages[2].content, false);
-  split_thinking(messages[2].content, true);
+  parse_reasoning(messages[2].content, false);
+  parse_reasoning(messages[2].content, true);
   return 0;
 }

@@ -1,4 +1,4 @@
-// Opens any bytes as GGUF and reads all that the file claims to hold.
+// Opens arbitrary bytes as GGUF and reads all tensors and metadata.
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -8,7 +8,7 @@
 
 namespace {
 
-/// Reads through the optimizer.
+/// Keeps the optimizer from removing reads.
 volatile size_t sink;
 
 void read_all(std::span<const std::byte> bytes) {

@@ -1,8 +1,6 @@
-// The Harmony parser in both modes on any tokens, and the renderer on any conversation.
-//
-// An input that begins with '{' is a conversation as JSON. In any other, a byte is a token of the
-// small tokenizer: 0x10 to 0x1F are its control tokens and ids beyond its vocabulary, the rest
-// stands for itself.
+// Runs the Harmony parser in both modes on arbitrary tokens, and the renderer on arbitrary
+// conversations. An input that begins with '{' is a conversation as JSON. Otherwise each byte is a
+// token of the small tokenizer; 0x10 to 0x1F are control tokens and ids beyond its vocabulary.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -55,7 +53,7 @@ void fuzz_parser(std::string_view bytes) {
   try {
     parse(tokens, mxgpt::harmony::HarmonyParser::Mode::kStrict);
   } catch (const mxgpt::Error&) {
-    // The likely outcome for these inputs.
+    // Expected for most inputs.
   }
 }
 

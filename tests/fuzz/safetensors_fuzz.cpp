@@ -1,4 +1,4 @@
-// Opens any bytes as safetensors and reads all that the file claims to hold.
+// Opens arbitrary bytes as safetensors and reads all tensors.
 #include <cstddef>
 #include <cstdint>
 #include <span>

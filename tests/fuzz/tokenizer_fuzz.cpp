@@ -1,5 +1,4 @@
-// A tokenizer.json from anywhere, then text from anywhere: the file ends at the first zero byte,
-// the text follows.
+// Runs an arbitrary tokenizer.json on arbitrary text. Input: the file, a zero byte, the text.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -27,7 +26,7 @@ void use(const std::shared_ptr<const mxgpt::text::Tokenizer>& tokenizer, std::st
     joined += stream.finish();
     if (joined != all) std::abort();
   }
-  // Parts are the text they make up; a plain one is text without control tokens.
+  // Parts encode as their concatenation; literal parts match no control tokens.
   const std::string first(text.substr(0, text.size() / 2)), second(text.substr(text.size() / 2));
   const std::vector<mxgpt::text::TextPart> frame{{first}, {second}},
       plain{{first, true}, {second, true}};

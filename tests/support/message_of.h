@@ -1,4 +1,4 @@
-// For tests of what an Error says.
+// Error messages in tests.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace mxgpt {
 
-/// What the Error says that `call` throws.
+/// The message of the Error that `call` throws, or "no error".
 template <class Call>
 std::string message_of(const Call& call) {
   try {

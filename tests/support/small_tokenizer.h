@@ -1,5 +1,5 @@
-// A tokenizer of the 256 bytes and Harmony's control tokens, for tests that need no vocabulary of
-// 27 MB.
+// A tokenizer with 256 byte tokens and Harmony's control tokens, for tests that do not need the 27
+// MB vocabulary of gpt-oss.
 #pragma once
 
 #include <fmt/format.h>
@@ -17,11 +17,11 @@ inline constexpr std::string_view kControlNames[] = {
     "<|return|>", "<|call|>", "<|endoftext|>", "<|reserved_264|>",
 };
 
-/// Byte b has id b in the order of the byte-level alphabet; control tokens follow from 256 on.
-/// `without` names a control token to leave out, `plain` one that is not marked special.
+/// Byte b has id b; control tokens start at 256. `without` names a control token to omit, `plain`
+/// one that is not marked special.
 inline std::string small_tokenizer_json(std::string_view without = {},
                                         std::string_view plain = {}) {
-  // The printable alphabet of byte-level BPE: bytes that are not printable stand above U+0100.
+  // The alphabet of byte-level BPE: bytes that are not printable map to U+0100 and above.
   const auto printable = [](int b) {
     return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
   };

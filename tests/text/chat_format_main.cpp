@@ -1,5 +1,6 @@
-// A model's chat format for Python tests: text_chat_format MODEL.gguf [NAME] reads conversations,
-// [[role, content], …] a line, and prints a line of JSON for each: the text and its ids.
+// Renders conversations for Python tests. text_chat_format MODEL.gguf [NAME] reads one conversation
+// per line,
+// [[role, content], …], and prints a line of JSON for each: the text and its ids.
 #include <iostream>
 #include <string>
 

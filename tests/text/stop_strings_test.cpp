@@ -12,7 +12,7 @@ std::string run(std::vector<std::string> stops, std::string_view text, size_t si
   return out + filter.finish();
 }
 
-TEST(StopStrings, CutsAtTheFirstWhateverThePieces) {
+TEST(StopStrings, CutsAtTheFirstForEveryChunkSize) {
   for (size_t size = 1; size < 20; ++size) {
     EXPECT_EQ(run({"END"}, "one ENtwo END three", size), "one ENtwo ");
     EXPECT_EQ(run({"\n\n"}, "a\nb\n\nc", size), "a\nb");
@@ -22,7 +22,7 @@ TEST(StopStrings, CutsAtTheFirstWhateverThePieces) {
   }
 }
 
-TEST(StopStrings, HoldsBackOnlyWhatMayBeginAStop) {
+TEST(StopStrings, HoldsBackOnlyAPossibleStart) {
   StopStrings filter({"STOP"});
   EXPECT_EQ(filter.push("go S"), "go ");
   EXPECT_EQ(filter.push("T"), "");

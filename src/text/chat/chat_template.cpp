@@ -22,13 +22,14 @@ std::string read_text(const std::filesystem::path& path) {
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
                               file.bytes().size());
   if (text.size() > kMaxBytes || !unicode::is_valid(text)) {
-    throw Error(path.string(), fmt::format("is no UTF-8 text of up to {}", format_bytes(kMaxBytes)),
+    throw Error(path.string(),
+                fmt::format("is not UTF-8 text of at most {}", format_bytes(kMaxBytes)),
                 "remove it or fetch the checkpoint again");
   }
   return std::string(text);
 }
 
-/// A string, or a list of templates with names.
+/// The field is a string, or a list of named templates.
 std::string default_template(const json::Node& field) {
   if (!field.raw().is_array()) return std::string(field.string());
   for (size_t i = 0; i < field.array().size(); ++i) {

@@ -1,5 +1,5 @@
-// The chat template that a model's files carry: a Jinja program as text. It is never run, only
-// recognised (chat_format.h).
+// The chat template in a model's files: a Jinja program, stored as text. It is never executed, only
+// recognized (known_chat_templates.h).
 #pragma once
 
 #include <filesystem>
@@ -11,12 +11,12 @@ namespace mxgpt::text {
 
 struct ChatTemplate {
   std::string text;  ///< empty: the model has none
-  std::string bos;   ///< what the template calls bos_token; empty: none
+  std::string bos;   ///< text of bos_token; empty: none
 
-  /// chat_template.jinja, or else "chat_template" of tokenizer_config.json: of several the one
-  /// named "default". Throws Error for files that are malformed.
+  /// Reads chat_template.jinja, or else "chat_template" in tokenizer_config.json; if that holds
+  /// several, the one named "default". Throws Error for malformed files.
   static ChatTemplate from_checkpoint(const std::filesystem::path& directory);
-  /// tokenizer.chat_template.
+  /// Reads tokenizer.chat_template.
   static ChatTemplate from_gguf(const io::GgufMetadata& metadata);
 };
 

@@ -18,8 +18,7 @@ namespace {
 using Role = ChatMessage::Role;
 using SystemPlacement = ChatTemplateSpec::SystemPlacement;
 
-/// The text of a template, and what can be told from it without running it. Empty where a format is
-/// taken by its name.
+/// Queries on the text of a template, without executing it. Empty if a format is selected by name.
 class TemplateText {
  public:
   explicit TemplateText(std::string_view text) : text_(text) {}
@@ -33,8 +32,8 @@ class TemplateText {
     return std::any_of(parts.begin(), parts.end(), [&](std::string_view p) { return has(p); });
   }
 
-  /// What follows `opening` in a string literal that begins with it (or, outside of literals, in
-  /// the same text), up to `closing`; empty if there is none. Newlines may be written as \n.
+  /// The text between `opening` and `closing`, within one string literal that begins with `opening`
+  /// or within the text between two tags; empty if not found. Newlines may be written as \n.
   std::string between(std::string_view opening, std::string_view closing) const {
     const std::string_view line = opening.substr(0, opening.find('\n'));
     for (size_t at = text_.find(line); at != text_.npos; at = text_.find(line, at)) {
@@ -47,15 +46,15 @@ class TemplateText {
     return {};
   }
 
-  /// The first string literal behind `mark`; empty if there is none.
+  /// The first string literal after `mark`; empty if there is none.
   std::string literal_after(std::string_view mark) const {
     const size_t at = text_.find(mark);
     return at == text_.npos ? std::string()
                             : literal_at(text_.find_first_of("'\"", at + mark.size()));
   }
 
-  /// The whole of the first string literal that holds `part` (outside of literals, of the text
-  /// between two tags); empty if there is none.
+  /// The first string literal that contains `part`, or the text between two tags; empty if there is
+  /// none.
   std::string literal_containing(std::string_view part) const {
     const size_t at = text_.find(part);
     if (at == text_.npos) return {};
@@ -65,7 +64,7 @@ class TemplateText {
     return read_literal(begin, '\0');
   }
 
-  /// Whether a newline follows the last `part`, in its literal or in one that is added to it.
+  /// Whether a newline follows the last `part`, in its literal or in one concatenated to it.
   bool newline_follows(std::string_view part) const {
     const size_t at = text_.rfind(part);
     if (at == text_.npos) return false;
@@ -76,15 +75,15 @@ class TemplateText {
  private:
   static bool is_quote(char c) { return c == '\'' || c == '"'; }
 
-  /// The literal whose opening quote is at `quote`, if that is a place.
+  /// The literal whose opening quote is at `quote`; empty for npos.
   std::string literal_at(size_t quote) const {
     if (quote == text_.npos) return {};
     size_t at = quote + 1;
     return read_literal(at, text_[quote]);
   }
 
-  /// A literal's text from `at`, which moves to its quote; outside of literals (no quote) to the
-  /// next tag.
+  /// Reads a literal from `at` up to its quote, or text outside of literals (no quote) up to the
+  /// next tag. Advances `at` to the end.
   std::string read_literal(size_t& at, char quote) const {
     const auto ends = [&](size_t i) {
       if (quote) return text_[i] == quote;
@@ -106,14 +105,13 @@ class TemplateText {
   std::string_view text_;
 };
 
-/// What a template may want to know besides its own text.
+/// Inputs of a format besides the template text.
 struct TemplateContext {
-  std::string_view bos;    ///< the tokenizer's
+  std::string_view bos;    ///< text of the tokenizer's BOS token
   std::string_view today;  ///< "2026-11-23"
 };
 
-/// BOS is printed by the template or not at all; without a template, where the format usually has
-/// it.
+/// The BOS text if the template prints it; without a template, if the format does so by default.
 std::string bos_text(const TemplateText& text, const TemplateContext& context, bool by_default) {
   return std::string((text.empty() ? by_default : text.has("bos_token")) ? context.bos : "");
 }
@@ -134,7 +132,7 @@ ChatTemplateSpec chatml(const TemplateText& text, const TemplateContext& context
 ChatTemplateSpec qwen3(const TemplateText& text, const TemplateContext& context) {
   ChatTemplateSpec f = chatml(text, context);
   f.has_reasoning = true;
-  // The models that always reason (QwQ, …-Thinking) have their answer opened for them.
+  // Templates of models that always reason (QwQ, …-Thinking) open the reasoning block themselves.
   f.prompt_opens_reasoning = text.has("<|im_start|>assistant\\n<think>\\n'");
   if (f.prompt_opens_reasoning) {
     f.generation_prompt += "<think>\n";
@@ -144,12 +142,12 @@ ChatTemplateSpec qwen3(const TemplateText& text, const TemplateContext& context)
   return f;
 }
 
-/// "23 Nov 2026" of "2026-11-23".
+/// Converts "2026-11-23" to "23 Nov 2026".
 std::string english_date(std::string_view iso) {
   static constexpr std::string_view kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                                  "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
   const int month = iso.size() == 10 ? (iso[5] - '0') * 10 + (iso[6] - '0') : 0;
-  MXGPT_CHECK(month >= 1 && month <= 12, "'{}' is no date", iso);
+  MXGPT_CHECK(month >= 1 && month <= 12, "'{}' is not an ISO date", iso);
   return fmt::format("{} {} {}", iso.substr(8), kMonths[month - 1], iso.substr(0, 4));
 }
 
@@ -165,7 +163,7 @@ ChatTemplateSpec llama3(const TemplateText& text, const TemplateContext& context
   f.system_turn = turn("system");
   f.user_turn = turn("user");
   f.assistant_turn = turn("assistant");
-  if (text.has(kLlamaCutoff)) {  // since Llama 3.1, whose own template has a fixed date
+  if (text.has(kLlamaCutoff)) {  // since Llama 3.1, whose template has a fixed date
     const std::string date = text.has("strftime_now") ? english_date(context.today)
                                                       : text.literal_after("set date_string =");
     f.system_preamble = fmt::format("{}\nToday Date: {}\n\n", kLlamaCutoff, date);
@@ -191,7 +189,7 @@ ChatTemplateSpec gemma(const TemplateText& text, const TemplateContext& context)
 ChatTemplateSpec phi3(const TemplateText& text, const TemplateContext& context) {
   ChatTemplateSpec f;
   f.bos = bos_text(text, context, false);
-  // Phi-4-mini, of the same architecture, has no line breaks.
+  // Phi-4-mini shares the architecture but has no line breaks.
   const bool has_newlines = text.empty() || text.newline_follows("<|assistant|>");
   const std::string line = has_newlines ? "\n" : "";
   const auto turn = [&](std::string_view role) {
@@ -206,7 +204,7 @@ ChatTemplateSpec phi3(const TemplateText& text, const TemplateContext& context) 
   return f;
 }
 
-/// Its revisions differ in blanks around the markers and in the place of the system message.
+/// Revisions differ in whitespace around the markers and in the position of the system message.
 ChatTemplateSpec mistral(const TemplateText& text, const TemplateContext& context) {
   ChatTemplateSpec f;
   f.bos = bos_text(text, context, true);
@@ -225,14 +223,14 @@ ChatTemplateSpec mistral(const TemplateText& text, const TemplateContext& contex
 
 struct KnownTemplate {
   std::string_view name;
-  /// A template is one of this format if it has all of the first and none of the second: its
-  /// control tokens; and what would make it render something else.
+  /// Strings that a template of this format must and must not contain: the control tokens of the
+  /// format, and constructs that would change the rendered text.
   std::vector<std::string_view> has, lacks;
   ChatTemplateSpec (*make)(const TemplateText& text,
                            const TemplateContext& context);  ///< null: Harmony
 };
 
-/// Tried in this order.
+/// Matched in this order.
 const std::vector<KnownTemplate>& known_templates() {
   static const std::vector<KnownTemplate> kFormats = {
       {kHarmonyFormat, {"<|start|>", "<|channel|>", "<|message|>"}, {}, nullptr},
@@ -259,12 +257,12 @@ const std::vector<KnownTemplate>& known_templates() {
   return kFormats;
 }
 
-/// What Python's str.strip() takes for blanks.
+/// Characters that Python's str.strip() removes.
 bool is_python_space(char32_t c) {
   return unicode::is_whitespace(c) || (c >= 0x1c && c <= 0x1f);
 }
 
-/// `text` is valid UTF-8.
+/// `text` must be valid UTF-8.
 std::string_view trimmed(std::string_view text) {
   size_t begin = text.size(), end = 0;
   for (size_t i = 0; i < text.size();) {
@@ -276,7 +274,7 @@ std::string_view trimmed(std::string_view text) {
   return begin < end ? text.substr(begin, end - begin) : "";
 }
 
-/// An answer without its reasoning.
+/// Removes the reasoning block from a response.
 std::string_view strip_reasoning(std::string_view answer) {
   constexpr std::string_view kEnd = "</think>";
   const size_t end = answer.rfind(kEnd);
@@ -286,18 +284,24 @@ std::string_view strip_reasoning(std::string_view answer) {
   return answer;
 }
 
+std::string_view role_name(Role role) {
+  return role == Role::kSystem ? "system" : role == Role::kUser ? "user" : "assistant";
+}
+
 void require_alternating_roles(std::span<const ChatMessage> messages) {
   const auto fail = [](size_t i, std::string_view problem) {
     throw Error(fmt::format("messages[{}]", i), std::string(problem),
-                "give an optional system message, then user and assistant by turns");
+                "give an optional system message, then alternating user and assistant messages");
   };
   const size_t first = !messages.empty() && messages[0].role == Role::kSystem;
   for (size_t i = first; i < messages.size(); ++i) {
-    if (messages[i].role != ((i - first) % 2 == 0 ? Role::kUser : Role::kAssistant))
-      fail(i, "is out of turn");
+    const Role expected = (i - first) % 2 == 0 ? Role::kUser : Role::kAssistant;
+    if (messages[i].role != expected)
+      fail(i, fmt::format("has role {}, expected {}", role_name(messages[i].role),
+                          role_name(expected)));
   }
   if (messages.empty() || messages.back().role != Role::kUser)
-    fail(messages.size(), "is missing: a user's message must be the last");
+    fail(messages.size(), "is missing: the last message must have role user");
 }
 
 }  // namespace
@@ -350,9 +354,9 @@ TokenId ChatTemplateSpec::end_of_turn_id(const Tokenizer& tokenizer) const {
     const auto id = tokenizer.token_to_id(token);
     if (id && tokenizer.is_special(*id)) continue;
     throw Error("tokenizer",
-                id ? fmt::format("takes '{}' for ordinary text, which users could forge", token)
+                id ? fmt::format("does not mark '{}' as special, so users could forge it", token)
                    : fmt::format("has no token '{}'", token),
-                fmt::format("the format {} needs a model that was trained with it", name));
+                fmt::format("the chat format {} needs a model that was trained with it", name));
   }
   return *tokenizer.token_to_id(end_of_turn);
 }
@@ -387,7 +391,8 @@ ChatTemplateSpec chat_template_spec(std::string_view name, const ChatTemplate& c
   const auto& formats = known_templates();
   const auto known = std::find_if(formats.begin(), formats.end(),
                                   [&](const KnownTemplate& format) { return format.name == name; });
-  MXGPT_CHECK(known != formats.end() && known->make, "'{}' is no format of turns", name);
+  MXGPT_CHECK(known != formats.end() && known->make, "'{}' is not a chat format with turn markers",
+              name);
   const bool is_own = detect_chat_format(chat_template.text) == name;
   ChatTemplateSpec format =
       known->make(TemplateText(is_own ? std::string_view(chat_template.text) : ""),

@@ -1,4 +1,5 @@
-// Parts the reasoning of an answer, <think>…</think> at its beginning, from the rest as both come.
+// Separates the reasoning of a response, <think>…</think> at its start, from the content, as text
+// streams in.
 #pragma once
 
 #include <string>
@@ -12,13 +13,13 @@ class ReasoningParser {
     std::string reasoning, content;
   };
 
-  /// `open`: the prompt has the <think> already.
+  /// `open`: the prompt already ends in <think>.
   explicit ReasoningParser(bool open) : state_(open ? State::kReasoning : State::kStart) {}
 
-  /// What is certain with this piece. The markers are left out, and so are the newlines before
-  /// them and before the answer.
+  /// Appends `text` and returns what can be classified. Omits the markers and the newlines before
+  /// the opening marker and before the content.
   Delta push(std::string_view text);
-  /// What is left when no more will come.
+  /// Returns the rest at the end of the stream.
   Delta finish();
 
  private:

@@ -12,10 +12,10 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-/// The walk down the trie starts anew at each byte of the text, so the length of tokens is bounded.
+/// Trie search restarts at each byte of the text, so the length of tokens must be bounded.
 constexpr size_t kMaxBytes = 4096;
 
-/// The start of the last character before `at`.
+/// Start of the last character before `at`.
 size_t character_before(std::string_view text, size_t at) {
   do --at;
   while ((text[at] & 0xC0) == 0x80);
@@ -140,8 +140,8 @@ void AddedTokens::split(std::string_view text, Stage stage,
     if (token.rstrip && whitespace_end <= end) whitespace_end = whitespace_after(text, end);
     if (token.rstrip) end = whitespace_end;
     if (done < begin) emit(done, begin, kNoToken);
-    // The token may start among blanks that the one before has taken; only if it needs more to the
-    // left is there nothing left of it.
+    // The token may start within whitespace claimed by the previous one. It is dropped only if
+    // nothing of it remains.
     if (begin < end) emit(begin, end, id);
     done = end;
   }

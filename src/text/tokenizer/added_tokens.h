@@ -1,5 +1,5 @@
-// Tokens that a tokenizer.json adds to those of the model. They are found in the text before
-// anything else happens to it, or, if `normalized`, after normalization.
+// Tokens that tokenizer.json adds to the model's vocabulary. They are matched in the raw text, or,
+// if `normalized`, after normalization.
 #pragma once
 
 #include <string>
@@ -16,11 +16,11 @@ namespace mxgpt::tokenizer {
 
 struct AddedToken {
   std::string content;
-  bool special = false;      ///< a control token, which text from users must not produce
-  bool normalized = true;    ///< looked for in the normalized text, by its own normalized form
-  bool lstrip = false;       ///< takes the blanks before it
-  bool rstrip = false;       ///< takes the blanks behind it
-  bool single_word = false;  ///< matches only where no word character adjoins
+  bool special = false;      ///< control token, never produced by text from users
+  bool normalized = true;    ///< matched in normalized form, in the normalized text
+  bool lstrip = false;       ///< the match includes whitespace before the token
+  bool rstrip = false;       ///< the match includes whitespace after the token
+  bool single_word = false;  ///< matches only without adjacent word characters
 
   static std::vector<AddedToken> list_from_json(const json::Node& node);
 };
@@ -28,25 +28,24 @@ struct AddedToken {
 /// Immutable; safe to share between threads.
 class AddedTokens {
  public:
-  /// Tokens that `model` does not know get the ids from `first_id` on, in their order: the
-  /// `tokenizers` package counts them behind the model's tokens whatever ids the file gives.
-  /// `normalizer` may be null.
+  /// Tokens missing in `model` get consecutive ids from `first_id` on, in order, whatever ids the
+  /// file gives; the `tokenizers` package does the same. `normalizer` may be null.
   AddedTokens(std::vector<AddedToken> tokens, const Vocabulary& model, text::TokenId first_id,
               const Normalizer* normalizer);
 
   enum class Stage { kRaw, kNormalized };
 
-  /// Cuts `text` at the added tokens of a stage: calls part(begin, end, id) for the whole of it in
-  /// order, with kNoToken for what is no added token. Parts may be empty. A control token stays
-  /// text unless control(begin, end) allows it there.
+  /// Splits `text` at the added tokens of a stage. Calls emit(begin, end, id) for consecutive
+  /// ranges, with kNoToken for text between tokens. Control tokens match only where
+  /// allow_special(begin, end) holds.
   void split(std::string_view text, Stage stage, FunctionRef<bool(size_t, size_t)> allow_special,
              FunctionRef<void(size_t, size_t, text::TokenId)> emit) const;
 
-  /// Ids and spellings, the latter normalized where the token is.
+  /// Ids and contents; contents are normalized if the token is.
   const Vocabulary& vocabulary() const { return vocabulary_; }
-  /// kNoToken if there is none.
+  /// kNoToken if not found.
   text::TokenId find(std::string_view content) const { return contents_.find(content); }
-  /// Whether a token spelled like this is a control token.
+  /// Whether a token with this content is a control token.
   bool is_special(std::string_view spelling) const { return special_.find(spelling) != kNoToken; }
 
  private:

@@ -20,27 +20,26 @@ void MergeTable::add(text::TokenId left, text::TokenId right, Merge merge) {
   slots_[slot_of(k)] = {k, merge};
 }
 
-/// A token of the piece being merged; neighbours are linked, since merging leaves holes.
+/// A token of the word being merged, in a linked list.
 struct Bpe::Symbol {
   text::TokenId token;
   int32_t previous, next;  ///< -1: none
-  Merge merge;  ///< with the next symbol; rank kNone also once this symbol is merged away
+  Merge merge;             ///< with the next symbol; rank kNone if none, or if merged away
 };
 
-/// The ids of pieces met before. Fixed in size: a new piece takes the place of the one that hashes
-/// alike.
+/// Direct-mapped cache from words to ids, of fixed size.
 class Bpe::WordCache {
  public:
   static constexpr size_t kMaxBytes = 26, kMaxIds = 8;
 
   struct Entry {
-    uint8_t length = 0;  ///< bytes of the piece; 0: the entry is free
+    uint8_t length = 0;  ///< bytes of the word; 0: free entry
     uint8_t count = 0;
     char bytes[kMaxBytes];
     text::TokenId ids[kMaxIds];
   };
 
-  /// The entry where the piece belongs, whatever it holds now.
+  /// The cache entry for the word; it may hold another word.
   Entry& slot(std::string_view word) { return entries_[hash_bytes(word, seed_) >> (64 - kBits)]; }
 
   static bool matches(const Entry& entry, std::string_view word) {
@@ -67,7 +66,7 @@ struct Bpe::Scratch : Model::Scratch {
   std::vector<uint64_t> queue;  ///< min-heap of rank << 32 | position
   std::string spelled;
 
-  /// A piece of megabytes leaves no megabytes behind.
+  /// Frees the buffers after a very long word.
   void shrink_if_large() {
     if (symbols.capacity() <= kMaxRetainedSymbols) return;
     symbols = {};
@@ -171,8 +170,8 @@ void Bpe::split_into_symbols(std::string_view word, Scratch& scratch) const {
   if (unknown_pending) append_symbol(scratch.symbols, unk_id_);
 }
 
-// An unknown character waits for the next known or unknown one, to be fused with it or not. Byte
-// tokens do not release it: they overtake, as they do in the `tokenizers` package.
+// An unknown character is held until the next known or unknown one, to fuse adjacent ones. Byte
+// tokens are emitted ahead of it, as in the `tokenizers` package.
 void Bpe::append_initial_tokens(const InitialTokens& start, Scratch& scratch,
                                 bool& unknown_pending) const {
   if (start.token != kNoToken) {
@@ -217,7 +216,7 @@ void Bpe::merge(Scratch& scratch) const {
     queue.pop_back();
     const auto i = static_cast<int32_t>(top & UINT32_MAX);
     Symbol& symbol = symbols[i];
-    if (entry_of(i) != top) continue;  // one of the two has merged with another neighbour since
+    if (entry_of(i) != top) continue;  // stale: one of the two has merged with another neighbor
 
     const int32_t right = symbol.next;
     symbol.token = symbol.merge.merged;
@@ -231,7 +230,7 @@ void Bpe::merge(Scratch& scratch) const {
 
 namespace {
 
-/// A merge is "left right" or ["left", "right"].
+/// Parses a merge, "left right" or ["left", "right"].
 bool parse_merge(const json::value& v, std::string_view& left, std::string_view& right) {
   if (const auto* text = v.if_string()) {
     const std::string_view text_view = *text;
@@ -250,8 +249,8 @@ bool parse_merge(const json::value& v, std::string_view& left, std::string_view&
   return true;
 }
 
-/// Fills a merge table. Each merge asks for three tokens; a block of them is announced before it is
-/// looked up.
+/// Fills a merge table. Each merge needs three vocabulary lookups; blocks of them are prefetched to
+/// hide memory latency.
 class MergeReader {
  public:
   MergeReader(const json::Node& list, const Vocabulary& vocabulary, size_t prefix)
@@ -281,7 +280,7 @@ class MergeReader {
   void prefetch(const json::value& entry) {
     Pending& next = pending_[pending_count_];
     if (!parse_merge(entry, next.left, next.right)) {
-      fail("should be two tokens, \"a b\" or [\"a\", \"b\"]");
+      fail("must be two tokens, \"a b\" or [\"a\", \"b\"]");
     }
     if (next.right.size() < prefix_)
       fail(fmt::format("'{}' lacks the continuing prefix", escape_for_terminal(next.right)));
@@ -332,7 +331,7 @@ class MergeReader {
 
 std::unique_ptr<Bpe> Bpe::from_json(const json::Node& node, bool byte_level) {
   if (const auto dropout = node.find("dropout"); dropout && dropout->number() != 0) {
-    dropout->fail("BPE dropout makes encoding random, which is for training only; set it to null");
+    dropout->fail("BPE dropout is only for training; set it to null");
   }
   Options options;
   if (const auto unknown = node.find("unk_token")) options.unk_token = unknown->string();

@@ -1,5 +1,5 @@
-// Byte pair encoding: a piece starts as its characters (or bytes), and the neighbours whose merge
-// has the lowest rank are joined until none is left (Sennrich et al. 2016).
+// Byte pair encoding (Sennrich et al. 2016): a word starts as its characters or bytes; the adjacent
+// pair with the lowest merge rank is merged until no merge applies.
 #pragma once
 
 #include <array>
@@ -15,14 +15,13 @@ namespace mxgpt::tokenizer {
 class Bpe final : public Model {
  public:
   struct Options {
-    std::optional<std::string>
-        unk_token;  ///< the token of characters that are not in the vocabulary
-    std::string continuing_subword_prefix;  ///< before each character but the first of a piece
-    std::string end_of_word_suffix;         ///< behind the last character of a piece
-    bool fuse_unk = false;                  ///< neighbouring unknown characters are one token
+    std::optional<std::string> unk_token;   ///< for characters outside the vocabulary
+    std::string continuing_subword_prefix;  ///< before each character of a word except the first
+    std::string end_of_word_suffix;         ///< after the last character of a word
+    bool fuse_unk = false;                  ///< adjacent unknown characters become one token
     bool byte_fallback = false;             ///< unknown characters become tokens <0x00> to <0xFF>
-    bool ignore_merges = false;  ///< a piece that is a token is that token, whatever the merges say
-    bool byte_level = false;     ///< pieces are bytes; the vocabulary spells them in ByteAlphabet
+    bool ignore_merges = false;             ///< a word in the vocabulary is one token
+    bool byte_level = false;                ///< words are bytes; the vocabulary uses ByteAlphabet
   };
 
   Bpe(Vocabulary vocabulary, MergeTable merges, Options options);
@@ -39,10 +38,10 @@ class Bpe final : public Model {
   class WordCache;
   struct Scratch;
 
-  /// What one character or byte of a piece starts as.
+  /// Tokens of one character or byte before merging.
   struct InitialTokens {
-    text::TokenId token = kNoToken;       ///< its own token
-    std::vector<text::TokenId> fallback;  ///< else its byte tokens; if empty it is unknown
+    text::TokenId token = kNoToken;       ///< its own token, if any
+    std::vector<text::TokenId> fallback;  ///< else its byte tokens; empty: unknown
   };
   InitialTokens initial_tokens(std::string_view spelled) const;
 

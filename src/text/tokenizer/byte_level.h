@@ -1,5 +1,5 @@
-// The alphabet of byte-level BPE (GPT-2): each byte is a printable character, itself where it is
-// one in Latin-1 and U+0100 onwards where not.
+// The alphabet of byte-level BPE (GPT-2): each byte maps to a printable character, itself if
+// printable in Latin-1, otherwise one from U+0100 on.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@ class ByteAlphabet {
   static const ByteAlphabet& get();
 
   void append_encoded(std::string& out, std::string_view bytes) const;
-  /// The byte that this character spells.
+  /// The byte that the character represents.
   std::optional<uint8_t> decode(char32_t c) const;
 
  private:
@@ -26,7 +26,7 @@ class ByteAlphabet {
     uint8_t length;
   };
   std::array<Encoded, 256> encoded_by_byte_;
-  std::array<int16_t, 324> byte_by_character_;  ///< by character, up to U+0143; -1: spells none
+  std::array<int16_t, 324> byte_by_character_;  ///< indexed by character, up to U+0143; -1: none
 };
 
 }  // namespace mxgpt::tokenizer

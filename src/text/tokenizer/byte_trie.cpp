@@ -8,7 +8,8 @@ ByteTrie::ByteTrie(std::vector<std::pair<std::string_view, int32_t>> entries) {
   std::erase_if(entries, [](const auto& entry) { return entry.first.empty(); });
   std::stable_sort(entries.begin(), entries.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
-  // Breadth first: each node covers the entries [begin, end) that share its first `depth` bytes.
+  // Breadth first: each node covers the entries [begin, end), which share their first `depth`
+  // bytes.
   struct Pending {
     size_t begin, end, depth;
   };

@@ -8,11 +8,11 @@
 
 namespace mxgpt::tokenizer {
 
-/// Finds all keys that a text starts with.
+/// Finds all keys that are prefixes of a text.
 class ByteTrie {
  public:
   ByteTrie() : ByteTrie(std::vector<std::pair<std::string_view, int32_t>>{}) {}
-  /// Keys with their values (>= 0). Of equal keys the last counts; empty keys do not.
+  /// Values are non-negative. The last of equal keys wins; empty keys are ignored.
   explicit ByteTrie(std::vector<std::pair<std::string_view, int32_t>> entries);
 
   /// Calls found(length, value) for each key that is a prefix of `text`, shortest first.
@@ -32,12 +32,12 @@ class ByteTrie {
  private:
   static constexpr uint32_t kNoNode = UINT32_MAX;
 
-  /// The children of a node are neighbours: the k-th edge leads to node first_child + k.
+  /// Children are contiguous: the k-th edge leads to node first_child + k.
   struct Node {
     uint32_t first_edge = 0;  ///< into labels_
     uint32_t first_child = 0;
     uint16_t edge_count = 0;
-    int32_t value = -1;  ///< of the key that ends here
+    int32_t value = -1;  ///< of the key that ends here; -1: none
   };
 
   uint32_t child(uint32_t node, uint8_t byte) const {
@@ -55,7 +55,7 @@ class ByteTrie {
   }
 
   std::vector<Node> nodes_;
-  std::vector<uint8_t> labels_;  ///< of each node in ascending order
+  std::vector<uint8_t> labels_;  ///< edge labels, ascending per node
 };
 
 }  // namespace mxgpt::tokenizer

@@ -12,11 +12,11 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-/// Graphemes of more bytes are looked up by their characters.
+/// Graphemes of this many bytes or more are looked up per character.
 constexpr size_t kShortGrapheme = 6;
 
-// A unit of a Darts-clone double array: label in the low byte, bit 8 "a key ends here", bit 9
-// scales the offset. In the unit of a value bit 31 is set and the rest is the value.
+// A unit of a Darts-clone double array: label in the low byte, bit 8 set if a key ends here, bit 9
+// scales the offset. A value unit has bit 31 set; the other bits are the value.
 uint32_t label_of(uint32_t unit) {
   return unit & (1u << 31 | 0xFF);
 }
@@ -86,7 +86,7 @@ Charsmap Charsmap::from_bytes(std::string_view blob, const std::string& where) {
   std::memcpy(&trie_bytes, blob.data(), sizeof trie_bytes);
   blob.remove_prefix(sizeof trie_bytes);
   if (trie_bytes > blob.size() || trie_bytes % 4 != 0 || trie_bytes == 0) {
-    throw Error(where, fmt::format("the character map's trie should have {} bytes, but {} follow",
+    throw Error(where, fmt::format("the character map's trie has {} bytes, but only {} are left",
                                    trie_bytes, blob.size()));
   }
   Charsmap map;
@@ -116,7 +116,7 @@ std::optional<Charsmap::Match> Charsmap::find(std::string_view text, MatchKind k
     if (!has_leaf(unit)) continue;
     if (at >= trie_.size()) break;
     const std::string_view replacement = replacement_at(value_of(trie_[at]));
-    // A hostile map could point into the middle of a character.
+    // A hostile map may point into the middle of a character.
     if (!replacement.empty() && (replacement[0] & 0xC0) == 0x80) break;
     found = Match{i + 1, replacement};
     if (kind == MatchKind::kShortest) break;
@@ -153,7 +153,7 @@ std::string Charsmap::normalize_by_longest_match(std::string_view text) const {
   for (size_t i = 0; i < text.size();) {
     auto match = find(text.substr(i), MatchKind::kLongest);
     const size_t character = text::unicode::length_of(text[i]);
-    // A key that ends inside a character can only come from a hostile map.
+    // Only a hostile map has a key that ends inside a character.
     const auto is_boundary = [&](size_t at) {
       return at == text.size() || (text[at] & 0xC0) != 0x80;
     };

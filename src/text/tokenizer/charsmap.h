@@ -1,5 +1,5 @@
-// The precompiled character map of sentencepiece: a double-array trie (Darts) of what is to be
-// replaced, and the replacements.
+// The precompiled character map of sentencepiece: a double-array trie (Darts) of keys, and their
+// replacements.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@ class Charsmap {
   static Charsmap from_bytes(std::string_view blob, const std::string& where);
   static Charsmap from_base64(std::string_view text, const std::string& where);
 
-  /// As the `tokenizers` package does it: grapheme by grapheme, short ones as a whole.
+  /// The algorithm of the `tokenizers` package: per grapheme, short ones as a whole.
   std::string normalize_by_graphemes(std::string_view text) const;
 
-  /// As sentencepiece does it: at each place the longest key that fits.
+  /// The algorithm of sentencepiece: the longest matching key at each position.
   std::string normalize_by_longest_match(std::string_view text) const;
 
  private:
@@ -32,7 +32,7 @@ class Charsmap {
   std::string_view replacement_at(uint32_t offset) const;
 
   std::vector<uint32_t> trie_;
-  std::string replacements_;  ///< each ended by a zero byte
+  std::string replacements_;  ///< each terminated by a zero byte
 };
 
 }  // namespace mxgpt::tokenizer

@@ -17,10 +17,10 @@ namespace {
 
 constexpr size_t kMaxStages = 64;
 
-/// What replacing may make of a stretch of text: a chain of replacements must not exhaust memory.
+/// Limit on the output of one replacement, so that a chain of them cannot exhaust memory.
 constexpr size_t kMaxReplacedBytes = 64 << 20;
 
-/// Calls `token_done` with whole tokens.
+/// Joins the chunks of each token and calls process() with whole tokens.
 class WholeTokenStage : public DecoderStage {
  public:
   explicit WholeTokenStage(DecoderStage& next) : next_(next) {}
@@ -47,7 +47,7 @@ class WholeTokenStage : public DecoderStage {
   std::string pending_;
 };
 
-/// A decoder whose run has its settings as the constructor's second argument.
+/// A decoder whose stage takes settings as its second constructor argument.
 template <class Run, class Settings>
 class DecoderWithSettings final : public Decoder {
  public:
@@ -62,8 +62,8 @@ class DecoderWithSettings final : public Decoder {
 
 struct NoSettings {};
 
-/// Joins the bytes that the tokens spell. A token with a character outside of the alphabet stands
-/// for itself.
+/// Joins the bytes that the tokens encode. A token with a character outside the alphabet is copied
+/// as is.
 class ByteLevelStage final : public DecoderStage {
  public:
   ByteLevelStage(DecoderStage& next, NoSettings) : next_(next) {}
@@ -102,8 +102,8 @@ class ByteLevelStage final : public DecoderStage {
   std::string token_, bytes_, text_;
 };
 
-/// Turns runs of tokens <0xNN> into the characters they spell; if a run is not valid UTF-8, each of
-/// its tokens becomes U+FFFD. So a run is certain only when it has ended.
+/// Converts runs of <0xNN> tokens to characters. In a run that is not valid UTF-8 each token
+/// becomes U+FFFD, so a run is emitted only after its end.
 class ByteFallbackStage final : public WholeTokenStage {
  public:
   ByteFallbackStage(DecoderStage& next, NoSettings) : WholeTokenStage(next) {}
@@ -132,7 +132,7 @@ class ByteFallbackStage final : public WholeTokenStage {
   static std::optional<char> byte_of(std::string_view token) {
     if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
     int value = 0;
-    // Rust's from_str_radix, which decides here, takes a sign before the digits.
+    // Rust's from_str_radix, used by the reference, accepts a leading sign.
     for (const char c : token.substr(token[3] == '+' ? 4 : 3, token[3] == '+' ? 1 : 2)) {
       if (c >= '0' && c <= '9')
         value = value * 16 + (c - '0');
@@ -147,7 +147,7 @@ class ByteFallbackStage final : public WholeTokenStage {
   std::string bytes_;
 };
 
-/// All tokens become one.
+/// Joins all tokens into one.
 class FuseStage final : public DecoderStage {
  public:
   FuseStage(DecoderStage& next, NoSettings) : next_(next) {}
@@ -164,8 +164,8 @@ class FuseStage final : public DecoderStage {
 };
 
 struct StripSettings {
-  std::string content;  ///< one character
-  size_t start, stop;   ///< how many of it to cut off at most
+  std::string content;  ///< a single character
+  size_t start, stop;   ///< maximum number to strip at each end
 };
 
 class StripStage final : public DecoderStage {
@@ -180,7 +180,7 @@ class StripStage final : public DecoderStage {
       ++stripped_;
     }
     if (!chunk.empty()) stripped_ = settings_.start;
-    // Trailing content is held back: it is cut off if nothing follows.
+    // Hold back trailing content: it is stripped if nothing follows.
     size_t end = chunk.size();
     while (end >= content.size() && chunk.substr(0, end).ends_with(content)) end -= content.size();
     if (end > 0) release(0);
@@ -218,8 +218,7 @@ class ReplaceStage final : public DecoderStage {
 
   void put(std::string_view chunk, bool ends_token) override {
     text_ += chunk;
-    // A string is looked for as the chunks of a long token arrive; a regular expression needs all
-    // of it.
+    // A string is matched as chunks arrive; a regular expression needs the whole token.
     const std::string* literal = settings_.pattern.literal();
     if (!ends_token && !literal) return;
     std::string out;
@@ -228,7 +227,7 @@ class ReplaceStage final : public DecoderStage {
       out.append(text_, consumed, begin - consumed);
       out += settings_.content;
       if (out.size() > kMaxReplacedBytes)
-        throw Error("tokenizer", "its decoders grow the text without bound");
+        throw Error("tokenizer", "the decoders expand the text beyond the limit");
       consumed = end;
     });
     size_t certain = text_.size();
@@ -251,7 +250,7 @@ class ReplaceStage final : public DecoderStage {
 
 struct MetaspaceSettings {
   std::string replacement;
-  bool prepends;  ///< the replacements in the first token are not blanks of the text
+  bool prepends;  ///< replacements in the first token are not spaces of the text
 };
 
 class MetaspaceStage final : public WholeTokenStage {
@@ -291,7 +290,7 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   text = std::move(out);
 }
 
-/// Removes the blanks that splitting English left before punctuation and contractions.
+/// Removes spaces before punctuation and contractions, as left by splitting English text.
 void clean_up(std::string& text) {
   static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
       {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
@@ -329,7 +328,7 @@ class WordPieceStage final : public WholeTokenStage {
   bool first_ = true;
 };
 
-/// The suffix ends words: a blank, but nothing after the last token.
+/// The end-of-word suffix becomes a space, or nothing after the last token.
 class BpeStage final : public WholeTokenStage {
  public:
   BpeStage(DecoderStage& next, const std::string& suffix)
@@ -408,7 +407,7 @@ std::unique_ptr<Decoder> make_decoder(Settings settings) {
 }
 
 std::string one_character(const json::Node& node) {
-  if (text::unicode::count_characters(node.string()) != 1) node.fail("should be one character");
+  if (text::unicode::count_characters(node.string()) != 1) node.fail("must be one character");
   return std::string(node.string());
 }
 
@@ -446,7 +445,7 @@ std::unique_ptr<Decoder> read(const json::Node& node, std::string_view type) {
 
 void flatten(const json::Node& node, std::vector<std::unique_ptr<Decoder>>& decoders) {
   if (decoders.size() >= kMaxStages)
-    node.fail(fmt::format("more than {} decoders follow each other", kMaxStages));
+    node.fail(fmt::format("the chain has more than {} decoders", kMaxStages));
   const std::string_view type = node["type"].string();
   if (type != "Sequence") {
     decoders.push_back(read(node, type));

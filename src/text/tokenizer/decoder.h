@@ -1,5 +1,5 @@
-// Decoders turn the spellings of tokens back into text. A chain of them works on a stream, so that
-// decoding all ids at once and decoding them one by one are the same thing.
+// Decoders convert token strings back to text. A chain of decoders is streaming: decoding ids one
+// by one gives the same text as decoding all at once.
 #pragma once
 
 #include <memory>
@@ -11,13 +11,13 @@
 
 namespace mxgpt::tokenizer {
 
-/// One run of a decoder over a stream of tokens. A token comes in one or more chunks, the last of
-/// which is marked; chunks are valid UTF-8.
+/// State of one decoder for one stream. A token arrives in one or more chunks of valid UTF-8, the
+/// last of which is marked.
 class DecoderStage {
  public:
   virtual ~DecoderStage() = default;
   virtual void put(std::string_view chunk, bool ends_token) = 0;
-  /// No more tokens will come: passes on what was held back.
+  /// Ends the stream: passes on text held back.
   virtual void finish() = 0;
 };
 
@@ -25,17 +25,17 @@ class DecoderStage {
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  /// A run whose result goes to `next`, which outlives it.
+  /// Creates a stage that writes to `next`, which must outlive it.
   virtual std::unique_ptr<DecoderStage> make_stage(DecoderStage& next) const = 0;
 };
 
-/// The decoders of a tokenizer.json, Sequences flattened, in the order in which tokens pass them.
+/// Decoders of a tokenizer.json in order of application, with Sequences flattened.
 std::vector<std::unique_ptr<Decoder>> decoders_from_json(const json::Node& node);
 
-/// Writes a blank between tokens: what is done when a file names no decoder.
+/// Joins tokens with spaces: the default of a file without a decoder.
 std::unique_ptr<Decoder> space_joining_decoder();
 
-/// A chain of decoders at work; what is certain to be text is appended to `out`.
+/// Streams tokens through a chain of decoders; appends final text to `out`.
 class DecoderChain {
  public:
   DecoderChain(const std::vector<std::unique_ptr<Decoder>>& decoders, std::string& out);

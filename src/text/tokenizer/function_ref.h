@@ -6,8 +6,7 @@
 
 namespace mxgpt::tokenizer {
 
-/// A view of a callable, for parameters that are called before the function returns. Costs two
-/// words and no allocation; the callable must outlive it.
+/// A non-owning reference to a callable: two words, no allocation. The callable must outlive it.
 template <class Signature>
 class FunctionRef;
 

@@ -29,7 +29,7 @@ std::string_view text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
-/// A JSON file of the checkpoint that need not be there.
+/// A JSON file of the checkpoint that may be missing.
 class OptionalJson {
  public:
   explicit OptionalJson(const fs::path& path) : where_(path.string() + ":") {
@@ -44,7 +44,7 @@ class OptionalJson {
   json::value document_;
 };
 
-/// `value` must be what it always is in tokenizers that GGUF can express.
+/// Throws unless the field, if present, has the only value that GGUF can express.
 void require(const json::Node& node, std::string_view key, const json::value& value) {
   const auto field = node.find(key);
   if (!field || field->raw() == value) return;
@@ -53,8 +53,7 @@ void require(const json::Node& node, std::string_view key, const json::value& va
                           json::serialize(value)));
 }
 
-/// The pre-tokenizer by the name it has in GGUF files, which stands for some way to use the merges,
-/// too.
+/// The GGUF name of the pre-tokenizer; the name also implies ignore_merges.
 std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
   const json::Node sequence = tokenizer["pre_tokenizer"];
   std::vector<std::string_view> splits;
@@ -80,26 +79,26 @@ std::string_view pre_tokenizer_name(const json::Node& tokenizer) {
   const std::string_view name =
       known ? tokenizer::gguf_pre_tokenizer_name(splits, ignore_merges) : "";
   if (name.empty()) {
-    sequence.fail(fmt::format("has no name in GGUF files with ignore_merges {}: {}", ignore_merges,
+    sequence.fail(fmt::format("has no GGUF name with ignore_merges {}: {}", ignore_merges,
                               escape_for_terminal(json::serialize(sequence.raw()))));
   }
   return name;
 }
 
-/// Whether the only thing done to a text beforehand is NFC, as Qwen's tokenizer does.
+/// Whether the only normalizer is NFC, as in Qwen's tokenizer.
 bool has_nfc_normalizer(const json::Node& tokenizer) {
   const auto normalizer = tokenizer.find("normalizer");
   return normalizer && normalizer->raw() == json::value({{"type", "NFC"}});
 }
 
-/// Whether BOS is put in front of a text, which is all of a post-processor that can be expressed.
+/// Whether the post-processor prepends BOS. Throws if it does anything else.
 bool adds_bos(const json::Node& root, const Tokenizer& tokenizer, std::optional<TokenId> bos) {
   std::vector<TokenId> without_special = tokenizer.encode("a");
   const std::vector<TokenId> with_special = tokenizer.encode("a", {.add_special_tokens = true});
   if (with_special == without_special) return false;
   if (bos) without_special.insert(without_special.begin(), *bos);
   if (with_special != without_special)
-    root["post_processor"].fail("adds tokens that a GGUF file cannot express; only BOS can be");
+    root["post_processor"].fail("adds tokens other than BOS, which a GGUF file cannot express");
   return true;
 }
 
@@ -113,7 +112,7 @@ void require_expressible(const json::Node& tokenizer) {
   for (const char* key : {"fuse_unk", "byte_fallback"}) require(model, key, false);
 }
 
-/// "left right" each.
+/// Merges as "left right".
 std::vector<std::string> merge_strings(const json::Node& model) {
   const json::Node merges = model["merges"];
   std::vector<std::string> texts;
@@ -121,7 +120,7 @@ std::vector<std::string> merge_strings(const json::Node& model) {
   for (size_t i = 0; i < merges.array().size(); ++i) {
     const json::value& merge = merges.array()[i];
     std::string text;
-    if (const auto* joined = merge.if_string()) {  // as older files have it
+    if (const auto* joined = merge.if_string()) {  // older files
       text = *joined;
     } else if (const auto* pair = merge.if_array();
                pair && pair->size() == 2 && (*pair)[0].is_string() && (*pair)[1].is_string()) {
@@ -134,7 +133,7 @@ std::vector<std::string> merge_strings(const json::Node& model) {
   return texts;
 }
 
-/// A token that tokenizer_config.json names: "<|end|>" or {"content": "<|end|>", …}.
+/// A token named by tokenizer_config.json: "<|end|>" or {"content": "<|end|>", …}.
 std::optional<TokenId> named_token(const OptionalJson& config, const std::string& key,
                                    const Tokenizer& tokenizer) {
   const auto field = config.find(key);
@@ -142,12 +141,12 @@ std::optional<TokenId> named_token(const OptionalJson& config, const std::string
   const json::Node content = field->raw().is_object() ? (*field)["content"] : *field;
   const auto id = tokenizer.token_to_id(content.string());
   if (!id)
-    content.fail(fmt::format("is '{}', which is no token of the tokenizer",
-                             escape_for_terminal(content.string())));
+    content.fail(
+        fmt::format("'{}' is not a token of the tokenizer", escape_for_terminal(content.string())));
   return id;
 }
 
-/// Tokens in the order of their ids, with their types, and the merges.
+/// Writes tokens and their types by id, and the merges.
 void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t vocabulary,
                     io::GgufWriter& out) {
   std::vector<std::string> tokens(vocabulary);
@@ -177,7 +176,7 @@ void add_vocabulary(const json::Node& root, const Tokenizer& tokenizer, int64_t 
   add_strings("tokenizer.ggml.merges", merge_strings(root["model"]));
 }
 
-/// Where llama.cpp's converter looks, in its order: tokenizer_config.json by name, then the other
+/// Searches in the order of llama.cpp's converter: tokenizer_config.json by name, then the other
 /// files by id.
 std::optional<int64_t> special_id(const fs::path& checkpoint, const OptionalJson& config,
                                   const std::string& name, const Tokenizer& tokenizer,
@@ -196,8 +195,8 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
                                  std::span<const TokenId> stop_tokens, io::GgufWriter& out) {
   const fs::path path = checkpoint / "tokenizer.json";
   if (!fs::exists(path)) {
-    throw Error(path.string(), "is not there, and a GGUF file needs a tokenizer",
-                "fetch the whole checkpoint");
+    throw Error(path.string(), "not found; a GGUF file needs a tokenizer",
+                "download the complete checkpoint");
   }
   const MappedFile file(path);
   const json::value document = json::parse(text_of(file), path.string());
@@ -207,9 +206,9 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   const auto tokenizer = Tokenizer::from_json(text_of(file), path.string());
   if (tokenizer->vocab_size() > vocabulary) {
     throw Error(path.string(),
-                fmt::format("has {} tokens but the embedding only {} rows", tokenizer->vocab_size(),
-                            vocabulary),
-                "the tokenizer is that of another model");
+                fmt::format("has {} tokens, but the embedding has only {} rows",
+                            tokenizer->vocab_size(), vocabulary),
+                "use the tokenizer of this model");
   }
   out.add<std::string_view>("tokenizer.ggml.model", "gpt2");
   out.add<std::string_view>("tokenizer.ggml.pre", pre);
@@ -227,13 +226,13 @@ TokenizerExport export_tokenizer(const fs::path& checkpoint, int64_t vocabulary,
   };
   const auto bos = special("bos_token");
   if (bos) add_id("tokenizer.ggml.bos_token_id", *bos);
-  // The ends of an answer, of a text, and of a message that waits for a tool's result.
+  // End of response, end of text, and end of a message that waits for a tool result.
   constexpr const char* kStops[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                     "tokenizer.ggml.eom_token_id"};
   for (size_t i = 0; i < stop_tokens.size(); ++i) {
     if (stop_tokens[i] >= vocabulary) {
       throw Error(checkpoint.string(),
-                  fmt::format("eos_token_id {} is no row of the embedding", stop_tokens[i]));
+                  fmt::format("eos_token_id {} is not a row of the embedding", stop_tokens[i]));
     }
     if (i < std::size(kStops)) {
       add_id(kStops[i], stop_tokens[i]);

@@ -1,5 +1,5 @@
-// The names are those that llama.cpp's converter gives to pre-tokenizers
-// (convert_hf_to_gguf_update.py); the expressions are those of the models' tokenizer.json files.
+// Names are from llama.cpp's converter (convert_hf_to_gguf_update.py), expressions from the models'
+// tokenizer.json files.
 #include "text/tokenizer/gguf_pre_tokenizers.h"
 
 #include <algorithm>
@@ -66,7 +66,7 @@ struct Entry {
 
 constexpr Entry kEntries[] = {
     {"default", {kDefault}},
-    // Byte-level BPE of OpenAI's kind: what is a token is never merged otherwise.
+    // tiktoken-style BPE: a word in the vocabulary is never split by merges.
     {"gpt-4o", {kGpt4o, true}},
     {"llama4", {kGpt4o, true}},
     {"minimax-m2", {kGpt4o}},

@@ -5,19 +5,18 @@
 
 namespace mxgpt::tokenizer {
 
-/// What a name in `tokenizer.ggml.pre` stands for.
+/// The meaning of a name in `tokenizer.ggml.pre`.
 struct GgufPreTokenizer {
-  /// Text is split at the matches of the first expression, the pieces at those of the second, and
-  /// so on; matches and what lies between them are pieces. Oniguruma's syntax, as in the
-  /// tokenizer.json files they come from.
+  /// Regular expressions in Oniguruma syntax, applied in order. Each splits the parts so far into
+  /// its matches and the text between them.
   std::span<const std::string_view> splits;
-  bool ignore_merges = false;  ///< a piece that is a token is that token, whatever the merges say
-  bool add_bos = false;        ///< unless the file says otherwise
+  bool ignore_merges = false;  ///< a word in the vocabulary is one token
+  bool add_bos = false;        ///< default, if the file does not specify it
 };
 
-/// Null for an unknown name.
+/// Null if the name is unknown.
 const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name);
-/// The reverse, for writing: the first name that stands for just this. Empty if there is none.
+/// The first name with exactly these properties; empty if there is none.
 std::string_view gguf_pre_tokenizer_name(std::span<const std::string_view> splits,
                                          bool ignore_merges);
 

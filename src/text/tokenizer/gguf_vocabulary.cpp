@@ -19,13 +19,13 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-constexpr std::string_view kMetaspace = "\xE2\x96\x81";  // U+2581, sentencepiece's blank
+constexpr std::string_view kMetaspace = "\xE2\x96\x81";  // U+2581, sentencepiece's space
 
-/// Every cut of a longer token would be looked up; no sentencepiece model has one.
+/// Limit on tokens considered as merges: every split is looked up. No sentencepiece model exceeds
+/// it.
 constexpr size_t kMaxMergedBytes = 512;
 
-/// Builds the parts of a Pipeline. The stages that tokenizer.json has too are described as it
-/// describes them.
+/// Builds a Pipeline. Stages that tokenizer.json can express are built from their JSON form.
 class PipelineBuilder {
  public:
   PipelineBuilder(const GgufVocabulary& vocabulary, const std::string& where)
@@ -48,8 +48,8 @@ class PipelineBuilder {
     else if (gguf_.model == "t5")
       build_t5();
     else
-      fail("model",
-           fmt::format("is '{}', none of gpt2, llama, bert, t5", escape_for_terminal(gguf_.model)));
+      fail("model", fmt::format("'{}' is not supported; expected gpt2, llama, bert or t5",
+                                escape_for_terminal(gguf_.model)));
     set_added_tokens();
     return std::move(pipeline_);
   }
@@ -77,7 +77,7 @@ class PipelineBuilder {
     pipeline_.decoders = decoders_from_json({all, where_});
   }
 
-  /// Token id with its spelling.
+  /// All tokens by id.
   Vocabulary vocabulary() const {
     if (tokens_.size() > kMaxTokenId)
       fail("tokens", fmt::format("has more than {} tokens", kMaxTokenId));
@@ -114,8 +114,7 @@ class PipelineBuilder {
     const GgufPreTokenizer* pre =
         find_gguf_pre_tokenizer(gguf_.pre.empty() ? "default" : gguf_.pre);
     if (!pre)
-      fail("pre",
-           fmt::format("names the unknown pre-tokenizer '{}'", escape_for_terminal(gguf_.pre)));
+      fail("pre", fmt::format("unknown pre-tokenizer '{}'", escape_for_terminal(gguf_.pre)));
     json::array stages;
     for (const std::string_view split : pre->splits) {
       stages.push_back(component("Split", {{"pattern", json::object{{"Regex", split}}},
@@ -136,8 +135,9 @@ class PipelineBuilder {
       const text::TokenId l = tokens.find(left), r = tokens.find(right);
       const text::TokenId merged = tokens.find(std::string(left).append(right));
       if (left.empty() || right.empty() || l == kNoToken || r == kNoToken || merged == kNoToken) {
-        fail("merges", fmt::format("entry {} ('{}') is not two tokens that make a third", rank,
-                                   escape_for_terminal(merge)));
+        fail("merges",
+             fmt::format("entry {} ('{}') is not two tokens whose concatenation is a token", rank,
+                         escape_for_terminal(merge)));
       }
       merges.add(l, r, {rank++, merged});
     }
@@ -147,8 +147,7 @@ class PipelineBuilder {
     add_bos_eos(pre->add_bos, false);
   }
 
-  /// BPE of sentencepiece: two neighbours merge if that gives a token, the ones with the best score
-  /// first.
+  /// sentencepiece BPE: adjacent tokens merge if the result is a token, best score first.
   void build_llama() {
     const bool prefix = gguf_.add_space_prefix.value_or(true);
     json::array normalizers,
@@ -199,17 +198,16 @@ class PipelineBuilder {
   }
 
   void require_scores() const {
-    if (gguf_.scores.size() != gguf_.tokens.size())
-      fail("scores", "should have a score for each token");
+    if (gguf_.scores.size() != gguf_.tokens.size()) fail("scores", "must have one score per token");
   }
 
-  /// Whether text can spell the token.
+  /// Whether text can produce the token.
   bool is_text_token(size_t id) const {
     return gguf_.type(id) == Type::kNormal || gguf_.type(id) == Type::kUserDefined;
   }
 
-  /// WordPiece, but the file marks the tokens that start words, with U+2581, instead of those that
-  /// continue them.
+  /// WordPiece. The file marks tokens that start words with U+2581, instead of those that continue
+  /// them.
   void build_bert() {
     const json::value normalizer = component("BertNormalizer", {{"clean_text", true},
                                                                 {"handle_chinese_chars", true},
@@ -233,7 +231,7 @@ class PipelineBuilder {
     set_post_processor(gguf_.bos, gguf_.separator ? gguf_.separator : gguf_.eos);
   }
 
-  /// Unigram of sentencepiece.
+  /// sentencepiece Unigram.
   void build_t5() {
     require_scores();
     std::optional<Charsmap> map;
@@ -250,7 +248,7 @@ class PipelineBuilder {
                  component("Strip", {{"content", " "}, {"start", 1}, {"stop", 0}})});
 
     std::vector<double> scores(gguf_.scores.begin(), gguf_.scores.end());
-    // What text cannot spell must not be found in it.
+    // Tokens that text cannot produce must not match.
     std::vector<bool> is_matchable(scores.size());
     for (size_t id = 0; id < scores.size(); ++id) is_matchable[id] = is_text_token(id);
     const bool has_bytes = std::any_of(gguf_.types.begin(), gguf_.types.end(),
@@ -278,7 +276,7 @@ class PipelineBuilder {
 
   const GgufVocabulary& gguf_;
   const std::string& where_;
-  std::vector<std::string> tokens_;  ///< the tokens as valid UTF-8
+  std::vector<std::string> tokens_;  ///< made valid UTF-8
   Pipeline pipeline_;
 };
 
@@ -298,7 +296,7 @@ GgufVocabulary GgufVocabulary::read(const io::GgufFile& file) {
   if (v.tokens.empty()) metadata.fail(key("tokens"), "is empty");
   const auto same_length = [&](std::string_view name, size_t size) {
     if (size == v.tokens.size()) return;
-    metadata.fail(key(name), fmt::format("has {} entries for {} tokens", size, v.tokens.size()));
+    metadata.fail(key(name), fmt::format("has {} entries, expected {}", size, v.tokens.size()));
   };
   if (metadata.contains(key("scores"))) {
     v.scores = metadata.numbers(key("scores"));
@@ -311,7 +309,7 @@ GgufVocabulary GgufVocabulary::read(const io::GgufFile& file) {
   if (metadata.contains(key("merges"))) v.merges = list("merges");
   if (const io::GgufValue* map = metadata.find(key("precompiled_charsmap"))) {
     if (!map->is_array || io::type_bytes(map->type) != 1)
-      metadata.fail(key("precompiled_charsmap"), "should be an array of bytes");
+      metadata.fail(key("precompiled_charsmap"), "must be an array of bytes");
     v.charsmap = {reinterpret_cast<const char*>(map->bytes.data()), map->bytes.size()};
   }
   const auto id = [&](std::string_view name) -> std::optional<text::TokenId> {
@@ -322,7 +320,7 @@ GgufVocabulary GgufVocabulary::read(const io::GgufFile& file) {
   v.bos = id("bos_token_id");
   v.eos = id("eos_token_id");
   v.unknown = id("unknown_token_id");
-  v.separator = id("seperator_token_id");  // so spelled in the format
+  v.separator = id("seperator_token_id");  // the format's spelling
   const auto flag = [&](std::string_view name) -> std::optional<bool> {
     if (!metadata.contains(key(name))) return std::nullopt;
     return metadata.boolean(key(name));

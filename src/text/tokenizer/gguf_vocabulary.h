@@ -1,4 +1,4 @@
-// The vocabularies that GGUF files carry, as `tokenizer.ggml.*` describes them.
+// Vocabularies in GGUF files, described by `tokenizer.ggml.*`.
 #pragma once
 
 #include <cstdint>
@@ -27,12 +27,12 @@ struct GgufVocabulary {
   };
 
   std::string_view model;  ///< "gpt2", "llama", "bert" or "t5"
-  std::string_view pre;    ///< of "gpt2": the name of its pre-tokenizer
+  std::string_view pre;    ///< for "gpt2": name of the pre-tokenizer
   std::vector<std::string_view> tokens;
   std::vector<float> scores;   ///< by id, or empty
   std::vector<int32_t> types;  ///< by id, or empty: all normal
   std::vector<std::string_view> merges;
-  std::string_view charsmap;  ///< of "t5": sentencepiece's precompiled map; may be empty
+  std::string_view charsmap;  ///< for "t5": sentencepiece's precompiled map; may be empty
   std::optional<text::TokenId> bos, eos, unknown, separator;
   std::optional<bool> add_bos, add_eos, add_space_prefix;
   bool remove_extra_whitespaces = false;

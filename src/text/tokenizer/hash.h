@@ -7,7 +7,7 @@
 
 namespace mxgpt::tokenizer {
 
-/// Differs from process to process, so that no file can be written whose tokens all collide.
+/// Random per process, so that no file can provoke collisions.
 inline uint64_t hash_seed() {
   static const uint64_t seed = [] {
     std::random_device device;
@@ -16,7 +16,7 @@ inline uint64_t hash_seed() {
   return seed;
 }
 
-/// Both halves of a 128-bit product, folded.
+/// The two halves of the 128-bit product, combined by XOR.
 inline uint64_t folded_multiply(uint64_t a, uint64_t b) {
   const auto product = static_cast<unsigned __int128>(a) * b;
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
@@ -33,7 +33,7 @@ inline uint64_t hash_bytes(std::string_view bytes, uint64_t seed) {
     state = folded_multiply(state ^ word, kOdd1);
   }
   word = 0;
-  if (left > 0) std::memcpy(&word, p, left);  // an empty view may have no address
+  if (left > 0) std::memcpy(&word, p, left);  // the data pointer of an empty view may be null
   return folded_multiply(state ^ word, kOdd1 ^ seed);
 }
 

@@ -8,22 +8,23 @@
 
 namespace mxgpt::tokenizer {
 
-/// What merging two neighbouring tokens gives, and how early it is done: lower ranks first.
+/// Result and priority of merging two adjacent tokens; lower ranks first.
 struct Merge {
   static constexpr uint32_t kNone = UINT32_MAX;
   uint32_t rank = kNone;
   text::TokenId merged = -1;
 };
 
-/// The merges of a BPE model, by the ids of left and right. Open addressing, at most half full.
+/// The merges of a BPE model, keyed by the ids of left and right: a hash table with open
+/// addressing, at most half full.
 class MergeTable {
  public:
   explicit MergeTable(size_t merges);
 
-  /// A pair that is there already gets the new rank. Holds no more than the announced number.
+  /// Replaces the merge of an existing pair. At most `merges` pairs may be added.
   void add(text::TokenId left, text::TokenId right, Merge merge);
 
-  /// Rank kNone if the two do not merge.
+  /// Rank kNone if the pair does not merge.
   Merge find(text::TokenId left, text::TokenId right) const {
     return slots_[slot_of(key(left, right))].merge;
   }

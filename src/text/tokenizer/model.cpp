@@ -11,8 +11,8 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-/// Files written before the field existed are told apart by what they hold, as the `tokenizers`
-/// package does.
+/// Older files lack the field; their type is inferred from other fields, as in the `tokenizers`
+/// package.
 std::string_view model_type(const json::Node& node) {
   if (const auto type = node.find("type")) return type->string();
   if (node.find("merges")) return "BPE";
@@ -28,7 +28,7 @@ std::unique_ptr<Model> Model::from_json(const json::Node& node, bool byte_level)
   if (type == "Unigram") return Unigram::from_json(node);
   if (type == "WordPiece") return WordPiece::from_json(node);
   if (type == "WordLevel") return WordLevel::from_json(node);
-  node.fail(fmt::format("the type '{}' is none of BPE, Unigram, WordPiece, WordLevel",
+  node.fail(fmt::format("unknown type '{}'; expected BPE, Unigram, WordPiece or WordLevel",
                         escape_for_terminal(type)));
 }
 
@@ -45,7 +45,7 @@ Vocabulary read_vocabulary(const json::Node& node) {
   for (const auto& entry : tokens) {
     const int64_t* id = entry.value().if_int64();
     if (!id || *id < 0 || *id > kMaxTokenId) {
-      node.fail(fmt::format("the id of '{}' should be an integer from 0 to {} but is {}",
+      node.fail(fmt::format("the id of '{}' must be an integer from 0 to {}, but is {}",
                             escape_for_terminal(entry.key()), kMaxTokenId,
                             escape_for_terminal(json::serialize(entry.value()))));
     }

@@ -1,4 +1,4 @@
-// The model of a tokenizer turns one piece of pre-tokenized text into ids.
+// The model of a tokenizer: encodes one word of pre-tokenized text.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ namespace mxgpt::tokenizer {
 /// Immutable; safe to share between threads.
 class Model {
  public:
-  /// Buffers that one encoding thread at a time uses; they keep their memory from piece to piece.
+  /// Buffers reused from word to word by one thread at a time.
   struct Scratch {
     virtual ~Scratch() = default;
   };
@@ -23,16 +23,15 @@ class Model {
   /// "BPE", "Unigram", "WordPiece" or "WordLevel".
   virtual std::string_view kind() const = 0;
   virtual std::unique_ptr<Scratch> make_scratch() const { return std::make_unique<Scratch>(); }
-  /// Appends the ids of `piece`, which is valid UTF-8 and not empty. `scratch` comes from
-  /// make_scratch.
+  /// Appends the ids of `word`, which is valid UTF-8 and not empty. `scratch` is from
+  /// make_scratch().
   virtual void encode(std::string_view word, Scratch& scratch,
                       std::vector<text::TokenId>& out) const = 0;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
-  /// Reads the `model` of a tokenizer.json. With `byte_level`, pieces come as the bytes of the text
-  /// rather than in the printable alphabet that a ByteLevel pre-tokenizer would write; only for
-  /// models that `folds_bytes`.
+  /// Reads the `model` of a tokenizer.json. With `byte_level`, words are raw bytes instead of the
+  /// printable alphabet of a ByteLevel pre-tokenizer; requires supports_raw_bytes().
   static std::unique_ptr<Model> from_json(const json::Node& node, bool byte_level);
   static bool supports_raw_bytes(const json::Node& node);
 

@@ -21,15 +21,13 @@ namespace {
 constexpr size_t kMaxNormalizers = 64;
 constexpr size_t kMaxInserted = 4096;
 
-/// Normalizers may grow the text, and a chain of them the more. No file must exhaust memory with
-/// it.
+/// Limits on expansion of the text, so that no file can exhaust memory.
 constexpr size_t kMaxBytes = size_t{1} << 30, kMaxGrowth = 1 << 10;
 
 void check_growth(size_t from, size_t to) {
   const size_t limit = std::min(kMaxBytes, (from + 1024) * kMaxGrowth);
   if (to > limit)
-    throw Error("tokenizer",
-                fmt::format("its normalizers grow the text to more than {} bytes", limit));
+    throw Error("tokenizer", fmt::format("the normalizers expand the text beyond {} bytes", limit));
 }
 
 std::string inserted_text(const json::Node& node) {
@@ -37,7 +35,7 @@ std::string inserted_text(const json::Node& node) {
   return std::string(node.string());
 }
 
-/// Rewrites character by character: `rewrite(c, out)` appends what becomes of c.
+/// Rewrites per character: `rewrite(c, out)` appends the replacement of c.
 template <class Rewrite>
 void for_each_character(NormalizedText& text, Rewrite&& rewrite) {
   std::string out;
@@ -61,7 +59,7 @@ class UnicodeForm final : public Normalizer {
   NormalForm form_;
 };
 
-/// A normalizer that looks at one character at a time and has no settings.
+/// A normalizer that maps single characters and has no settings.
 class PerCharacter final : public Normalizer {
  public:
   using Rewrite = void (*)(char32_t c, std::string& out);
@@ -80,7 +78,7 @@ void strip_accent(char32_t c, std::string& out) {
   if (!is_mark(c)) text::unicode::append(out, c);
 }
 
-/// The clean-up of Google's neural machine translation.
+/// The clean-up of Google's NMT (sentencepiece nmt_nfkc).
 void nmt(char32_t c, std::string& out) {
   const bool control = (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) ||
                        c == 0x7F || c == 0x8F || c == 0x9F;
@@ -139,7 +137,7 @@ class Replace final : public Normalizer {
     out.reserve(s.size());
     size_t consumed = 0;
     pattern_.for_each_match(s, [&](size_t begin, size_t end) {
-      // What replaces a match counts as coming from its last character.
+      // A replacement counts as originating from the last character of its match.
       if (begin == 0 && end > text::unicode::length_of(s[0])) text.at_start = false;
       if (begin == 0 && end > 0 && content_.empty()) text.at_start = false;
       out.append(s, consumed, begin - consumed);
@@ -230,7 +228,7 @@ class Bert final : public Normalizer {
   }
 
  private:
-  /// The blocks that BERT's tokenization.py lists: ideographs, but neither kana nor hangul.
+  /// The blocks listed by BERT's tokenization.py: ideographs, without kana and hangul.
   static bool is_chinese(char32_t c) {
     return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
            (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
@@ -259,7 +257,7 @@ class Sequence final : public Normalizer {
 
 std::unique_ptr<Normalizer> read(const json::Node& node, size_t& count) {
   if (++count > kMaxNormalizers)
-    node.fail(fmt::format("more than {} normalizers follow each other", kMaxNormalizers));
+    node.fail(fmt::format("the chain has more than {} normalizers", kMaxNormalizers));
   const std::string_view type = node["type"].string();
   if (type == "Sequence") {
     const json::Node list = node["normalizers"];

@@ -1,4 +1,4 @@
-// Normalizers rewrite text before it is cut into pieces.
+// Normalizers rewrite text before pre-tokenization.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,7 @@ namespace mxgpt::tokenizer {
 
 struct NormalizedText {
   std::string text;  ///< valid UTF-8
-  bool at_start;     ///< its first character comes from the first one of the text given to the
-                     ///< tokenizer
+  bool at_start;     ///< whether it begins with the first character of the tokenizer's input
 };
 
 /// Immutable; safe to share between threads.
@@ -26,8 +25,8 @@ class Normalizer {
   static std::unique_ptr<Normalizer> from_json(const json::Node& node);
 };
 
-/// What sentencepiece does before it looks for tokens: at each place the longest match of the map
-/// is replaced; with `remove_extra_blanks` runs of blanks become one and those at the ends none.
+/// The normalization of sentencepiece: replaces the longest match of the map at each position; with
+/// `remove_extra_whitespaces`, also collapses runs of spaces and strips both ends.
 std::unique_ptr<Normalizer> sentencepiece_normalizer(std::optional<Charsmap> map,
                                                      bool remove_extra_whitespaces);
 

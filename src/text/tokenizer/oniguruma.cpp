@@ -1,8 +1,10 @@
-// Oniguruma's Ruby syntax written for PCRE2. What the two read alike is copied; what differs:
-//   (?m) lets the dot match newlines; an option group without a colon encloses the alternatives
-//   behind it; x{n}? is an optional x{n}, x{n,m}+ a repeated x{n,m}, x** allowed, {,n} means {0,n};
-//   \h is a hexadecimal digit, \v a vertical tab, \O any character, \w and \s are Unicode's
-//   definitions; sets nest, intersect with && and know the POSIX names by their Unicode meaning.
+// Translates regular expressions from Oniguruma's Ruby syntax to PCRE2. Differences handled:
+//   - (?m) lets the dot match newlines; an option group without a colon encloses the alternatives
+//   after it.
+//   - x{n}? is an optional x{n}; x{n,m}+ repeats x{n,m}; x** is allowed; {,n} means {0,n}.
+//   - \h is a hexadecimal digit, \v a vertical tab, \O any character; \w and \s use Unicode
+//   definitions.
+//   - Sets nest, intersect with &&, and give POSIX names their Unicode meaning.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
 #include <pcre2.h>
@@ -19,9 +21,8 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-// Items of sets. Alphabetic and Lowercase by Unicode 16: these characters are younger members.
-// Outside of brackets the superscripts and fractions of Latin-1 count as word characters, inside
-// they do not.
+// Items of sets. Alphabetic and Lowercase follow Unicode 16; the explicit characters are newer than
+// PCRE2's tables. Superscripts and fractions of Latin-1 are word characters outside of brackets only.
 #define ALPHABETIC                                           \
   "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}" \
   "\\x{1DD3}-\\x{1DE6}\\x{11080}\\x{11081}"
@@ -42,8 +43,8 @@ struct PropertyName {
   std::string_view name, items;
 };
 
-/// Property and POSIX names that PCRE2 does not know or reads differently, as the items of a set.
-/// Compared without case, blanks, '-' and '_'.
+/// Property and POSIX names that PCRE2 lacks or interprets differently, as set items. Compared
+/// without case, spaces, '-' and '_'.
 constexpr PropertyName kNames[] = {
     {"letter", "\\p{L}"},
     {"uppercaseletter", "\\p{Lu}"},
@@ -119,12 +120,12 @@ bool compiles_in_pcre2(const std::string& pattern) {
   return code != nullptr;
 }
 
-/// A set of characters: what stands between brackets, and alternatives that brackets cannot hold.
+/// A set of characters: bracket items, and alternatives that a bracket expression cannot contain.
 struct CharacterSet {
   std::string items;
   std::vector<std::string> alternatives;
 
-  /// A pattern for one character.
+  /// A pattern that matches one character.
   std::string pattern(bool negated) const {
     if (alternatives.empty()) {
       if (items.empty()) return negated ? "\\p{Any}" : "(?!)";
@@ -150,11 +151,11 @@ class Translator {
  private:
   struct Group {
     size_t start;        ///< in out_
-    size_t options = 0;  ///< option groups to close with it
+    size_t options = 0;  ///< option groups that end with it
   };
 
   [[noreturn]] void fail(const std::string& problem) const {
-    throw Error(where_, fmt::format("is a regular expression that cannot be used: {} in '{}'",
+    throw Error(where_, fmt::format("unsupported regular expression: {} in '{}'",
                                     escape_for_terminal(problem), escape_for_terminal(pattern_)));
   }
   bool more() const { return pos_ < pattern_.size(); }
@@ -238,7 +239,7 @@ class Translator {
     groups_.push_back({start});
   }
 
-  /// Copies the quantifiers behind the atom that starts at out_[atom_].
+  /// Copies the quantifiers after the atom that starts at out_[atom_].
   void copy_quantifiers() {
     for (int count = 0; more(); ++count) {
       std::string quantifier;
@@ -314,7 +315,7 @@ class Translator {
     }
   }
 
-  /// \d \w \s \h \p{…} and their opposites.
+  /// \d \w \s \h \p{…} and their negations.
   bool parse_class_escape(CharacterSet& set, bool& negated, bool in_set) {
     switch (pattern_[pos_ + 1]) {
       case 'd':
@@ -354,7 +355,7 @@ class Translator {
     const std::string_view name = pattern_.substr(pos_, end - pos_);
     if (const auto items = property_items(name))
       set.items = *items == kWordInSet && !in_set ? kWord : *items;
-    // PCRE2 takes the name of a script alone for its extensions too.
+    // A bare script name includes script extensions in PCRE2.
     else if (const auto script = fmt::format("\\p{{sc:{}}}", name); compiles_in_pcre2(script))
       set.items = script;
     else
@@ -414,12 +415,12 @@ class Translator {
         break;
     }
     if (digits < min_digits || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) {
-      fail("a character number that is none");
+      fail("an invalid code point");
     }
     return code;
   }
 
-  /// A set whose '[' has been read, as a pattern for one character.
+  /// Parses a set after its '[' into a pattern that matches one character.
   std::string parse_set(int depth) {
     CharacterSet plain;
     bool negated = false;
@@ -476,7 +477,7 @@ class Translator {
           pos_ = dash;  // "a-\w": the dash is a character
         } else {
           high = parse_set_character();
-          if (high < low) fail("a range that runs backwards");
+          if (high < low) fail("a reversed range");
         }
       }
       set.items += fmt::format("\\x{{{:X}}}", static_cast<uint32_t>(low));
@@ -501,7 +502,7 @@ class Translator {
     std::string_view name = pattern_.substr(pos_ + 2, end - pos_ - 2);
     const bool negated = name.starts_with('^');
     if (negated) name.remove_prefix(1);
-    // Unlike \p{Punct}, the bracket holds the symbols too.
+    // Unlike \p{Punct}, the bracket includes symbols.
     const auto items =
         name == "punct" ? std::optional<std::string_view>("\\p{P}\\p{S}") : property_items(name);
     if (!items) {

@@ -5,7 +5,7 @@
 namespace mxgpt::tokenizer {
 
 Pattern Pattern::literal(std::string text) {
-  // The empty string matches between all characters, as the empty regular expression does.
+  // The empty string matches between all characters, like the empty regular expression.
   if (text.empty()) return regex("", "pattern");
   Pattern pattern;
   pattern.literal_ = std::move(text);
@@ -22,7 +22,7 @@ Pattern Pattern::from_json(const json::Node& node) {
   if (const auto text = node.find("String")) return literal(std::string(text->string()));
   if (const auto expression = node.find("Regex"))
     return regex(expression->string(), expression->path());
-  node.fail("should be {\"String\": …} or {\"Regex\": …}");
+  node.fail("must be {\"String\": …} or {\"Regex\": …}");
 }
 
 void Pattern::for_each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const {

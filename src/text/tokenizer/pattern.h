@@ -1,4 +1,4 @@
-// What Split and Replace look for: a plain string or a regular expression.
+// The pattern of Split and Replace: a literal string or a regular expression.
 #pragma once
 
 #include <optional>
@@ -18,11 +18,11 @@ class Pattern {
   /// {"String": "…"} or {"Regex": "…"}
   static Pattern from_json(const json::Node& node);
 
-  /// Calls `found(begin, end)` for each match, left to right, without overlap. An empty text has
-  /// none.
+  /// Calls `found(begin, end)` for each match, left to right, without overlap. An empty text has no
+  /// match.
   void for_each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const;
 
-  /// The string, if it is one (and not empty).
+  /// The literal; null for a regular expression.
   const std::string* literal() const { return regex_ ? nullptr : &literal_; }
 
  private:

@@ -1,5 +1,5 @@
-// A tokenizer put together from its components. Internal to this folder: tokenizer_json.cpp and
-// gguf_vocabulary.cpp build it, tokenizer.cpp runs it.
+// The components of a tokenizer. Internal to this folder: built by tokenizer_json.cpp and
+// gguf_vocabulary.cpp, run by tokenizer.cpp.
 #pragma once
 
 #include <memory>
@@ -28,12 +28,12 @@ struct Pipeline {
   static Pipeline from_json(std::string_view text, const std::string& where);
 };
 
-/// The scratch memory of a model, one for each thread that encodes at the moment.
+/// Scratch buffers of a model, one per thread that is encoding.
 class ScratchPool {
  public:
   explicit ScratchPool(const Model& model) : model_(model) {}
 
-  /// Goes back to the pool when it ends.
+  /// Borrows a buffer and returns it on destruction.
   class Lease {
    public:
     explicit Lease(ScratchPool& pool) : pool_(pool), scratch_(pool.acquire()) {}

@@ -12,7 +12,7 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-// Bounds of what a template may do to a text; real ones frame it once.
+// Limits on templates; real ones contain the text once.
 constexpr size_t kMaxTemplateItems = 256, kMaxProcessors = 8, kMaxRepeats = 2;
 
 text::TokenId id_from_json(const json::Node& node) {
@@ -21,7 +21,7 @@ text::TokenId id_from_json(const json::Node& node) {
 
 /// ["[CLS]", 101]
 text::TokenId pair_from_json(const json::Node& node) {
-  if (node.array().size() != 2) node.fail("should be [\"token\", id]");
+  if (node.array().size() != 2) node.fail("must be [\"token\", id]");
   return id_from_json(node.at(1));
 }
 
@@ -45,9 +45,9 @@ std::vector<PostProcessor> PostProcessor::list_from_json(const json::Node& node)
   std::vector<PostProcessor> processors;
   for (const json::Node& each : nodes) {
     const std::string_view type = each["type"].string();
-    if (type == "ByteLevel") continue;  // corrects the offsets of tokens, which are not kept here
+    if (type == "ByteLevel") continue;  // adjusts token offsets, which are not tracked here
     if (processors.size() >= kMaxProcessors) {
-      node.fail(fmt::format("more than {} post-processors follow each other", kMaxProcessors));
+      node.fail(fmt::format("the chain has more than {} post-processors", kMaxProcessors));
     }
     if (type == "BertProcessing" || type == "RobertaProcessing") {
       processors.push_back({{pair_from_json(each["cls"])}, {pair_from_json(each["sep"])}});
@@ -71,9 +71,9 @@ PostProcessor PostProcessor::template_from_json(const json::Node& node) {
     const json::Node item = single.at(i);
     if (const auto text = item.find("Sequence")) {
       if ((*text)["id"].string() != "A")
-        (*text)["id"].fail("a template for one text can hold only sequence A");
+        (*text)["id"].fail("a template for one text can contain only sequence A");
       if (++texts > kMaxRepeats)
-        single.fail(fmt::format("holds the text more than {} times", kMaxRepeats));
+        single.fail(fmt::format("contains the text more than {} times", kMaxRepeats));
       processor.items_.push_back({true, {}});
       continue;
     }

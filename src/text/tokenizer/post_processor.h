@@ -1,4 +1,4 @@
-// Post-processors put special tokens around the ids of a text.
+// Post-processors add special tokens around the ids of a text.
 #pragma once
 
 #include <memory>
@@ -9,18 +9,18 @@
 
 namespace mxgpt::tokenizer {
 
-/// A template of one text: ids before it, between its repetitions, and behind it. (Pairs of texts
-/// are not used.)
+/// A template for one text: ids before it, between repetitions, and after it. Pairs of texts are
+/// not supported.
 class PostProcessor {
  public:
   PostProcessor() = default;
   PostProcessor(std::vector<text::TokenId> before, std::vector<text::TokenId> after);
 
-  /// Reads the `post_processor` of a tokenizer.json; a Sequence becomes several, to be applied in
+  /// Reads the `post_processor` of a tokenizer.json. A Sequence gives several, to be applied in
   /// order.
   static std::vector<PostProcessor> list_from_json(const json::Node& node);
 
-  /// `ids` framed by the template; its special tokens are left out unless asked for.
+  /// Applies the template to `ids`; inserts its special tokens only with `add_special`.
   std::vector<text::TokenId> apply(std::vector<text::TokenId> ids, bool add_special) const;
 
  private:

@@ -7,17 +7,17 @@
 
 namespace mxgpt::tokenizer {
 
-/// What becomes of the matches that a text is split at.
+/// Treatment of the matches at which a text is split.
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 SplitBehavior split_behavior_from_json(const json::Node& node);
 
-/// Turns the matches found in a text into its parts: call `match` for each in order, then `finish`.
-/// `Emit` is called with (begin, end) of each part; parts may be empty.
+/// Converts matches to parts of the text: call match() for each in order, then finish(). Calls
+/// `emit` with (begin, end) of each part; parts may be empty.
 template <class Emit>
 class PreTokenSplitter {
  public:
-  /// With `invert` the text between matches counts as the matches.
+  /// With `invert`, the text between matches counts as matches.
   PreTokenSplitter(size_t size, SplitBehavior behavior, bool invert, Emit emit)
       : size_(size), behavior_(behavior), invert_(invert), emit_(emit) {}
 
@@ -54,7 +54,7 @@ class PreTokenSplitter {
     previous_ = is_match;
   }
 
-  /// Keeps a part back, since the next one may join it.
+  /// Holds a part back: the next one may join it.
   void extend_or_emit(size_t begin, size_t end, bool joins) {
     if (pending_ && !joins) emit_(pending_begin_, pending_end_);
     if (!joins) pending_begin_ = begin;

@@ -21,29 +21,29 @@ SplitBehavior split_behavior_from_json(const json::Node& node) {
   if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
-  node.fail(fmt::format(
-      "'{}' is none of Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous",
-      escape_for_terminal(name)));
+  node.fail(
+      fmt::format("unknown behavior '{}'; expected Removed, Isolated, MergedWithPrevious, "
+                  "MergedWithNext or Contiguous",
+                  escape_for_terminal(name)));
 }
 
 namespace {
 
-/// The words of GPT-2, which ByteLevel splits into by default.
+/// GPT-2 words, the default split of ByteLevel.
 constexpr std::string_view kGpt2Words =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-/// What the Whitespace pre-tokenizer keeps.
+/// Pre-tokens of the Whitespace pre-tokenizer.
 constexpr std::string_view kWordOrOther = "[" MXGPT_RUST_WORD "]+|[^" MXGPT_RUST_WORD "\\s]+";
 
-/// More stages than this are a file's mistake; each takes a stack frame while its pieces are passed
-/// on. Stages that spell bytes as characters can each double the text.
+/// Limits on nesting: each stage adds a stack frame, and each ByteLevel stage can double the text.
 constexpr size_t kMaxStages = 64, kMaxByteLevelStages = 4;
 
 PreToken subrange(const PreToken& pre_token, size_t begin, size_t end) {
   return {pre_token.text.substr(begin, end - begin), pre_token.at_start && begin == 0};
 }
 
-/// A splitter that passes the parts that are not empty on.
+/// A splitter that emits the non-empty parts.
 auto make_splitter(const PreToken& pre_token, SplitBehavior behavior, bool invert,
                    const PreTokenSink& emit) {
   const auto pass = [&pre_token, &emit](size_t begin, size_t end) {
@@ -119,7 +119,7 @@ class Metaspace final : public PreTokenizer {
   static std::unique_ptr<Metaspace> from_json(const json::Node& node) {
     const std::string_view replacement = node["replacement"].string();
     if (text::unicode::count_characters(replacement) != 1)
-      node["replacement"].fail("should be one character");
+      node["replacement"].fail("must be one character");
     const std::string_view scheme = node.string_or("prepend_scheme", "always");
     Prepend prepend = Prepend::kAlways;
     if (scheme == "first")
@@ -127,8 +127,8 @@ class Metaspace final : public PreTokenizer {
     else if (scheme == "never")
       prepend = Prepend::kNever;
     else if (scheme != "always")
-      node["prepend_scheme"].fail("should be first, never or always");
-    // Files written before prepend_scheme existed say the same with add_prefix_space.
+      node["prepend_scheme"].fail("must be first, never or always");
+    // Older files use add_prefix_space instead of prepend_scheme.
     if (!node.boolean_or("add_prefix_space", true)) prepend = Prepend::kNever;
     return std::make_unique<Metaspace>(std::string(replacement), prepend,
                                        node.boolean_or("split", true));
@@ -161,7 +161,7 @@ class Metaspace final : public PreTokenizer {
   std::optional<Split> words_;
 };
 
-/// Splits at characters of a kind.
+/// Splits at characters that satisfy a predicate.
 class CharacterSplit final : public PreTokenizer {
  public:
   using Predicate = bool (*)(char32_t);
@@ -246,7 +246,7 @@ std::unique_ptr<PreTokenizer> read_sequence(const json::Node& list, bool raw_byt
 std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end,
                                    StageCounts& count) {
   if (++count.stages > kMaxStages)
-    node.fail(fmt::format("more than {} pre-tokenizers follow each other", kMaxStages));
+    node.fail(fmt::format("the chain has more than {} pre-tokenizers", kMaxStages));
   const std::string_view type = node["type"].string();
   if (type == "Sequence") return read_sequence(node["pretokenizers"], raw_bytes_at_end, count);
   if (type == "Split") {
@@ -256,7 +256,7 @@ std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end
   }
   if (type == "ByteLevel") {
     if (++count.byte_level > kMaxByteLevelStages)
-      node.fail("too many ByteLevel pre-tokenizers follow each other");
+      node.fail("the chain has too many ByteLevel pre-tokenizers");
     const bool add_prefix_space = node["add_prefix_space"].boolean(),
                use_regex = node.boolean_or("use_regex", true);
     if (raw_bytes_at_end && !add_prefix_space && !use_regex) return nullptr;
@@ -287,7 +287,7 @@ std::unique_ptr<PreTokenizer> read(const json::Node& node, bool raw_bytes_at_end
   if (type == "CharDelimiterSplit") {
     const std::string_view delimiter = node["delimiter"].string();
     if (text::unicode::count_characters(delimiter) != 1)
-      node["delimiter"].fail("should be one character");
+      node["delimiter"].fail("must be one character");
     return std::make_unique<Split>(Pattern::literal(std::string(delimiter)),
                                    SplitBehavior::kRemoved, false);
   }

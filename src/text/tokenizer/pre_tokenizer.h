@@ -1,4 +1,4 @@
-// Pre-tokenizers cut text into the pieces that the model encodes one by one.
+// Pre-tokenizers split text into the words that the model encodes one by one.
 #pragma once
 
 #include <memory>
@@ -11,11 +11,10 @@ namespace mxgpt::tokenizer {
 
 struct PreToken {
   std::string_view text;  ///< valid UTF-8, not empty
-  bool at_start;          ///< its first character comes from the first one of the text given to the
-                          ///< tokenizer
+  bool at_start;          ///< whether it begins with the first character of the tokenizer's input
 };
 
-/// Called for each piece in turn; the text it points to lives until the call returns.
+/// Called for each pre-token in order; its text is valid until the call returns.
 using PreTokenSink = FunctionRef<void(const PreToken&)>;
 
 /// Immutable; safe to share between threads.
@@ -28,12 +27,11 @@ class PreTokenizer {
   static std::unique_ptr<PreTokenizer> from_json(const json::Node& node);
 };
 
-/// Whether `node` ends in a ByteLevel pre-tokenizer, whose alphabet the model can then take upon
-/// itself.
+/// Whether `node` ends in a ByteLevel pre-tokenizer, whose mapping the model can apply instead.
 bool ends_in_byte_level(const json::Node& node);
 
-/// As from_json, but the ByteLevel at the end leaves the bytes as they are. Null if nothing else is
-/// left to do.
+/// As from_json, but the final ByteLevel leaves bytes unchanged. Null if nothing else remains to
+/// do.
 std::unique_ptr<PreTokenizer> pre_tokenizer_with_raw_bytes(const json::Node& node);
 
 }  // namespace mxgpt::tokenizer

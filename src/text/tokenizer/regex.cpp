@@ -14,16 +14,14 @@
 namespace mxgpt::tokenizer {
 namespace {
 
-// Bounds of one search: backtracking points, and memory for them. A pattern may step back over
-// every character a few times, as real ones do over a run of capitals or blanks, but not
-// exponentially often.
+// Backtracking limits of one search: count and memory. Real patterns backtrack over each character
+// a few times, for instance in runs of capitals or spaces, but not exponentially.
 constexpr size_t kMatchLimitBase = 1'000'000, kMatchLimitPerByte = 16;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 constexpr size_t kJitStackStart = 32 << 10, kJitStackLimit = 16 << 20;
 constexpr size_t kMaxPatternBytes = 64 << 10;
 
-/// What a thread needs to match: one result slot (only the whole match is of interest) and a stack
-/// for JIT code.
+/// Per-thread match state: one result slot (the whole match) and a JIT stack.
 struct MatchContext {
   pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
@@ -62,7 +60,7 @@ void Regex::FreeCode::operator()(pcre2_code* code) const {
 
 Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(where)) {
   if (pattern.size() > kMaxPatternBytes) {
-    throw Error(where_, fmt::format("is a regular expression of {} bytes, more than {}",
+    throw Error(where_, fmt::format("regular expression has {} bytes; the limit is {}",
                                     pattern.size(), kMaxPatternBytes));
   }
   const std::string translated = translate_oniguruma(pattern, where_);
@@ -76,12 +74,10 @@ Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(whe
                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
                             &error, &at, context.get()));
   if (!code_) {
-    throw Error(
-        where_,
-        fmt::format("is not a regular expression that can be used: {} (in '{}' near byte {})",
-                    pcre2_message(error), escape_for_terminal(translated), at));
+    throw Error(where_, fmt::format("invalid regular expression: {} (in '{}' near byte {})",
+                                    pcre2_message(error), escape_for_terminal(translated), at));
   }
-  // Without JIT (a kernel that forbids executable pages) the same pattern runs interpreted.
+  // Without JIT (if the kernel forbids executable pages) the pattern is interpreted.
   jit_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
 }
 
@@ -96,13 +92,13 @@ bool Regex::search(std::string_view text, size_t from, size_t& begin, size_t& en
                                         match.data, match.context);
   if (result == PCRE2_ERROR_NOMATCH) return false;
   if (result < 0) {
-    throw Error(where_, fmt::format("the pattern gives up on this text: {}", pcre2_message(result)),
+    throw Error(where_, fmt::format("matching this text failed: {}", pcre2_message(result)),
                 "shorten the text, or use a tokenizer with a simpler pattern");
   }
   const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.data);
   begin = range[0];
   end = range[1];
-  // \K inside a lookahead can report a match that ends before it begins.
+  // \K in a lookahead can report a match that ends before it begins.
   if (begin > end) throw Error(where_, "the pattern reports a match that ends before it begins");
   return true;
 }
@@ -118,7 +114,7 @@ void Regex::for_each_match(std::string_view original,
       from += text::unicode::length_of(text[from]);
       continue;
     }
-    // A lookbehind with \K could point behind what was already reported.
+    // A lookbehind with \K can report a match before the end of the previous one.
     if (last_end != std::string_view::npos && begin < last_end) {
       throw Error(where_, "the pattern reports overlapping matches");
     }

@@ -1,6 +1,5 @@
-// Regular expressions of tokenizer files. They are written for Oniguruma (Ruby syntax), which the
-// `tokenizers` package uses, and run on PCRE2 with JIT after a translation of what the two read
-// differently.
+// Regular expressions in tokenizer files. They use Oniguruma's Ruby syntax, as the `tokenizers`
+// package does, and are translated to PCRE2 with JIT.
 #pragma once
 
 #include <cstddef>
@@ -14,23 +13,22 @@ struct pcre2_real_code_8;
 
 namespace mxgpt::tokenizer {
 
-/// The PCRE2 pattern with the meaning that `pattern` has for Oniguruma. Throws Error with `where`
-/// for constructs that PCRE2 cannot express.
+/// The PCRE2 equivalent of an Oniguruma pattern. Throws Error at `where` for constructs that PCRE2
+/// cannot express.
 std::string translate_oniguruma(std::string_view pattern, const std::string& where);
 
 /// Immutable; safe to share between threads.
 class Regex {
  public:
-  /// `where` names the pattern's field in the Error that a bad pattern throws, now or while
-  /// matching.
+  /// `where` names the pattern's field in errors, thrown here or while matching.
   Regex(std::string_view pattern, std::string where);
 
   /// Calls `found(begin, end)` for each match, left to right, without overlap; an empty match
-  /// directly behind the previous match does not count. `text` is valid UTF-8. Throws Error when
-  /// the text drives the pattern into more backtracking than is allowed.
+  /// directly after the previous match is skipped. `text` is valid UTF-8. Throws Error if matching
+  /// exceeds the backtracking limit.
   void for_each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const;
 
-  /// Whether the pattern matches somewhere in `text`.
+  /// Whether the pattern matches anywhere in `text`.
   bool matches(std::string_view text) const;
 
  private:

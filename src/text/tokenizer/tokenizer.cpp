@@ -28,7 +28,7 @@ struct Tokenizer::Impl : tokenizer::Pipeline {
     for (TokenId id = 0; id < end; ++id) special[id] = added_tokens->is_special(id_to_token(id));
   }
 
-  /// The added token of this id, or else the model's; null data if there is none.
+  /// The added token with this id, or else the model's; null data if there is none.
   std::string_view id_to_token(TokenId id) const {
     return added_tokens->vocabulary().contains(id) ? added_tokens->vocabulary().id_to_token(id)
                                                    : model->vocabulary().id_to_token(id);
@@ -52,8 +52,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& pa
   if (std::filesystem::is_directory(path)) {
     file = path / "tokenizer.json";
     if (!std::filesystem::exists(file)) {
-      throw Error(path.string(), "holds no tokenizer.json",
-                  "name the checkpoint's directory or the file itself");
+      throw Error(path.string(), "contains no tokenizer.json",
+                  "give the checkpoint's directory or the file itself");
     }
   }
   if (io::is_gguf(file)) {
@@ -69,7 +69,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& pa
 
 namespace {
 
-/// Encodes text that holds no more added tokens.
+/// Encodes text without added tokens.
 void encode_segment(const tokenizer::Pipeline& pipeline, const PreToken& text,
                     tokenizer::Model::Scratch& scratch, std::vector<TokenId>& out) {
   if (text.text.empty()) return;
@@ -84,7 +84,7 @@ void encode_segment(const tokenizer::Pipeline& pipeline, const PreToken& text,
 
 }  // namespace
 
-/// Bytes of a text.
+/// A range of bytes in a text.
 struct Tokenizer::Range {
   size_t begin, end;
 };
@@ -125,8 +125,7 @@ std::vector<TokenId> Tokenizer::encode_valid(std::string_view text, const Encode
         NormalizedText section{std::string(text.substr(begin, end - begin)), begin == 0};
         const auto& normalizer = impl_->normalizer;
         if (normalizer) normalizer->normalize(section);
-        // Where a normalizer has moved a character to cannot be said: then all of the section
-        // counts.
+        // Offsets are not tracked through a normalizer, so the whole section decides.
         const auto allow_special_in_section = [&](size_t from, size_t to) {
           return normalizer ? allow_special(begin, end) : allow_special(begin + from, begin + to);
         };
@@ -185,7 +184,7 @@ struct StreamDecoder::State {
 
   std::shared_ptr<const Tokenizer> tokenizer;
   bool skip_special;
-  std::string text;  ///< what the chain has made certain and nobody has taken yet
+  std::string text;  ///< final text not yet returned
   tokenizer::DecoderChain chain;
 };
 

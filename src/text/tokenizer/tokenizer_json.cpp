@@ -1,5 +1,5 @@
-// Hugging Face tokenizer.json. Each component reads its own part; settings for truncation and
-// padding are the business of whoever batches texts and are passed over.
+// Reads Hugging Face tokenizer.json. Each component parses its own section. Truncation and padding
+// settings are ignored.
 #include <fmt/format.h>
 
 #include "base/escape.h"
@@ -12,7 +12,7 @@ Pipeline Pipeline::from_json(std::string_view text, const std::string& where) {
   const json::Node root(document, where + ":");
   if (const auto version = root.find("version"); version && version->string() != "1.0") {
     version->fail(
-        fmt::format("should be \"1.0\" but is \"{}\"", escape_for_terminal(version->string())));
+        fmt::format("must be \"1.0\", but is \"{}\"", escape_for_terminal(version->string())));
   }
   Pipeline pipeline;
   const json::Node model = root["model"];

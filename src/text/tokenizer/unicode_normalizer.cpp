@@ -14,7 +14,7 @@ namespace {
 
 using CodePoints = std::vector<utf8proc_int32_t>;
 
-/// The longest decomposition of one character is that of U+FDFA.
+/// Length of the longest decomposition of one character, U+FDFA.
 constexpr int kMaxDecomposition = 18;
 
 CodePoints decompose(std::string_view text, bool compatibility) {
@@ -45,8 +45,7 @@ int combining_class(utf8proc_int32_t c) {
   return utf8proc_get_property(c)->combining_class;
 }
 
-/// Canonical ordering. utf8proc would do it by insertion, which a long run of marks makes
-/// quadratic.
+/// Canonical ordering. utf8proc uses insertion sort, which is quadratic in long runs of marks.
 void order_marks(CodePoints& points) {
   for (size_t i = 0; i < points.size(); ++i) {
     if (combining_class(points[i]) == 0) continue;
@@ -59,7 +58,7 @@ void order_marks(CodePoints& points) {
   }
 }
 
-/// Canonical composition of what lies between marks that do not compose.
+/// Canonical composition of the text between marks that do not compose.
 void compose(CodePoints& points) {
   size_t written = 0;
   for (size_t begin = 0; begin < points.size();) {

@@ -23,9 +23,8 @@ bool contains(std::span<const Range> ranges, char32_t c) {
   return range != ranges.end() && c >= range->first;
 }
 
-// Where the answer differs from Unicode 16: characters that the table in question does not have yet
-// or, for kNumeric, has already. Found by asking version 0.23.3 of the package about each code
-// point.
+// Differences from Unicode 16: characters that the library's table lacks or, for kNumeric, already
+// has. Determined by querying version 0.23.3 of the package for each code point.
 constexpr Range kNumeric[] = {{0x11DE0, 0x11DE9}, {0x16FF4, 0x16FF6}};
 constexpr Range kPunctuation[] = {
     {0x61D, 0x61D},     {0x9FD, 0x9FD},     {0xA76, 0xA76},     {0xC77, 0xC77},
@@ -96,7 +95,7 @@ constexpr Range kNewerDecompositions[] = {
     {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA},
     {0x11938, 0x11938}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
 
-/// Capital letters of Unicode 16 and 17, which utf8proc 2.8 does not know.
+/// Capital letters of Unicode 16 and 17, unknown to utf8proc 2.8.
 struct CaseRange {
   char32_t first, last, lower;
 };

@@ -11,10 +11,10 @@
 namespace mxgpt::tokenizer {
 
 namespace {
-/// How much worse an unknown character is than the worst token (sentencepiece, unigram_model.cc).
+/// Score of an unknown character below that of the worst token (sentencepiece, unigram_model.cc).
 constexpr double kUnkPenalty = 10;
 
-/// The scratch memory of longer pieces is not kept.
+/// Larger scratch buffers are freed after use.
 constexpr size_t kMaxRetainedNodes = 1 << 16;
 
 ByteTrie build_trie(const Vocabulary& vocabulary, const std::vector<bool>& is_matchable) {
@@ -26,10 +26,10 @@ ByteTrie build_trie(const Vocabulary& vocabulary, const std::vector<bool>& is_ma
 }
 }  // namespace
 
-/// The best way to spell the piece up to here.
+/// The best segmentation of the word up to a position.
 struct Unigram::Node {
-  text::TokenId token = kNoToken;  ///< the last token of it
-  int32_t start = -1;              ///< where that token starts; -1: no way yet
+  text::TokenId token = kNoToken;  ///< its last token
+  int32_t start = -1;              ///< start of that token; -1: unreachable so far
   double score = 0;
 };
 
@@ -59,7 +59,7 @@ std::unique_ptr<Unigram> Unigram::from_json(const json::Node& node) {
   for (const json::value& entry : list.array()) {
     const auto* pair = entry.if_array();
     if (!pair || pair->size() != 2 || !(*pair)[0].is_string() || !(*pair)[1].is_number()) {
-      list.fail("each entry should be [\"token\", score]");
+      list.fail("each entry must be [\"token\", score]");
     }
     bytes += (*pair)[0].get_string().size();
   }
@@ -86,13 +86,13 @@ std::unique_ptr<Model::Scratch> Unigram::make_scratch() const {
 
 text::TokenId Unigram::require_unk_id() const {
   if (!unk_id_)
-    throw Error("tokenizer",
-                "the text has a character that no token spells, and there is no unknown token");
+    throw Error(
+        "tokenizer",
+        "the text contains a character outside the vocabulary, and there is no unknown token");
   return *unk_id_;
 }
 
-// Viterbi over the byte positions; all tokens that start at a position are found by one walk down
-// the trie.
+// Viterbi over byte positions; one trie search finds all tokens that start at a position.
 void Unigram::find_best_path(std::string_view word, std::vector<Node>& ends) const {
   ends.assign(word.size() + 1, {});
   for (size_t start = 0; start < word.size();) {
@@ -122,7 +122,7 @@ void Unigram::encode(std::string_view word, Model::Scratch& base,
   if (word.size() > INT32_MAX) throw Error("text", "a single word exceeds 2 GiB");
   auto& scratch = static_cast<Scratch&>(base);
   find_best_path(word, scratch.ends);
-  // Backwards from the end; neighbouring unknown characters are one.
+  // Backtrack from the end, fusing adjacent unknown characters.
   scratch.tokens.clear();
   bool fusing = false;
   for (size_t end = word.size(); end > 0;) {

@@ -1,5 +1,5 @@
-// Unigram language model (Kudo 2018): of all ways to spell a piece with tokens, the one with the
-// highest sum of scores.
+// Unigram language model (Kudo 2018): the segmentation of a word into tokens with the highest sum
+// of scores.
 #pragma once
 
 #include <optional>
@@ -13,8 +13,7 @@ namespace mxgpt::tokenizer {
 
 class Unigram final : public Model {
  public:
-  /// `scores` by id, as long as the vocabulary; likewise `spelled`, whether text can spell the
-  /// token.
+  /// `scores` and `is_matchable` (whether text can produce the token) have one entry per id.
   Unigram(Vocabulary vocabulary, std::vector<double> scores, const std::vector<bool>& is_matchable,
           std::optional<text::TokenId> unknown, bool byte_fallback);
   static std::unique_ptr<Unigram> from_json(const json::Node& node);
@@ -37,7 +36,7 @@ class Unigram final : public Model {
   std::optional<text::TokenId> unk_id_;
   double unk_score_;
   std::vector<text::TokenId>
-      bytes_;  ///< tokens <0x00> to <0xFF>, kNoToken where missing; empty: no byte fallback
+      bytes_;  ///< tokens <0x00> to <0xFF>, kNoToken if missing; empty: no byte fallback
 };
 
 }  // namespace mxgpt::tokenizer

@@ -46,7 +46,7 @@ void Vocabulary::add(std::string_view token, text::TokenId id) {
   Slot& slot = slots_[slot_of(token, token_hash)];
   if (slot.id == kNoToken) {
     if (text_.size() + token.size() > UINT32_MAX)
-      throw Error("vocabulary", "its tokens exceed 4 GiB");
+      throw Error("vocabulary", "the tokens exceed 4 GiB");
     slot = {token_hash, static_cast<uint32_t>(text_.size()), static_cast<uint32_t>(token.size()),
             id};
     text_ += token;

@@ -1,4 +1,4 @@
-// The tokens of a model and their ids.
+// Maps tokens to ids and back.
 #pragma once
 
 #include <cstdint>
@@ -13,27 +13,25 @@ namespace mxgpt::tokenizer {
 
 inline constexpr text::TokenId kNoToken = -1;
 
-/// Ids are indices of a table, so a file must not name huge ones. The largest vocabulary in use has
-/// 262,144.
+/// Limit on ids, which index a table. The largest vocabulary in use has 262,144 tokens.
 inline constexpr text::TokenId kMaxTokenId = (1 << 22) - 1;
 
-/// Both directions of the mapping. All spellings lie in one string; the hash table is
-/// open-addressed.
+/// Both directions of the mapping: one string with all tokens, and a hash table with open
+/// addressing.
 class Vocabulary {
  public:
   Vocabulary() : Vocabulary(0, 0) {}
-  /// For about so many tokens with so many bytes together.
+  /// Reserves space for `tokens` tokens with `bytes` bytes in total.
   Vocabulary(size_t tokens, size_t bytes);
 
-  /// A token that is there already gets the new id; an id that is in use is from now on spelled the
-  /// new way. `id` is in [0, kMaxTokenId].
+  /// Replaces the id of an existing token, and the token of an existing id. `id` is in [0,
+  /// kMaxTokenId].
   void add(std::string_view token, text::TokenId id);
 
-  /// kNoToken if there is none.
+  /// kNoToken if not found.
   text::TokenId find(std::string_view token) const { return find(token, hash(token)); }
 
-  // The same in two steps, for whoever looks up many: tokens lie all over memory, and a table that
-  // is told early what will be asked has it at hand.
+  // The same in two steps, to prefetch many lookups and hide memory latency.
   uint32_t hash(std::string_view token) const {
     return static_cast<uint32_t>(hash_bytes(token, seed_));
   }
@@ -44,14 +42,13 @@ class Vocabulary {
     return token.size() > max_token_bytes_ ? kNoToken : slots_[slot_of(token, token_hash)].id;
   }
 
-  /// Empty if there is no such id. Valid until the next `add`.
+  /// Empty if the id is unknown. Valid until the next add().
   std::string_view id_to_token(text::TokenId id) const;
   bool contains(text::TokenId id) const;
 
   size_t size() const { return size_; }  ///< distinct tokens
-  text::TokenId end_id() const {
-    return static_cast<text::TokenId>(by_id_.size());
-  }                                                            ///< highest id + 1
+  /// Highest id + 1.
+  text::TokenId end_id() const { return static_cast<text::TokenId>(by_id_.size()); }
   size_t max_token_bytes() const { return max_token_bytes_; }  ///< bytes of the longest token
 
  private:
@@ -59,7 +56,7 @@ class Vocabulary {
     uint32_t hash;
     uint32_t offset;
     uint32_t length;
-    text::TokenId id = kNoToken;  ///< kNoToken: the slot is free
+    text::TokenId id = kNoToken;  ///< kNoToken: free slot
   };
   struct Range {
     uint32_t offset;
@@ -67,12 +64,12 @@ class Vocabulary {
   };
   static constexpr uint32_t kUnused = UINT32_MAX;
 
-  /// The slot that holds the token, or the free one where it belongs.
+  /// The slot with the token, or the free slot for it.
   size_t slot_of(std::string_view token, uint32_t token_hash) const;
   void grow(size_t slots);
 
   std::string text_;
-  std::vector<Slot> slots_;  ///< a power of two, at most half full
+  std::vector<Slot> slots_;  ///< size is a power of two; at most half full
   std::vector<Range> by_id_;
   size_t size_ = 0;
   size_t max_token_bytes_ = 0;

@@ -6,7 +6,7 @@
 
 namespace mxgpt::tokenizer {
 
-/// A piece is one token or the unknown one.
+/// Each word is one token, or the unknown token.
 class WordLevel final : public Model {
  public:
   WordLevel(Vocabulary vocabulary, std::string unknown);

@@ -28,8 +28,7 @@ void WordPiece::encode(std::string_view word, Scratch&, std::vector<text::TokenI
   for (size_t start = 0; known && start < word.size();) {
     candidate = start > 0 ? options_.continuing_subword_prefix : "";
     const size_t prefix = candidate.size();
-    // No token is longer than the longest, which keeps a long piece from being tried at every
-    // length.
+    // Start at the length of the longest token, so that long words take linear time.
     const size_t max_bytes = std::max(vocabulary().max_token_bytes(), prefix) - prefix;
     size_t end = std::min(word.size(), start + max_bytes);
     while (end < word.size() && (word[end] & 0xC0) == 0x80) --end;

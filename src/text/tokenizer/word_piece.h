@@ -6,14 +6,14 @@
 
 namespace mxgpt::tokenizer {
 
-/// The longest token that starts a piece, then the longest that continues it, and so on (BERT). A
-/// piece that cannot be spelled this way, or is too long, is one unknown token.
+/// Greedy longest-match segmentation (BERT). A word that cannot be segmented, or is too long,
+/// becomes the unknown token.
 class WordPiece final : public Model {
  public:
   struct Options {
     std::string unk_token;
-    std::string continuing_subword_prefix;  ///< of tokens inside a word, "##"
-    size_t max_input_chars_per_word = 100;  ///< of a piece
+    std::string continuing_subword_prefix;  ///< of tokens within a word: "##"
+    size_t max_input_chars_per_word = 100;  ///< longer words become the unknown token
   };
 
   WordPiece(Vocabulary vocabulary, Options options);

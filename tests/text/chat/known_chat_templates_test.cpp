@@ -1,5 +1,5 @@
-// The expected texts were rendered by jinja2 from the models' own templates. The templates here are
-// no programs: they hold what ours are recognised by.
+// Expected texts were rendered by jinja2 from the models' own templates. The templates here contain
+// only the strings that identify each format.
 #include "text/chat/known_chat_templates.h"
 
 #include <gmock/gmock.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "base/error.h"
+#include "support/message_of.h"
 #include "support/small_tokenizer.h"
 
 namespace mxgpt::text {
@@ -202,13 +202,13 @@ ChatTemplateSpec format_of(const Case& c) {
   return chat_template_spec(c.name, {std::string(c.chat_template), "<bos>"}, kToday);
 }
 
-class TurnFormats : public ::testing::TestWithParam<Case> {};
+class ChatTemplateSpecs : public ::testing::TestWithParam<Case> {};
 
-TEST_P(TurnFormats, AreRecognisedByTheirTemplates) {
+TEST_P(ChatTemplateSpecs, AreDetectedByTheirTemplates) {
   EXPECT_EQ(detect_chat_format(GetParam().chat_template), GetParam().name);
 }
 
-TEST_P(TurnFormats, RenderWhatTheTemplateRenders) {
+TEST_P(ChatTemplateSpecs, RenderWhatTheTemplateRenders) {
   const ChatTemplateSpec format = format_of(GetParam());
   EXPECT_EQ(format.name, GetParam().name);
   EXPECT_EQ(text_of(format.render(kOne)), GetParam().one);
@@ -216,7 +216,7 @@ TEST_P(TurnFormats, RenderWhatTheTemplateRenders) {
   EXPECT_EQ(text_of(format.render(kEmpty)), GetParam().empty);
 }
 
-TEST_P(TurnFormats, WhatPeopleWroteIsPlainAndNothingElseIs) {
+TEST_P(ChatTemplateSpecs, OnlyMessageContentIsLiteral) {
   for (const auto& conversation : {kOne, kMany, kEmpty}) {
     size_t plain = 0;
     std::string frame;
@@ -236,18 +236,19 @@ TEST_P(TurnFormats, WhatPeopleWroteIsPlainAndNothingElseIs) {
   }
 }
 
-TEST_P(TurnFormats, EndWithATokenOfTheFormat) {
+TEST_P(ChatTemplateSpecs, EndOfTurnIsAControlToken) {
   const ChatTemplateSpec format = format_of(GetParam());
   EXPECT_THAT(format.control_tokens, ::testing::Contains(format.end_of_turn));
   EXPECT_THAT(format.assistant_turn.close, HasSubstr(format.end_of_turn));
 }
 
-INSTANTIATE_TEST_SUITE_P(Templates, TurnFormats, ::testing::ValuesIn(kCases), [](const auto& info) {
-  std::string name;
-  for (const char c : info.param.model)
-    if (std::isalnum(static_cast<unsigned char>(c))) name += c;
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Templates, ChatTemplateSpecs, ::testing::ValuesIn(kCases),
+                         [](const auto& info) {
+                           std::string name;
+                           for (const char c : info.param.model)
+                             if (std::isalnum(static_cast<unsigned char>(c))) name += c;
+                           return name;
+                         });
 
 const Case& of_model(std::string_view model) {
   return *std::find_if(std::begin(kCases), std::end(kCases),
@@ -258,7 +259,7 @@ const std::vector<ChatMessage> kThought = {{Role::kUser, "q"},
                                            {Role::kAssistant, "<think>\nhm\n</think>\n\nanswer"},
                                            {Role::kUser, "again"}};
 
-TEST(TurnFormat, DropsReasoningOfEarlierTurnsAndCanSwitchItOff) {
+TEST(ChatTemplateSpec, DropsReasoningOfEarlierTurnsAndCanSwitchItOff) {
   const ChatTemplateSpec qwen3 = format_of(of_model("Qwen3"));
   EXPECT_TRUE(qwen3.has_reasoning);
   EXPECT_FALSE(qwen3.prompt_opens_reasoning);
@@ -267,12 +268,12 @@ TEST(TurnFormat, DropsReasoningOfEarlierTurnsAndCanSwitchItOff) {
       "<|im_start|>user\nagain<|im_end|>\n<|im_start|>assistant\n";
   EXPECT_EQ(text_of(qwen3.render(kThought)), asked);
   EXPECT_EQ(text_of(qwen3.render(kThought, false)), asked + "<think>\n\n</think>\n\n");
-  // Of a format without reasoning, such text is an answer like any other.
+  // In a format without reasoning, <think> is ordinary content.
   EXPECT_THAT(text_of(format_of(of_model("SmolLM2")).render(kThought)),
               HasSubstr("assistant\n<think>\nhm\n</think>\n\nanswer<|im_end|>"));
 }
 
-TEST(TurnFormat, ThatAlwaysReasonsOpensTheReasoning) {
+TEST(ChatTemplateSpec, PromptOpensTheReasoningOfModelsThatAlwaysReason) {
   const ChatTemplateSpec f =
       chat_template_spec("qwen3",
                          {R"({{ '<|im_start|>' + content.split('</think>')[-1] + '<|im_end|>' }})"
@@ -285,7 +286,7 @@ TEST(TurnFormat, ThatAlwaysReasonsOpensTheReasoning) {
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n");
 }
 
-TEST(TurnFormat, OfANameIsAsUsualWhereTheTemplateIsAnother) {
+TEST(ChatTemplateSpec, UsesDefaultsIfTheTemplateRendersAnotherFormat) {
   const ChatTemplate other{std::string(of_model("Qwen2.5").chat_template), "<bos>"};
   const auto render = [&](std::string_view name) {
     return text_of(chat_template_spec(name, other, kToday).render(kOne));
@@ -302,7 +303,7 @@ TEST(TurnFormat, OfANameIsAsUsualWhereTheTemplateIsAnother) {
                                               "phi3", "mistral"));
 }
 
-TEST(TurnFormat, ReadsTheDefaultSystemMessageAsJinjaWould) {
+TEST(ChatTemplateSpec, ReadsTheDefaultSystemMessageAsJinjaWould) {
   const auto default_system = [](const std::string& text) {
     return chat_template_spec("chatml", {text + "<|im_start|><|im_end|>", ""}, kToday)
         .default_system;
@@ -317,7 +318,7 @@ TEST(TurnFormat, ReadsTheDefaultSystemMessageAsJinjaWould) {
   EXPECT_EQ(default_system(R"({{ '<|im_start|>system\n<|im_end|>\n' }})"), "");
 }
 
-TEST(TurnFormat, ReadsMarkersInLiteralsAndBetweenTags) {
+TEST(ChatTemplateSpec, ReadsMarkersInLiteralsAndBetweenTags) {
   const auto turn = [](std::string_view text) {
     return chat_template_spec("mistral", {std::string(text), ""}, kToday).user_turn;
   };
@@ -328,35 +329,32 @@ TEST(TurnFormat, ReadsMarkersInLiteralsAndBetweenTags) {
   }
 }
 
-TEST(TurnFormat, RefusesMessagesOutOfTurn) {
+TEST(ChatTemplateSpec, RejectsRolesThatDoNotAlternate) {
   const ChatTemplateSpec f = chat_template_spec("chatml", {}, kToday);
-  const auto error_of = [&](const std::vector<ChatMessage>& messages) -> std::string {
-    try {
-      f.render(messages);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "no error";
+  const auto error_of = [&](const std::vector<ChatMessage>& messages) {
+    return message_of([&] { f.render(messages); });
   };
   const ChatMessage system{Role::kSystem, "s"}, user{Role::kUser, "u"},
       answer{Role::kAssistant, "a"};
   EXPECT_THAT(error_of({}), HasSubstr("messages[0]: is missing"));
   EXPECT_THAT(error_of({system}), HasSubstr("messages[1]: is missing"));
-  EXPECT_THAT(error_of({answer, user}), HasSubstr("messages[0]: is out of turn"));
-  EXPECT_THAT(error_of({user, user}), HasSubstr("messages[1]: is out of turn"));
-  EXPECT_THAT(error_of({user, system}), HasSubstr("messages[1]: is out of turn"));
+  EXPECT_THAT(error_of({answer, user}),
+              HasSubstr("messages[0]: has role assistant, expected user"));
+  EXPECT_THAT(error_of({user, user}), HasSubstr("messages[1]: has role user, expected assistant"));
+  EXPECT_THAT(error_of({user, system}),
+              HasSubstr("messages[1]: has role system, expected assistant"));
   EXPECT_THAT(error_of({user, answer}), HasSubstr("messages[2]: is missing"));
   EXPECT_EQ(error_of({system, user, answer, user}), "no error");
 }
 
-TEST(ChatTemplate, ThatIsNotKnownIsNotGuessed) {
+TEST(ChatTemplate, UnknownTemplatesAreNotGuessed) {
   constexpr std::string_view kChatMl =
       "{{ '<|im_start|>' + role + '\\n' + content + '<|im_end|>\\n' }}";
   const auto with = [&](std::string_view more) {
     return detect_chat_format(std::string(kChatMl) + std::string(more));
   };
   EXPECT_EQ(with(""), "chatml");
-  // Blanks dropped, a date, reasoning of another kind, markers of Phi-4.
+  // Stripped whitespace, a date, another form of reasoning, markers of Phi-4.
   for (const char* more : {"{{ content | trim }}", "{{ content.strip() }}",
                            "{{ strftime_now('%d') }}", "{{ '<think>' }}", "{{ '<|im_sep|>' }}"})
     EXPECT_EQ(with(more), std::nullopt) << more;
@@ -374,7 +372,7 @@ TEST(ChatTemplate, IsDescribedByItsControlTokens) {
   EXPECT_EQ(control_tokens_in("<\x1b[2J>"), "<\\x1b[2J>");
 }
 
-TEST(ChatTemplate, WithoutOneTheVocabularyTellsHarmony) {
+TEST(ChatTemplate, WithoutOneTheVocabularyIdentifiesHarmony) {
   const auto all = [](std::string_view) { return true; };
   const auto none = [](std::string_view) { return false; };
   EXPECT_EQ(detect_chat_format({}, all), kHarmonyFormat);
@@ -383,7 +381,7 @@ TEST(ChatTemplate, WithoutOneTheVocabularyTellsHarmony) {
   EXPECT_EQ(detect_chat_format({std::string(of_model("Qwen3").chat_template), ""}, all), "qwen3");
 }
 
-TEST(ChatTemplate, OfHostileLengthIsReadInLinearTime) {
+TEST(ChatTemplate, HostileLengthTakesLinearTime) {
   const auto repeat = [](std::string_view text) {
     std::string all = "<|im_end|>";
     while (all.size() < (4 << 20)) all += text;
@@ -409,23 +407,18 @@ std::shared_ptr<const Tokenizer> chatml_tokenizer(std::string_view plain = {}) {
   return Tokenizer::from_json(text, "t.json");
 }
 
-TEST(TurnFormat, ChecksTheVocabulary) {
+TEST(ChatTemplateSpec, ChecksTheVocabulary) {
   const ChatTemplateSpec f = chat_template_spec("chatml", {}, kToday);
   EXPECT_EQ(f.end_of_turn_id(*chatml_tokenizer()), 257);
-  const auto error_of = [&](const Tokenizer& tokenizer) -> std::string {
-    try {
-      f.end_of_turn_id(tokenizer);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "no error";
+  const auto error_of = [&](const Tokenizer& tokenizer) {
+    return message_of([&] { f.end_of_turn_id(tokenizer); });
   };
   EXPECT_THAT(error_of(*harmony::small_tokenizer()), HasSubstr("has no token '<|im_start|>'"));
   EXPECT_THAT(error_of(*chatml_tokenizer("<|end|>")),
-              HasSubstr("takes '<|im_end|>' for ordinary text"));
+              HasSubstr("does not mark '<|im_end|>' as special"));
 }
 
-TEST(TurnFormat, ControlTokensOfPeopleStayText) {
+TEST(ChatTemplateSpec, ControlTokensInMessagesStayText) {
   const auto tokenizer = chatml_tokenizer();
   const ChatTemplateSpec f = chat_template_spec("chatml", {}, kToday);
   const auto ids = tokenizer->encode(f.render({{{Role::kUser, "<|im_end|>\xff<|im_start|>"}}}));

@@ -11,7 +11,7 @@ struct Split {
   std::string thinking, answer;
 };
 
-/// The same whatever pieces the text comes in; the last split is returned.
+/// Parses `text` in chunks of every size and checks that the result does not depend on it.
 Split split(const std::string& text, bool open = false) {
   Split last;
   for (size_t size = 1; size <= text.size(); ++size) {
@@ -24,8 +24,8 @@ Split split(const std::string& text, bool open = false) {
     for (size_t at = 0; at < text.size(); at += size) add(parser.push(text.substr(at, size)));
     add(parser.finish());
     if (size > 1) {
-      EXPECT_EQ(all.thinking, last.thinking) << text << " in pieces of " << size;
-      EXPECT_EQ(all.answer, last.answer) << text << " in pieces of " << size;
+      EXPECT_EQ(all.thinking, last.thinking) << text << " in chunks of " << size;
+      EXPECT_EQ(all.answer, last.answer) << text << " in chunks of " << size;
     }
     last = all;
   }
@@ -37,24 +37,24 @@ void expect(const Split& got, const std::string& thinking, const std::string& an
   EXPECT_EQ(got.answer, answer);
 }
 
-TEST(ThinkingSplitter, PartsReasoningFromAnswer) {
+TEST(ReasoningParser, SeparatesReasoningFromContent) {
   expect(split("<think>\nhm\n</think>\n\nYes\n"), "\nhm\n", "Yes\n");
   expect(split("\n<think></think>Yes"), "", "Yes");
   expect(split("hm </thin </think>\nYes", true), "hm </thin ", "Yes");
 }
 
-TEST(ThinkingSplitter, AnAnswerWithoutReasoningStays) {
+TEST(ReasoningParser, ContentWithoutReasoningIsUnchanged) {
   expect(split("Yes, <think> it </think> is"), "", "Yes, <think> it </think> is");
   expect(split("<thin ice>"), "", "<thin ice>");
   expect(split("<th"), "", "<th");
 }
 
-TEST(ThinkingSplitter, ReasoningThatDoesNotEndIsReasoning) {
+TEST(ReasoningParser, UnterminatedReasoningIsReasoning) {
   expect(split("<think>\nhm </th"), "\nhm </th", "");
   expect(split("<think>hm</think>\n\n"), "hm", "");
 }
 
-TEST(ThinkingSplitter, NothingIsHeldBackLongerThanNeeded) {
+TEST(ReasoningParser, NothingIsHeldBackLongerThanNeeded) {
   ReasoningParser parser(true);
   EXPECT_EQ(parser.push("thought <").reasoning, "thought ");
   EXPECT_EQ(parser.push("b").reasoning, "<b");

@@ -1,7 +1,7 @@
 """Every component of a tokenizer.json, alone and together, against the `tokenizers` package.
 
-A model of 256 byte tokens without merges shows the text behind a normalizer as it is, and a ByteLevel pre-tokenizer
-that prefixes blanks shows where the pieces begin. The models themselves are trained on the texts.
+With a model of 256 byte tokens and no merges, ids show the normalized text byte for byte. A ByteLevel pre-tokenizer
+that adds spaces shows where words begin. The models themselves are trained on the texts.
 """
 
 import itertools
@@ -22,7 +22,7 @@ def code_point_runs():
         "".join("a" + chr(c) for c in points[i : i + 1024]) for i in range(0, 0x1FC00, 1024)]
 
 
-# Components that ask for properties of characters see every character.
+# Components that depend on character properties see every character.
 BY_CODE_POINT = ["nfc", "nfd", "nfkc", "nfkd", "lowercase", "strip_accents", "nmt", "bert_1111", "whitespace", "bert",
                  "digits_each", "punctuation_isolated", "gpt2"]
 
@@ -75,7 +75,7 @@ PATTERNS = {
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
           r"\s+(?!\S)|\s+")
-# Where Oniguruma's Ruby syntax and PCRE2's Perl syntax part ways.
+# Differences between Oniguruma's Ruby syntax and PCRE2's Perl syntax.
 DIALECT = [
     r"(?m:a.b)|(?i)x|y", r"\h+", r"\v", r"[[:alpha:]]+", r"[[:punct:]]+", r"[[:^alpha:]]+", r"[^[:space:]]+", r"\p{Han}+",
     r"\p{^L}+", r"\P{L}+", r"[\p{L}&&[^\p{Han}]]+", r"[a-z&&[^aeiou]]+", r"[^a-z&&[aeiou]]", r"[a-c[x-z]]+", r"[[^a-c]x]+",

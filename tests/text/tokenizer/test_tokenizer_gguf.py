@@ -1,4 +1,4 @@
-"""Vocabularies in GGUF files give the ids of the tokenizer.json that they were made from."""
+"""Vocabularies in GGUF files give the same ids as the tokenizer.json they were made from."""
 
 import json
 import random
@@ -126,7 +126,7 @@ def test_bert(tmp_path):
     tokens = tokens_of(oracle)
     marked = [t if t in special else t[2:] if t.startswith("##") else "▁" + t for t in tokens]
     write(tmp_path / "t.gguf", "bert", marked, types_of(tokens, special), bos_token_id=1, sep_token_id=2, unk_token_id=0)
-    texts = [text for text in TEXTS if "▁" not in text]  # a word that starts with the mark cannot be told apart
+    texts = [text for text in TEXTS if "▁" not in text]  # a word that starts with the mark is ambiguous
     compare(tmp_path / "t.gguf", oracle, texts)
     compare(tmp_path / "t.gguf", oracle, texts, add_special=True, decode=False)
 
@@ -147,7 +147,7 @@ def test_sentencepiece_unigram(tmp_path):
     tokens = [token for token, _ in pieces]
     write(tmp_path / "t.gguf", "t5", tokens, types_of(tokens, ["</s>"], unknown="<unk>"), [score for _, score in pieces],
           unk_token_id=0, eos_token_id=1)
-    texts = [text for text in TEXTS if "<unk>" not in text]  # which the package finds in text, unlike sentencepiece
+    texts = [text for text in TEXTS if "<unk>" not in text]  # the package matches <unk> in text, sentencepiece does not
     compare(tmp_path / "t.gguf", oracle, texts)
     oracle.post_processor = processors.TemplateProcessing("$A </s>", "$A $B", [("</s>", 1)])
     compare(tmp_path / "t.gguf", oracle, texts, add_special=True, decode=False)

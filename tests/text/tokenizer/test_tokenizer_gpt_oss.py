@@ -26,7 +26,7 @@ def control_mixtures(count, seed):
 
 
 def sources():
-    """The project's own files, whole: code, prose, data."""
+    """The project's own source files."""
     paths = sorted([*REPO.glob("src/**/*.cpp"), *REPO.glob("tests/**/*.py")])
     return [open(path, encoding="utf-8").read() for path in paths[:150]]
 

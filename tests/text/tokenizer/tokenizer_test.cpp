@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "base/error.h"
+#include "support/message_of.h"
 #include "text/tokenizer/regex.h"
 #include "text/unicode.h"
 
@@ -23,7 +23,7 @@ std::shared_ptr<const Tokenizer> gpt_oss() {
   return loaded;
 }
 
-/// A tokenizer.json of a small BPE model with `extra` fields beside the model.
+/// A tokenizer.json with a small BPE model and `extra` top-level fields.
 std::string small(const std::string& extra = "", const std::string& model_extra = "") {
   return R"({"version":"1.0",)" + (extra.empty() ? "" : extra + ",") +
          R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"c":3,"<0xE4>":4,"<0xBD>":5,"<0xA0>":6},)" +
@@ -31,12 +31,7 @@ std::string small(const std::string& extra = "", const std::string& model_extra 
 }
 
 std::string error_of(const std::string& text) {
-  try {
-    Tokenizer::from_json(text, "t.json");
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return message_of([&] { Tokenizer::from_json(text, "t.json"); });
 }
 
 TEST(Tokenizer, KnowsItsTokens) {
@@ -62,7 +57,7 @@ TEST(Tokenizer, ControlTokensAreParsedOnlyWhenAsked) {
   EXPECT_EQ(t->decode(t->encode("a<|end|>b"), true), "ab");
 }
 
-TEST(Tokenizer, PartsAreOneTextButPlainOnesHaveNoControlTokens) {
+TEST(Tokenizer, PartsAreOneTextButLiteralOnesHaveNoControlTokens) {
   const auto t = gpt_oss();
   const auto encode = [&](std::vector<TextPart> parts) { return t->encode(parts); };
   EXPECT_EQ(encode({{"Hel"}, {"lo wo", true}, {"rld"}}), t->encode("Hello world"));
@@ -70,7 +65,7 @@ TEST(Tokenizer, PartsAreOneTextButPlainOnesHaveNoControlTokens) {
   const auto ids = encode({{"<|start|>"}, {"<|end|>", true}, {"<|end|>"}});
   EXPECT_EQ(std::count(ids.begin(), ids.end(), 200007), 1);
   EXPECT_EQ(t->decode(ids), "<|start|><|end|><|end|>");
-  // Not even where only a part of it is plain.
+  // Not even if only part of the token is literal.
   for (const auto& parts : std::vector<std::vector<TextPart>>{{{"<|start"}, {"|>", true}},
                                                               {{"<|", true}, {"start|>"}},
                                                               {{"<|"}, {"start", true}, {"|>"}}})
@@ -80,7 +75,7 @@ TEST(Tokenizer, PartsAreOneTextButPlainOnesHaveNoControlTokens) {
   EXPECT_TRUE(encode({}).empty());
 }
 
-TEST(Tokenizer, PartsKeepTheStrippingOfBlanks) {
+TEST(Tokenizer, PartsKeepTheStrippingOfWhitespace) {
   const auto t = Tokenizer::from_json(
       small(R"("added_tokens":[{"id":7,"content":"<u>","special":true,"normalized":false,)"
             R"("lstrip":false,"rstrip":true,"single_word":false}])"),
@@ -102,7 +97,7 @@ TEST(Tokenizer, UnknownIdsAreSkipped) {
   EXPECT_EQ(gpt_oss()->decode(ids), "<|start|>");
 }
 
-/// Pushes ids one by one and checks each piece.
+/// Decodes ids one by one and checks each delta.
 std::string streamed(const std::shared_ptr<const Tokenizer>& t, const std::vector<TokenId>& ids,
                      bool skip) {
   StreamDecoder decoder(t, skip);
@@ -117,7 +112,7 @@ std::string streamed(const std::shared_ptr<const Tokenizer>& t, const std::vecto
   return all + rest;
 }
 
-TEST(StreamDecoder, PiecesAreWholeCharactersAndJoinToDecode) {
+TEST(StreamDecoder, DeltasAreWholeCharactersAndJoinToDecode) {
   const auto t = gpt_oss();
   std::mt19937 random(1);
   for (int round = 0; round < 2000; ++round) {
@@ -144,8 +139,8 @@ TEST(StreamDecoder, ACharacterAppearsWithItsLastByte) {
   EXPECT_EQ(decoder.finish(), "\uFFFD");
 }
 
-TEST(StreamDecoder, EveryDecoderIsAStream) {
-  const std::string blank = R"({"type":"Replace","pattern":{"String":"b"},"content":" "})";
+TEST(StreamDecoder, EveryDecoderStreams) {
+  const std::string to_space = R"({"type":"Replace","pattern":{"String":"b"},"content":" "})";
   const std::string stages[] = {
       R"({"type":"ByteFallback"})",
       R"({"type":"Fuse"})",
@@ -155,7 +150,7 @@ TEST(StreamDecoder, EveryDecoderIsAStream) {
       R"({"type":"BPEDecoder","suffix":"b"})",
       R"({"type":"CTC","pad_token":"c","word_delimiter_token":"b","cleanup":true})",
       R"({"type":"ByteLevel"})",
-      blank,
+      to_space,
       R"({"type":"Replace","pattern":{"String":"aa"},"content":"-"})",
       R"({"type":"Replace","pattern":{"Regex":"a+"},"content":"+"})"};
   std::mt19937 random(2);
@@ -187,7 +182,7 @@ TEST(Tokenizer, IsSharedBetweenThreads) {
   }
 }
 
-// A quadratic step would take minutes here, not milliseconds.
+// A quadratic step would take minutes instead of milliseconds.
 TEST(Tokenizer, AMegabyteOfOneKindTakesLinearTime) {
   const auto t = gpt_oss();
   for (const std::string unit :
@@ -201,8 +196,8 @@ TEST(Tokenizer, AMegabyteOfOneKindTakesLinearTime) {
   }
 }
 
-// Longer than any bound on backtracking that would not grow with the text.
-TEST(Tokenizer, LongRunsAreNotTooMuchForThePattern) {
+// The backtracking limit must grow with the text.
+TEST(Tokenizer, LongRunsStayWithinTheBacktrackingLimit) {
   for (const char unit : {'A', ' '}) {
     const std::string text(8 << 20, unit);
     EXPECT_EQ(gpt_oss()->decode(gpt_oss()->encode(text)), text);
@@ -275,7 +270,7 @@ TEST(TokenizerJson, ChecksTheVocabulary) {
       HasSubstr("added_tokens[0].id"));
 }
 
-TEST(TokenizerJson, DuplicateTokensAndIdsAreNoHarm) {
+TEST(TokenizerJson, DuplicateTokensAndIdsAreAccepted) {
   const auto t = Tokenizer::from_json(
       R"({"model":{"type":"BPE","vocab":{"a":0,"a":1,"b":1,"c":9},"merges":[]}})", "t.json");
   EXPECT_EQ(t->token_to_id("a"), 1);
@@ -308,7 +303,7 @@ TEST(TokenizerJson, GrowthIsBounded) {
   EXPECT_THROW(by_decoder->decode(std::vector<TokenId>{0}), Error);
 }
 
-TEST(Regex, CatastrophesEndInAnError) {
+TEST(Regex, CatastrophicPatternsEndInAnError) {
   const tokenizer::Regex bomb("(a|aa)+$|(a+)+b", "field");
   const std::string text = std::string(5000, 'a') + "c";
   EXPECT_THROW(bomb.for_each_match(text, [](size_t, size_t) {}), Error);

@@ -1,4 +1,4 @@
-"""Texts that tokenizers disagree about, and the two sides of every comparison: mxgpt and the `tokenizers` package."""
+"""Difficult texts for tokenizers, and the comparison of mxgpt with the `tokenizers` package."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def all_code_points():
 
 
 def random_mixtures(count, seed, longest=80):
-    """Characters of the scripts above and any code points, as if typed by a restless hand."""
+    """Characters of the scripts above and any code points, in random order."""
     rng = random.Random(seed)
     pools = [text for text in SCRIPTS if text]
     texts = []
@@ -102,7 +102,7 @@ def first_difference(texts, ours, theirs):
 
 
 def assert_same(path, texts, *, also=()):
-    """Ids and decoded text of a tokenizer.json equal those of the package, in each way to encode."""
+    """Ids and decoded text of a tokenizer.json equal those of the package, for each way to encode."""
     oracle = tokenizers.Tokenizer.from_file(str(path))
     oracle.no_truncation()
     oracle.no_padding()

@@ -1,5 +1,5 @@
-// The wording is part of the format: gpt-oss was trained on exactly these sentences, and the
-// reference (tests/data/harmony-reference.tar.xz) holds them.
+// gpt-oss was trained on exactly this wording; tests/data/harmony-reference.tar.xz holds the
+// reference.
 #include "text/chat/harmony/conversation_builder.h"
 
 namespace mxgpt::harmony {

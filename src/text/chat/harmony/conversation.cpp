@@ -18,7 +18,7 @@ constexpr std::array<std::pair<Role, std::string_view>, 5> kRoles = {{
     {Role::kTool, "tool"},
 }};
 
-// As rendered, and as openai-harmony's JSON spells them.
+// Spelling in the rendered prompt, and in openai-harmony's JSON.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kEfforts = {{
     {"low", "Low"},
     {"medium", "Medium"},
@@ -54,8 +54,8 @@ SystemContent system_from_json(const json::Node& node) {
   if (const auto effort = node.find("reasoning_effort")) {
     content.reasoning_effort = effort_from_name(effort->string());
     if (!content.reasoning_effort) {
-      effort->fail(
-          fmt::format("is '{}', not Low, Medium or High", escape_for_terminal(effort->string())));
+      effort->fail(fmt::format("must be Low, Medium or High, but is '{}'",
+                               escape_for_terminal(effort->string())));
     }
   }
   content.conversation_start_date = optional_string(node, "conversation_start_date");
@@ -79,7 +79,7 @@ Content content_from_json(const json::Node& node) {
   if (type.string() == "developer_content") {
     return DeveloperContent{optional_string(node, "instructions"), tools_from_json(node)};
   }
-  type.fail(fmt::format("is '{}', not text, system_content or developer_content",
+  type.fail(fmt::format("must be text, system_content or developer_content, but is '{}'",
                         escape_for_terminal(type.string())));
 }
 
@@ -88,7 +88,7 @@ Message message_from_json(const json::Node& node) {
   const json::Node role = node["role"];
   const auto known = role_from_name(role.string());
   if (!known) {
-    role.fail(fmt::format("is '{}', not user, assistant, system, developer or tool",
+    role.fail(fmt::format("must be user, assistant, system, developer or tool, but is '{}'",
                           escape_for_terminal(role.string())));
   }
   message.role = *known;
@@ -171,8 +171,8 @@ std::string_view role_name(Role role) {
 }
 
 std::optional<Role> role_from_name(std::string_view name) {
-  for (const auto& [role, spelled] : kRoles) {
-    if (spelled == name) return role;
+  for (const auto& [role, text] : kRoles) {
+    if (text == name) return role;
   }
   return std::nullopt;
 }

@@ -1,7 +1,5 @@
-// A conversation as plain data, and its JSON. The shape of the JSON is that of the openai-harmony
-// library
-// (`Conversation.to_json`), so that conversations can be exchanged with it. Everything here owns
-// what it holds.
+// Harmony conversations as plain data, and their JSON form, which equals `Conversation.to_json` of
+// the openai-harmony library.
 #pragma once
 
 #include <map>
@@ -21,24 +19,24 @@ std::optional<Role> role_from_name(std::string_view name);
 
 enum class ReasoningEffort { kLow, kMedium, kHigh };
 std::string_view effort_name(ReasoningEffort effort);  ///< "low", "medium", "high"
-/// Accepts either case ("low", "Low"); empty for anything else.
+/// Accepts "low" and "Low"; nothing for other text.
 std::optional<ReasoningEffort> effort_from_name(std::string_view name);
 
-/// One function that the model may call.
+/// A function that the model may call.
 struct ToolDescription {
   std::string name;
-  std::string description;                ///< empty: none is rendered
-  std::optional<json::value> parameters;  ///< JSON Schema of the one argument object
+  std::string description;                ///< empty: not rendered
+  std::optional<json::value> parameters;  ///< JSON Schema of the argument object
 };
 
-/// Functions under a common name: a call goes to "namespace.function".
+/// Functions of one namespace; a call is addressed to "namespace.function".
 struct ToolNamespace {
   std::string name;
   std::optional<std::string> description;
   std::vector<ToolDescription> tools;
 };
 
-/// Rendered in the order of its keys.
+/// Rendered in key order.
 using ToolNamespaces = std::map<std::string, ToolNamespace>;
 
 struct ChannelConfig {
@@ -46,17 +44,18 @@ struct ChannelConfig {
   bool channel_required = false;
 };
 
-/// What the system message says; an absent member is not rendered.
+/// Content of the system message. Absent members are not rendered.
 struct SystemContent {
   std::optional<std::string> model_identity;
   std::optional<ReasoningEffort> reasoning_effort;
   std::optional<std::string> conversation_start_date;  ///< ISO 8601, "2026-11-23"
   std::optional<std::string> knowledge_cutoff;         ///< "2024-06"
   std::optional<ChannelConfig> channel_config;
-  ToolNamespaces tools;  ///< builtin tools: the browser, python
+  ToolNamespaces tools;  ///< built-in tools: browser, python
 };
 
-/// What an application calls its system prompt, and its functions (namespace "functions").
+/// Content of the developer message: the application's system prompt and its functions (namespace
+/// "functions").
 struct DeveloperContent {
   std::optional<std::string> instructions;
   ToolNamespaces tools;
@@ -64,23 +63,23 @@ struct DeveloperContent {
 
 using Content = std::variant<std::string, SystemContent, DeveloperContent>;
 
-/// The marker that opens a content type such as "<|constrain|>json".
+/// The marker before a constrained content type, as in "<|constrain|>json".
 inline constexpr std::string_view kConstrainMarker = "<|constrain|>";
 
 struct Message {
   Role role = Role::kUser;
   std::optional<std::string>
-      name;  ///< of the author; a tool message has its function's: "functions.f"
+      name;  ///< author's name; for a tool message the function: "functions.f"
   std::optional<std::string> recipient;
   std::optional<std::string> channel;       ///< "analysis", "commentary" or "final"
   std::optional<std::string> content_type;  ///< "<|constrain|>json", "code"
   std::vector<Content> contents;
 
-  /// Whether the assistant calls a tool. A recipient alone does not tell: it may be a role, and
-  /// openai-harmony, hence our parser, reads the lone content type of `<|channel|>final
+  /// Whether the assistant calls a tool. A recipient alone is not enough: it may be a role, and
+  /// openai-harmony (hence our parser) reads the content type in `<|channel|>final
   /// <|constrain|>json` as a recipient.
   bool is_tool_call() const;
-  /// The text contents joined.
+  /// The concatenated text contents.
   std::string text() const;
 };
 
@@ -90,8 +89,8 @@ struct Conversation {
   std::vector<Message> messages;
 };
 
-/// Throws Error naming the field. Fields that are not known are ignored; content may be a string
-/// instead of a list.
+/// Content may be a string instead of a list. Ignores unknown fields. Throws Error naming the
+/// field.
 Conversation conversation_from_json(const json::Node& node);
 ToolDescription tool_from_json(const json::Node& node);
 

@@ -25,13 +25,13 @@ bool is_function_name(std::string_view name) {
 ToolDescription function_from_json(const json::Node& entry) {
   const auto type = entry.find("type");
   if (type && type->string() != "function") {
-    type->fail(fmt::format("is '{}', but only functions are supported",
+    type->fail(fmt::format("only functions are supported, but this is '{}'",
                            escape_for_terminal(type->string())));
   }
   const json::Node function = entry.find("function").value_or(entry);
   ToolDescription tool = tool_from_json(function);
   if (!is_function_name(tool.name)) {
-    function["name"].fail(fmt::format("should be 1 to {} letters, digits, '_' and '-', but is '{}'",
+    function["name"].fail(fmt::format("must be 1 to {} letters, digits, '_' and '-', but is '{}'",
                                       kMaxFunctionName, escape_for_terminal(tool.name)));
   }
   if (tool.parameters) function["parameters"].object();
@@ -70,7 +70,7 @@ std::vector<ToolDescription> functions_from_json(const json::Node& node) {
     const json::Node entry = node.at(i);
     functions.push_back(function_from_json(entry));
     if (!names.insert(functions.back().name).second) {
-      entry.fail(fmt::format("declares '{}' a second time", functions.back().name));
+      entry.fail(fmt::format("duplicate function name '{}'", functions.back().name));
     }
   }
   return functions;

@@ -23,7 +23,7 @@ text::TokenId find_control_token(const text::Tokenizer& tokenizer, std::string_v
     throw Error("tokenizer", fmt::format("has no token '{}'", name),
                 "Harmony chats need a gpt-oss tokenizer");
   }
-  // A token that is not special would be matched in the text of users and tools as well.
+  // A token that is not special would also be matched in text from users and tools.
   if (!tokenizer.is_special(*id)) {
     throw Error("tokenizer", fmt::format("does not mark the control token '{}' as special", name),
                 "use an unmodified gpt-oss tokenizer");
@@ -43,7 +43,7 @@ bool has_function_tools(const Conversation& conversation) {
   return false;
 }
 
-// Index of the message before which reasoning is dropped; 0 drops none.
+// Reasoning before this message index is dropped; 0 keeps all.
 size_t analysis_cutoff(const std::vector<Message>& messages, AnalysisPolicy analysis) {
   const auto is_final = [](const Message& m) { return m.channel == kFinal; };
   const auto is_assistant = [](const Message& m) { return m.role == Role::kAssistant; };
@@ -102,7 +102,7 @@ std::string content_text(const Content& content, Role role, bool has_functions,
   const Role required_role = is_system ? Role::kSystem : Role::kDeveloper;
   if (role != required_role) {
     throw Error(where,
-                fmt::format("{0} content in a message of role {1}", role_name(required_role),
+                fmt::format("{0} content in a message with role {1}", role_name(required_role),
                             role_name(role)),
                 fmt::format("give the message the role {}", role_name(required_role)));
   }
@@ -114,8 +114,8 @@ void check_field(bool valid, std::string_view value, const std::string& where,
                  std::string_view field) {
   if (valid) return;
   throw Error(fmt::format("{}.{}", where, field),
-              fmt::format("'{}' cannot stand in a message header", escape_for_terminal(value)),
-              "use a word without blanks, control characters, '<|' and a leading 'to='");
+              fmt::format("'{}' is not allowed in a message header", escape_for_terminal(value)),
+              "use a word without whitespace, control characters, '<|' or a leading 'to='");
 }
 
 }  // namespace
@@ -135,15 +135,14 @@ void HarmonyEncoding::append_text(std::string_view text, std::vector<text::Token
   out.insert(out.end(), ids.begin(), ids.end());
 }
 
-// Header and contents are encoded piece by piece, as openai-harmony does: a token never spans two
-// pieces.
+// Encodes each header field and content separately, as openai-harmony does: no token spans two of
+// them.
 void HarmonyEncoding::render_message(const Message& message, bool has_functions,
                                      const std::string& where,
                                      std::vector<text::TokenId>& out) const {
   std::optional<std::string> recipient = message.recipient;
   std::optional<std::string> content_type = message.content_type;
-  // A content type that the parser took for a recipient (see Message::is_tool_call) goes back to
-  // its place.
+  // Undoes the parser's reading of a content type as a recipient (see Message::is_tool_call).
   if (recipient && recipient->starts_with(kConstrainMarker) && !content_type)
     std::swap(recipient, content_type);
   const bool is_tool = message.role == Role::kTool;

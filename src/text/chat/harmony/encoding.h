@@ -1,12 +1,11 @@
-// Harmony, the chat format of gpt-oss: conversations to tokens.
+// Renders conversations to tokens in Harmony, the chat format of gpt-oss.
 //
 //   <|start|>{role}[:{name}][ to={recipient}][<|channel|>{channel}][ {content
 //   type}]<|message|>{content}<|end|>
 //
-// where <|call|> ends an assistant's message to a tool and <|return|> the last answer in training.
-// The tokens equal those of the openai-harmony library. Only this renderer places control tokens:
-// content is encoded as plain text, and header fields that could be taken for something else are
-// refused.
+// <|call|> ends an assistant's message to a tool; <|return|> ends the last response in training
+// data. The tokens equal those of the openai-harmony library. Only this renderer emits control
+// tokens: content is encoded as plain text, and ambiguous header fields are rejected.
 #pragma once
 
 #include <array>
@@ -19,15 +18,15 @@
 
 namespace mxgpt::harmony {
 
-/// Which of the assistant's reasoning (channel "analysis") is rendered.
+/// Which reasoning messages (channel "analysis") of the assistant are rendered.
 enum class AnalysisPolicy {
   kKeep,
-  /// As openai-harmony does by default: once the assistant's last message is final, the reasoning
-  /// before the conversation's first final message goes.
+  /// The default of openai-harmony: if the assistant's last message is final, drops the reasoning
+  /// before the first final message.
   kDropBeforeFirstFinal,
-  /// As the format's documentation asks: the reasoning of every turn that has ended in a final
-  /// message goes, that of a turn still calling tools stays. What is dropped stays dropped when the
-  /// conversation grows, so a prompt cache keeps its prefix from one tool call to the next.
+  /// The rule of the format's documentation: drops the reasoning of every turn that ended in a
+  /// final message, keeps that of a turn still calling tools. Growing the conversation never
+  /// restores dropped reasoning, so the cached prefix stays valid between tool calls.
   kDropFinishedTurns,
 };
 
@@ -35,28 +34,27 @@ struct ControlTokens {
   text::TokenId start, message, end, return_, call, channel, constrain;
 };
 
-/// The format over one tokenizer. Immutable; shares ownership of the tokenizer.
+/// Renders conversations with one tokenizer, which it co-owns. Immutable.
 class HarmonyEncoding {
  public:
-  /// Throws Error if the tokenizer lacks a Harmony control token or does not treat it as special.
+  /// Throws Error if the tokenizer lacks a Harmony control token or does not mark it as special.
   explicit HarmonyEncoding(std::shared_ptr<const text::Tokenizer> tokenizer);
 
-  /// These throw Error for a header field that cannot be rendered safely, system or developer
-  /// content under another role, a tool message without a name, or a schema nested too deeply,
-  /// naming message and field.
+  /// The render functions throw Error, naming message and field, for a header field that cannot be
+  /// rendered safely, system or developer content under another role, a tool message without a
+  /// name, or a schema nested too deeply.
   ///
-  /// For the model to go on: ends in `<|start|>assistant`.
+  /// A prompt for generation; ends in `<|start|>assistant`.
   std::vector<text::TokenId> render_for_completion(
       const Conversation& conversation,
       AnalysisPolicy analysis = AnalysisPolicy::kDropBeforeFirstFinal) const;
-  /// For training: a last message that is final ends in `<|return|>`.
+  /// Training text: if the last message is final, it ends in `<|return|>`.
   std::vector<text::TokenId> render_for_training(
       const Conversation& conversation,
       AnalysisPolicy analysis = AnalysisPolicy::kDropBeforeFirstFinal) const;
 
   const ControlTokens& control_tokens() const { return control_tokens_; }
-  /// Tokens after which the assistant waits: for the user (`<|return|>`) or for a tool
-  /// (`<|call|>`).
+  /// Tokens that end generation: `<|return|>` (end of response) and `<|call|>` (tool call).
   std::array<text::TokenId, 2> stop_tokens() const {
     return {control_tokens_.return_, control_tokens_.call};
   }

@@ -33,7 +33,7 @@ std::vector<std::string_view> split_words(std::string_view text) {
   }
 }
 
-// The run of characters that names are made of; where it is not empty it is a header word.
+// The longest prefix of name characters. If not empty, it is a header word.
 std::string_view leading_name(std::string_view text) {
   text = text.substr(0, kMaxHeaderWordBytes);
   const auto end = std::find_if_not(text.begin(), text.end(), [](char c) {
@@ -43,13 +43,13 @@ std::string_view leading_name(std::string_view text) {
   return text.substr(0, static_cast<size_t>(end - text.begin()));
 }
 
-// "functions.f" and the like: a point inside.
+// A name with an inner dot, such as "functions.f".
 bool is_qualified_name(std::string_view word) {
   const size_t dot = word.find('.');
   return leading_name(word) == word && dot > 0 && dot < word.size() - 1;
 }
 
-// What is taken off the front of a header without <|message|>.
+// Removes `prefix` from the front of `text`, if present.
 bool consume_prefix(std::string_view& text, std::string_view prefix) {
   if (!text.starts_with(prefix)) return false;
   text.remove_prefix(prefix.size());
@@ -66,7 +66,7 @@ void skip_whitespace(std::string_view& text) {
   text.remove_prefix(std::min(text.find_first_not_of(kWhitespace), text.size()));
 }
 
-// "user", or "user:name" as the renderer writes a named author.
+// Reads "user", or "user:name" for a named author.
 bool read_role(std::string_view word, Message& message) {
   const size_t colon = word.find(':');
   const auto role = role_from_name(word.substr(0, colon));
@@ -76,14 +76,14 @@ bool read_role(std::string_view word, Message& message) {
     name = word.substr(colon + 1);
     if (*role == Role::kTool || !is_header_word(*name)) return false;
   } else if (*role == Role::kTool) {
-    name = word;  // a tool is always named; openai-harmony takes the word itself
+    name = word;  // tool messages always have a name; openai-harmony uses the word itself
   }
   message.role = *role;
   message.name = name;
   return true;
 }
 
-// The header without its channels: one channel value for each marker, and the words around them.
+// One channel value per channel marker, and the remaining text.
 struct HeaderFields {
   std::vector<std::string> channels;
   std::string text;
@@ -97,7 +97,7 @@ HeaderFields extract_channels(const HeaderText& header) {
       begin = std::min(text.find_first_of(" \t\n\v\f\r<"), text.size());
       out.channels.push_back(text.substr(0, begin));
     } else if (marker == Marker::kConstrain) {
-      // A content type is a word of its own even where no blank precedes it:
+      // A content type is a separate word even without whitespace before it:
       // "to=f<|constrain|>json".
       out.text += " ";
       out.text += kConstrainMarker;
@@ -107,23 +107,23 @@ HeaderFields extract_channels(const HeaderText& header) {
   return out;
 }
 
-// Recipient and content type from the words after the role, as openai-harmony takes them: the last
-// word is the recipient if it says so or stands alone, otherwise the content type, and the word
-// before it the recipient.
+// Reads recipient and content type from the words after the role, as openai-harmony does. The last
+// word is the recipient if it begins with "to=" or is the only one. Otherwise it is the content
+// type, and the word before it is the recipient.
 void read_recipient_and_type(const std::vector<std::string_view>& words, Message& message) {
   if (words.size() > 2 || (words.size() == 2 && words.back().starts_with(kRecipientPrefix))) {
-    fail(fmt::format("has the unexpected words '{}'", escape_for_terminal(words.front())));
+    fail(fmt::format("has unexpected words at '{}'", escape_for_terminal(words.front())));
   }
   if (words.empty()) return;
   std::string_view recipient = words.front();
   if (recipient.starts_with(kRecipientPrefix)) recipient.remove_prefix(kRecipientPrefix.size());
   if (!is_header_word(recipient) && !(is_content_type(recipient) && words.size() == 1)) {
-    fail(fmt::format("'{}' is no recipient", escape_for_terminal(recipient)));
+    fail(fmt::format("'{}' is not a recipient", escape_for_terminal(recipient)));
   }
   message.recipient = recipient;
   if (words.size() == 2) {
     if (!is_content_type(words.back()))
-      fail(fmt::format("'{}' is no content type", escape_for_terminal(words.back())));
+      fail(fmt::format("'{}' is not a content type", escape_for_terminal(words.back())));
     message.content_type = words.back();
   }
 }
@@ -139,7 +139,7 @@ void consume_role(std::string_view& text, std::optional<Role> implied_role, Mess
   text = rest.substr(word.size());
 }
 
-// "finally, it ends" is text; "finalSure" and "final Sure" are a channel and text.
+// "finally, it ends" is text; "finalSure" and "final Sure" are a channel followed by text.
 void consume_known_channel(std::string_view& text, Message& message) {
   for (const std::string_view channel : kKnownChannels) {
     std::string_view rest = text;
@@ -152,7 +152,7 @@ void consume_known_channel(std::string_view& text, Message& message) {
   }
 }
 
-// "to=functions.f", and after it the content types that come without a marker.
+// Reads "to=functions.f" and a content type without a marker after it.
 void consume_recipient(std::string_view& text, Message& message) {
   if (!consume_prefix(text, kRecipientPrefix)) return;
   const std::string_view recipient = consume_name(text);
@@ -204,11 +204,11 @@ Message read_header(const HeaderText& header, std::optional<Role> implied_role) 
   } else {
     if (words.empty()) fail("has no role");
     if (!read_role(words.front(), message)) {
-      // A tool's message has the tool's name for its role, and tells to whom it goes.
+      // A tool message has the tool's name in place of the role, and names its recipient.
       if (words.size() == 1)
         fail(fmt::format("the role '{}' is unknown", escape_for_terminal(words.front())));
       if (!is_tool_name(words.front()))
-        fail(fmt::format("'{}' is no role", escape_for_terminal(words.front())));
+        fail(fmt::format("'{}' is not a role", escape_for_terminal(words.front())));
       message.role = Role::kTool;
       message.name = words.front();
     }
@@ -219,7 +219,7 @@ Message read_header(const HeaderText& header, std::optional<Role> implied_role) 
     const std::string& channel = fields.channels.front();
     if (channel.empty()) fail("the channel is empty");
     if (!is_header_word(channel))
-      fail(fmt::format("'{}' is no channel", escape_for_terminal(channel)));
+      fail(fmt::format("'{}' is not a channel", escape_for_terminal(channel)));
     message.channel = channel;
   }
   read_recipient_and_type(words, message);
@@ -251,7 +251,7 @@ Message read_header_tolerant(const HeaderText& header, std::optional<Role> impli
     const bool is_name = leading_name(word) == word;
     if (word.starts_with(kRecipientPrefix)) {
       word.remove_prefix(kRecipientPrefix.size());
-      if (!is_header_word(word)) word = leading_name(word);  // cut at what may not stand there
+      if (!is_header_word(word)) word = leading_name(word);  // cut at the first invalid character
       if (!word.empty()) message.recipient = word;
     } else if (is_qualified_name(word)) {
       if (!message.recipient) message.recipient = word;
@@ -260,8 +260,7 @@ Message read_header_tolerant(const HeaderText& header, std::optional<Role> impli
       message.content_type = word;
     }
   }
-  // The one case that openai-harmony reads oddly and well-formed output contains; see
-  // Message::is_tool_call.
+  // openai-harmony reads this well-formed header in its own way; see Message::is_tool_call.
   if (words.size() == 1 && words.front().starts_with(kConstrainMarker)) {
     std::swap(message.recipient, message.content_type);
   }

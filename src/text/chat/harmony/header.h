@@ -1,5 +1,5 @@
-// The header of a Harmony message, what stands between <|start|> and <|message|>: which words may
-// stand in it, and reading it.
+// The header of a Harmony message, between <|start|> and <|message|>: validation of its fields, and
+// parsing.
 #pragma once
 
 #include <cstddef>
@@ -12,30 +12,31 @@
 
 namespace mxgpt::harmony {
 
-/// Whether a name, recipient or channel can stand in a header: 1 to kMaxHeaderWord bytes, no blanks
-/// or control characters, no "<|", and no "to=" in front, which would make it a recipient.
+/// Whether a name, recipient or channel is valid in a header: 1 to kMaxHeaderWordBytes bytes,
+/// without whitespace, control characters, "<|", or a leading "to=", which would make it a
+/// recipient.
 inline constexpr size_t kMaxHeaderWordBytes = 256;
 bool is_header_word(std::string_view word);
-/// The same of a tool's name. It stands where other messages have their role, so "system" or
-/// "user:eve" would forge one.
+/// The same for a tool's name. It takes the position of the role, so "system" or "user:eve" is
+/// rejected.
 bool is_tool_name(std::string_view name);
-/// The same of a content type, which may begin with kConstrainMarker.
+/// The same for a content type, which may begin with kConstrainMarker.
 bool is_content_type(std::string_view type);
 
-/// The text of a header cut at the control tokens inside it. The markers are kept apart from the
-/// text, so a marker spelled out by ordinary tokens is no marker.
+/// The text of a header, split at its control tokens. A marker spelled out by ordinary tokens stays
+/// text.
 class HeaderText {
  public:
   enum class Marker { kNone, kChannel, kConstrain };
   struct Segment {
-    Marker marker;  ///< what opened it; the first segment has kNone, and is always there
+    Marker marker;  ///< precedes the text; kNone for the first segment, which always exists
     std::string text;
   };
 
   void append(std::string_view text);
   void append(Marker marker);
   const std::vector<Segment>& segments() const { return segments_; }
-  /// Length of the header as text, markers included.
+  /// Length in bytes, including the markers as text.
   size_t size() const { return size_; }
 
  private:
@@ -43,17 +44,16 @@ class HeaderText {
   size_t size_ = 0;
 };
 
-/// Reads a header that `<|message|>` has ended into a message without contents, as openai-harmony
-/// does. `implied` is the role where the header does not name one: after the prompt's
-/// `<|start|>assistant`. Throws Error saying what is wrong.
+/// Parses a header ended by `<|message|>` into a message without contents, as openai-harmony does.
+/// `implied_role` applies if the header has no role, as after the prompt's `<|start|>assistant`.
+/// Throws Error for a malformed header.
 Message read_header(const HeaderText& header, std::optional<Role> implied_role);
 
-/// Never throws: what read_header refuses is read as well as it can be, see HarmonyParser for the
-/// rules.
+/// As read_header, but never throws: malformed headers are read by the rules of HarmonyParser.
 Message read_header_tolerant(const HeaderText& header, std::optional<Role> implied_role);
 
-/// Reads a header that `<|message|>` never ended: role, recipients, a known channel and content
-/// types are taken out, all other text becomes the message's one content.
+/// Parses a header without `<|message|>`: extracts role, recipient, a known channel and content
+/// type; all other text becomes the content of the message.
 Message read_unterminated_header(const HeaderText& header, std::optional<Role> implied_role);
 
 }  // namespace mxgpt::harmony

@@ -52,7 +52,8 @@ std::string HarmonyParser::feed_between_messages(text::TokenId token) {
     return {};
   }
   if (strict()) {
-    throw Error("Harmony", fmt::format("token {} where <|start|> should open a message", token));
+    throw Error("Harmony",
+                fmt::format("expected <|start|> at the start of a message, got token {}", token));
   }
   if (message_end(token)) return {};
   if (!is_text(token) && token != control.channel && token != control.message) return {};
@@ -84,7 +85,7 @@ std::string HarmonyParser::feed_header(text::TokenId token) {
 
   if (strict())
     throw Error("Harmony", fmt::format("a message header exceeds {} bytes", kMaxHeaderBytes));
-  // The decoder goes on where it is: it may hold the first bytes of a character.
+  // Keep the decoder: it may hold the first bytes of a character.
   Message message = read_unterminated_header(header_, implied_role_);
   messages_.push_back({std::move(message)});
   state_ = State::kContent;

@@ -1,4 +1,4 @@
-// Harmony tokens to messages, one token at a time, as the model emits them.
+// Parses Harmony tokens into messages, one token at a time.
 #pragma once
 
 #include <memory>
@@ -11,46 +11,46 @@
 
 namespace mxgpt::harmony {
 
-/// What ended a message.
+/// How a message ended.
 enum class MessageEnd {
-  kOpen,         ///< nothing yet: its content is still coming
+  kOpen,         ///< not ended: content is still arriving
   kEnd,          ///< <|end|>
   kReturn,       ///< <|return|>
   kCall,         ///< <|call|>
-  kNextMessage,  ///< the header of the next one (tolerant mode only)
-  kTruncated,    ///< the tokens ran out
+  kNextMessage,  ///< the next header (tolerant mode only)
+  kTruncated,    ///< end of the token stream
 };
 
 struct ParsedMessage {
-  Message message;  ///< contents is exactly one text
+  Message message;  ///< contents holds exactly one text
   MessageEnd end = MessageEnd::kOpen;
 
   bool complete() const { return end != MessageEnd::kOpen && end != MessageEnd::kTruncated; }
 };
 
-/// The tokens either continue a prompt that ended in `<|start|>assistant`, or begin with
-/// `<|start|>` themselves.
+/// The token stream continues a prompt that ended in `<|start|>assistant`, or begins with
+/// `<|start|>`.
 ///
-/// Strict mode throws Error for whatever departs from the format, as openai-harmony does: a message
-/// that does not begin with `<|start|>`, an unknown role, an empty or second channel, superfluous
-/// words, a header without its `<|message|>`, an id outside the vocabulary. Control tokens inside
-/// content are text. After an Error the messages so far remain readable; feed no more.
+/// Strict mode throws Error for any deviation from the format, as openai-harmony does: a message
+/// without `<|start|>`, an unknown role, an empty or second channel, extra words, a header without
+/// `<|message|>`, an id outside the vocabulary. Control tokens inside content are text. After an
+/// Error the messages so far remain readable, but feed() must not be called again.
 ///
-/// Tolerant mode throws nothing and forgets no message. Its rules:
-///  1. `<|start|>` opens a header wherever it stands. So does `<|channel|>` in content and between
-///     messages, and any text between messages; that header is an assistant's unless it says
-///     otherwise. A message that they interrupt ends there.
-///  2. End tokens between messages mean nothing.
-///  3. In a header the last channel that begins like a name counts, cut to the characters of names
-///     ("commentary?" is commentary). The recipient is the word after "to=", or one with a point
-///     in it; another name-like word is the content type. Where the role is unknown, a tool's name
-///     makes it a tool's message, anything else the assistant's.
-///  4. A header without its `<|message|>`, or longer than kMaxHeaderBytes, is read by
-///     read_unended_header: what is left of it is the message's text, so a refusal without any
-///     channel is an ordinary message. Without channel, recipient and text it is no message.
-///  5. Other control tokens and unknown ids are dropped; `<|endoftext|>` ends a message as
-///     `<|end|>` does.
-/// Whatever it returns can be rendered again.
+/// Tolerant mode never throws and loses no message. Its rules:
+///  1. `<|start|>` always opens a header. So does `<|channel|>` in content and between messages,
+///     and any text between messages; such a header defaults to the assistant's role. The
+///     interrupted message ends there.
+///  2. End tokens between messages are ignored.
+///  3. The last channel that begins with name characters counts, cut after them ("commentary?" is
+///     commentary). The recipient is the word after "to=", or a word with an inner dot. Another
+///     name-like word is the content type. Without a known role, a tool's name makes it a tool
+///     message, any other word an assistant message.
+///  4. A header without `<|message|>`, or longer than kMaxHeaderBytes, is parsed by
+///     read_unterminated_header(). Its remaining text is the content, so a refusal without a
+///     channel is an ordinary message. A header without channel, recipient and text yields no
+///     message.
+///  5. Other control tokens and unknown ids are dropped. `<|endoftext|>` acts as `<|end|>`.
+/// All messages it returns can be rendered again.
 class HarmonyParser {
  public:
   enum class Mode { kStrict, kTolerant };
@@ -59,16 +59,16 @@ class HarmonyParser {
   explicit HarmonyParser(std::shared_ptr<const HarmonyEncoding> encoding,
                          Mode mode = Mode::kTolerant);
 
-  /// Returns the text that the token added to messages().back(), in whole characters; often empty.
+  /// Returns the text that the token adds to messages().back(): whole characters, often empty.
   std::string feed(text::TokenId token);
-  /// No more tokens will come: returns as feed does. What is unfinished becomes a truncated
-  /// message; strict mode throws Error inside a header.
+  /// Ends the stream; returns text as feed() does. An unfinished message becomes truncated. Strict
+  /// mode throws Error if the stream ends inside a header.
   std::string finish();
 
-  /// All messages whose header was read, in order; the last one may be open.
+  /// All messages with a complete header, in order; the last may be open.
   const std::vector<ParsedMessage>& messages() const { return messages_; }
-  /// The message whose content is coming, or null between messages and in headers. Valid until the
-  /// next call of feed or finish.
+  /// The message whose content is arriving; null between messages and in headers. Valid until the
+  /// next call of feed() or finish().
   const ParsedMessage* open_message() const {
     return state_ == State::kContent ? &messages_.back() : nullptr;
   }
@@ -95,9 +95,9 @@ class HarmonyParser {
   std::optional<text::TokenId> end_of_text_;
   State state_ = State::kBetweenMessages;
   HeaderText header_;
-  std::optional<Role> implied_role_;  // of a header that does not name its role
+  std::optional<Role> implied_role_;  // for a header without a role
   bool at_first_token_ = true;
-  // Of the text run being read, in a header or in content; never empty.
+  // Decodes the current run of text, in a header or in content. Always set.
   std::optional<text::StreamDecoder> decoder_;
   std::vector<ParsedMessage> messages_;
 };

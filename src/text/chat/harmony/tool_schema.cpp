@@ -13,9 +13,8 @@
 namespace mxgpt::harmony {
 namespace {
 
-// A float as serde_json (ryu) prints it: shortest digits that read back equal, always with a point
-// or an exponent, and an exponent only when the point would lie outside 16 digits before or 5 zeros
-// after.
+// Formats a float as serde_json (ryu) does: shortest round-trip digits, always with a decimal point
+// or an exponent. The exponent form is used beyond 16 integer digits or 5 leading zeros.
 std::string number_text(double value) {
   if (value == 0) return std::signbit(value) ? "-0.0" : "0.0";
   char buffer[32];
@@ -37,8 +36,8 @@ std::string number_text(double value) {
   return out + fmt::format("{}e{}", digits, exponent);
 }
 
-// What a schema has under a key; null where the schema is no object (`true` is a schema) or has no
-// such key.
+// The member of a schema; null if the schema is not an object (`true` is a schema) or lacks the
+// key.
 const json::value* member(const json::value& schema, std::string_view key) {
   const auto* object = schema.if_object();
   return object ? object->if_contains(key) : nullptr;
@@ -65,7 +64,7 @@ bool is_enum(const json::value& schema) {
   return values && !values->empty();
 }
 
-// Writes the schemas of one function. `where` names it in errors.
+// Renders the schemas of one function. `where` names the function in errors.
 class SchemaWriter {
  public:
   explicit SchemaWriter(std::string where) : where_(std::move(where)) {}
@@ -95,13 +94,13 @@ class SchemaWriter {
   }
 
  private:
-  // Counts the depth of the recursion while it lives.
+  // Tracks the recursion depth.
   class DepthGuard {
    public:
     explicit DepthGuard(SchemaWriter& writer) : writer_(writer) {
       if (++writer_.depth_ > kMaxSchemaDepth) {
         throw Error(writer_.where_, fmt::format("is nested deeper than {} levels", kMaxSchemaDepth),
-                    "make it flatter");
+                    "reduce the nesting");
       }
     }
     ~DepthGuard() { --writer_.depth_; }
@@ -137,7 +136,7 @@ class SchemaWriter {
     return out;
   }
 
-  // Compact JSON as serde_json writes it; differs from Boost.JSON's in floats alone.
+  // Compact JSON as serde_json writes it; differs from Boost.JSON only in floats.
   std::string json_text(const json::value& value) {
     const DepthGuard level(*this);
     if (const auto* number = value.if_double()) return number_text(*number);
@@ -157,8 +156,8 @@ class SchemaWriter {
     return json::serialize(value);
   }
 
-  // "default: …" of a schema that has one. A string is written between plain quotes, except a
-  // default of an enum: bare beside a property, as JSON in a union that stands alone.
+  // "default: …", if the schema has a default. A string is quoted without escapes. The default of
+  // an enum is bare next to a property, and JSON in a union outside a property.
   std::string default_comment(const json::value& schema, bool bare_enum) {
     const auto* value = member(schema, "default");
     if (!value) return {};
@@ -168,7 +167,7 @@ class SchemaWriter {
     return fmt::format("default: {0}{1}{0}", quote, std::string_view(*spelled));
   }
 
-  // What follows a variant on its line; either part may be missing.
+  // The comment after a variant: description, default, both or neither.
   std::string variant_comment(const json::value& variant,
                               std::optional<std::string_view> description, bool bare_enum) {
     const bool has_default = member(variant, "default") != nullptr;
@@ -177,7 +176,7 @@ class SchemaWriter {
                        description && has_default ? " " : "", default_comment(variant, bare_enum));
   }
 
-  // oneOf where a type is expected: each variant on a line of its own.
+  // oneOf in type position: one variant per line.
   std::string union_type(const json::array& variants, const std::string& indent) {
     std::string out;
     for (const auto& variant : variants) {
@@ -210,7 +209,7 @@ class SchemaWriter {
     return out + indent + "}";
   }
 
-  // `name` is indented and carries its question mark.
+  // `name` includes the indentation and the question mark.
   void property(std::string& out, const std::string& name, const json::value& schema,
                 const std::string& indent) {
     const auto comment = [&](std::string_view line) {
@@ -240,8 +239,8 @@ class SchemaWriter {
     out += "\n";
   }
 
-  // oneOf of a property: its own comments above, a line a variant, the comma on a line of its own.
-  // The description stands once: above, or, where the first variant repeats it, nowhere.
+  // oneOf of a property: comments, one variant per line, the comma on its own line. The description
+  // is printed above, unless the first variant repeats it.
   void union_property(std::string& out, const std::string& name, const json::value& schema,
                       const json::array& variants, const std::string& indent) {
     const auto description = string_member(schema, "description");
@@ -265,7 +264,7 @@ class SchemaWriter {
   int depth_ = 0;
 };
 
-// Calls `line` for each line of the text; a newline at the end opens no further line.
+// Calls `line` for each line of the text. A trailing newline does not add an empty line.
 template <typename F>
 void for_each_line(std::string_view text, F line) {
   while (!text.empty()) {

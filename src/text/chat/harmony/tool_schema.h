@@ -1,5 +1,4 @@
-// Functions as the model sees them: JSON Schema written as the TypeScript dialect of the Harmony
-// format.
+// Renders tools for the prompt: JSON Schema in the TypeScript dialect of the Harmony format.
 #pragma once
 
 #include <string>
@@ -8,13 +7,13 @@
 
 namespace mxgpt::harmony {
 
-/// How deep a schema may nest before it is refused.
+/// Maximum nesting depth of a schema.
 inline constexpr int kMaxSchemaDepth = 64;
 
-/// The "# Tools" section, without a newline at its end. Equal, byte for byte, to what
-/// openai-harmony writes, its oddities included: only the first line of a description of several
-/// lines becomes a comment, `$ref`, `anyOf` and `const` are `any`, keys are not quoted. Throws
-/// Error for a schema nested deeper than kMaxSchemaDepth.
+/// The "# Tools" section, without a trailing newline. Byte-identical to openai-harmony, including
+/// its quirks: only the first line of a multi-line description becomes a comment; `$ref`, `anyOf`
+/// and `const` become `any`; keys are not quoted. Throws Error for a schema nested deeper than
+/// kMaxSchemaDepth.
 std::string render_tools(const ToolNamespaces& tools);
 
 }  // namespace mxgpt::harmony

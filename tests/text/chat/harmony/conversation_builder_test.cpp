@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
+#include "support/message_of.h"
 
 namespace mxgpt::harmony {
 namespace {
@@ -14,15 +14,10 @@ std::vector<ToolDescription> functions(std::string_view text) {
 }
 
 std::string error_of(std::string_view text) {
-  try {
-    functions(text);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return message_of([&] { functions(text); });
 }
 
-TEST(HarmonyChat, ReadsOpenAiAndPlainFunctions) {
+TEST(HarmonyConversationBuilder, ReadsOpenAiAndPlainFunctions) {
   const auto wrapped = functions(
       R"([{"type":"function","function":{"name":"f","description":"Does it.","parameters":{"type":"object"}}}])");
   const auto plain =
@@ -38,7 +33,7 @@ TEST(HarmonyChat, ReadsOpenAiAndPlainFunctions) {
   EXPECT_FALSE(bare.at(0).parameters);
 }
 
-TEST(HarmonyChat, NamesTheFieldOfABadFunction) {
+TEST(HarmonyConversationBuilder, NamesTheFieldOfABadFunction) {
   EXPECT_THAT(error_of(R"({"name":"f"})"), testing::HasSubstr("should be an array"));
   EXPECT_THAT(error_of(R"([{"description":"x"}])"), testing::HasSubstr("'name' is missing"));
   EXPECT_THAT(error_of(R"([{"name":"f"},{"name":"<|start|>"}])"), testing::HasSubstr("[1].name"));
@@ -46,13 +41,14 @@ TEST(HarmonyChat, NamesTheFieldOfABadFunction) {
   EXPECT_THAT(error_of(R"([{"name":""}])"), testing::HasSubstr("letters, digits"));
   EXPECT_THAT(error_of("[{\"name\":\"" + std::string(65, 'a') + "\"}]"),
               testing::HasSubstr("1 to 64"));
-  EXPECT_THAT(error_of(R"([{"name":"f"},{"name":"f"}])"), testing::HasSubstr("a second time"));
+  EXPECT_THAT(error_of(R"([{"name":"f"},{"name":"f"}])"),
+              testing::HasSubstr("duplicate function name"));
   EXPECT_THAT(error_of(R"([{"name":"f","parameters":"x"}])"), testing::HasSubstr("parameters"));
   EXPECT_THAT(error_of(R"([{"type":"web_search","name":"f"}])"),
               testing::HasSubstr("only functions"));
 }
 
-TEST(HarmonyChat, BeginsWithSystemAndDeveloper) {
+TEST(HarmonyConversationBuilder, BeginsWithSystemAndDeveloper) {
   ConversationOptions setup;
   setup.reasoning_effort = ReasoningEffort::kLow;
   EXPECT_EQ(make_conversation(setup).messages.size(), 1u);
@@ -65,7 +61,7 @@ TEST(HarmonyChat, BeginsWithSystemAndDeveloper) {
   EXPECT_EQ(std::get<DeveloperContent>(chat.messages[1].contents.at(0)).instructions, "Be brief.");
 }
 
-TEST(HarmonyChat, ToolResultAnswersTheCall) {
+TEST(HarmonyConversationBuilder, ToolResultAnswersTheCall) {
   Message call = make_message(Role::kAssistant, "{}");
   call.recipient = "functions.f";
   call.channel = "commentary";
@@ -81,13 +77,10 @@ TEST(HarmonyChat, ToolResultAnswersTheCall) {
 }
 
 std::string conversation_error(std::string_view text) {
-  try {
+  return message_of([&] {
     const json::value value = json::parse(text, "request");
     conversation_from_json(json::Node(value, "request:"));
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  });
 }
 
 TEST(HarmonyConversation, ErrorsNameTheField) {

@@ -32,7 +32,7 @@ std::string text_of(const Conversation& conversation,
   return small_tokenizer()->decode(encoding().render_for_completion(conversation, analysis));
 }
 
-TEST(HarmonyEncoding, NeedsEveryControlTokenAndNeedsItSpecial) {
+TEST(HarmonyEncoding, RequiresEveryControlTokenToBeSpecial) {
   for (const std::string_view name : {"<|start|>", "<|end|>", "<|message|>", "<|channel|>",
                                       "<|constrain|>", "<|return|>", "<|call|>"}) {
     for (const bool missing : {true, false}) {
@@ -40,7 +40,7 @@ TEST(HarmonyEncoding, NeedsEveryControlTokenAndNeedsItSpecial) {
           missing ? small_tokenizer_json(name) : small_tokenizer_json({}, name);
       try {
         HarmonyEncoding made(text::Tokenizer::from_json(json, "test"));
-        FAIL() << name << " should be needed";
+        FAIL() << name << " should be required";
       } catch (const Error& e) {
         EXPECT_THAT(e.what(), testing::HasSubstr(std::string(name)));
       }
@@ -54,7 +54,7 @@ TEST(HarmonyEncoding, StopTokensAreReturnAndCall) {
                                             small_tokenizer()->token_to_id("<|call|>")));
 }
 
-// `x` in every place of a conversation that takes free text.
+// A conversation with `x` in every free-text field.
 Conversation conversation_with(const std::string& x) {
   SystemContent system;
   system.model_identity = system.conversation_start_date = system.knowledge_cutoff = x;
@@ -110,39 +110,39 @@ TEST(HarmonyEncoding, ControlTokensInContentStayText) {
   }
 }
 
-TEST(HarmonyEncoding, HeaderFieldsThatCouldForgeAHeaderAreRefused) {
-  const auto refuses = [](const char* field, const std::function<void(Message&)>& change) {
+TEST(HarmonyEncoding, RejectsHeaderFieldsThatCouldForgeAHeader) {
+  const auto rejects = [](const char* field, const std::function<void(Message&)>& change) {
     Message message = make_message(Role::kAssistant, "hi");
     change(message);
     try {
       encoding().render_for_completion({{make_message(Role::kUser, "hi"), message}});
-      FAIL() << field << " should have been refused";
+      FAIL() << field << " should have been rejected";
     } catch (const Error& e) {
       EXPECT_THAT(e.what(), testing::HasSubstr(std::string("messages[1].") + field));
     }
   };
   for (const std::string bad :
        {"", "a b", "a\nb", "a\tb", "<|start|>", "x<|message|>", "a\x7f", "to=x"}) {
-    refuses("name", [&](Message& m) { m.name = bad; });
-    refuses("recipient", [&](Message& m) { m.recipient = bad; });
-    refuses("channel", [&](Message& m) { m.channel = bad; });
-    refuses("content_type", [&](Message& m) { m.content_type = bad; });
-    refuses("content_type", [&](Message& m) { m.content_type = "<|constrain|>json " + bad; });
-    refuses("name", [&](Message& m) {
+    rejects("name", [&](Message& m) { m.name = bad; });
+    rejects("recipient", [&](Message& m) { m.recipient = bad; });
+    rejects("channel", [&](Message& m) { m.channel = bad; });
+    rejects("content_type", [&](Message& m) { m.content_type = bad; });
+    rejects("content_type", [&](Message& m) { m.content_type = "<|constrain|>json " + bad; });
+    rejects("name", [&](Message& m) {
       m.role = Role::kTool;
       m.name = bad;
     });
   }
   for (const std::string forged : {"system", "assistant", "user:eve", "developer"}) {
-    refuses("name", [&](Message& m) {
+    rejects("name", [&](Message& m) {
       m.role = Role::kTool;
       m.name = forged;
     });
   }
-  refuses("name", [](Message& m) { m.role = Role::kTool; });
+  rejects("name", [](Message& m) { m.role = Role::kTool; });
 }
 
-TEST(HarmonyEncoding, SystemAndDeveloperContentKeepToTheirRoles) {
+TEST(HarmonyEncoding, SystemAndDeveloperContentRequireTheirRoles) {
   for (const Content& content : {Content(SystemContent{}), Content(DeveloperContent{})}) {
     const Conversation conversation{{make_message(Role::kUser, content)}};
     try {
@@ -160,7 +160,7 @@ Message on_channel(const char* channel, std::string text) {
   return message;
 }
 
-TEST(HarmonyEncoding, AnalysisIsDroppedAsAsked) {
+TEST(HarmonyEncoding, AnalysisIsDroppedByPolicy) {
   Conversation chat;
   const auto add = [&](Message message) { chat.messages.push_back(std::move(message)); };
   const auto kept = [&](AnalysisPolicy analysis) {
@@ -191,10 +191,10 @@ TEST(HarmonyEncoding, AnalysisIsDroppedAsAsked) {
   EXPECT_EQ(kept(AnalysisPolicy::kDropFinishedTurns), "T3");
 }
 
-TEST(HarmonyEncoding, AContentTypeReadAsRecipientGoesBack) {
+TEST(HarmonyEncoding, RestoresAContentTypeReadAsRecipient) {
   Message answer = on_channel("final", "{}");
   answer.recipient =
-      "<|constrain|>json";  // as the parser reads `<|channel|>final <|constrain|>json`
+      "<|constrain|>json";  // how the parser reads `<|channel|>final <|constrain|>json`
   EXPECT_FALSE(answer.is_tool_call());
   EXPECT_EQ(
       text_of({{answer}}),

@@ -1,4 +1,4 @@
-"""Writes schemas.jsonl, what openai-harmony makes of many odd JSON Schemas, for typescript_test.cpp.
+"""Writes schemas.jsonl, the output of openai-harmony for unusual JSON Schemas, for tool_schema_test.cpp.
 
 Not part of the tests: run it by hand after `pip install openai-harmony==0.0.8`, with TIKTOKEN_ENCODINGS_BASE naming
 a folder that holds o200k_base.tiktoken.
@@ -73,7 +73,7 @@ def main():
             tools = {name: namespace(rng, name) for name in rng.sample(["functions", "zz", "aa"], rng.randrange(1, 4))}
             content = {"type": "developer_content", "tools": tools}
             conversation = json.dumps({"messages": [{"role": "developer", "content": [content]}]})
-            # The wrapper's own classes would refuse some of these schemas; the encoding itself does not.
+            # The wrapper's own classes reject some of these schemas; the encoding itself does not.
             tokens = encoding._inner.render_conversation(
                 conversation_json=conversation, config={"auto_drop_analysis": False})
             text = encoding.decode(tokens)

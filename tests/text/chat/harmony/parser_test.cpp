@@ -5,7 +5,7 @@
 
 #include <random>
 
-#include "base/error.h"
+#include "support/message_of.h"
 #include "support/small_tokenizer.h"
 
 namespace mxgpt::harmony {
@@ -22,8 +22,8 @@ std::vector<text::TokenId> tokens_of(std::string_view text) {
   return small_tokenizer()->encode(text, {.parse_special = true});
 }
 
-// A message on one line: "assistant:name|channel|recipient|content type|text|end", "-" for what is
-// absent.
+// A message as "assistant:name|channel|recipient|content type|text|end", with "-" for absent
+// fields.
 std::string describe(const ParsedMessage& parsed) {
   const auto field = [](const std::optional<std::string>& value) { return value ? *value : "-"; };
   static constexpr const char* kEnds[] = {"open", "end", "return", "call", "next", "truncated"};
@@ -43,12 +43,7 @@ std::vector<std::string> parse(std::string_view text, Mode mode = Mode::kToleran
 }
 
 std::string strict_error(std::string_view text) {
-  try {
-    parse(text, Mode::kStrict);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return message_of([&] { parse(text, Mode::kStrict); });
 }
 
 using Messages = std::vector<std::string>;
@@ -75,8 +70,7 @@ TEST(HarmonyParser, ReadsHeadersInEveryOrder) {
 
 struct BadInput {
   const char* text;
-  const char*
-      strict;  // part of strict mode's error; null where it follows openai-harmony in accepting
+  const char* strict;  // part of strict mode's error; null if accepted, as by openai-harmony
   Messages tolerant;
 };
 
@@ -115,7 +109,7 @@ TEST(HarmonyParser, EmptyChannel) {
       {"<|channel|> <|message|>hi<|return|>", "channel is empty", {"assistant|-|-|-|hi|return"}});
 }
 
-TEST(HarmonyParser, ChannelsThatAreNone) {
+TEST(HarmonyParser, InvalidChannels) {
   expect({"<|channel|>?!<|message|>hi<|end|>", nullptr, {"assistant|-|-|-|hi|end"}});
   expect(
       {"<|channel|>commentary?<|message|>hi<|end|>", nullptr, {"assistant|commentary|-|-|hi|end"}});
@@ -129,10 +123,10 @@ TEST(HarmonyParser, ChannelsThatAreNone) {
 
 TEST(HarmonyParser, EndFollowedByReturn) {
   expect({"<|channel|>final<|message|>hi<|end|><|return|>",
-          "where <|start|> should open",
+          "expected <|start|> at the start of a message",
           {"assistant|final|-|-|hi|end"}});
   expect({"<|channel|>final<|message|>hi<|return|><|call|><|end|><|endoftext|>",
-          "where <|start|> should open",
+          "expected <|start|> at the start of a message",
           {"assistant|final|-|-|hi|return"}});
 }
 
@@ -187,7 +181,7 @@ TEST(HarmonyParser, RefusalWithoutChannel) {
           "inside a message header",
           {"assistant|-|-|-|I'm sorry, but I can't help with that.|return"}});
   expect({"<|message|>I can't help.<|return|>", nullptr, {"assistant|-|-|-|I can't help.|return"}});
-  // Cut off by max_tokens instead of ended.
+  // Truncated by max_tokens.
   expect({"I'm sorry, but",
           "end inside a message header",
           {"assistant|-|-|-|I'm sorry, but|truncated"}});
@@ -195,13 +189,13 @@ TEST(HarmonyParser, RefusalWithoutChannel) {
 
 TEST(HarmonyParser, StrayTextBetweenMessages) {
   expect({"<|channel|>analysis<|message|>so<|end|>assistant<|channel|>final<|message|>hi<|return|>",
-          "where <|start|> should open",
+          "expected <|start|> at the start of a message",
           {"assistant|analysis|-|-|so|end", "assistant|final|-|-|hi|return"}});
   expect({"<|channel|>analysis<|message|>so<|end|><|channel|>final<|message|>hi<|return|>\n",
-          "where <|start|> should open",
+          "expected <|start|> at the start of a message",
           {"assistant|analysis|-|-|so|end", "assistant|final|-|-|hi|return"}});
   expect({"<|channel|>analysis<|message|>so<|end|>The answer is 4.<|return|>",
-          "where <|start|> should open",
+          "expected <|start|> at the start of a message",
           {"assistant|analysis|-|-|so|end", "assistant|-|-|-|The answer is 4.|return"}});
 }
 
@@ -214,7 +208,7 @@ TEST(HarmonyParser, OddHeaders) {
           "unexpected words",
           {"assistant|commentary|functions.web-browsing|and|{}|call"}});
   expect({"<|channel|>commentary to=<|message|>{}<|call|>",
-          "no recipient",
+          "is not a recipient",
           {"assistant|commentary|-|-|{}|call"}});
   expect({"<|channel|>final<|message|>a<|message|>b<|constrain|>c<|reserved_264|>d<|return|>",
           nullptr,
@@ -291,8 +285,8 @@ TEST(HarmonyParser, WordsTooLongForAHeaderAreCut) {
             Messages{"assistant|-|" + longest + "|-|hi|end"});
 }
 
-// Any sequence of tokens: nothing is thrown, deltas add up to the texts, completed messages survive
-// whatever follows, and all that was read can be rendered.
+// For any token sequence: no exception, deltas concatenate to the message texts, completed messages
+// do not change, and all messages can be rendered.
 TEST(HarmonyParser, TolerantModeSurvivesAnything) {
   std::mt19937 random(7);
   const char* const fragments[] = {"assistant",   "user",   "system:x", "tool",     "functions.f",

@@ -1,4 +1,4 @@
-// Everything in harmony-reference.jsonl, made with openai-harmony and the real gpt-oss tokenizer.
+// Compares with harmony-reference.jsonl, made by openai-harmony with the gpt-oss tokenizer.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -60,7 +60,7 @@ TEST(HarmonyReference, JsonOfConversationsRoundTrips) {
   }
 }
 
-TEST(HarmonyReference, BuiltinToolsAreThoseOfTheReference) {
+TEST(HarmonyReference, BuiltinToolsEqualTheReference) {
   ConversationOptions setup;
   setup.browser = setup.python = true;
   const json::value own = to_json(make_conversation(setup).messages.at(0));
@@ -109,8 +109,7 @@ TEST(HarmonyReference, ParsesEveryStepInBothModes) {
   }
 }
 
-// What was rendered, parsed and rendered again gives the same tokens: no message is lost or altered
-// on the way.
+// Render, parse, render gives the same tokens: no message is lost or altered.
 TEST(HarmonyReference, RenderedConversationsParseAndRenderBack) {
   for (const auto& row : reference_rows("render")) {
     const auto tokens = gpt_oss()->render_for_training(conversation_of(row));

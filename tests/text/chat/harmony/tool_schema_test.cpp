@@ -21,9 +21,9 @@ ToolNamespaces tools_of(const json::value& tools) {
   return std::get<DeveloperContent>(read.messages.at(0).contents.at(0)).tools;
 }
 
-// schemas.jsonl holds what openai-harmony writes for them; make_schemas.py made it (packed in
-// tests/data).
-TEST(Typescript, EqualsOpenAiHarmonyOnOddSchemas) {
+// schemas.jsonl holds the output of openai-harmony; written by make_schemas.py, packed in
+// tests/data.
+TEST(ToolSchema, EqualsOpenAiHarmonyOnUnusualSchemas) {
   std::ifstream file(MXGPT_FIXTURES "/schemas.jsonl");
   int rows = 0;
   for (std::string line; std::getline(file, line); ++rows) {
@@ -44,11 +44,11 @@ ToolNamespaces one_function(json::value parameters) {
   return {{"functions", {"functions", std::nullopt, {{"f", "", std::move(parameters)}}}}};
 }
 
-TEST(Typescript, RefusesDepthThatCouldExhaustTheStack) {
+TEST(ToolSchema, RejectsDepthThatCouldExhaustTheStack) {
   EXPECT_NO_THROW(render_tools(one_function(nested(kMaxSchemaDepth - 1, "items"))));
   try {
     render_tools(one_function(nested(1000, "items")));
-    FAIL() << "should have been refused";
+    FAIL() << "should have been rejected";
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), testing::HasSubstr("functions.f"));
     EXPECT_THAT(e.what(), testing::HasSubstr("nested"));

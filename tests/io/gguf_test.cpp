@@ -1,4 +1,4 @@
-// GGUF against files that the `gguf` package wrote (make_fixtures.py): read equal, written equal.
+// Reads GGUF files of the `gguf` package (make_fixtures.py), and writes equal ones.
 #include "io/gguf.h"
 
 #include <gmock/gmock.h>
@@ -22,7 +22,7 @@ std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text));
 }
 
-/// What make_fixtures.py puts into its GGUF files.
+/// The contents that make_fixtures.py writes.
 struct Toy {
   std::vector<float> scalars = {0, 1, 2, 3, 4};
   std::vector<uint16_t> matrix = {0x0000, 0x3c00, 0x4000, 0x4200, 0x4400, 0x4500, 0x4600,

@@ -1,5 +1,5 @@
-// safetensors against a file that the `safetensors` package wrote (make_fixtures.py), hostile
-// headers, and checkpoints over shards.
+// safetensors: a file of the `safetensors` package (make_fixtures.py), hostile headers, sharded
+// checkpoints.
 #include "io/safetensors.h"
 
 #include <gmock/gmock.h>
@@ -27,7 +27,7 @@ std::string file_of(std::string_view header, std::string_view data = {}) {
   return std::string(reinterpret_cast<const char*>(&size), sizeof size).append(header).append(data);
 }
 
-/// As in gguf_bytes.h: a copy that ends with its allocation, all of it read.
+/// Reads all of a copy whose allocation ends with its bytes, as in gguf_bytes.h.
 std::string open_and_read_all(std::string_view bytes) {
   const auto copy = std::make_unique<std::byte[]>(bytes.size());
   std::memcpy(copy.get(), bytes.data(), bytes.size());

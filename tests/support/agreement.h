@@ -1,4 +1,4 @@
-// How near a model's logits are to those that transformers gives in float32, teacher-forced.
+// Agreement of a model's logits with those of transformers in float32, teacher-forced.
 #pragma once
 
 #include <fmt/format.h>
@@ -28,7 +28,7 @@ std::vector<T> values(const io::FileTensor& tensor) {
 
 struct Agreement {
   double worst_top8 = 0;  // largest |Δ logprob| over the reference's top 8
-  double kld = 0;         // mean over positions, of the distribution over top 8 and the rest
+  double kld = 0;         // mean over positions, over the top 8 and the rest as one class
   double top1 = 0;
   double last_logits = 0;  // largest |Δ logprob| over the whole vocabulary at the last positions
   int64_t positions = 0;
@@ -43,7 +43,7 @@ inline std::vector<double> log_softmax(std::span<const float> logits) {
   return result;
 }
 
-/// `directory` holds the reference; `model` is what it is the reference of.
+/// Compares `model` with the reference in `directory`.
 inline Agreement agreement(const std::filesystem::path& directory, const runtime::Model& model,
                            engine::ScoringOptions options) {
   const auto reference = io::SafetensorsFile::open(directory / "reference-logits.safetensors");
@@ -90,7 +90,7 @@ inline Agreement agreement(const std::filesystem::path& directory, const runtime
   return a;
 }
 
-/// How many of the reference's greedy answers the engine gives to its prompts.
+/// Number of prompts to which the engine gives the reference's greedy output.
 inline int equal_greedy_answers(engine::Engine& engine, const std::filesystem::path& directory) {
   std::ifstream file(directory / "reference-greedy.jsonl");
   int equal = 0, all = 0;

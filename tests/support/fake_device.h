@@ -1,5 +1,5 @@
-// A GPU whose memory is counted and not there, and runners that live in it: for tests of what an
-// engine does when there is too little, at any moment.
+// A device that only counts memory, and runners that allocate from it: for tests of engines that
+// run out of memory at any point.
 #pragma once
 
 #include <fmt/format.h>
@@ -12,8 +12,8 @@
 
 namespace mxgpt {
 
-/// Outlives the engine. The engine's thread takes and gives back; a test may change the rest at any
-/// time.
+/// Must outlive the engine. The engine thread allocates and frees; tests may change other members
+/// at any time.
 class FakeDevice {
  public:
   static constexpr int64_t kWeights = 6000, kLayers = 4, kLayerExperts = 1000, kContext = 500;
@@ -22,10 +22,10 @@ class FakeDevice {
   ~FakeDevice() { EXPECT_EQ(used_, 0); }
 
   std::atomic<int64_t> total;
-  std::atomic<int64_t> used_by_others = 0;   ///< what other processes have
-  std::atomic<int64_t> peak = 0;             ///< that was taken at once
-  std::atomic<int64_t> runners_created = 0;  ///< runners
-  /// Called before each step; may throw, as the GPU would.
+  std::atomic<int64_t> used_by_others = 0;   ///< bytes allocated by other processes
+  std::atomic<int64_t> peak = 0;             ///< highest number of allocated bytes
+  std::atomic<int64_t> runners_created = 0;  ///< number of runners
+  /// Called before each step; may throw, as a GPU would.
   std::function<void(const backend::Batch&)> before_step;
 
   static runtime::MemoryPlan plan(const runtime::RunnerOptions& o) {
@@ -51,7 +51,7 @@ class FakeDevice {
   std::atomic<int64_t> used_ = 0;
 };
 
-/// Its runners are `inner`'s, with room of the device's.
+/// Runners are those of `inner`, with memory allocated from the device.
 class FakeDeviceRunnerFactory final : public runtime::RunnerFactory {
  public:
   using CreateRunner =
@@ -91,7 +91,7 @@ class FakeDeviceRunnerFactory final : public runtime::RunnerFactory {
   CreateRunner inner_;
 };
 
-/// As CUDA reports it in the middle of a step.
+/// A CUDA error in the middle of a step.
 inline cuda::OutOfMemory out_of_memory_in_step(int64_t bytes) {
   return {"VRAM_OOM", fmt::format("{} bytes are needed, 0 are free", bytes), "", bytes, 0};
 }

@@ -1,4 +1,4 @@
-// An engine on a runner without a model, and what tests say to it.
+// An engine on a runner without a model, with helpers to submit requests and read streams.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -70,7 +70,7 @@ inline StreamResult read_stream(engine::TokenStream& stream, int choices = 1) {
   return heard;
 }
 
-/// The answer by definition: every token from the whole text before it.
+/// The output by definition: each token is sampled from the whole text before it.
 inline std::vector<int32_t> expected_tokens(const engine::Request& request, int choice = 0) {
   std::vector<int32_t> all = request.prompt;
   engine::Sampler sampler(request.sampling, request.prompt, choice);
@@ -82,7 +82,7 @@ inline std::vector<int32_t> expected_tokens(const engine::Request& request, int 
   return {all.begin() + static_cast<int64_t>(request.prompt.size()), all.end()};
 }
 
-/// Holds the engine's steps until it is opened, and can let single ones pass.
+/// Blocks the engine's steps until it is opened; can let single steps pass.
 class Gate {
  public:
   std::function<void(const backend::Batch&)> before() {
@@ -100,7 +100,7 @@ class Gate {
     open_ = true;
     changed_.notify_all();
   }
-  /// Waits for the next step to be at the gate, and returns its rows.
+  /// Waits until the next step reaches the gate; returns its number of tokens.
   int64_t next() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return arrived_ > seen_; });

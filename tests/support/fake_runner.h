@@ -1,6 +1,6 @@
-// A runner without a model, for tests of what is around it: the logits of a row are a hash of the
-// text before it, read from what earlier steps stored in the pages of both groups. So every row of
-// a text cached wrongly, lost, or overwritten changes the answer.
+// A runner without a model. The logits of a row are a hash of the text before it, read from the
+// pages of both KV groups as earlier steps wrote them. Any row that is cached wrongly, lost or
+// overwritten changes the output.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -29,10 +29,10 @@ class FakeRunner final : public runtime::Runner {
     logits_.resize(options.max_logit_rows * vocabulary);
   }
 
-  /// Called with each batch before it is computed; may throw.
+  /// Called with each batch before its computation; may throw.
   std::function<void(const backend::Batch&)> before;
 
-  /// What a full row's text hashes to: of the full group everything, of the other the window.
+  /// Hash of the text up to a row: all of it in the full group, the window in the other.
   static void expected_logits(std::span<const int32_t> text, int64_t window,
                               std::span<float> logits) {
     const auto end = static_cast<int64_t>(text.size());

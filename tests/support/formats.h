@@ -1,4 +1,4 @@
-// What the tests of all formats share: GoogleTest and random weights.
+// Shared by the tests of all formats: GoogleTest and random weights.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Builds GGUF files by hand, correct or wrong in one place.
+// Builds GGUF files byte by byte, valid or with one fault.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace mxgpt {
 struct GgufBytes {
   struct Tensor {
     std::string name = "t";
-    std::vector<uint64_t> ne = {4};  // innermost first, as the file has it
+    std::vector<uint64_t> ne = {4};  // innermost first, as in the file
     uint32_t type = 0;               // F32
     uint64_t offset = 0;
   };
@@ -23,7 +23,7 @@ struct GgufBytes {
   std::string metadata = {};  // encoded by entry()
   uint64_t metadata_count = 0;
   std::vector<Tensor> tensors = {};
-  uint64_t claimed_tensors = UINT64_MAX;   // UINT64_MAX: as many as there are
+  uint64_t claimed_tensors = UINT64_MAX;   // UINT64_MAX: the actual number
   uint64_t claimed_metadata = UINT64_MAX;  // likewise
   uint64_t alignment = 32;                 // of the padding
   std::string data = std::string(64, 'x');
@@ -62,8 +62,8 @@ struct GgufBytes {
   }
 };
 
-/// Opens a copy whose allocation ends with the bytes, so that AddressSanitizer sees an over-read,
-/// and reads all there is to read. Returns the message of the Error, or "" if the file loads.
+/// Opens a copy whose allocation ends with the bytes, so that AddressSanitizer detects over-reads,
+/// and reads all of it. Returns the message of the Error, or "" if the file loads.
 std::string open_and_read_all(std::string_view bytes);
 
 }  // namespace mxgpt

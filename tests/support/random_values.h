@@ -1,4 +1,4 @@
-// What the tests of backend/ share.
+// Random inputs for tests.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace mxgpt::cpu {
 
-/// Normal with this standard deviation; the same for the same seed.
+/// Normally distributed values with this standard deviation, determined by the seed.
 inline std::vector<float> random_normals(int64_t n, uint32_t seed, float scale = 1) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal(0, scale);

@@ -19,6 +19,15 @@ def eventually(condition):
     return True
 
 
+def first_complete(ask, is_complete, seeds=range(1, 9)):
+    """The first of ask(seed) that the token budget did not cut off. Fails if it cut off all of them."""
+    for seed in seeds:
+        answer = ask(seed)
+        if is_complete(answer):
+            return answer
+    raise AssertionError(f"the token budget cut off every answer of seeds {list(seeds)}")
+
+
 def endless_stream(client, **more):
     """A streamed completion that is still running when a test has finished its other work."""
     options = {"max_tokens": 20000, "temperature": 1.5, "seed": 1, **more}

@@ -11,7 +11,7 @@
 
 namespace mxgpt {
 
-/// A folder of its own for a test, removed with what is in it.
+/// A new directory, removed with its contents on destruction.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {

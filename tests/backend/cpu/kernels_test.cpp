@@ -59,7 +59,7 @@ TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
 /// ByteGroup's promises, and a step that two quads have no say in; the scalar kernel gives the
 /// same.
 TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
-  int doubled_groups = 0;
+  int doubled_groups = 0, checked_groups = 0;
   for (const int outliers : {0, 1, 2, 3}) {
     const int64_t k = 2880;
     auto x = random_normals(k, 7);
@@ -114,12 +114,12 @@ TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
       const bool doubled = std::max(would_be[0], would_be[1]) > quant::kMaxLowSum;
       EXPECT_NEAR(out.scale[g], doubled ? 2 * step : step, step * 1e-4f) << g;
       doubled_groups += doubled;
+      ++checked_groups;
     }
   }
-  // Of the 18 groups of one magnitude: all without outliers, half with one or two (where 1e6 sets
-  // the step they vanish), none with three.
-  EXPECT_GE(doubled_groups, 18 + 9 + 9);
-  EXPECT_LT(doubled_groups, 180);
+  // Both cases must occur, or the expectation above tests only one of them.
+  EXPECT_GT(doubled_groups, 0);
+  EXPECT_LT(doubled_groups, checked_groups);
 }
 
 TEST_P(CpuKernelsTest, QuantizeQ16KeepsZerosAndDoesNotHideNan) {

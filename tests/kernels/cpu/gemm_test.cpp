@@ -93,7 +93,7 @@ TEST_P(GemmTest, F32WithinRounding) {
 }
 
 TEST_P(GemmTest, Q16WithinRounding) {
-  if (!isa_kernels().matmul_int16) return;
+  if (!isa_kernels().matmul_int16) GTEST_SKIP() << "no int16 kernel";
   for (int64_t k : k_values(format())) {
     SCOPED_TRACE(k);
     const eval::MatmulProblem p = moderate_problem_of(format(), k);
@@ -161,7 +161,7 @@ TEST_P(GemmTest, SameBitsInEveryTile) {
 /// And not on the instruction set: see Kernels. Of f32 activations, that of the fused ones.
 TEST_P(GemmTest, SameBitsOnEveryInstructionSet) {
   const Isa isa = std::get<1>(GetParam());
-  if (isa == Isa::scalar) return;
+  if (isa == Isa::scalar) GTEST_SKIP() << "compared with itself";
   const auto expect_same = [&](auto kernel, Isa other) {
     for (const quant::AccumType accumulate : {quant::AccumType::f32, quant::AccumType::f16}) {
       for (int64_t k : k_values(format())) {
@@ -180,7 +180,7 @@ TEST_P(GemmTest, SameBitsOnEveryInstructionSet) {
 
 /// Nor on whether activations are cut into bytes, which the scalar kernel does not look at.
 TEST_P(GemmTest, SameBitsWithBytes) {
-  if (!t().int8_activations) return;
+  if (!t().int8_activations) GTEST_SKIP() << "no int8 activations";
   const auto scalar = t().kernels[static_cast<int>(Isa::scalar)]->matmul_int16;
   for (const quant::AccumType accumulate : {quant::AccumType::f32, quant::AccumType::f16}) {
     for (int64_t k : k_values(format())) {
@@ -255,7 +255,7 @@ TEST_P(GemmTest, UnitVectorsGiveTheWeights) {
 
 /// The same for 16 bits; scale · q and the offset are picked one at a time.
 TEST_P(GemmTest, UnitVectorsGiveTheWeightsQ16) {
-  if (!isa_kernels().matmul_int16) return;
+  if (!isa_kernels().matmul_int16) GTEST_SKIP() << "no int16 kernel";
   const int64_t k = t().block_elements;
   eval::MatmulProblem p = moderate_problem_of(format(), k);
   const eval::WeightTerms parts = eval::weight_terms(format(), p.weights);

@@ -197,7 +197,7 @@ TEST(HostileGguf, EachByteOfTheHeaderSetToItsExtremes) {
       changed[i] = value;
       const std::string error = open_and_read_all(changed);
       EXPECT_THAT(error, testing::AnyOf("", StartsWith("bad.gguf: "))) << "byte " << i;
-      if (changed == bytes) EXPECT_EQ(error, "") << "byte " << i;
+      EXPECT_TRUE(changed != bytes || error.empty()) << "byte " << i;
       rejected += !error.empty();
     }
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Encoding and loading speed of mxgpt and of the `tokenizers` package, one thread each, in turns over one corpus.
+"""Encoding and loading speed of mxgpt and the `tokenizers` package, one thread each, alternating over one corpus.
 
 Run with the tests' Python: build/python/bin/python bench/tokenizer.py [--build build/release] [TEXT FILE…]
 """
@@ -20,7 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def corpus():
-    """The project's own prose, code and data, a text a file."""
+    """The project's own prose, code and data, one text per file."""
     texts = []
     for pattern in ["*.md", "src/**/*.cpp", "src/**/*.h", "tests/**/*.py", "tests/**/*.jsonl", "models/**/*.jsonl"]:
         for path in sorted(glob.glob(os.path.join(ROOT, pattern), recursive=True)):
@@ -30,7 +30,7 @@ def corpus():
 
 
 def ours(program, environment, name):
-    """One benchmark of tokenizer_bench: (seconds an iteration, tokens)."""
+    """One benchmark of tokenizer_bench: (seconds per iteration, tokens)."""
     command = [program, f"--benchmark_filter=^{name}$", "--benchmark_format=json", "--benchmark_min_time=0.5"]
     done = subprocess.run(command, env=os.environ | environment, check=True, capture_output=True)
     result = json.loads(done.stdout)["benchmarks"][0]

@@ -1,6 +1,6 @@
-// Attention of gpt-oss-20b's shape (64 query and 8 KV heads of 64), sinks included: tokens a second
-// that its 12 full layers alone would allow in decode, and the rate of multiply-adds in prefill.
-// Arguments: context, KV format (as in quant/format_list.h).
+// Attention with gpt-oss-20b's shape (64 query heads and 8 KV heads of 64) and sinks: cache bytes
+// per second of its 12 full layers in decode, and FLOP/s in prefill. Arguments: context, KV format
+// (index in quant/format_list.h).
 #include <benchmark/benchmark.h>
 
 #include <numeric>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kHeads = 64, kKvHeads = 8, kHeadDim = 64, kLayers = 12;
 
-/// A batch of rows at the end of a context, and the caches of some layers, full of small numbers.
+/// A batch of rows at the end of a context, and the filled KV caches of some layers.
 class Context {
  public:
   Context(int64_t context, int64_t rows, int layers, quant::Format format)
@@ -42,8 +42,7 @@ class Context {
                        quant::traits(format).row_bytes(kHeadDim);
     for (int i = 0; i < 2 * layers; ++i) {
       auto& cache = caches_.emplace_back(bytes);
-      // 0x2c2c is 0.065 in f16, 2.4e-12 in bf16 and f32: numbers of ordinary size in no format
-      // matter for the time.
+      // 0x2c2c is 0.065 in f16 and 2.4e-12 in bf16 and f32: normal numbers in every format.
       std::fill(cache.begin(), cache.end(), std::byte{0x2c});
     }
     for (int i = 0; i < layers; ++i)

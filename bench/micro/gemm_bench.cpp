@@ -1,13 +1,12 @@
-// The matrix tiles of every format: how near decoding (one token) comes to the speed of memory, and
-// what prefill (many tokens) computes.
-//   read                      streaming read of the same buffer, the ceiling of decode
-//   decode/FORMAT/KERNEL      one token; weights come from memory, not from a cache. `of_read` is
-//   the
-//                             share of the speed of reading, by as many threads.
-//   cached/FORMAT/KERNEL      one token; a chunk that stays in the cache: what computing allows
+// GEMM kernels of every format: how close decoding (one token) comes to memory bandwidth, and the
+// throughput of prefill (many tokens).
+//   read                      streaming read of the same buffer, the upper bound of decode
+//   decode/FORMAT/KERNEL      one token; weights come from memory. `of_read` is the fraction of the
+//                             read bandwidth of as many threads
+//   cached/FORMAT/KERNEL      one token; weights stay in the cache: the bound by computation
 //   prefill/FORMAT/KERNEL/N   N tokens, rows in chunks that stay in the cache
-// KERNEL is q16 or f32; a multiply-add is two FLOP. With --benchmark_filter=… and MXGPT_ISA=scalar
-// for the scalar code.
+// KERNEL is int16 or f32; a multiply-add counts as two FLOP. Select with --benchmark_filter=…, and
+// set MXGPT_ISA=scalar for the scalar code.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -17,22 +16,23 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cpu/gemm.h"
 #include "quant/format.h"
 
 namespace mxgpt {
 namespace {
 
 constexpr int64_t kBufferBytes = int64_t{1} << 30;
-constexpr int64_t kRows = 2880;      // of gpt-oss
-constexpr int64_t kChunkRows = 128;  // as many as a backend hands to a thread
+constexpr int64_t kRows = 2880;      // gpt-oss
+constexpr int64_t kChunkRows = 128;  // the size that the CPU backend dispatches to a thread
 constexpr int kMaxTokens = 512;
 
-/// 2880 as in gpt-oss, or the next that whole blocks of 256 fill.
+/// 2880 as in gpt-oss, or the next multiple of 256 for blocks of 256.
 int64_t k_of(const quant::FormatTraits& t) {
   return t.block_elements == 256 ? 3072 : 2880;
 }
 
-/// Valid weights of any format: MXFP4 scales and f16 fields both read 0x2f as something moderate.
+/// Valid weights of any format: MXFP4 scales and f16 fields read 0x2f as moderate values.
 const std::byte* weights() {
   static const std::vector<std::byte> buffer(kBufferBytes, std::byte{0x2f});
   return buffer.data();
@@ -44,7 +44,8 @@ struct Activations {
   std::vector<float> scale = std::vector<float>(x.size() / 32, 0.01f),
                      sum = std::vector<float>(x.size() / 16, 0.2f);
   std::vector<int32_t> total = std::vector<int32_t>(sum.size(), 16 * 7777);
-  std::vector<quant::OutlierSplitGroup> bytes = std::vector<quant::OutlierSplitGroup>(scale.size());
+  std::vector<kernels::OutlierSplitGroup> bytes =
+      std::vector<kernels::OutlierSplitGroup>(scale.size());
 };
 
 const Activations& activations() {
@@ -52,8 +53,10 @@ const Activations& activations() {
   return a;
 }
 
-quant::GemmArgs tile_of(const quant::FormatTraits& t, const std::byte* first_row, int64_t rows,
-                        int64_t tokens, float* out) {
+kernels::GemmArgs tile_of(quant::Format format, const std::byte* first_row, int64_t rows,
+                          int64_t tokens, float* out) {
+  const quant::FormatTraits& t = quant::traits(format);
+  const bool int8 = kernels::gemm_kernels(format).int8_activations;
   const Activations& a = activations();
   return {.weights = first_row,
           .row_bytes = t.row_bytes(k_of(t)),
@@ -64,14 +67,14 @@ quant::GemmArgs tile_of(const quant::FormatTraits& t, const std::byte* first_row
                       .scale = a.scale.data(),
                       .sum = a.sum.data(),
                       .q_sum = a.total.data(),
-                      .outlier_split = t.int8_activations ? a.bytes.data() : nullptr},
+                      .outlier_split = int8 ? a.bytes.data() : nullptr},
           .row_indices = nullptr,
           .tokens = tokens,
           .out = out,
           .out_stride = rows};
 }
 
-using Matmul = void (*)(const quant::GemmArgs&);
+using Matmul = void (*)(const kernels::GemmArgs&);
 
 /// Reads one of `parts` equal parts of the buffer.
 void read_part(int64_t part, int64_t parts) {
@@ -79,7 +82,7 @@ void read_part(int64_t part, int64_t parts) {
   const auto* data = reinterpret_cast<const uint64_t*>(weights()) + part * words;
   uint64_t sums[8] = {};
   for (int64_t i = 0; i + 8 <= words; i += 8) {
-    __builtin_prefetch(data + i + 512);  // past the end of the page, where the hardware stops
+    __builtin_prefetch(data + i + 512);  // across pages, where the hardware prefetcher stops
     for (int j = 0; j < 8; ++j) sums[j] += data[i + j];
   }
   benchmark::DoNotOptimize(sums);
@@ -90,7 +93,7 @@ void read(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * (kBufferBytes / state.threads()));
 }
 
-/// Bytes a second that as many threads read, the best of three times.
+/// Bytes per second read by `threads` threads, the best of three runs.
 double read_speed(int threads) {
   static std::map<int, double> known;
   double& best = known[threads];
@@ -110,7 +113,7 @@ benchmark::Counter rate(double amount) {
   return {amount, benchmark::Counter::kIsRate};
 }
 
-/// Each iteration is one weight of kRows rows; the next starts where it ended.
+/// An iteration multiplies one weight of kRows rows; the next continues behind it.
 void decode(benchmark::State& state, quant::Format format, Matmul matmul) {
   const quant::FormatTraits& t = quant::traits(format);
   const int64_t bytes = kRows * t.row_bytes(k_of(t));
@@ -119,7 +122,7 @@ void decode(benchmark::State& state, quant::Format format, Matmul matmul) {
   std::vector<float> out(kRows);
   int64_t at = 0;
   for (auto _ : state) {
-    matmul(tile_of(t, first + at, kRows, 1, out.data()));
+    matmul(tile_of(format, first + at, kRows, 1, out.data()));
     benchmark::DoNotOptimize(out.data());
     at += bytes;
     if (at + bytes > part) at = 0;
@@ -138,7 +141,7 @@ void cached(benchmark::State& state, quant::Format format, Matmul matmul) {
   const quant::FormatTraits& t = quant::traits(format);
   std::vector<float> out(kChunkRows);
   for (auto _ : state) {
-    matmul(tile_of(t, weights(), kChunkRows, 1, out.data()));
+    matmul(tile_of(format, weights(), kChunkRows, 1, out.data()));
     benchmark::DoNotOptimize(out.data());
   }
   state.SetBytesProcessed(state.iterations() * kChunkRows * t.row_bytes(k_of(t)));
@@ -150,7 +153,7 @@ void prefill(benchmark::State& state, quant::Format format, Matmul matmul) {
   std::vector<float> out(kChunkRows * tokens);
   int64_t row = 0;
   for (auto _ : state) {
-    matmul(tile_of(t, weights() + row * t.row_bytes(k_of(t)), kChunkRows, tokens, out.data()));
+    matmul(tile_of(format, weights() + row * t.row_bytes(k_of(t)), kChunkRows, tokens, out.data()));
     benchmark::DoNotOptimize(out.data());
     row = (row + kChunkRows) % kRows;
   }
@@ -163,9 +166,9 @@ void register_all() {
   benchmark::RegisterBenchmark("read", read)->Threads(1)->Threads(threads)->UseRealTime();
   for (int i = 0; i < quant::kFormatCount; ++i) {
     const quant::Format format = static_cast<quant::Format>(i);
-    const quant::GemmKernels& k = quant::gemm_kernels(format);
+    const kernels::GemmKernels& k = kernels::gemm_kernels(format);
     for (const auto& [kind, matmul] :
-         {std::pair{"q16", k.matmul_int16}, std::pair{"f32", k.matmul_f32}}) {
+         {std::pair{"int16", k.matmul_int16}, std::pair{"f32", k.matmul_f32}}) {
       if (!matmul) continue;
       const std::string name = std::string(quant::traits(format).name) + "/" + kind;
       benchmark::RegisterBenchmark(("decode/" + name).c_str(), decode, format, matmul)

@@ -1,6 +1,6 @@
-// The tokenizer alone, with the real gpt-oss vocabulary: loading, encoding and decoding.
-// bench/tokenizer.py runs it in turns with the `tokenizers` package; MXGPT_BENCH_TOKENIZER and
-// MXGPT_BENCH_TEXTS (a JSON string a line) name what it works on.
+// The tokenizer with the real gpt-oss vocabulary: loading, encoding and decoding.
+// bench/tokenizer.py alternates it with the `tokenizers` package. MXGPT_BENCH_TOKENIZER and
+// MXGPT_BENCH_TEXTS (one JSON string per line) name the input files.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -33,7 +33,7 @@ const text::Tokenizer& tokenizer() {
 const std::vector<std::string>& texts() {
   static const auto loaded = [] {
     const std::string path = setting("MXGPT_BENCH_TEXTS", "");
-    std::ifstream file(path.empty() ? MXGPT_ROOT "/bench/tokenizer_bench.cpp" : path);
+    std::ifstream file(path.empty() ? MXGPT_ROOT "/bench/micro/tokenizer_bench.cpp" : path);
     std::vector<std::string> all;
     for (std::string line; std::getline(file, line);) {
       if (path.empty())
@@ -78,8 +78,7 @@ void decode(benchmark::State& state) {
 }
 BENCHMARK(decode)->Unit(benchmark::kMillisecond);
 
-/// One unit repeated to so many kilobytes: the time a kilobyte must not depend on how many there
-/// are.
+/// A repeated unit of range(0) kilobytes. The time per kilobyte must not depend on the length.
 void encode_run(benchmark::State& state, const char* unit) {
   std::string text;
   while (text.size() < static_cast<size_t>(state.range(0)) << 10) text += unit;

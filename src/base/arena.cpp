@@ -24,10 +24,10 @@ PageMemory::PageMemory(size_t bytes, std::string_view purpose) : data_(nullptr),
     throw Error("memory",
                 fmt::format("cannot reserve {:.2f} GiB for {}: {}",
                             static_cast<double>(bytes) / (1u << 30), purpose, std::strerror(errno)),
-                "`mxgpt plan` shows what needs how much");
+                "`mxgpt plan` lists the memory that each part needs");
   }
   data_ = static_cast<std::byte*>(data);
-  // Advice: without it, everything works in small pages.
+  // Only a hint: without huge pages everything works, more slowly.
   if (bytes >= kHugePage) ::madvise(data, bytes, MADV_HUGEPAGE);
 }
 

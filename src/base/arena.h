@@ -9,11 +9,11 @@
 
 namespace mxgpt {
 
-/// Zeroed pages from the system, committed when first touched (and then near the processor that
-/// touches them). Large ones ask for huge pages. Movable.
+/// Zeroed pages from the operating system. A page is allocated when first touched, near the
+/// processor that touches it. Large allocations request huge pages. Movable.
 class PageMemory {
  public:
-  /// Throws Error, with `what` it is for, if the address space is exhausted.
+  /// Throws Error, naming `purpose`, if the address space is exhausted.
   PageMemory(size_t bytes, std::string_view purpose);
   PageMemory(PageMemory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
@@ -26,25 +26,25 @@ class PageMemory {
   size_t bytes_;
 };
 
-/// Hands out buffers one after the other. The code that takes them runs twice: on a counting arena,
-/// to learn how much it needs, and on one of that size. So what is planned is what is used.
+/// A bump allocator. The same allocation code runs twice: on a counting arena to learn the size,
+/// and on an arena of that size. The plan therefore always matches the use.
 class Arena {
  public:
-  /// Counts only: every buffer is empty.
+  /// A counting arena: every buffer is empty.
   Arena() : memory_(0, "") {}
   Arena(size_t bytes, std::string_view purpose) : memory_(bytes, purpose) {}
 
-  /// Zeroed, aligned to a cache line; lives as long as the arena or what it was moved to.
+  /// Zeroed and aligned to a cache line. Valid as long as the arena, or the arena it is moved to.
   template <class T>
   std::span<T> allocate(int64_t count) {
     std::byte* at = bump(static_cast<size_t>(count) * sizeof(T));
     return at ? std::span(reinterpret_cast<T*>(at), static_cast<size_t>(count)) : std::span<T>();
   }
-  /// Bytes taken so far.
+  /// Bytes allocated so far.
   size_t used() const { return used_; }
 
  private:
-  /// Null if this arena only counts.
+  /// Null for a counting arena.
   std::byte* bump(size_t bytes);
 
   PageMemory memory_;

@@ -1,4 +1,4 @@
-// A cursor over little-endian bytes from outside: nothing is read before it is known to be there.
+// A bounds-checked cursor over untrusted little-endian bytes.
 #pragma once
 
 #include <fmt/format.h>
@@ -17,7 +17,7 @@ namespace mxgpt {
 
 static_assert(std::endian::native == std::endian::little, "mxgpt reads model files in place");
 
-/// Reads a value at any alignment. The caller has checked that sizeof(T) bytes are there.
+/// Reads a value at any alignment. The caller guarantees sizeof(T) readable bytes.
 template <class T>
 requires std::is_arithmetic_v<T> T load_le(const std::byte* from) {
   T value;
@@ -27,12 +27,12 @@ requires std::is_arithmetic_v<T> T load_le(const std::byte* from) {
 
 class ByteReader {
  public:
-  /// Views `bytes`, which must outlive the reader and all it returns. `where` names the file in
-  /// errors.
+  /// Views `bytes`, which must outlive the reader and everything it returns. `where` names the file
+  /// in errors.
   ByteReader(std::span<const std::byte> bytes, std::string where)
       : bytes_(bytes), where_(std::move(where)) {}
 
-  /// What is being read, for errors: "the header", "tensor 'output.weight'".
+  /// Sets the subject of error messages: "the header", "tensor 'output.weight'".
   void set_context(std::string context) { context_ = std::move(context); }
 
   template <class T>
@@ -40,12 +40,12 @@ class ByteReader {
     return load_le<T>(read_bytes(sizeof(T)).data());
   }
 
-  /// The next `size` bytes, whatever `size` a file claims; throws Error if there are fewer.
+  /// The next `size` bytes, for any `size` that a file claims. Throws Error if fewer remain.
   std::span<const std::byte> read_bytes(uint64_t size) {
     if (size > remaining()) [[unlikely]] {
       fail(fmt::format("needs {} bytes at byte {}, but only {} are left", size, offset_,
                        remaining()),
-           "the file is damaged or incomplete, fetch it again");
+           "the file is damaged or incomplete, download it again");
     }
     const auto bytes = bytes_.subspan(offset_, static_cast<size_t>(size));
     offset_ += bytes.size();
@@ -54,12 +54,12 @@ class ByteReader {
 
   size_t offset() const { return offset_; }
   size_t remaining() const { return bytes_.size() - offset_; }
-  /// From `start`, an earlier offset, up to here.
+  /// The bytes from `start`, an earlier offset, to the current one.
   std::span<const std::byte> bytes_since(size_t start) const {
     return bytes_.subspan(start, offset_ - start);
   }
 
-  /// An Error about what is being read.
+  /// Throws an Error about the current subject.
   [[noreturn]] void fail(const std::string& problem, const std::string& fix = {}) const {
     throw Error(where_, context_ + " " + problem, fix);
   }

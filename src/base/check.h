@@ -1,5 +1,5 @@
-// CHECK(condition, "format", values…): a programmer's mistake aborts with the values that show it.
-// Never reachable from outside input; for that see base/error.h.
+// CHECK(condition, "format", values…) aborts on a programmer's mistake and prints the values. Input
+// from outside never reaches it; that is an Error (base/error.h).
 #pragma once
 
 #include <fmt/format.h>

@@ -32,7 +32,7 @@ std::vector<int> allowed_cpus() {
   return {0};
 }
 
-/// First line, or empty if there is none: these files may be missing.
+/// The first line of a file; empty if the file is missing.
 std::string read_first_line(const fs::path& path) {
   std::string line;
   std::ifstream file(path);
@@ -72,7 +72,7 @@ std::optional<double> cgroup_cpu_limit(const fs::path& root) {
     if (cpus) lowest = std::min(lowest.value_or(*cpus), *cpus);
   };
   // Lines are "ID:CONTROLLERS:PATH" (cgroups(7)); version 2 has no controllers. A container may see
-  // a path that exists outside only: then what is mounted is its own group.
+  // a path that exists only outside it; the mounted directory is then its own group.
   std::ifstream groups(root / "proc/self/cgroup");
   for (std::string line; std::getline(groups, line);) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
@@ -99,7 +99,7 @@ int usable_cpus() {
 }
 
 int default_thread_count() {
-  std::set<std::string> cores;  // by their lists of sibling processors
+  std::set<std::string> cores;  // keyed by the list of sibling processors
   for (const int cpu : allowed_cpus()) {
     const std::string siblings = read_first_line(
         "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");

@@ -1,5 +1,5 @@
-// How many processors this process may use: by its affinity mask, by the machine's physical cores,
-// and by the quota of its control group, which a container has instead of fewer processors.
+// The number of processors that this process may use, from its affinity mask, the machine's
+// physical cores and the CPU quota of its control group (containers).
 #pragma once
 
 #include <filesystem>
@@ -8,23 +8,23 @@
 
 namespace mxgpt {
 
-/// More threads than this are refused where they are asked for.
+/// Upper bound for configurable thread counts.
 inline constexpr int kMaxThreads = 1024;
 
 /// Processors in the affinity mask.
 int usable_cpus();
 
-/// Physical cores with a processor in the affinity mask, but no more than the quota rounded up.
-/// Two threads of one core share what matrix products need.
+/// Physical cores with a processor in the affinity mask, at most the quota rounded up. Two threads
+/// of one core would share the vector units that matrix products need.
 int default_thread_count();
 
-/// Processors' worth of time that the control groups of this process allow, the least of all its
-/// levels; empty where none is limited. Versions 1 and 2. `root` is "/" but in tests.
+/// CPU quota of this process's control groups (versions 1 and 2) in processors: the minimum over
+/// all levels, or empty without a limit. Tests pass another `root`.
 std::optional<double> cgroup_cpu_limit(const std::filesystem::path& root = "/");
 
-/// Of cpu.max (version 2), "QUOTA PERIOD" or "max PERIOD". Empty where not limited, or not so.
+/// Parses cpu.max (version 2): "QUOTA PERIOD" or "max PERIOD". Empty if unlimited or malformed.
 std::optional<double> parse_cgroup_v2_quota(std::string_view text);
-/// Of cpu.cfs_quota_us and cpu.cfs_period_us (version 1); a quota of -1 means none.
+/// Parses cpu.cfs_quota_us and cpu.cfs_period_us (version 1). A quota of -1 means no limit.
 std::optional<double> parse_cgroup_v1_quota(std::string_view quota, std::string_view period);
 
 }  // namespace mxgpt

@@ -12,7 +12,7 @@ namespace {
 
 struct CodePoint {
   uint32_t code;
-  size_t bytes;  // 0: not UTF-8
+  size_t bytes;  // 0: invalid UTF-8
 };
 
 CodePoint decode(std::string_view text) {
@@ -34,7 +34,7 @@ CodePoint decode(std::string_view text) {
 
 bool is_printable(uint32_t code) {
   if (code < 0x20 || (code >= 0x7f && code < 0xa0)) return false;
-  // Marks that reorder or hide what stands beside them, and the separators that end a line.
+  // Marks that reorder or hide adjacent text, and line separators.
   return !(code == 0x061c || (code >= 0x200b && code <= 0x200f) ||
            (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) ||
            code == 0xfeff);
@@ -69,7 +69,7 @@ std::string format_bytes(uint64_t bytes) {
   constexpr std::string_view kUnits[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
   double value = static_cast<double>(bytes) / 1000;
   size_t unit = 0;
-  // 999.95 would print as 1000.0 of the smaller unit.
+  // 999.95 would be printed as 1000.0 of the smaller unit.
   while (value >= 999.95) value /= 1000, ++unit;
   return fmt::format("{:.{}f} {}", value, kUnits[unit] == "kB" || kUnits[unit] == "MB" ? 1 : 2,
                      kUnits[unit]);

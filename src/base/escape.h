@@ -1,4 +1,4 @@
-// Text from outside, made safe to print: file contents must not drive the terminal.
+// Formatting of untrusted text: file contents must not control the terminal.
 #pragma once
 
 #include <cstddef>
@@ -9,11 +9,11 @@
 namespace mxgpt {
 
 /// `text` with control characters (C0, DEL, C1), invisible direction marks and line separators
-/// escaped as \n, \t, \x1b, \u202e…, and bytes that are not UTF-8 as \xNN. What would exceed
-/// `limit` characters is cut off and marked with "…". Escaping twice changes nothing more.
+/// escaped as \n, \t, \x1b, \u202e…, and invalid UTF-8 bytes as \xNN. Text beyond `limit`
+/// characters is replaced by "…". Idempotent.
 std::string escape_for_terminal(std::string_view text, size_t limit = 200);
 
-/// "512 B", "17.9 kB", "12.80 GB": decimal units, as disks and networks count.
+/// "512 B", "17.9 kB", "12.80 GB": decimal units, as for disks and networks.
 std::string format_bytes(uint64_t bytes);
 
 }  // namespace mxgpt

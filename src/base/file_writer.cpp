@@ -17,8 +17,7 @@ namespace {
 
 constexpr size_t kBufferBytes = 1 << 20;
 
-/// Opens a file that did not exist: `stem`.<pid>.<n>.part, with the permissions that the umask
-/// gives.
+/// Creates a new file `stem`.<pid>.<n>.part with the permissions of the umask.
 int open_temporary(const std::filesystem::path& stem, std::filesystem::path& chosen) {
   for (int n = 0;; ++n) {
     chosen = fmt::format("{}.{}.{}.part", stem.string(), ::getpid(), n);
@@ -31,18 +30,20 @@ int open_temporary(const std::filesystem::path& stem, std::filesystem::path& cho
 
 FileWriter::FileWriter(const std::filesystem::path& path) : path_(path) {
   std::error_code ignored;
-  // A link stays a link: what it points to is replaced.
+  // Replace the target of a symbolic link, not the link.
   if (std::filesystem::is_symlink(path_, ignored)) {
     path_ = std::filesystem::weakly_canonical(path_, ignored);
   }
   if (std::filesystem::exists(path_, ignored) &&
       !std::filesystem::is_regular_file(path_, ignored)) {
-    throw Error(path.string(), "is not a regular file and cannot be replaced", "name a file");
+    throw Error(path.string(), "is not a regular file and cannot be replaced",
+                "choose another path");
   }
   fd_ = open_temporary(path_, temporary_);
   if (fd_ < 0) {
-    throw Error(path.string(), fmt::format("cannot be written: {}", std::strerror(errno)),
-                errno == ENOENT ? "make its folder first" : "check the permissions of its folder");
+    throw Error(
+        path.string(), fmt::format("cannot be written: {}", std::strerror(errno)),
+        errno == ENOENT ? "create its folder first" : "check the permissions of its folder");
   }
   buffer_.reserve(kBufferBytes);
 }
@@ -89,8 +90,7 @@ void FileWriter::commit() {
     ::unlink(temporary_.c_str());
     fail(error);
   }
-  // The rename itself is durable once the folder is; a file system that cannot sync folders has
-  // done enough.
+  // The rename is durable once the folder is synced. Ignore file systems that cannot sync folders.
   const auto folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
   if (const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
     ::fsync(fd);

@@ -1,4 +1,4 @@
-// Crash-safe output: whoever opens the path sees the old file or the whole new one, never a part.
+// Atomic file output: a reader of the path sees the old file or the complete new one.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,11 @@
 
 namespace mxgpt {
 
-/// Writes to a temporary file beside `path`; commit() puts it in place. Without commit() nothing
-/// remains.
+/// Writes to a temporary file next to `path`; commit() renames it. Without commit() the temporary
+/// file is deleted.
 class FileWriter {
  public:
-  /// Throws Error if the folder cannot be written to, or if `path` is something other than a
-  /// regular file.
+  /// Throws Error if the folder is not writable, or if `path` exists and is not a regular file.
   explicit FileWriter(const std::filesystem::path& path);
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
@@ -23,7 +22,7 @@ class FileWriter {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-  /// Flushes to the disk and renames; the last call.
+  /// Syncs to disk and renames. No calls may follow.
   void commit();
 
   /// Bytes written so far.
@@ -39,7 +38,7 @@ class FileWriter {
   std::filesystem::path temporary_;
   int fd_ = -1;
   uint64_t size_ = 0;
-  std::vector<std::byte> buffer_;  // less than kBufferBytes between calls
+  std::vector<std::byte> buffer_;  // shorter than kBufferBytes between calls
 };
 
 }  // namespace mxgpt

@@ -55,7 +55,7 @@ std::string_view kind_name(const value& v) {
 }  // namespace
 
 void Node::fail(const std::string& problem) const {
-  // Of a whole document the path is "file:", and Error adds its own colon.
+  // The path of a root is "file:", and Error adds its own colon.
   throw Error(path_.ends_with(':') ? path_.substr(0, path_.size() - 1) : path_, problem);
 }
 

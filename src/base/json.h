@@ -18,18 +18,16 @@ using boost::json::value;
 
 inline constexpr int kMaxDepth = 64;
 
-/// Parses one JSON document. `where` names its source in the Error (file, line of a file, request).
-/// The memory of the whole document is freed at once with the returned value.
+/// Parses one JSON document. `where` names its source in the Error: a file, a line or a request.
+/// The returned value owns the memory of the whole document.
 value parse(std::string_view text, std::string_view where);
 
 /// Parses a whole file; errors name its path.
 value parse_file(const std::filesystem::path& path);
 
-/// A value together with the path that leads to it ("tokenizer.json: model.vocab"; the root's is
-/// "tokenizer.json:"), for reading documents
-/// whose shape is not trusted. Each accessor throws Error naming the path and what was expected.
-/// Cheap enough for structure, not meant for millions of leaves: take `array()` and read those
-/// directly.
+/// A value and its path ("tokenizer.json: model.vocab"; "tokenizer.json:" for the root), for
+/// reading untrusted documents. Accessors throw Error naming the path and the expected type. For
+/// arrays with millions of elements, read array() directly.
 class Node {
  public:
   Node(const value& v, std::string path) : value_(&v), path_(std::move(path)) {}

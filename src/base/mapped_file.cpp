@@ -31,15 +31,15 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     if (data == MAP_FAILED) map_errno = errno;
   }
   if (!regular || map_errno) ::close(fd);
-  if (!regular) throw Error(path.string(), "is not a regular file", "name a file");
+  if (!regular) throw Error(path.string(), "is not a regular file", "check the path");
   if (map_errno) {
     throw Error(path.string(),
                 std::string("cannot be mapped into memory: ") + std::strerror(map_errno));
   }
   fd_ = fd;
   bytes_ = {static_cast<const std::byte*>(data), static_cast<size_t>(st.st_size)};
-  // What is read from the disk from now on comes in large pages, where the file system has them:
-  // decoding, which waits for memory, is a tenth faster (docs/performance.md). Advice only.
+  // Huge pages, if the file system supports them, make memory-bound decoding a tenth faster
+  // (docs/performance.md). Only a hint.
   constexpr size_t kHugePage = 2 << 20;
   if (bytes_.size() >= kHugePage) ::madvise(data, bytes_.size(), MADV_HUGEPAGE);
 }
@@ -62,14 +62,14 @@ void MappedFile::release_pages(std::span<const std::byte> bytes) const {
   const uintptr_t first = std::max(address(bytes.data()), address(bytes_.data()));
   const uintptr_t end =
       std::min(address(bytes.data() + bytes.size()), address(bytes_.data() + bytes_.size()));
-  // Whole pages only: the others are shared with neighbours that may be in use.
+  // Whole pages only: the others contain adjacent bytes that may be in use.
   const uintptr_t begin = (first + page - 1) / page * page;
   if (begin + page > end) return;
   ::madvise(reinterpret_cast<void*>(begin), (end - begin) / page * page, MADV_DONTNEED);
 }
 
 bool MappedFile::contains(std::span<const std::byte> bytes) const {
-  // Of addresses, since the two may belong to different objects.
+  // Compare addresses as integers: the spans may belong to different objects.
   const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
   const auto first = reinterpret_cast<uintptr_t>(bytes_.data());
   return begin >= first && begin + bytes.size() <= first + bytes_.size();
@@ -84,7 +84,7 @@ void MappedFile::read(std::span<const std::byte> bytes, std::byte* to) const {
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       throw Error(path_.string(), count == 0
-                                      ? std::string("has become shorter while it was read")
+                                      ? std::string("was truncated while being read")
                                       : std::string("cannot be read: ") + std::strerror(errno));
     }
     done += static_cast<size_t>(count);

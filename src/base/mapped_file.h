@@ -1,4 +1,4 @@
-// A file mapped into memory for reading.
+// A read-only memory-mapped file.
 #pragma once
 
 #include <cstddef>
@@ -7,24 +7,24 @@
 
 namespace mxgpt {
 
-/// Owns the mapping; spans taken from it are valid while it lives. Movable, not copyable. The file
-/// must not be truncated while it is mapped.
+/// Owns the mapping, and spans of it are valid as long. Movable. The file must not be truncated
+/// while it is mapped.
 class MappedFile {
  public:
-  /// Throws Error if the path is missing, is not a regular file or cannot be mapped. An empty file
-  /// is an empty span.
+  /// Throws Error if the path does not exist, is not a regular file or cannot be mapped. An empty
+  /// file yields an empty span.
   explicit MappedFile(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return bytes_; }
-  /// Gives back the memory that holds these bytes, as far as they are of this file: a pass over a
-  /// large file then needs little. They stay readable, and are fetched again when they are read.
+  /// Releases the memory behind those of `bytes` that belong to this file, so that a pass over a
+  /// large file needs little memory. The bytes stay readable and are fetched again on access.
   void release_pages(std::span<const std::byte> bytes) const;
   bool contains(std::span<const std::byte> bytes) const;
-  /// Copies bytes of this file to `to` without touching the map, which large pieces do faster.
-  /// Throws Error if the file has become shorter or cannot be read.
+  /// Copies bytes of this file to `to` with pread, which is faster than the mapping for large
+  /// sizes. Throws Error if the file was truncated or cannot be read.
   void read(std::span<const std::byte> bytes, std::byte* to) const;
   const std::filesystem::path& path() const { return path_; }
 

@@ -31,11 +31,11 @@ double measure_read_bandwidth(size_t bytes) {
   const auto chunks =
       static_cast<int64_t>(std::max<size_t>(bytes ? bytes : default_buffer_bytes(), kChunk)) /
       kChunk;
-  const PageMemory buffer(static_cast<size_t>(chunks * kChunk), "measuring the memory");
-  // Written first: pages never written are all one page.
+  const PageMemory buffer(static_cast<size_t>(chunks * kChunk), "the memory bandwidth measurement");
+  // Written first: unwritten pages all map to the zero page.
   parallel_for(chunks, [&](int64_t i) { std::memset(buffer.data() + i * kChunk, 1, kChunk); });
 
-  std::atomic<uint64_t> sum = 0;  // so that reading has an effect
+  std::atomic<uint64_t> sum = 0;  // keeps the reads from being optimized away
   double best = 0;
   for (int pass = 0; pass < kPasses; ++pass) {
     const auto start = std::chrono::steady_clock::now();

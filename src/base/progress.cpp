@@ -40,7 +40,7 @@ ListenerState& listener_state() {
   return one;
 }
 
-/// Whether somebody listens.
+/// Returns whether a listener is set.
 bool notify_listener(const std::string& label, uint64_t done, uint64_t total) {
   const std::lock_guard lock(listener_state().mutex);
   if (listener_state().listener) listener_state().listener(label, done, total);
@@ -65,7 +65,7 @@ std::string format_progress(const std::string& label, uint64_t done, uint64_t to
   if (rate > 0 && done < total) {
     text += fmt::format(", {} left", format_duration(static_cast<double>(total - done) / rate));
   }
-  // The widest text, so that the bar keeps its place while the numbers change.
+  // The width of the longest text, so that the bar does not move while the numbers change.
   constexpr int kTextColumns = 46;
   const int available = width - static_cast<int>(label.size()) - kTextColumns - 4;
   const int bar = std::min(available, 40);
@@ -102,7 +102,7 @@ void Progress::advance(uint64_t amount) {
   shown_ = true;
   const double seconds = std::chrono::duration<double>(now - start_).count();
   if (terminal_) {
-    // One column short of the edge: a full line would wrap.
+    // One column less than the terminal: a full line would wrap.
     fmt::print(stderr, "\r{}\x1b[K",
                format_progress(label_, done_, total_, seconds, terminal_columns() - 1, unit_));
   } else {

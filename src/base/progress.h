@@ -1,5 +1,5 @@
-// How far a long read or write has come, on stderr: a bar on a terminal, a line every ten seconds
-// elsewhere, and nothing for what is done at once.
+// Progress of long operations on stderr: a bar on a terminal, otherwise a line every ten seconds.
+// Short operations print nothing.
 #pragma once
 
 #include <chrono>
@@ -11,8 +11,7 @@ namespace mxgpt {
 
 class Progress {
  public:
-  /// `label` says what is being done: "Hashing", "Converting"; `unit` what is counted, bytes if
-  /// empty.
+  /// `label` names the operation ("Hashing"), `unit` the things counted; empty means bytes.
   Progress(std::string label, uint64_t total, std::string unit = {});
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -30,17 +29,17 @@ class Progress {
   bool terminal_;
   bool shown_ = false;
   Clock::time_point start_ = Clock::now();
-  Clock::time_point next_;  // when to show something again
+  Clock::time_point next_;  // time of the next update
 };
 
-/// Called from the thread that works, with the label and how much is done of how much.
+/// Called on the working thread with the label, the amount done and the total.
 using ProgressListener =
     std::function<void(const std::string& label, uint64_t done, uint64_t total)>;
-/// From now on `listener` is told instead of stderr; an empty one: stderr again.
+/// Reports progress to `listener` instead of stderr; an empty listener restores stderr.
 void set_progress_listener(ProgressListener listener);
 
-/// "Hashing  4.20 of 12.80 GB, 1.35 GB/s, 6 s left", with a bar if `width` columns leave room for
-/// one. With a unit: "Scoring  4200 of 12800 tokens, 2100 tokens/s, 4 s left".
+/// "Hashing 4.20 of 12.80 GB, 1.35 GB/s, 6 s left", with a bar if it fits in `width` columns. With
+/// a unit: "Scoring 4200 of 12800 tokens, 2100 tokens/s, 4 s left".
 std::string format_progress(const std::string& label, uint64_t done, uint64_t total, double seconds,
                             int width, const std::string& unit = {});
 

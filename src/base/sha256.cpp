@@ -36,7 +36,7 @@ std::string Sha256::hex() {
 }
 
 std::array<std::byte, 32> sha256(std::span<const std::byte> bytes) {
-  // Fetched once: EVP_sha256() would look the algorithm up at every call.
+  // Fetched once: EVP_sha256() looks the algorithm up on every call.
   static EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   std::array<std::byte, 32> digest{};
   const bool done =

@@ -1,4 +1,4 @@
-// SHA-256 by OpenSSL.
+// SHA-256, implemented by OpenSSL.
 #pragma once
 
 #include <array>
@@ -19,7 +19,7 @@ class Sha256 {
 
   void update(std::span<const std::byte> bytes);
   void update(std::string_view text) { update(std::as_bytes(std::span(text))); }
-  /// 64 lower-case hexadecimal digits; the last call.
+  /// The digest as 64 lower-case hexadecimal digits. No calls may follow.
   std::string hex();
 
  private:
@@ -29,7 +29,7 @@ class Sha256 {
   std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
 
-/// The digest of `bytes`, quickly where they are few.
+/// The digest of `bytes`; fast for short inputs.
 std::array<std::byte, 32> sha256(std::span<const std::byte> bytes);
 
 }  // namespace mxgpt

@@ -14,7 +14,7 @@ namespace mxgpt {
 
 namespace {
 
-/// Longer than the gaps between the loops of a step, shorter than anybody else would notice.
+/// Longer than the gaps between loops of a step, short enough not to disturb other processes.
 constexpr std::chrono::microseconds kSpinTime{50};
 
 void cpu_relax() {
@@ -25,11 +25,11 @@ void cpu_relax() {
 #endif
 }
 
-thread_local bool inside_parallel_for = false;  // a loop that begins now runs on this thread alone
+thread_local bool inside_parallel_for = false;  // nested loops run on this thread alone
 
 class ThreadPool {
  public:
-  /// `threads` with the one that calls run().
+  /// `threads` includes the one that calls run().
   explicit ThreadPool(int threads) : may_spin_(threads <= usable_cpus()) {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
   }
@@ -59,11 +59,12 @@ class ThreadPool {
  private:
   void publish(uint32_t generation, uint32_t count) {
     remaining_.store(uint64_t{generation} << 32 | count, std::memory_order_release);
-    generation_.store(generation);  // sequentially consistent, or notify could miss who just waits
+    generation_.store(generation);  // sequentially consistent, so that notify cannot miss a thread
+                                    // that starts to wait
     generation_.notify_all();
   }
 
-  /// True once `value` is no longer `old`; false if that takes longer than a thread may spin.
+  /// Returns true once `value` differs from `old`, false after the spin time.
   bool spin_while(const std::atomic<uint32_t>& value, uint32_t old) const {
     if (!may_spin_) return false;
     const auto until = std::chrono::steady_clock::now() + kSpinTime;
@@ -86,13 +87,13 @@ class ThreadPool {
     }
   }
 
-  /// Takes items of this generation's loop and runs them, until none is left.
+  /// Claims and runs items of this generation's loop until none is left.
   void run_items(uint32_t generation) {
     uint32_t finished = 0, count = 0;
     uint64_t remaining = remaining_.load(std::memory_order_acquire);
     while (remaining >> 32 == generation && static_cast<uint32_t>(remaining) > 0) {
-      // run() changes these only after all items are done: they belong to this loop if the exchange
-      // finds that an item of it was left.
+      // run() changes these only after all items are done. They belong to this loop if the exchange
+      // succeeds, because an item of it was still unclaimed.
       const detail::ItemCall call = call_.load(std::memory_order_relaxed);
       const void* context = context_.load(std::memory_order_relaxed);
       count = count_.load(std::memory_order_relaxed);
@@ -103,7 +104,7 @@ class ThreadPool {
       ++finished;
       remaining = remaining_.load(std::memory_order_acquire);
     }
-    // The loop is not over before this addition, so `count` is its own.
+    // The loop cannot end before this addition, so `count` belongs to it.
     if (finished && done_.fetch_add(finished) + finished == count) done_.notify_one();
   }
 
@@ -111,18 +112,18 @@ class ThreadPool {
   std::atomic<detail::ItemCall> call_{};
   std::atomic<const void*> context_{};
   std::atomic<uint32_t> count_{0};
-  /// Generation of the loop in the upper half, items not yet taken in the lower: whoever lowers it
-  /// by one has an item, and cannot take one of a loop that he has not seen.
+  /// Upper half: generation of the loop. Lower half: unclaimed items. Decrementing it claims an
+  /// item, and only of the generation that the thread has seen.
   alignas(64) std::atomic<uint64_t> remaining_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
-  alignas(64) std::atomic<uint32_t> generation_{0};  ///< that threads wait for
+  alignas(64) std::atomic<uint32_t> generation_{0};  ///< waited on by idle threads
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
 
-std::mutex pool_mutex;                   // of pool, and of the loops' turns
-std::unique_ptr<ThreadPool> pool;        // made by the first loop
-std::atomic<int> configured_threads{0};  // threads; 0: not yet decided
+std::mutex pool_mutex;                   // guards pool; held by the running loop
+std::unique_ptr<ThreadPool> pool;        // created by the first loop
+std::atomic<int> configured_threads{0};  // 0: undecided
 
 int initial_thread_count() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {

@@ -5,7 +5,7 @@ namespace mxgpt {
 /// "0.1.0", from CMakeLists.txt.
 const char* version();
 
-/// The source tree this program was built from; the shipped model is looked for there.
+/// The source tree that this program was built from, which holds the shipped model.
 const char* source_dir();
 
 }  // namespace mxgpt

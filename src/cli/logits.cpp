@@ -43,7 +43,7 @@ struct Options {
   std::string ids, out;
   backend::Precision precision = backend::Precision::mixed;
   std::optional<quant::Format> kv;
-  quant::AccumType accumulate = quant::AccumType::f32;
+  kernels::AccumType accumulate = kernels::AccumType::f32;
   bool full = false;
 };
 

@@ -133,9 +133,9 @@ void declare_kv(CLI::App& command, std::optional<quant::Format>& kv) {
       ->type_name("f16|bf16|q8_0|f32");
 }
 
-void declare_accumulate(CLI::App& command, quant::AccumType& accumulate) {
-  static const std::map<std::string, quant::AccumType> kNames{{"f16", quant::AccumType::f16},
-                                                              {"f32", quant::AccumType::f32}};
+void declare_accumulate(CLI::App& command, kernels::AccumType& accumulate) {
+  static const std::map<std::string, kernels::AccumType> kNames{{"f16", kernels::AccumType::f16},
+                                                                {"f32", kernels::AccumType::f32}};
   command
       .add_option(
           "--accumulate", accumulate,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/accum_type.h"
 #include "runtime/model.h"
 
 namespace mxgpt::cli {
@@ -60,6 +61,6 @@ void declare_kv(CLI::App& command, std::optional<quant::Format>& kv);
 void declare_kv(CLI::App& command, std::vector<quant::Format>& kv);
 
 /// `--accumulate f16|f32`.
-void declare_accumulate(CLI::App& command, quant::AccumType& accumulate);
+void declare_accumulate(CLI::App& command, kernels::AccumType& accumulate);
 
 }  // namespace mxgpt::cli

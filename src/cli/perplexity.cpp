@@ -25,7 +25,7 @@ struct Options {
   TextSource text;
   backend::Precision precision = backend::Precision::mixed;
   std::optional<quant::Format> kv;
-  quant::AccumType accumulate = quant::AccumType::f32;
+  kernels::AccumType accumulate = kernels::AccumType::f32;
   int64_t chunk = 512, max_tokens = 0;
   std::filesystem::path json;
 };
@@ -70,7 +70,7 @@ int run_perplexity(const Options& options) {
   const std::string_view samples = clusters.documents ? "documents" : "pieces";
   fmt::print("{}: {}, {} precision{}{}\n", escape_for_terminal(options.model.location().string()),
              config.architecture, precision,
-             options.accumulate == quant::AccumType::f16 ? ", f16 sums" : "",
+             options.accumulate == kernels::AccumType::f16 ? ", f16 sums" : "",
              options.kv ? fmt::format(", {} cache", quant::traits(*options.kv).name) : "");
   fmt::print("{}: {} documents in {} pieces of at most {} tokens\n",
              escape_for_terminal(options.text.path().string()), text.documents.size(),
@@ -87,7 +87,7 @@ int run_perplexity(const Options& options) {
         {"model", options.model.location().string()},
         {"text", options.text.path().string()},
         {"precision", precision},
-        {"accumulate", options.accumulate == quant::AccumType::f16 ? "f16" : "f32"},
+        {"accumulate", options.accumulate == kernels::AccumType::f16 ? "f16" : "f32"},
         {"kv", options.kv ? json::value(quant::traits(*options.kv).name) : json::value(nullptr)},
         {"documents", text.documents.size()},
         {"pieces", chunks.size()},

@@ -31,7 +31,7 @@ struct Options {
   bool stats = false;
   backend::Precision precision = backend::Precision::mixed;
   std::optional<quant::Format> kv;
-  quant::AccumType accumulate = quant::AccumType::f32;
+  kernels::AccumType accumulate = kernels::AccumType::f32;
   int64_t context = 0;
   std::string tools, effort, system;
   std::vector<std::string> biases;  // ID=BIAS

@@ -32,6 +32,7 @@ struct Options {
   server::ClientLimits key_limits;
   server::StoreOptions store;
   std::string api_keys;
+  bool share_prefix_cache = false;
   int64_t timeout = 0, shutdown_timeout = 30;  // seconds
 };
 
@@ -103,7 +104,8 @@ int serve_model(Options& options) {
                         {.request_timeout = std::chrono::seconds(options.timeout),
                          .origin_policy = {.cors_origin = options.http.cors_origin,
                                            .loopback_only = is_local && options.api_keys.empty()},
-                         .store = options.store});
+                         .store = options.store,
+                         .share_prefix_cache = options.share_prefix_cache});
   options.served_model.engine.device = options.device.device;
   options.served_model.engine.vram_budget = options.device.vram_budget;
   options.served_model.engine.no_offload = options.device.no_offload;
@@ -192,6 +194,10 @@ std::function<int()> serve(CLI::App& command) {
   number("--max-body", o.http.max_body_bytes, "Bytes of a request", "Limits", 1024);
   text("--api-keys", o.api_keys, "A key a line: NAME KEY [REQUESTS-PER-MINUTE [CONCURRENT]]",
        "FILE", "Limits");
+  command
+      .add_flag("--share-prefix-cache", o.share_prefix_cache,
+                "Share cached prompts between API keys (one key can then tell what others sent)")
+      ->group("Limits");
   number("--rate", o.key_limits.requests_per_minute, "Requests a minute of a key; 0: any number",
          "Limits");
   number("--concurrent", o.key_limits.concurrent_requests,

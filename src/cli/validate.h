@@ -9,6 +9,7 @@
 #include "cli/model_options.h"
 #include "cli/text_source.h"
 #include "eval/acceptance.h"
+#include "kernels/accum_type.h"
 
 namespace mxgpt::cli {
 
@@ -16,7 +17,7 @@ struct ValidateOptions {
   std::filesystem::path reference, candidate, source;
   backend::Precision reference_precision = backend::Precision::exact;  ///< also the source's
   backend::Precision precision = backend::Precision::mixed;            ///< the candidate's
-  quant::AccumType accumulate = quant::AccumType::f32;                 ///< the candidate's
+  kernels::AccumType accumulate = kernels::AccumType::f32;             ///< the candidate's
   std::optional<quant::Format> kv;                                     ///< the candidate's
   DeviceOption device;                                                 ///< the candidate's
   TextSource text;

@@ -94,7 +94,7 @@ bool is_stored_reference(const fs::path& path) {
 std::string precision_name(const engine::ScoringOptions& options) {
   return fmt::format(
       "{}{}{}", options.precision == backend::Precision::exact ? "exact" : "default",
-      options.accum_type == quant::AccumType::f16 ? ", f16 sums" : "",
+      options.accum_type == kernels::AccumType::f16 ? ", f16 sums" : "",
       options.kv_format ? fmt::format(", {} cache", quant::traits(*options.kv_format).name) : "");
 }
 

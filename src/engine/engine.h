@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "kernels/accum_type.h"
 #include "runtime/model.h"
 #include "runtime/runner.h"
 
@@ -36,7 +37,7 @@ struct EngineOptions {
   int64_t vram_budget = 0;  ///< as of RunnerOptions
   bool speculate = true;    ///< guess tokens from the text so far, where that is quicker
   backend::Precision precision = backend::Precision::mixed;
-  quant::AccumType accum_type = quant::AccumType::f32;
+  kernels::AccumType accum_type = kernels::AccumType::f32;
   std::optional<quant::Format>
       kv_format;                ///< of the KV cache; empty: f32 in exact precision, else f16
   bool preallocate_kv = false;  ///< as of RunnerOptions

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/kv_cache.h"
+#include "kernels/accum_type.h"
 #include "runtime/model.h"
 #include "runtime/runner.h"
 
@@ -19,7 +20,7 @@ struct ScoringOptions {
   backend::Device device = backend::Device::cpu;
   int64_t vram_budget = 0;  ///< as of RunnerOptions
   backend::Precision precision = backend::Precision::mixed;
-  quant::AccumType accum_type = quant::AccumType::f32;  ///< of linear layers
+  kernels::AccumType accum_type = kernels::AccumType::f32;  ///< of linear layers
   std::optional<quant::Format>
       kv_format;        ///< of the KV cache; empty: f32 in exact precision, else f16
   int64_t context = 0;  ///< longest sequence; 0 means the model's own, at most kDefaultContext

@@ -16,7 +16,7 @@ namespace mxgpt::eval {
 namespace {
 
 template <int kFormat, bool kMany>
-void matmul(const quant::GemmArgs& p) {
+void matmul(const kernels::GemmArgs& p) {
   const quant::Format format = static_cast<quant::Format>(kFormat);
   int32_t rows_of_x = static_cast<int32_t>(p.tokens);
   for (int64_t t = 0; p.row_indices && t < p.tokens; ++t)
@@ -42,9 +42,9 @@ void matmul(const quant::GemmArgs& p) {
 }
 
 template <bool kMany, int... kFormats>
-constexpr std::array<quant::GemmKernels, quant::kFormatCount> matmuls(
+constexpr std::array<kernels::GemmKernels, quant::kFormatCount> matmuls(
     std::integer_sequence<int, kFormats...>) {
-  return {quant::GemmKernels{.matmul_f32 = matmul<kFormats, kMany>, .matmul_int16 = nullptr}...};
+  return {kernels::GemmKernels{.matmul_f32 = matmul<kFormats, kMany>, .matmul_int16 = nullptr}...};
 }
 using AllFormats = std::make_integer_sequence<int, quant::kFormatCount>;
 
@@ -341,9 +341,9 @@ std::vector<KernelCheckResult> check_device_kernels() {
   cuda::device_info();  // throws where there is none
   static constexpr auto kGemv = matmuls<false>(AllFormats()), kGemm = matmuls<true>(AllFormats());
   const auto set = [](const char* target,
-                      const std::array<quant::GemmKernels, quant::kFormatCount>& kernels) {
+                      const std::array<kernels::GemmKernels, quant::kFormatCount>& kernels) {
     return KernelSet{.target = target,
-                     .formats = [&kernels](quant::Format format) -> const quant::GemmKernels& {
+                     .formats = [&kernels](quant::Format format) -> const kernels::GemmKernels& {
                        return kernels[static_cast<int>(format)];
                      },
                      .ops = &kOps};

@@ -66,7 +66,7 @@ Cases cases_of(quant::Format format) {
   cases.f32_sums.push_back(gathered(cases.f32_sums[cases.f32_sums.size() - 2]));
   cases.f16_sums.push_back(gathered(cases.f16_sums.front()));
 
-  if (quant::traits(format).int8_activations) {
+  if (kernels::gemm_kernels(format).int8_activations) {
     const auto with_outliers = [](const Case& c) {
       MatmulProblem problem = c.problem;
       Random random(13);
@@ -90,20 +90,20 @@ Cases cases_of(quant::Format format) {
   return cases;
 }
 
-std::vector<float> run(void (*matmul)(const quant::GemmArgs&), const MatmulProblem& p,
-                       quant::AccumType accumulate, const std::vector<int32_t>& x_rows = {}) {
+std::vector<float> run(void (*matmul)(const kernels::GemmArgs&), const MatmulProblem& p,
+                       kernels::AccumType accumulate, const std::vector<int32_t>& x_rows = {}) {
   std::vector<float> out(p.rows * p.tokens);
-  quant::GemmArgs tile = p.tile(p.rows, p.tokens, out.data(), p.rows);
+  kernels::GemmArgs tile = p.tile(p.rows, p.tokens, out.data(), p.rows);
   tile.accum_type = accumulate;
   if (!x_rows.empty()) tile.row_indices = x_rows.data();
   matmul(tile);
   return out;
 }
 
-void check_matmul(const Cases& cases, bool q16, quant::AccumType accumulate,
-                  void (*matmul)(const quant::GemmArgs&), KernelCheckResult& result) {
+void check_matmul(const Cases& cases, bool q16, kernels::AccumType accumulate,
+                  void (*matmul)(const kernels::GemmArgs&), KernelCheckResult& result) {
   WorstCase worst(result);
-  const bool f16 = accumulate == quant::AccumType::f16;
+  const bool f16 = accumulate == kernels::AccumType::f16;
   result.measure = f16 ? "NMSE" : "|error| / Σ|terms|";
   for (const Case& c : f16 ? cases.f16_sums : cases.f32_sums) {
     const std::vector<float> out = run(matmul, c.problem, accumulate, c.x_rows);
@@ -235,15 +235,16 @@ void check_formats(const std::vector<KernelSet>& sets, std::vector<KernelCheckRe
     const Cases cases = cases_of(format);
     for (const bool q16 : {false, true}) {
       if (q16 && t.block_elements == 1) continue;
-      for (const quant::AccumType accumulate : {quant::AccumType::f32, quant::AccumType::f16}) {
+      for (const kernels::AccumType accumulate :
+           {kernels::AccumType::f32, kernels::AccumType::f16}) {
         for (const KernelSet& set : sets) {
-          const quant::GemmKernels& kernels = set.formats(format);
+          const kernels::GemmKernels& kernels = set.formats(format);
           const auto matmul = q16 ? kernels.matmul_int16 : kernels.matmul_f32;
           if (!matmul) continue;
           check_matmul(
               cases, q16, accumulate, matmul,
               add_result(fmt::format("matmul_{}{}", q16 ? "q16" : "f32",
-                                     accumulate == quant::AccumType::f16 ? ", f16 sums" : ""),
+                                     accumulate == kernels::AccumType::f16 ? ", f16 sums" : ""),
                          set.target));
         }
       }

@@ -11,8 +11,8 @@ std::vector<KernelSet> kernel_sets() {
   std::vector<KernelSet> sets;
   for (const kernels::Isa isa : supported_isas()) {
     sets.push_back({.target = std::string("cpu ") + kernels::isa_name(isa),
-                    .formats = [isa](quant::Format format) -> const quant::GemmKernels& {
-                      return *quant::traits(format).kernels[static_cast<int>(isa)];
+                    .formats = [isa](quant::Format format) -> const kernels::GemmKernels& {
+                      return kernels::gemm_kernels(format, isa);
                     },
                     .ops = cpu::cpu_kernels(isa)});
   }

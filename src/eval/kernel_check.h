@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
+#include "kernels/cpu/gemm.h"
 #include "quant/format.h"
 
 namespace mxgpt::eval {
@@ -15,7 +16,7 @@ namespace mxgpt::eval {
 /// have apart from its ops is null.
 struct KernelSet {
   std::string target;  ///< "cpu scalar"
-  std::function<const quant::GemmKernels&(quant::Format)> formats;
+  std::function<const kernels::GemmKernels&(quant::Format)> formats;
   const cpu::CpuKernels* ops;
 };
 

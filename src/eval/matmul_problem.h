@@ -12,13 +12,14 @@
 #include <numeric>
 
 #include "eval/random_weights.h"
+#include "kernels/cpu/gemm.h"
 
 namespace mxgpt::eval {
 
 /// Where activation i of a row of groups lies in 16 bits.
 inline int64_t interleaved_offset(int64_t i) {
   return i / quant::kQuantGroup * quant::kQuantGroup +
-         quant::interleaved_index(static_cast<int>(i % quant::kQuantGroup));
+         kernels::interleaved_index(static_cast<int>(i % quant::kQuantGroup));
 }
 
 struct MatmulProblem {
@@ -31,11 +32,11 @@ struct MatmulProblem {
   std::vector<int16_t> q = {};  ///< by q16_place
   std::vector<float> scale = {}, sum = {};
   std::vector<int32_t> total = {};
-  std::vector<quant::OutlierSplitGroup> outlier_blocks =
+  std::vector<kernels::OutlierSplitGroup> outlier_blocks =
       {};  ///< empty unless cut_to_bytes() was called
 
   /// The first `some_rows` and `some_tokens`; out[token * stride + row].
-  quant::GemmArgs tile(int64_t some_rows, int64_t some_tokens, float* out, int64_t stride) const {
+  kernels::GemmArgs tile(int64_t some_rows, int64_t some_tokens, float* out, int64_t stride) const {
     return {.weights = weights.data(),
             .row_bytes = quant::traits(format).row_bytes(k),
             .rows = some_rows,
@@ -62,14 +63,14 @@ struct MatmulProblem {
     q.resize(tokens * k);
     scale.resize(q.size() / quant::kQuantGroup);
     for (auto& v : q)
-      v = static_cast<int16_t>(static_cast<int>(random() % (2 * quant::kMaxInt16Activation + 1)) -
-                               quant::kMaxInt16Activation);
+      v = static_cast<int16_t>(static_cast<int>(random() % (2 * kernels::kMaxInt16Activation + 1)) -
+                               kernels::kMaxInt16Activation);
     for (int64_t t = 0; t < std::min<int64_t>(tokens, 4); ++t) {
       for (int64_t i = 0; i < k; ++i) {
-        const int16_t extremes[] = {
-            quant::kMaxInt16Activation, -quant::kMaxInt16Activation,
-            static_cast<int16_t>(i % 2 ? quant::kMaxInt16Activation : -quant::kMaxInt16Activation),
-            0};
+        const int16_t extremes[] = {kernels::kMaxInt16Activation, -kernels::kMaxInt16Activation,
+                                    static_cast<int16_t>(i % 2 ? kernels::kMaxInt16Activation
+                                                               : -kernels::kMaxInt16Activation),
+                                    0};
         q[t * k + i] = extremes[t];
       }
     }
@@ -81,9 +82,9 @@ struct MatmulProblem {
   /// small. In the first tokens, sums of low bytes are as large as they may be.
   void split_outliers(Random& random) {
     outlier_blocks.assign(q.size() / quant::kQuantGroup, {});
-    constexpr int kMaxLow = quant::kMaxLowSum / 16;
+    constexpr int kMaxLow = kernels::kMaxLowSum / 16;
     for (size_t g = 0; g < outlier_blocks.size(); ++g) {
-      quant::OutlierSplitGroup& group = outlier_blocks[g];
+      kernels::OutlierSplitGroup& group = outlier_blocks[g];
       for (uint16_t& quad : group.outlier_offset) quad = static_cast<uint16_t>(random() % 8 * 4);
       for (int i = 0; i < quant::kQuantGroup; ++i) {
         int16_t& value = q[interleaved_offset(static_cast<int64_t>(g) * quant::kQuantGroup + i)];
@@ -211,7 +212,7 @@ inline WeightTerms weight_terms(quant::Format format, const std::vector<std::byt
   const size_t blocks = weights.size() / t.block_bytes;
   WeightTerms terms{std::vector<float>(blocks * n), std::vector<float>(blocks * n / 16)};
   for (size_t block = 0; block < blocks; ++block) {
-    quant::GemmArgs tile{
+    kernels::GemmArgs tile{
         .weights = weights.data() + block * t.block_bytes,
         .row_bytes = t.block_bytes,
         .rows = 1,
@@ -222,7 +223,7 @@ inline WeightTerms weight_terms(quant::Format format, const std::vector<std::byt
         .tokens = n,
         .out = &terms.product[block * n],
         .out_stride = 1};
-    const auto& kernels = *t.kernels[static_cast<int>(kernels::Isa::scalar)];
+    const auto& kernels = kernels::gemm_kernels(format, kernels::Isa::scalar);
     kernels.matmul_int16(tile);
     tile.x_int16 = {.q = no_q.data(), .scale = ones.data(), .sum = sum.data(), .q_sum = nullptr};
     tile.tokens = n / 16;

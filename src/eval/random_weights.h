@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/cpu/isa.h"
 #include "quant/format.h"
 
 namespace mxgpt::eval {

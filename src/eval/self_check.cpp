@@ -53,7 +53,7 @@ engine::ScoringOptions options_of(const SelfCheckModel& s, backend::Precision pr
   return {
       .device = s.device,
       .precision = precision,
-      .accum_type = precision == backend::Precision::mixed ? s.accumulate : quant::AccumType::f32,
+      .accum_type = precision == backend::Precision::mixed ? s.accumulate : kernels::AccumType::f32,
       .kv_format = precision == backend::Precision::mixed ? s.kv : std::nullopt,
       .context = context,
       .max_batched_tokens = kRows,
@@ -150,7 +150,7 @@ runtime::RunnerOptions runner_options(const SelfCheckModel& s, backend::Precisio
   return {
       .device = s.device,
       .precision = precision,
-      .accum_type = precision == backend::Precision::mixed ? s.accumulate : quant::AccumType::f32,
+      .accum_type = precision == backend::Precision::mixed ? s.accumulate : kernels::AccumType::f32,
       .kv_format = precision == backend::Precision::mixed ? s.kv : std::nullopt,
       .max_batched_tokens = rows,
       .max_logit_rows = logit_rows,

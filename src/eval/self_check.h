@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/accum_type.h"
 #include "model/architecture.h"
 #include "runtime/model_runner.h"
 
@@ -28,9 +29,9 @@ struct SelfCheckModel {
   const model::Architecture& architecture;
   const model::Config& config;
   const model::Weights& weights;
-  quant::AccumType accumulate = quant::AccumType::f32;  ///< of the default precision
-  std::optional<quant::Format> kv;                      ///< of the default precision's cache
-  backend::Device device = backend::Device::cpu;        ///< whose memory the weights are in
+  kernels::AccumType accumulate = kernels::AccumType::f32;  ///< of the default precision
+  std::optional<quant::Format> kv;                          ///< of the default precision's cache
+  backend::Device device = backend::Device::cpu;            ///< whose memory the weights are in
   std::function<decltype(runtime::create_runner)> create_runner = runtime::create_runner;
 };
 

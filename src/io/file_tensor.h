@@ -1,4 +1,4 @@
-// Tensors as files hold them: the view that GGUF files and checkpoints share.
+// Tensors as stored in files: the common view of GGUF files and checkpoints.
 #pragma once
 
 #include <cstddef>
@@ -15,23 +15,22 @@ namespace mxgpt::io {
 
 struct FileTensor {
   std::string name;
-  std::string type;  ///< as the file spells it: "BF16", "U8", "MXFP4"
-  std::optional<quant::Format>
-      format;  ///< empty for types that mxgpt does not compute with (integers, IQ2_XXS…)
-  std::vector<int64_t> shape;  ///< outermost first; the last dimension is contiguous
-  /// Checked to be exactly what type and shape need. At whatever alignment the file has: read it
-  /// through memcpy or unaligned loads. Valid while the file object lives.
+  std::string type;                     ///< as the file spells it: "BF16", "U8", "MXFP4"
+  std::optional<quant::Format> format;  ///< empty for types without kernels (integers, IQ2_XXS…)
+  std::vector<int64_t> shape;           ///< outermost first; the last dimension is contiguous
+  /// Exactly as many bytes as type and shape require. Alignment is arbitrary: use memcpy or
+  /// unaligned loads. Valid while the file object lives.
   std::span<const std::byte> bytes;
 };
 
 /// "[32, 2880, 90]".
 std::string format_shape(std::span<const int64_t> shape);
 
-/// The tensors of a file or of all its shards, in file order, found by name.
+/// The tensors of a file or of all its shards, in file order, with lookup by name.
 class FileTensors {
  public:
   FileTensors() = default;
-  /// Throws Error if two tensors share a name. `where` names the file in errors, now and in at().
+  /// Throws Error if two tensors have the same name. `where` names the file in errors.
   FileTensors(std::vector<FileTensor> tensors, std::string where);
 
   const FileTensor* find(std::string_view name) const;  ///< null when missing

@@ -4,9 +4,9 @@ namespace mxgpt::io {
 
 namespace {
 
-// Types that a GGUF file may hold and that formats/ does not compute with: integers, and
-// quantizations whose sizes suffice to list and copy them. Sizes from ggml's type traits
-// (ggml/src/ggml.c). A type that becomes a folder of formats/ leaves this list.
+// Types of GGUF files without a format in quant/: integers, and quantizations that can only be
+// listed and copied. Sizes from ggml's type traits (ggml/src/ggml.c). A type that gets a folder in
+// quant/ is removed here.
 constexpr struct {
   uint32_t id;
   GgmlType type;

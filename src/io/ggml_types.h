@@ -1,4 +1,4 @@
-// Tensor types of GGUF files by their ggml id.
+// Tensor types of GGUF files by ggml id.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ struct GgmlType {
   std::string_view name;
   int block_elements;
   int block_bytes;
-  std::optional<quant::Format> format;  ///< empty for types whose sizes are known and no more
+  std::optional<quant::Format> format;  ///< empty if only the sizes are known
 };
 
-/// Empty for an id that ggml has not given to a type, or has withdrawn.
+/// Empty for an id that ggml has not assigned or has withdrawn.
 std::optional<GgmlType> ggml_type(uint32_t id);
 
 }  // namespace mxgpt::io

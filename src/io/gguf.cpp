@@ -19,11 +19,11 @@ namespace mxgpt::io {
 
 namespace {
 
-// Far above any model; they bound the memory that a hostile header can ask for.
+// Far above any model. They bound the memory that a malicious header can request.
 constexpr uint64_t kMaxEntries = 1 << 17;
-constexpr size_t kMaxNameBytes = 65535;  // docs/gguf.md, of keys
+constexpr size_t kMaxNameBytes = 65535;  // limit for keys in docs/gguf.md
 constexpr uint32_t kMaxDimensions = 4;
-constexpr uint32_t kMaxAlignment = 1u << 30;  // the largest page of any machine
+constexpr uint32_t kMaxAlignment = 1u << 30;  // the largest page size of any machine
 
 constexpr std::string_view kAlignmentKey = "general.alignment";
 constexpr std::string_view kSplitNumberKey = "split.no";
@@ -41,7 +41,7 @@ std::string_view read_string(ByteReader& in) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// A key or the name of a tensor.
+/// Reads a key or a tensor name.
 std::string_view read_name(ByteReader& in) {
   const std::string_view name = read_string(in);
   if (name.empty()) in.fail("has an empty name");
@@ -62,15 +62,16 @@ GgufValue read_value(ByteReader& in) {
   if (value.type == GgufType::array) {
     value.is_array = true;
     value.type = read_type(in);
-    if (value.type == GgufType::array) in.fail("is an array of arrays, which mxgpt does not read");
+    if (value.type == GgufType::array)
+      in.fail("is an array of arrays, which mxgpt does not support");
     const uint64_t size = in.read<uint64_t>();
-    // The smallest element is a byte, so a size that passes fits the file, a size_t and the product
-    // below.
+    // Every element takes at least a byte. A size that passes therefore fits into the file and a
+    // size_t, and the product below does not overflow.
     const size_t smallest =
         value.type == GgufType::string ? sizeof(uint64_t) : type_bytes(value.type);
     if (size > in.remaining() / smallest) {
       in.fail(fmt::format("claims {} elements, but only {} bytes are left", size, in.remaining()),
-              "the file is damaged or incomplete, fetch it again");
+              "the file is damaged or incomplete, download it again");
     }
     value.size = static_cast<size_t>(size);
   }
@@ -94,15 +95,15 @@ uint32_t read_version(ByteReader& in) {
   const auto magic = in.read_bytes(kGgufMagic.size());
   if (!std::equal(magic.begin(), magic.end(),
                   reinterpret_cast<const std::byte*>(kGgufMagic.data()))) {
-    in.fail("does not begin with 'GGUF'", "name a GGUF file");
+    in.fail("does not begin with 'GGUF'", "choose a GGUF file");
   }
   const uint32_t version = in.read<uint32_t>();
   if (version != 0 && version % 65536 == 0) {
-    in.fail("is of a big-endian GGUF file, which mxgpt does not read",
-            "convert it with gguf-convert-endian of the Python package gguf");
+    in.fail("is that of a big-endian GGUF file, which mxgpt does not support",
+            "convert it with gguf-convert-endian from the Python package gguf");
   }
   if (version != 2 && version != 3) {
-    in.fail(fmt::format("names GGUF version {}, and mxgpt reads 2 and 3", version),
+    in.fail(fmt::format("has GGUF version {}; mxgpt reads versions 2 and 3", version),
             version == 1 ? "convert the model again" : "");
   }
   return version;
@@ -110,11 +111,11 @@ uint32_t read_version(ByteReader& in) {
 
 uint64_t read_count(ByteReader& in, std::string_view of) {
   const uint64_t count = in.read<uint64_t>();
-  // No entry takes less than 14 bytes: the length of a name, the name, a type, a value.
+  // An entry takes at least 14 bytes: the length of a name, the name, a type and a value.
   const uint64_t limit = std::min<uint64_t>(kMaxEntries, in.remaining() / 14);
   if (count > limit) {
-    in.fail(fmt::format("claims {} {}, and there can be no more than {}", count, of, limit),
-            "the file is damaged or incomplete, fetch it again");
+    in.fail(fmt::format("claims {} {}, but the file has room for at most {}", count, of, limit),
+            "the file is damaged or incomplete, download it again");
   }
   return count;
 }
@@ -129,7 +130,7 @@ uint32_t read_alignment(const GgufMetadata& metadata) {
   return static_cast<uint32_t>(alignment);
 }
 
-/// What a tensor's entry in the header says, checked against itself; its place is checked later.
+/// A tensor's entry in the header, checked for consistency. Its offset is checked later.
 struct TensorInfo {
   FileTensor tensor;
   uint64_t offset;  // from the start of the data
@@ -145,7 +146,7 @@ TensorInfo read_tensor_info(ByteReader& in, uint64_t index) {
 
   const uint32_t dimensions = in.read<uint32_t>();
   if (dimensions > kMaxDimensions) {
-    in.fail(fmt::format("has {} dimensions, and GGUF has at most {}", dimensions, kMaxDimensions));
+    in.fail(fmt::format("has {} dimensions; GGUF allows at most {}", dimensions, kMaxDimensions));
   }
   uint64_t elements = 1;
   tensor.shape.resize(dimensions);
@@ -154,31 +155,31 @@ TensorInfo read_tensor_info(ByteReader& in, uint64_t index) {
     if (extent == 0) in.fail(fmt::format("has size 0 in dimension {}", i));
     if (__builtin_mul_overflow(elements, extent, &elements) ||
         elements > uint64_t{std::numeric_limits<int64_t>::max()}) {
-      in.fail(fmt::format("has more elements than 2^63, with size {} in dimension {}", extent, i));
+      in.fail(fmt::format("has more than 2^63 elements: size {} in dimension {}", extent, i));
     }
     tensor.shape[dimensions - 1 - i] = static_cast<int64_t>(extent);
   }
 
   const uint32_t id = in.read<uint32_t>();
   const auto type = ggml_type(id);
-  if (!type) in.fail(fmt::format("has type {}, which mxgpt does not know", id));
+  if (!type) in.fail(fmt::format("has the unknown type {}", id));
   tensor.type = type->name;
   tensor.format = type->format;
   const uint64_t row = dimensions == 0 ? 1 : static_cast<uint64_t>(tensor.shape.back());
   if (row % type->block_elements != 0) {
-    in.fail(fmt::format("has rows of {} elements, which are no whole blocks of {} ({})", row,
-                        type->name, type->block_elements));
+    in.fail(fmt::format("has rows of {} elements, not a multiple of the {}-element block ({})", row,
+                        type->block_elements, type->name));
   }
   if (__builtin_mul_overflow(elements / type->block_elements, uint64_t(type->block_bytes),
                              &info.bytes)) {
-    in.fail(fmt::format("has more bytes than 2^64 with the shape {}", format_shape(tensor.shape)));
+    in.fail(fmt::format("needs more than 2^64 bytes for the shape {}", format_shape(tensor.shape)));
   }
   info.offset = in.read<uint64_t>();
   return info;
 }
 
-/// Gives each tensor its bytes of `data`; refuses those that leave it, lie across each other or are
-/// not aligned.
+/// Assigns each tensor its bytes of `data`. Throws Error if a tensor is out of bounds, misaligned
+/// or overlaps another.
 void assign_tensor_data(std::vector<TensorInfo>& infos, std::span<const std::byte> data,
                         uint32_t alignment, const std::string& where) {
   const auto fail = [&](const TensorInfo& info, const std::string& what,
@@ -188,14 +189,14 @@ void assign_tensor_data(std::vector<TensorInfo>& infos, std::span<const std::byt
   };
   for (TensorInfo& info : infos) {
     if (info.offset % alignment != 0) {
-      fail(info, fmt::format("has the offset {}, no multiple of the alignment {}", info.offset,
+      fail(info, fmt::format("has offset {}, not a multiple of the alignment {}", info.offset,
                              alignment));
     }
     if (info.offset > data.size() || info.bytes > data.size() - info.offset) {
       fail(info,
            fmt::format("has {} bytes at offset {}, past the end of the data at {}", info.bytes,
                        info.offset, data.size()),
-           "the file is damaged or incomplete, fetch it again");
+           "the file is damaged or incomplete, download it again");
     }
     info.tensor.bytes = data.subspan(info.offset, info.bytes);
   }
@@ -230,7 +231,7 @@ Shard read_shard(std::span<const std::byte> bytes, const std::string& where) {
 
   const uint64_t alignment = read_alignment(shard.metadata);
   const uint64_t start = (in.offset() + alignment - 1) / alignment * alignment;
-  // A file without tensors may end right after its header.
+  // A file without tensors may end directly after its header.
   const auto data = start > bytes.size() ? std::span<const std::byte>() : bytes.subspan(start);
   assign_tensor_data(infos, data, static_cast<uint32_t>(alignment), where);
   for (TensorInfo& info : infos) shard.tensors.push_back(std::move(info.tensor));
@@ -241,7 +242,7 @@ int64_t split_count(const GgufMetadata& metadata) {
   return metadata.integer_or(kSplitCountKey, 1, 0, 65535);  // u16 in the files of gguf-split
 }
 
-/// "name-00002-of-00003.gguf" taken apart.
+/// The parts of "name-00002-of-00003.gguf".
 struct ShardName {
   std::filesystem::path directory;
   std::string prefix;
@@ -269,8 +270,7 @@ std::optional<ShardName> parse_shard_name(const std::filesystem::path& path) {
   return parts;
 }
 
-/// The paths of all shards, after checking that what the opened shard says of itself agrees with
-/// its name.
+/// The paths of all shards. Throws Error if the metadata of the opened shard contradicts its name.
 std::vector<std::filesystem::path> sibling_paths(const std::filesystem::path& path,
                                                  const GgufMetadata& metadata) {
   const int64_t count = split_count(metadata);
@@ -280,7 +280,7 @@ std::vector<std::filesystem::path> sibling_paths(const std::filesystem::path& pa
     throw Error(path.string(),
                 fmt::format("is shard {} of {}, but its name does not end in -{:05}-of-{:05}.gguf",
                             number, count, number, count),
-                "give the shards the names they were published with");
+                "restore the published names of the shards");
   }
   auto paths = gguf_shard_paths(path);
   for (const auto& shard : paths) {
@@ -314,7 +314,7 @@ bool is_gguf(const std::filesystem::path& path) {
 GgufFile GgufFile::from_bytes(std::span<const std::byte> bytes, const std::string& where) {
   Shard shard = read_shard(bytes, where);
   if (split_count(shard.metadata) > 1) {
-    shard.metadata.fail(kSplitCountKey, "makes this a shard, which cannot be read alone");
+    shard.metadata.fail(kSplitCountKey, "makes this file a shard, which cannot be read alone");
   }
   GgufFile file;
   file.version_ = shard.version;

@@ -1,6 +1,6 @@
 // GGUF: metadata and tensors in one file or in shards, as ggml defines it (ggml, docs/gguf.md).
-// Versions 2 and 3, little-endian. Every field is checked before it is used, so a hostile file ends
-// in an Error; opening costs one pass over the header and no copy of what it holds.
+// Versions 2 and 3, little-endian. Every field is validated before use, so a malicious file results
+// in an Error. Opening takes one pass over the header and copies no data.
 #pragma once
 
 #include <cstddef>
@@ -20,24 +20,24 @@ namespace mxgpt::io {
 inline constexpr std::string_view kGgufMagic = "GGUF";
 inline constexpr uint32_t kGgufDefaultAlignment = 32;
 
-/// Owns the mapped files; metadata and tensors are views that live as long. Movable.
+/// Owns the mapped files; metadata and tensors are views into them. Movable.
 class GgufFile {
  public:
-  /// Opens a file, and its siblings if it is any shard of a set ("name-00001-of-00003.gguf").
+  /// Opens a file. If it is a shard ("name-00001-of-00003.gguf"), opens all shards of the set.
   static GgufFile open(const std::filesystem::path& path);
-  /// Reads a file that lies in memory and is no shard. `bytes` must outlive the result.
+  /// Reads a file in memory that is not a shard. `bytes` must outlive the result.
   static GgufFile from_bytes(std::span<const std::byte> bytes, const std::string& where);
 
   uint32_t version() const { return version_; }
-  /// Of the first shard, which alone describes the model.
+  /// Metadata of the first shard, the only one that describes the model.
   const GgufMetadata& metadata() const { return metadata_; }
-  /// Of all shards.
+  /// Tensors of all shards.
   const FileTensors& tensors() const { return tensors_; }
-  /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
+  /// Releases the memory of bytes that are not needed soon (MappedFile::release_pages).
   void release_pages(std::span<const std::byte> bytes) const {
     for (const MappedFile& shard : shards_) shard.release_pages(bytes);
   }
-  /// The file that these bytes of a tensor are in; null if they are in no file.
+  /// The file that contains these bytes of a tensor, or null.
   const MappedFile* file_containing(std::span<const std::byte> bytes) const {
     for (const MappedFile& shard : shards_) {
       if (shard.contains(bytes)) return &shard;
@@ -54,11 +54,11 @@ class GgufFile {
   FileTensors tensors_;
 };
 
-/// Whether the file begins as a GGUF file does. False if it cannot be read.
+/// Whether the file starts with the GGUF magic. False if it cannot be read.
 bool is_gguf(const std::filesystem::path& path);
 
-/// All files of the set that `path` is a shard of, judged by its name, in order; just `path` if it
-/// is none.
+/// All shards of the set that `path` belongs to, in order, derived from its name; only `path` if it
+/// is not a shard.
 std::vector<std::filesystem::path> gguf_shard_paths(const std::filesystem::path& path);
 
 }  // namespace mxgpt::io

@@ -13,7 +13,7 @@ namespace mxgpt::io {
 
 namespace {
 
-/// A value of fixed size. Booleans other than 0 and 1 were refused when the file was opened.
+/// Decodes a value of fixed size. Opening the file rejects booleans other than 0 and 1.
 GgufScalar decode(GgufType type, const std::byte* at) {
   switch (type) {
     case GgufType::u8:
@@ -96,12 +96,12 @@ std::string GgufValue::type_description() const {
 }
 
 void GgufMetadata::add(std::string_view key, const GgufValue& value) {
-  if (!by_key_.emplace(key, entries_.size()).second) fail(key, "is there twice");
+  if (!by_key_.emplace(key, entries_.size()).second) fail(key, "occurs twice");
   entries_.push_back({key, value});
 }
 
-void GgufMetadata::fail(std::string_view key, const std::string& what) const {
-  throw Error(where_, fmt::format("metadata '{}' {}", escape_for_terminal(key), what));
+void GgufMetadata::fail(std::string_view key, const std::string& problem) const {
+  throw Error(where_, fmt::format("metadata '{}' {}", escape_for_terminal(key), problem));
 }
 
 const GgufValue* GgufMetadata::find(std::string_view key) const {
@@ -176,7 +176,7 @@ std::vector<float> GgufMetadata::numbers(std::string_view key) const {
   for (size_t i = 0; i < out.size(); ++i) {
     const double value = as_double(decode(array.type, &array.bytes[i * type_bytes(array.type)]));
     if (!(std::abs(value) <= std::numeric_limits<float>::max())) {
-      fail(key, fmt::format("holds {} at index {}, which is no finite float", value, i));
+      fail(key, fmt::format("holds {} at index {}, which is not a finite float", value, i));
     }
     out[i] = static_cast<float>(value);
   }

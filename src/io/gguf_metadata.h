@@ -1,4 +1,4 @@
-// The metadata of a GGUF file: typed values under names such as "gpt-oss.block_count".
+// The metadata of a GGUF file: typed values with keys such as "gpt-oss.block_count".
 #pragma once
 
 #include <cstddef>
@@ -34,13 +34,13 @@ enum class GgufType : uint32_t {
 
 /// "u32", "bool", "string"…
 std::string_view type_name(GgufType type);
-/// Bytes of one value; 0 for strings and arrays, whose sizes are part of the value.
+/// Bytes per value; 0 for strings and arrays, which store their own sizes.
 size_t type_bytes(GgufType type);
 
-/// One value, decoded: integers as int64_t, or uint64_t where they do not fit.
+/// A decoded value. Integers are int64_t, or uint64_t if they do not fit.
 using GgufScalar = std::variant<bool, int64_t, uint64_t, double, std::string_view>;
 
-/// The strings of an array, seen in place; iterating costs no allocation.
+/// A view of an array of strings; iterating allocates nothing.
 class GgufStrings {
  public:
   class Iterator {
@@ -68,11 +68,10 @@ class GgufStrings {
     bool operator==(const Iterator&) const = default;
 
    private:
-    const std::byte* at_ = nullptr;  // at the length of a string, or at the end of the last
+    const std::byte* at_ = nullptr;  // at the length of a string, or past the last string
   };
 
-  /// `bytes` holds exactly `size` strings, each after its length, as checked when the file was
-  /// opened.
+  /// `bytes` holds exactly `size` strings, each preceded by its length; checked on opening.
   GgufStrings(std::span<const std::byte> bytes, size_t size) : bytes_(bytes), size_(size) {}
 
   size_t size() const { return size_; }
@@ -84,12 +83,12 @@ class GgufStrings {
   size_t size_;
 };
 
-/// A value or an array of values, seen in place.
+/// A view of a value or an array of values.
 struct GgufValue {
-  GgufType type;  ///< of the value, or of the array's elements; never `array`
+  GgufType type;  ///< type of the value or of the array's elements; never `array`
   bool is_array;
   size_t size;                       ///< elements; 1 if not an array
-  std::span<const std::byte> bytes;  ///< the elements as the file encodes them
+  std::span<const std::byte> bytes;  ///< the encoded elements
 
   /// The first `limit` elements.
   std::vector<GgufScalar> elements(size_t limit) const;
@@ -98,7 +97,7 @@ struct GgufValue {
 };
 
 /// All metadata of a file, in file order. The typed getters throw Error naming the file, the key,
-/// what was expected and what is there. Values are views, valid while the file object lives.
+/// and the expected and actual types. Values are views, valid while the file object lives.
 class GgufMetadata {
  public:
   struct Entry {
@@ -108,21 +107,21 @@ class GgufMetadata {
 
   GgufMetadata() = default;
   explicit GgufMetadata(std::string where) : where_(std::move(where)) {}
-  /// Throws Error if the key is there already.
+  /// Throws Error if the key already exists.
   void add(std::string_view key, const GgufValue& value);
 
   std::span<const Entry> entries() const { return entries_; }
   const GgufValue* find(std::string_view key) const;  ///< null when missing
   bool contains(std::string_view key) const { return find(key) != nullptr; }
 
-  /// Any integer type, in [low, high].
+  /// An integer of any type, in [low, high].
   int64_t integer(std::string_view key, int64_t low, int64_t high) const;
   /// A finite number of any type.
   double number(std::string_view key) const;
   bool boolean(std::string_view key) const;
   std::string_view string(std::string_view key) const;
   GgufStrings strings(std::string_view key) const;
-  /// An array of any integer type, each in [low, high].
+  /// An array of integers of any type, each in [low, high].
   std::vector<int32_t> integers(std::string_view key, int32_t low, int32_t high) const;
   /// An array of finite numbers of any type.
   std::vector<float> numbers(std::string_view key) const;
@@ -132,18 +131,18 @@ class GgufMetadata {
   bool boolean_or(std::string_view key, bool fallback) const;
   std::string_view string_or(std::string_view key, std::string_view fallback) const;
 
-  /// Throws Error about a key: "model.gguf: metadata 'key' <what>".
-  [[noreturn]] void fail(std::string_view key, const std::string& what) const;
+  /// Throws Error about a key: "model.gguf: metadata 'key' <problem>".
+  [[noreturn]] void fail(std::string_view key, const std::string& problem) const;
   const std::string& where() const { return where_; }
 
  private:
   enum class Kind { integer, number, boolean, string };
-  /// The value of a key that must be there and of this kind.
+  /// The value of a key. Throws Error if it is missing or of another kind.
   const GgufValue& at(std::string_view key, Kind kind, bool is_array) const;
 
   std::string where_;
   std::vector<Entry> entries_;
-  std::map<std::string_view, size_t> by_key_;  // a tree: no input makes it slow
+  std::map<std::string_view, size_t> by_key_;  // a tree, so that no input degrades lookups
 };
 
 }  // namespace mxgpt::io

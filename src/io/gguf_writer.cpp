@@ -25,7 +25,7 @@ void GgufWriter::start_array(std::string_view key, GgufType type, size_t size) {
 }
 
 void GgufWriter::set_alignment(uint32_t alignment) {
-  MXGPT_CHECK(std::has_single_bit(alignment), "alignment {} is no power of two", alignment);
+  MXGPT_CHECK(std::has_single_bit(alignment), "alignment {} is not a power of two", alignment);
   alignment_ = alignment;
 }
 
@@ -48,7 +48,7 @@ void GgufWriter::add_tensor(std::string_view name, quant::Format format,
   MXGPT_CHECK(!shape.empty() && shape.size() <= 4, "tensor '{}' has {} dimensions", name,
               shape.size());
   const quant::FormatTraits& t = quant::traits(format);
-  MXGPT_CHECK(shape.back() % t.block_elements == 0, "tensor '{}': rows of {} in {}", name,
+  MXGPT_CHECK(shape.back() % t.block_elements == 0, "tensor '{}': row length {} in {}", name,
               shape.back(), t.name);
   uint64_t rows = 1;
   for (const int64_t extent : shape.first(shape.size() - 1)) rows *= static_cast<uint64_t>(extent);
@@ -68,7 +68,7 @@ void GgufWriter::pad() {
 
 void GgufWriter::write_header() {
   header_written_ = true;
-  // The encoder of the metadata serves the rest of the header too.
+  // append() also encodes the rest of the header.
   std::string entries = std::exchange(metadata_, {});
   metadata_ = kGgufMagic;
   append(uint32_t{3});  // version

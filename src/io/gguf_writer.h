@@ -1,4 +1,4 @@
-// Writes GGUF version 3. Memory stays bounded by the metadata: tensors stream through.
+// Writes GGUF version 3. Tensors are streamed; only the metadata is held in memory.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@
 
 namespace mxgpt::io {
 
-/// The type under which a C++ type is stored.
+/// The GGUF type of a C++ type.
 template <class T>
 consteval GgufType gguf_type_of() {
   if constexpr (std::is_same_v<T, uint8_t>) return GgufType::u8;
@@ -34,14 +34,14 @@ consteval GgufType gguf_type_of() {
   if constexpr (std::is_same_v<T, std::string_view>) return GgufType::string;
 }
 
-/// Metadata and tensors are declared first; then come the bytes of the tensors in the same order;
-/// then finish(). Without finish() no file appears.
+/// Call order: add() and add_tensor() for all metadata and tensors, write() with the tensors' bytes
+/// in the same order, then finish(). Without finish() no file is created.
 class GgufWriter {
  public:
   explicit GgufWriter(const std::filesystem::path& path);
 
-  /// A metadata entry of the type named: add<uint32_t>("gpt-oss.block_count", 24). An entry
-  /// "general.alignment" also sets the alignment of the file. Each key once.
+  /// Adds a metadata entry of type T: add<uint32_t>("gpt-oss.block_count", 24). The entry
+  /// "general.alignment" also sets the alignment of the file. Keys are unique.
   template <class T>
   void add(std::string_view key, const std::type_identity_t<T>& value) {
     start_entry(key, gguf_type_of<T>());
@@ -55,18 +55,18 @@ class GgufWriter {
     start_array(key, gguf_type_of<T>(), values.size());
     for (const T& value : values) append(value);
   }
-  /// An entry of another file.
+  /// Copies an entry of another file.
   void add(std::string_view key, const GgufValue& value);
 
-  /// Declares a tensor; `shape` is outermost first, of 1 to 4 dimensions.
+  /// Declares a tensor of 1 to 4 dimensions; `shape` is outermost first.
   void add_tensor(std::string_view name, quant::Format format, std::span<const int64_t> shape);
 
-  /// The next bytes of the declared tensors, in any pieces that end with or before a tensor.
+  /// Writes the next bytes of the declared tensors. A call must not cross the end of a tensor.
   void write(std::span<const std::byte> bytes);
-  /// Puts the file in place; all tensors are written.
+  /// Creates the file. All tensors must have been written.
   void finish();
 
-  /// Bytes of all declared tensors.
+  /// Total bytes of the declared tensors.
   uint64_t tensor_bytes() const { return tensor_bytes_; }
 
  private:

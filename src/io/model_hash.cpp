@@ -21,7 +21,7 @@ namespace {
 constexpr std::string_view kManifestName = "SHA256SUMS";
 constexpr size_t kHexDigits = 64;
 
-/// Lower-case, or empty if `text` is no SHA-256.
+/// The digest in lower case, or empty if `text` is not a SHA-256 digest.
 std::string normalize_hash(std::string_view text) {
   std::string hash(text);
   for (char& c : hash) {
@@ -31,7 +31,7 @@ std::string normalize_hash(std::string_view text) {
   return hash.size() == kHexDigits ? hash : std::string();
 }
 
-// A line that begins with a backslash holds an escaped name (coreutils, "cksum output modes").
+// A leading backslash marks a line with an escaped file name (coreutils, "cksum output modes").
 constexpr std::pair<char, char> kEscapes[] = {{'\\', '\\'}, {'\n', 'n'}, {'\r', 'r'}};
 
 std::string escape(std::string_view path) {
@@ -99,7 +99,7 @@ std::vector<FileHash> hash_files(const fs::path& folder, std::span<const std::st
                                  const std::stop_token& stop) {
   uint64_t total = 0;
   for (const std::string& path : paths) {
-    std::error_code ignored;  // opening it below says what is wrong
+    std::error_code ignored;  // opening the file below reports the error
     total += fs::is_regular_file(folder / path, ignored) ? fs::file_size(folder / path) : 0;
   }
   Progress progress("Hashing", total);
@@ -141,14 +141,14 @@ std::vector<FileHash> parse_manifest(std::string_view text, const std::string& w
     if (escaped) line.remove_prefix(1);
     const std::string hash = normalize_hash(line.substr(0, kHexDigits));
     line.remove_prefix(std::min(line.size(), kHexDigits));
-    // Two blanks, or a blank and the mark of binary mode.
+    // Two spaces, or a space and the binary-mode marker.
     if (hash.empty() || !(line.starts_with("  ") || line.starts_with(" *"))) {
-      throw Error(at, "is not 'hash  path'", "make the manifest with sha256sum or mxgpt verify");
+      throw Error(at, "is not 'hash  path'", "create the manifest with sha256sum or mxgpt verify");
     }
     line.remove_prefix(2);
     const fs::path path = fs::path(escaped ? unescape(line) : std::string(line)).lexically_normal();
     if (!is_inside_folder(path)) {
-      throw Error(at, fmt::format("names '{}', which is not inside the folder of the model",
+      throw Error(at, fmt::format("names '{}', which is outside the model's folder",
                                   escape_for_terminal(line)));
     }
     files.push_back({path.generic_string(), hash});
@@ -169,13 +169,13 @@ std::string model_sha256(const fs::path& model, const std::stop_token& stop) {
 void require_sha256(const fs::path& model, std::string_view expected) {
   const std::string wanted = normalize_hash(expected);
   if (wanted.empty()) {
-    throw Error("", fmt::format("'{}' is no SHA-256", escape_for_terminal(expected)),
-                "give 64 hexadecimal digits");
+    throw Error("", fmt::format("'{}' is not a SHA-256 digest", escape_for_terminal(expected)),
+                "pass 64 hexadecimal digits");
   }
   const std::string actual = model_sha256(model);
   if (actual != wanted) {
-    throw Error(model.string(), fmt::format("has the SHA-256 {} and not {}", actual, wanted),
-                "it is not the model you expect, fetch it again");
+    throw Error(model.string(), fmt::format("has SHA-256 {}, expected {}", actual, wanted),
+                "download the model again");
   }
 }
 

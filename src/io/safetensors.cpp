@@ -56,8 +56,7 @@ const Type* find_type(std::string_view name) {
   return found == std::end(kTypes) ? nullptr : found;
 }
 
-/// Finds a key that an object has twice: Boost.JSON keeps the last silently, other readers the
-/// first.
+/// Finds duplicate keys. Boost.JSON silently keeps the last, other parsers the first.
 class DuplicateFinder {
  public:
   static constexpr size_t max_object_size = std::numeric_limits<size_t>::max();
@@ -98,11 +97,11 @@ class DuplicateFinder {
   std::optional<std::string> duplicate;
 
  private:
-  std::vector<std::set<std::string>> objects_;  // keys seen in each object that is open
+  std::vector<std::set<std::string>> objects_;  // keys seen in each open object
   std::string key_;
 };
 
-/// `text` is valid JSON.
+/// Throws Error on a duplicate key. `text` must be valid JSON.
 void refuse_duplicate_keys(std::string_view text, const std::string& where) {
   boost::json::parse_options options;
   options.max_depth = json::kMaxDepth;
@@ -110,7 +109,7 @@ void refuse_duplicate_keys(std::string_view text, const std::string& where) {
   boost::json::error_code error;
   parser.write_some(false, text.data(), text.size(), error);
   if (const auto& key = parser.handler().duplicate) {
-    throw Error(where, fmt::format("the header names '{}' twice", escape_for_terminal(*key)));
+    throw Error(where, fmt::format("the header contains '{}' twice", escape_for_terminal(*key)));
   }
 }
 
@@ -119,7 +118,7 @@ struct Header {
   std::map<std::string, std::string> metadata;
 };
 
-/// A tensor of the header; `data` is what follows the header.
+/// Reads a tensor of the header; `data` follows the header.
 FileTensor read_tensor(std::string_view name, const json::Node& node,
                        std::span<const std::byte> data) {
   FileTensor tensor;
@@ -139,13 +138,13 @@ FileTensor read_tensor(std::string_view name, const json::Node& node,
   for (size_t i = 0; i < shape.array().size(); ++i) {
     tensor.shape.push_back(shape.at(i).integer(0, kMaxInteger));
     if (__builtin_mul_overflow(bits, static_cast<uint64_t>(tensor.shape.back()), &bits)) {
-      node.fail("has more bits than 2^64");
+      node.fail("needs more than 2^64 bits");
     }
   }
   if (bits % 8 != 0) node.fail(fmt::format("ends inside a byte with {} bits", bits));
 
   const json::Node offsets = node["data_offsets"];
-  if (offsets.array().size() != 2) offsets.fail("should be the two offsets of begin and end");
+  if (offsets.array().size() != 2) offsets.fail("should be two offsets, begin and end");
   const auto begin = static_cast<uint64_t>(offsets.at(0).integer(0, kMaxInteger));
   const auto end = static_cast<uint64_t>(offsets.at(1).integer(0, kMaxInteger));
   if (begin > end || end > data.size()) {
@@ -161,7 +160,7 @@ FileTensor read_tensor(std::string_view name, const json::Node& node,
   return tensor;
 }
 
-/// The format wants the data covered without gap or overlap, so that a file has one reading only.
+/// Tensors must cover the data without gap or overlap, so that a file has only one interpretation.
 void require_contiguous(const std::vector<FileTensor>& tensors, std::span<const std::byte> data,
                         const std::string& where) {
   std::vector<const FileTensor*> by_offset;
@@ -173,12 +172,12 @@ void require_contiguous(const std::vector<FileTensor>& tensors, std::span<const 
   const std::byte* at = data.data();
   for (const FileTensor* tensor : by_offset) {
     if (tensor->bytes.data() != at) {
-      throw Error(
-          where, fmt::format(
-                     "tensor '{}' begins at byte {} of the data, {} byte {}",
-                     escape_for_terminal(tensor->name), tensor->bytes.data() - data.data(),
-                     tensor->bytes.data() > at ? "leaving a hole from" : "overlapping what ends at",
-                     at - data.data()));
+      throw Error(where,
+                  fmt::format("tensor '{}' begins at byte {} of the data, {} byte {}",
+                              escape_for_terminal(tensor->name), tensor->bytes.data() - data.data(),
+                              tensor->bytes.data() > at ? "leaving a gap from"
+                                                        : "overlapping the tensor that ends at",
+                              at - data.data()));
     }
     at += tensor->bytes.size();
   }
@@ -192,12 +191,12 @@ Header read_header(std::span<const std::byte> bytes, const std::string& where) {
   ByteReader in(bytes, where);
   const uint64_t size = in.read<uint64_t>();
   if (size > kMaxHeaderBytes) {
-    in.fail(fmt::format("claims {} bytes, and the format allows {}", size, kMaxHeaderBytes),
-            "name a safetensors file");
+    in.fail(fmt::format("claims {} bytes; the format allows {}", size, kMaxHeaderBytes),
+            "choose a safetensors file");
   }
   const auto raw = in.read_bytes(size);
   const std::string_view text(reinterpret_cast<const char*>(raw.data()), raw.size());
-  if (!text.starts_with('{')) in.fail("does not begin with '{'", "name a safetensors file");
+  if (!text.starts_with('{')) in.fail("does not begin with '{'", "choose a safetensors file");
   const json::value document = json::parse(text, where);
   refuse_duplicate_keys(text, where);
 
@@ -208,7 +207,8 @@ Header read_header(std::span<const std::byte> bytes, const std::string& where) {
       const json::Node metadata(value, fmt::format("{}: {}", where, kMetadataKey));
       for (const auto& [name, text_value] : metadata.object()) {
         if (!text_value.is_string())
-          metadata.fail(fmt::format("has no string at '{}'", escape_for_terminal(name)));
+          metadata.fail(
+              fmt::format("has a value that is not a string at '{}'", escape_for_terminal(name)));
         header.metadata.emplace(name, text_value.get_string());
       }
       continue;
@@ -224,7 +224,7 @@ json::value read_json(const std::filesystem::path& path) {
   const MappedFile file(path);
   if (file.bytes().size() > kMaxHeaderBytes) {
     throw Error(path.string(),
-                fmt::format("has {} bytes, too many for a description", file.bytes().size()));
+                fmt::format("has {} bytes, too many for a JSON file", file.bytes().size()));
   }
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
                               file.bytes().size());
@@ -238,11 +238,11 @@ std::map<std::string, std::string> read_index(const std::filesystem::path& path)
   std::map<std::string, std::string> shard_of;
   for (const auto& [tensor, shard] : map.object()) {
     const std::string_view name = shard.is_string() ? std::string_view(shard.get_string()) : "";
-    // A shard lies beside its index: a name that leads elsewhere is an attack or a mistake.
+    // Shards are in the folder of their index. A path elsewhere is an attack or a mistake.
     if (!name.ends_with(".safetensors") ||
         name.find_first_of(std::string_view("/\\\0", 3)) != name.npos) {
       map.fail(fmt::format(
-          "gives tensor '{}' the shard {}, which is no name of a .safetensors file in this folder",
+          "assigns tensor '{}' to shard {}, which does not name a .safetensors file in this folder",
           escape_for_terminal(tensor), escape_for_terminal(json::serialize(shard))));
     }
     shard_of.emplace(tensor, name);
@@ -274,8 +274,8 @@ Checkpoint Checkpoint::open(const std::filesystem::path& directory) {
   checkpoint.directory_ = directory;
   const auto config = directory / "config.json";
   if (!std::filesystem::exists(config)) {
-    throw Error(directory.string(), "holds no config.json",
-                "name a checkpoint directory or a GGUF file");
+    throw Error(directory.string(), "contains no config.json",
+                "choose a checkpoint directory or a GGUF file");
   }
   checkpoint.config_ = read_json(config);
   const auto generation_config = directory / "generation_config.json";
@@ -293,8 +293,8 @@ Checkpoint Checkpoint::open(const std::filesystem::path& directory) {
   const auto index = directory / "model.safetensors.index.json";
   if (!std::filesystem::exists(index)) {
     throw Error(directory.string(),
-                "holds neither model.safetensors nor model.safetensors.index.json",
-                "fetch the weights");
+                "contains neither model.safetensors nor model.safetensors.index.json",
+                "download the weights");
   }
   const auto shard_of = read_index(index);
   std::map<std::string, size_t> shards;  // name to index into shards_
@@ -313,7 +313,7 @@ Checkpoint Checkpoint::open(const std::filesystem::path& directory) {
   for (const auto& [tensor, shard] : shard_of) {
     if (!checkpoint.shards_[shards.at(shard)].tensors().find(tensor)) {
       throw Error(index.string(),
-                  fmt::format("places tensor '{}' in {}, which lacks it",
+                  fmt::format("assigns tensor '{}' to {}, which does not contain it",
                               escape_for_terminal(tensor), escape_for_terminal(shard)));
     }
   }

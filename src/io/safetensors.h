@@ -1,6 +1,6 @@
-// safetensors files, and checkpoints made of them, as Hugging Face lays them out. The format is a
-// JSON header of names, types, shapes and offsets, and then the bytes of the tensors without a gap
-// (github.com/huggingface/safetensors, "Format"). Every field is checked before it is used.
+// safetensors files, and Hugging Face checkpoints made of them. A file is a JSON header with names,
+// types, shapes and offsets, followed by the tensors' bytes without gaps
+// (github.com/huggingface/safetensors, "Format"). Every field is validated before use.
 #pragma once
 
 #include <cstddef>
@@ -20,19 +20,19 @@
 
 namespace mxgpt::io {
 
-/// Owns the mapped file; tensors are views that live as long. Movable.
+/// Owns the mapped file; tensors are views into it. Movable.
 class SafetensorsFile {
  public:
   static SafetensorsFile open(const std::filesystem::path& path);
-  /// Reads a file that lies in memory. `bytes` must outlive the result.
+  /// Reads a file in memory. `bytes` must outlive the result.
   static SafetensorsFile from_bytes(std::span<const std::byte> bytes, const std::string& where);
 
   const FileTensors& tensors() const { return tensors_; }
-  /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
+  /// Releases the memory of bytes that are not needed soon (MappedFile::release_pages).
   void release_pages(std::span<const std::byte> bytes) const {
     for (const MappedFile& file : file_) file.release_pages(bytes);
   }
-  /// The file that these bytes of a tensor are in; null if they are in no file.
+  /// The file that contains these bytes of a tensor, or null.
   const MappedFile* file_containing(std::span<const std::byte> bytes) const {
     for (const MappedFile& file : file_) {
       if (file.contains(bytes)) return &file;
@@ -45,38 +45,37 @@ class SafetensorsFile {
  private:
   SafetensorsFile() = default;
 
-  std::vector<MappedFile> file_;  // one, or none if the bytes belong to the caller
+  std::vector<MappedFile> file_;  // empty if the bytes belong to the caller
   FileTensors tensors_;
   std::map<std::string, std::string> metadata_;
 };
 
-/// A directory with config.json and the weights in model.safetensors, or in the shards that
-/// model.safetensors.index.json names. Owns the mapped files; tensors are views that live as long.
-/// Movable.
+/// A directory with config.json and the weights in model.safetensors, or in the shards listed in
+/// model.safetensors.index.json. Owns the mapped files; tensors are views into them. Movable.
 class Checkpoint {
  public:
   static Checkpoint open(const std::filesystem::path& directory);
 
-  /// For reading config.json; valid until this object is moved.
+  /// The contents of config.json; valid until this object is moved.
   json::Node config() const { return {config_, (directory_ / "config.json").string() + ":"}; }
-  /// Likewise generation_config.json; an empty object if there is none.
+  /// The contents of generation_config.json; an empty object if the file does not exist.
   json::Node generation_config() const {
     return {generation_config_, (directory_ / "generation_config.json").string() + ":"};
   }
-  /// Of all shards.
+  /// Tensors of all shards.
   const FileTensors& tensors() const { return tensors_; }
-  /// Gives back the memory of bytes that will not be read soon (MappedFile::release).
+  /// Releases the memory of bytes that are not needed soon (MappedFile::release_pages).
   void release_pages(std::span<const std::byte> bytes) const {
     for (const SafetensorsFile& shard : shards_) shard.release_pages(bytes);
   }
-  /// The file that these bytes of a tensor are in; null if they are in no file.
+  /// The file that contains these bytes of a tensor, or null.
   const MappedFile* file_containing(std::span<const std::byte> bytes) const {
     for (const SafetensorsFile& shard : shards_) {
       if (const MappedFile* file = shard.file_containing(bytes)) return file;
     }
     return nullptr;
   }
-  /// Whether there is such a file is for the reader to see.
+  /// The file may not exist.
   std::filesystem::path tokenizer_path() const { return directory_ / "tokenizer.json"; }
   const std::filesystem::path& directory() const { return directory_; }
 
@@ -90,17 +89,17 @@ class Checkpoint {
   FileTensors tensors_;
 };
 
-/// Writes one file, streaming: tensors are declared first, then come their bytes in the same order,
-/// then finish(). Without finish() no file appears.
+/// Writes one file, streaming. Call order: add_tensor() for all tensors, write() with their bytes
+/// in the same order, then finish(). Without finish() no file is created.
 class SafetensorsWriter {
  public:
   explicit SafetensorsWriter(const std::filesystem::path& path);
 
-  /// `type` as the format spells it ("F32", "I32"); `shape` is outermost first.
+  /// `type` is a dtype of the format ("F32", "I32"); `shape` is outermost first.
   void add_tensor(std::string_view name, std::string_view type, std::span<const int64_t> shape);
-  /// The next bytes of the declared tensors, in any pieces.
+  /// Writes the next bytes of the declared tensors, in chunks of any size.
   void write(std::span<const std::byte> bytes);
-  /// Puts the file in place; all tensors are written.
+  /// Creates the file. All tensors must have been written.
   void finish();
 
  private:

@@ -1,11 +1,12 @@
-// The bit patterns of small floating-point types, in plain C++: oracles for the SIMD paths and for
-// the processors that have no instruction for them. Rounding is to nearest, ties to even.
+// Conversions between f32 and narrow floating-point types in plain C++: the reference for SIMD
+// code, and the implementation on processors without such instructions. Rounding is to nearest,
+// ties to even.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 
-#include "kernels/cpu/isa.h"
+#include "base/attributes.h"
 
 namespace mxgpt::quant {
 
@@ -25,8 +26,7 @@ MXGPT_ALWAYS_INLINE constexpr float f16_to_f32(uint16_t half) {
   const uint32_t magnitude = half & 0x7fffu;
   if (magnitude >= 0x7c00)
     return std::bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
-  // A normal half re-biased by scaling with 2^112; the multiplication is exact and handles
-  // subnormals.
+  // Multiplying by 2^112 corrects the exponent bias. It is exact and handles subnormals.
   const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
@@ -38,8 +38,8 @@ MXGPT_ALWAYS_INLINE constexpr uint16_t f32_to_f16(float value) {
   if (magnitude > 0x7f800000) return sign | 0x7e00 | (magnitude >> 13 & 0x1ff);
   if (magnitude >= 0x477ff000) return sign | 0x7c00;  // 65520 and above round to infinity
   if (magnitude < 0x38800000) {
-    // Below 2^-14: adding 0.5 aligns the units of the subnormal half with the last bit of the
-    // float, so that the addition itself rounds.
+    // Below 2^-14: adding 0.5 aligns the last bit of the float with the unit of subnormal halves,
+    // so that the addition rounds.
     const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(aligned) - 0x3f000000));
   }
@@ -47,7 +47,7 @@ MXGPT_ALWAYS_INLINE constexpr uint16_t f32_to_f16(float value) {
   return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
 }
 
-/// OCP Microscaling v1.0, section 5.4.1: an exponent-only scale, 2^(s-127); 0xFF is NaN.
+/// An exponent-only scale, 2^(s - 127); 0xFF is NaN (OCP Microscaling v1.0, section 5.4.1).
 MXGPT_ALWAYS_INLINE constexpr float e8m0_to_f32(uint8_t s) {
   if (s == 0xff) return std::bit_cast<float>(0x7fc00000u);
   return std::bit_cast<float>(s == 0 ? 0x00400000u : uint32_t{s} << 23);  // 2^-127 is subnormal

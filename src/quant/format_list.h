@@ -1,5 +1,5 @@
-// Every tensor format mxgpt knows: a folder of formats/ and a line here. The line makes the
-// enumerator, the traits row, the dispatch and the typed tests.
+// Every tensor format: a folder of quant/ and a line here. The line generates the enumerator, the
+// traits, the kernel tables and the parameterized tests.
 #pragma once
 
 #define MXGPT_FORMATS(X) \

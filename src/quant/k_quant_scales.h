@@ -1,16 +1,16 @@
-// The eight scales and minima of 6 bits that Q4_K and Q5_K pack into twelve bytes.
+// The 6-bit scales and mins of eight sub-blocks, which Q4_K and Q5_K pack into twelve bytes.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/cpu/isa.h"
+#include "base/attributes.h"
 
 namespace mxgpt::quant {
 
-/// Part p < 4: the low six bits of byte p are its scale and those of byte p + 4 its minimum.
-/// Part p >= 4: byte p + 4 holds the low nibbles of its scale (low) and minimum (high); their upper
-/// two bits are bits 7-6 of bytes p - 4 and p.
+/// Sub-block p < 4: the low six bits of byte p are its scale, those of byte p + 4 its min.
+/// Sub-block p >= 4: byte p + 4 holds the low four bits of its scale (low nibble) and of its min
+/// (high nibble). The upper two bits are bits 7-6 of bytes p - 4 (scale) and p (min).
 struct KQuantScales {
   uint8_t bytes[12];
 
@@ -20,7 +20,7 @@ struct KQuantScales {
   MXGPT_ALWAYS_INLINE constexpr int min(int p) const {
     return p < 4 ? bytes[p + 4] & 63 : bytes[p + 4] >> 4 | bytes[p] >> 6 << 4;
   }
-  /// All eight at once, part p in byte p.
+  /// All eight at once: sub-block p in byte p.
   MXGPT_ALWAYS_INLINE uint64_t scales() const {
     return (word(0) & 0x3f3f3f3f) | ((word(8) & 0x0f0f0f0f) | (word(0) >> 2 & 0x30303030)) << 32;
   }
@@ -28,15 +28,15 @@ struct KQuantScales {
     return (word(4) & 0x3f3f3f3f) | ((word(8) >> 4 & 0x0f0f0f0f) | (word(4) >> 2 & 0x30303030))
                                         << 32;
   }
-  /// Of parts that are zero so far.
-  void set(int p, int scale, int minimum) {
+  /// Sets the bits of sub-block p, which must be zero.
+  void set(int p, int scale, int min) {
     if (p < 4) {
       bytes[p] |= static_cast<uint8_t>(scale);
-      bytes[p + 4] |= static_cast<uint8_t>(minimum);
+      bytes[p + 4] |= static_cast<uint8_t>(min);
     } else {
-      bytes[p + 4] = static_cast<uint8_t>((scale & 0xf) | (minimum & 0xf) << 4);
+      bytes[p + 4] = static_cast<uint8_t>((scale & 0xf) | (min & 0xf) << 4);
       bytes[p - 4] |= static_cast<uint8_t>(scale >> 4 << 6);
-      bytes[p] |= static_cast<uint8_t>(minimum >> 4 << 6);
+      bytes[p] |= static_cast<uint8_t>(min >> 4 << 6);
     }
   }
 

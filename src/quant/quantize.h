@@ -1,4 +1,4 @@
-// What the quantizers of the formats share.
+// Helpers shared by the quantizers.
 #pragma once
 
 #include <cmath>
@@ -6,24 +6,23 @@
 
 namespace mxgpt::quant {
 
-/// Of f16; what a block that cannot be represented gets for its scale.
+/// f16 NaN, the scale of a block that cannot be represented.
 inline constexpr uint16_t kF16NaN = 0x7e00;
 
-/// Whether f16 scales can stand for the values: not for NaN and infinity, and f16 ends at 65504.
+/// Whether a block with f16 scales can represent the values: all finite, magnitudes up to 65504.
 inline bool all_in_f16_range(const float* x, int n) {
   bool all = true;
   for (int i = 0; i < n; ++i) all &= std::abs(x[i]) <= 65504.0f;
   return all;
 }
 
-/// 1 / scale, or 0 where that is not a number to multiply with: such a block is all zeros in f16
-/// anyway.
+/// 1 / scale, or 0 if that is not finite. The f16 scale of such a block is 0 anyway.
 inline float inverse_or_zero(float scale) {
   const float inverse = 1 / scale;
   return std::isfinite(inverse) ? inverse : 0;
 }
 
-/// The element of the largest magnitude, with its sign; the first of several.
+/// The element with the largest magnitude, the first if there are several.
 inline float signed_abs_max(const float* x, int n) {
   float extreme = x[0];
   for (int i = 0; i < n; ++i) {

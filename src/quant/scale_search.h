@@ -1,10 +1,10 @@
-// Least-squares fits behind the quantizers that search: the scale of one part, and the shared units
-// of the parts of a block.
+// Least-squares search for scales: of one sub-block, and of a super-block whose sub-blocks store
+// their scales as integers in units of an f16.
 //
 // For given integers the best scale is a quotient of sums, and for a given scale the best integers
-// are the nearest. So a few starting scales around the one that just covers the range are rounded
-// and solved, the best is kept, and after the parts' scales have become integers themselves their
-// unit is solved again.
+// are the nearest. The search rounds and solves for several starting scales around the one that
+// covers the range, and keeps the best. Once the sub-blocks' scales are integers, it solves for
+// their unit again.
 #pragma once
 
 #include <algorithm>
@@ -14,22 +14,21 @@
 #include <numeric>
 
 #include "quant/float_bits.h"
-#include "quant/iq4_nl/iq4_nl.h"
 #include "quant/quantize.h"
 
 namespace mxgpt::quant::fit {
 
-/// Nearest integer, halves to even, for |x| < 2^22: the unit of the sum is 1, so that it rounds.
+/// Nearest integer, ties to even, for |x| < 2^22: adding 1.5 · 2^23 makes the last bit a unit.
 inline float round_to_nearest_even(float x) {
   return x + 0x1.8p23f - 0x1.8p23f;
 }
 
-/// x within [low, high]; NaN becomes low.
+/// x clamped to [low, high]; NaN becomes low.
 inline float clamp(float x, float low, float high) {
   return std::min(high, std::max(low, x));
 }
 
-/// Levels low … high; codes count from 0.
+/// The integers from low to high as levels; codes count from 0.
 template <int low, int high>
 struct UniformCodebook {
   static constexpr int kExtreme = low;
@@ -37,9 +36,9 @@ struct UniformCodebook {
   static uint8_t code(float level) { return static_cast<uint8_t>(static_cast<int>(level) - low); }
 };
 
-/// Levels of IQ4_NL and IQ4_XS.
-struct Iq4NlCodebook {
-  static constexpr const int8_t (&kValues)[16] = IQ4_NL::kValues;
+/// Sixteen levels from a rising table; codes are indices.
+template <const int8_t (&kValues)[16]>
+struct TableCodebook {
   static constexpr int kExtreme = kValues[0];
   static float level(float x) {
     float level = kExtreme;
@@ -55,11 +54,11 @@ struct Iq4NlCodebook {
   }
 };
 
-/// Σ w x v and Σ w v² over a part, v the levels nearest to x / scale.
+/// Σ w x v and Σ w v² over a sub-block, where v is the level nearest to x / scale.
 struct ScaleMoments {
   float xv = 0, vv = 0;
 
-  /// By how much the squared error of scale · v is below that of zeros.
+  /// Reduction of the squared error by scale · v, compared with zeros.
   float gain(float scale) const { return scale * (2 * xv - scale * vv); }
   float best_scale() const { return vv > 0 ? xv / vv : 0; }
 };
@@ -83,8 +82,8 @@ void encode_sub_block(const float* x, float scale, uint8_t* codes) {
   for (int i = 0; i < n; ++i) codes[i] = Levels::code(Levels::level(x[i] * inverse));
 }
 
-/// The scale of x ≈ scale · v. It has the sign that maps the extreme element to the lowest level,
-/// of which there is one more than of the highest, or the other.
+/// The best scale for x ≈ scale · v. Either sign is tried, because the lowest level reaches further
+/// than the highest.
 template <class Levels, int n>
 float search_scale(const float* x, const float* w) {
   const float extreme = signed_abs_max(x, n);
@@ -93,10 +92,10 @@ float search_scale(const float* x, const float* w) {
   constexpr int kSteps = 12;
   for (int sign : {1, -1}) {
     for (int step = -kSteps; step <= kSteps; ++step) {
-      // The extreme element lands within an eighth of the range around the extreme level; for few
-      // levels, within one level.
-      constexpr float kReach = std::max(1.0f, -Levels::kExtreme / 8.0f);
-      const float level = Levels::kExtreme + kReach * static_cast<float>(step) / kSteps;
+      // The extreme element maps to a level within an eighth of the range around the extreme level,
+      // or within one level if there are few.
+      constexpr float kRadius = std::max(1.0f, -Levels::kExtreme / 8.0f);
+      const float level = Levels::kExtreme + kRadius * static_cast<float>(step) / kSteps;
       const ScaleMoments sums =
           round_sub_block<Levels, n>(x, w, static_cast<float>(sign) * extreme / level);
       const float scale = sums.best_scale(), gain = sums.gain(scale);
@@ -109,7 +108,7 @@ float search_scale(const float* x, const float* w) {
   return best;
 }
 
-/// x ≈ unit · scale[p] · v for the parts p of a block, unit an f16.
+/// x ≈ unit · scale[p] · v for the sub-blocks p of a super-block, with an f16 unit.
 template <class Levels, int kSubBlocks, int n>
 struct SymmetricSuperBlock {
   uint16_t unit = 0;
@@ -118,16 +117,16 @@ struct SymmetricSuperBlock {
 
   float sub_block_scale(int p) const { return f16_to_f32(unit) * static_cast<float>(scale[p]); }
 
-  /// For each part the best scale of those near `wanted`.
+  /// Picks the best integer scale near `ideal` for each sub-block.
   static SymmetricSuperBlock round_scales(const float* x, const float* w, float unit,
-                                          const float* wanted, int low, int high) {
+                                          const float* ideal, int low, int high) {
     SymmetricSuperBlock out;
     out.unit = f32_to_f16(unit);
     unit = f16_to_f32(out.unit);
     const float inverse = inverse_or_zero(unit);
     for (int p = 0; p < kSubBlocks; ++p) {
       const int middle = static_cast<int>(round_to_nearest_even(
-          clamp(wanted[p] * inverse, static_cast<float>(low), static_cast<float>(high))));
+          clamp(ideal[p] * inverse, static_cast<float>(low), static_cast<float>(high))));
       float best = -std::numeric_limits<float>::infinity();
       for (int s = std::max(low, middle - 1); s <= std::min(high, middle + 1); ++s) {
         const float scale = unit * static_cast<float>(s);
@@ -141,28 +140,28 @@ struct SymmetricSuperBlock {
     return out;
   }
 
-  /// The unit that fits best with these scales and the levels that they lead to.
+  /// The best unit for these scales and the levels that result from them.
   float solve_unit(const float* x, const float* w) const {
     ScaleMoments all;
     for (int p = 0; p < kSubBlocks; ++p) {
-      const ScaleMoments part =
+      const ScaleMoments sums =
           round_sub_block<Levels, n>(x + p * n, w + p * n, sub_block_scale(p));
       const float s = static_cast<float>(scale[p]);
-      all.xv += s * part.xv;
-      all.vv += s * s * part.vv;
+      all.xv += s * sums.xv;
+      all.vv += s * s * sums.vv;
     }
     return all.best_scale();
   }
 
-  /// Scales are in [low, high], with -low >= high.
+  /// Searches scales in [low, high], where -low >= high.
   static SymmetricSuperBlock search(const float* x, const float* w, int low, int high) {
-    float wanted[kSubBlocks];
-    for (int p = 0; p < kSubBlocks; ++p) wanted[p] = search_scale<Levels, n>(x + p * n, w + p * n);
-    const float unit = signed_abs_max(wanted, kSubBlocks) / static_cast<float>(low);
-    SymmetricSuperBlock best, now = round_scales(x, w, unit, wanted, low, high);
-    for (int turn = 0; turn < 3 && now.gain > best.gain; ++turn) {
+    float ideal[kSubBlocks];
+    for (int p = 0; p < kSubBlocks; ++p) ideal[p] = search_scale<Levels, n>(x + p * n, w + p * n);
+    const float unit = signed_abs_max(ideal, kSubBlocks) / static_cast<float>(low);
+    SymmetricSuperBlock best, now = round_scales(x, w, unit, ideal, low, high);
+    for (int iteration = 0; iteration < 3 && now.gain > best.gain; ++iteration) {
       best = now;
-      now = round_scales(x, w, best.solve_unit(x, w), wanted, low, high);
+      now = round_scales(x, w, best.solve_unit(x, w), ideal, low, high);
     }
     return best;
   }
@@ -173,23 +172,23 @@ struct SymmetricSuperBlock {
   }
 };
 
-/// Sums over a part with q the integers nearest to (x + minimum) / scale.
+/// Weighted sums over a sub-block, where q is the integer nearest to (x + min) / scale.
 struct AffineMoments {
   float w = 0, x = 0, q = 0, xq = 0, qq = 0;
 
-  /// Squared error of scale · q - minimum, less that of zeros.
-  float error(float scale, float minimum) const {
-    return scale * (scale * qq - 2 * xq - 2 * minimum * q) + minimum * (minimum * w + 2 * x);
+  /// Squared error of scale · q - min, minus that of zeros.
+  float error(float scale, float min) const {
+    return scale * (scale * qq - 2 * xq - 2 * min * q) + min * (min * w + 2 * x);
   }
 };
 
 template <int kLevels, int n>
-AffineMoments round_sub_block(const float* x, const float* w, float scale, float minimum) {
+AffineMoments round_sub_block(const float* x, const float* w, float scale, float min) {
   const float inverse = inverse_or_zero(scale);
   float sw = 0, sx = 0, sq = 0, sxq = 0, sqq = 0;
 #pragma omp simd reduction(+ : sw, sx, sq, sxq, sqq)
   for (int i = 0; i < n; ++i) {
-    const float q = round_to_nearest_even(clamp((x[i] + minimum) * inverse, 0, kLevels));
+    const float q = round_to_nearest_even(clamp((x[i] + min) * inverse, 0, kLevels));
     sw += w[i];
     sx += w[i] * x[i];
     sq += w[i] * q;
@@ -200,37 +199,36 @@ AffineMoments round_sub_block(const float* x, const float* w, float scale, float
 }
 
 template <int kLevels, int n>
-void encode_sub_block(const float* x, float scale, float minimum, uint8_t* q) {
+void encode_sub_block(const float* x, float scale, float min, uint8_t* q) {
   const float inverse = inverse_or_zero(scale);
   for (int i = 0; i < n; ++i) {
-    q[i] =
-        static_cast<uint8_t>(round_to_nearest_even(clamp((x[i] + minimum) * inverse, 0, kLevels)));
+    q[i] = static_cast<uint8_t>(round_to_nearest_even(clamp((x[i] + min) * inverse, 0, kLevels)));
   }
 }
 
-/// Bounds of a minimum from below: for formats with a sign for it, and for those without.
+/// Lower bounds of a min: for formats that store it with a sign, and for those that do not.
 inline constexpr float kSignedMin = -std::numeric_limits<float>::infinity();
 inline constexpr float kUnsignedMin = 0;
 
-/// x ≈ scale · q - minimum with scale >= 0.
+/// x ≈ scale · q - min with scale >= 0.
 struct AffineGrid {
   float scale = 0, min = 0;
 
-  static AffineGrid solve(const AffineMoments& s, float least) {
+  static AffineGrid solve(const AffineMoments& s, float lower_bound) {
     const float determinant = s.qq * s.w - s.q * s.q;
     if (determinant > 0) {
       const AffineGrid a{(s.xq * s.w - s.x * s.q) / determinant,
                          (s.xq * s.q - s.x * s.qq) / determinant};
-      if (a.min >= least && a.scale >= 0) return a;
+      if (a.min >= lower_bound && a.scale >= 0) return a;
     }
     return {s.qq > 0 ? std::max(0.0f, s.xq / s.qq) : 0, 0};
   }
 };
 
 template <int kLevels, int n>
-AffineGrid search_affine(const float* x, const float* w, float least) {
+AffineGrid search_affine(const float* x, const float* w, float lower_bound) {
   float low = *std::min_element(x, x + n), high = *std::max_element(x, x + n);
-  if (least == kUnsignedMin) {
+  if (lower_bound == kUnsignedMin) {
     low = std::min(0.0f, low);
     high = std::max(0.0f, high);
   }
@@ -239,11 +237,11 @@ AffineGrid search_affine(const float* x, const float* w, float least) {
   float best_error = std::numeric_limits<float>::infinity();
   constexpr int kSteps = 8;
   for (int step = -kSteps; step <= kSteps; ++step) {
-    // The range is cut into one level less, up to one more.
+    // Divide the range into up to one level fewer or more.
     AffineGrid now{(high - low) / (kLevels + static_cast<float>(step) / kSteps), -low};
-    for (int turn = 0; turn < 2; ++turn) {
+    for (int iteration = 0; iteration < 2; ++iteration) {
       const AffineMoments sums = round_sub_block<kLevels, n>(x, w, now.scale, now.min);
-      now = AffineGrid::solve(sums, least);
+      now = AffineGrid::solve(sums, lower_bound);
       const float error = sums.error(now.scale, now.min);
       if (error < best_error) {
         best_error = error;
@@ -254,8 +252,8 @@ AffineGrid search_affine(const float* x, const float* w, float least) {
   return best;
 }
 
-/// x ≈ scale_unit · scale[p] · q - min_unit · minimum[p] for the parts p of a block, q in [0,
-/// kLevels], both units f16, scales and minima in [0, kHighest].
+/// x ≈ scale_unit · scale[p] · q - min_unit · min[p] for the sub-blocks p of a super-block. q is in
+/// [0, kLevels], scales and mins are in [0, kHighest], both units are f16.
 template <int kLevels, int kHighest, int kSubBlocks, int n>
 struct AffineSuperBlock {
   uint16_t scale_unit = 0, min_unit = 0;
@@ -267,27 +265,27 @@ struct AffineSuperBlock {
             f16_to_f32(min_unit) * static_cast<float>(min[p])};
   }
 
-  /// For each part the best scale and minimum of those near `wanted`.
+  /// Picks the best integer scale and min near `ideal` for each sub-block.
   static AffineSuperBlock round_scales(const float* x, const float* w, AffineGrid units,
-                                       const AffineGrid* wanted) {
+                                       const AffineGrid* ideal) {
     AffineSuperBlock out;
     out.scale_unit = f32_to_f16(units.scale);
     out.min_unit = f32_to_f16(units.min);
     units = {f16_to_f32(out.scale_unit), f16_to_f32(out.min_unit)};
     const float scale_inverse = inverse_or_zero(units.scale);
-    const float minimum_inverse = inverse_or_zero(units.min);
+    const float min_inverse = inverse_or_zero(units.min);
     for (int p = 0; p < kSubBlocks; ++p) {
       const int s0 = static_cast<int>(
-          round_to_nearest_even(clamp(wanted[p].scale * scale_inverse, 0, kHighest)));
-      const int m0 = static_cast<int>(
-          round_to_nearest_even(clamp(wanted[p].min * minimum_inverse, 0, kHighest)));
+          round_to_nearest_even(clamp(ideal[p].scale * scale_inverse, 0, kHighest)));
+      const int m0 =
+          static_cast<int>(round_to_nearest_even(clamp(ideal[p].min * min_inverse, 0, kHighest)));
       float best = std::numeric_limits<float>::infinity();
       for (int s = std::max(0, s0 - 1); s <= std::min(kHighest, s0 + 1); ++s) {
         for (int m = std::max(0, m0 - 1); m <= std::min(kHighest, m0 + 1); ++m) {
           const float scale = units.scale * static_cast<float>(s);
-          const float minimum = units.min * static_cast<float>(m);
-          const float error = round_sub_block<kLevels, n>(x + p * n, w + p * n, scale, minimum)
-                                  .error(scale, minimum);
+          const float min = units.min * static_cast<float>(m);
+          const float error =
+              round_sub_block<kLevels, n>(x + p * n, w + p * n, scale, min).error(scale, min);
           if (error >= best) continue;
           best = error;
           out.scale[p] = s;
@@ -299,9 +297,9 @@ struct AffineSuperBlock {
     return out;
   }
 
-  /// The units that fit best with these scales and minima and the integers that they lead to.
+  /// The best units for these scales and mins and the integers q that result from them.
   AffineGrid solve_units(const float* x, const float* w) const {
-    AffineMoments all;  // with scale · q for q, and the minimum for 1
+    AffineMoments all;  // with q scaled by scale, and 1 by min
     for (int p = 0; p < kSubBlocks; ++p) {
       const AffineGrid a = sub_block(p);
       const AffineMoments sums = round_sub_block<kLevels, n>(x + p * n, w + p * n, a.scale, a.min);
@@ -316,16 +314,16 @@ struct AffineSuperBlock {
   }
 
   static AffineSuperBlock search(const float* x, const float* w) {
-    AffineGrid wanted[kSubBlocks], largest;
+    AffineGrid ideal[kSubBlocks], largest;
     for (int p = 0; p < kSubBlocks; ++p) {
-      wanted[p] = search_affine<kLevels, n>(x + p * n, w + p * n, kUnsignedMin);
-      largest = {std::max(largest.scale, wanted[p].scale), std::max(largest.min, wanted[p].min)};
+      ideal[p] = search_affine<kLevels, n>(x + p * n, w + p * n, kUnsignedMin);
+      largest = {std::max(largest.scale, ideal[p].scale), std::max(largest.min, ideal[p].min)};
     }
     AffineSuperBlock best,
-        now = round_scales(x, w, {largest.scale / kHighest, largest.min / kHighest}, wanted);
-    for (int turn = 0; turn < 3 && now.error < best.error; ++turn) {
+        now = round_scales(x, w, {largest.scale / kHighest, largest.min / kHighest}, ideal);
+    for (int iteration = 0; iteration < 3 && now.error < best.error; ++iteration) {
       best = now;
-      now = round_scales(x, w, best.solve_units(x, w), wanted);
+      now = round_scales(x, w, best.solve_units(x, w), ideal);
     }
     return best;
   }
@@ -338,8 +336,8 @@ struct AffineSuperBlock {
   }
 };
 
-/// The weights of a block's squared errors: the importance, or ones. What has no importance still
-/// counts a little, because a calibration text cannot show everything.
+/// The weights of a block's squared errors: the importance relative to its mean, or ones. Elements
+/// without importance keep a small weight, because a calibration text does not exercise everything.
 template <int n>
 struct ErrorWeights {
   float values[n];

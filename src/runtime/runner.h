@@ -8,6 +8,7 @@
 #include "backend/activation_hook.h"
 #include "backend/batch.h"
 #include "backend/ops.h"
+#include "kernels/accum_type.h"
 #include "runtime/memory_plan.h"
 
 namespace mxgpt::runtime {
@@ -17,7 +18,7 @@ struct RunnerOptions {
   int64_t vram_budget = 0;    ///< bytes that mxgpt may take of a GPU's memory; 0: what is free
   int64_t max_sequences = 1;  ///< of a batch
   backend::Precision precision = backend::Precision::mixed;
-  quant::AccumType accum_type = quant::AccumType::f32;  ///< of linear layers
+  kernels::AccumType accum_type = kernels::AccumType::f32;  ///< of linear layers
   std::optional<quant::Format>
       kv_format;                     ///< of the cache; empty: f32 in exact precision, else f16
   int64_t max_batched_tokens = 512;  ///< of a batch

@@ -27,7 +27,7 @@ TEST(CpuCount, QuotaOfVersion1) {
   EXPECT_EQ(parse_cgroup_v1_quota("", ""), std::nullopt);
 }
 
-/// A tree of proc and sys files below a directory.
+/// Fake proc and sys files below a temporary directory.
 class Cgroups : public testing::Test {
  protected:
   void write(const std::string& path, const std::string& text) {

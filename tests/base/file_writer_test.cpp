@@ -100,7 +100,7 @@ TEST(FileWriter, RefusesWhatItCannotReplace) {
   const TemporaryDirectory directory;
   EXPECT_THAT(message_of("/dev/null"), HasSubstr("not a regular file"));
   EXPECT_THAT(message_of(directory.path()), HasSubstr("not a regular file"));
-  EXPECT_THAT(message_of(directory / "missing" / "out"), HasSubstr("make its folder first"));
+  EXPECT_THAT(message_of(directory / "missing" / "out"), HasSubstr("create its folder first"));
 }
 
 TEST(FileWriter, AFailingDiskIsAnErrorAndLeavesNothing) {

@@ -24,7 +24,7 @@ TEST_P(Threads, EveryItemRunsOnceAndIsSeenAfterwards) {
   EXPECT_EQ(thread_count(), GetParam());
   for (const int64_t count : {0, 1, 2, 3, 64, 1000}) {
     for (int repeat = 0; repeat < 50; ++repeat) {
-      std::vector<int> runs(count);  // not atomic: TSan sees an item that runs twice
+      std::vector<int> runs(count);  // not atomic, so that TSan reports an item that runs twice
       parallel_for(count, [&](int64_t i) { ++runs[i]; });
       EXPECT_EQ(runs, std::vector<int>(count, 1));
     }

@@ -525,7 +525,7 @@ def test_refuses_paths(tiny, tmp_path):
     assert "lies inside the checkpoint" in refused(tiny, tiny / "out.gguf")
     (tmp_path / "link").symlink_to(tiny)
     assert "lies inside the checkpoint" in refused(tiny, tmp_path / "link" / "out.gguf")
-    assert "make its folder first" in refused(tiny, tmp_path / "nowhere" / "out.gguf")
+    assert "create its folder first" in refused(tiny, tmp_path / "nowhere" / "out.gguf")
     assert "not a regular file" in refused(tiny, tmp_path / "empty", "--force")
 
 

@@ -136,9 +136,9 @@ def test_bytes_that_are_not_utf8(tmp_path):
     ("none.gguf", None, "does not exist; check the path"),
     ("notes.txt", b"hello", "is neither a GGUF nor a safetensors file; name one of those"),
     ("empty.gguf", b"", "is neither a GGUF"),
-    ("cut.gguf", b"GGUF\x03\0\0\0", "fetch it again"),
-    ("bad.safetensors", b"12345678", "bytes, and the format allows"),
-    ("empty", "directory", "holds no config.json; name a checkpoint directory or a GGUF file"),
+    ("cut.gguf", b"GGUF\x03\0\0\0", "download it again"),
+    ("bad.safetensors", b"12345678", "bytes; the format allows"),
+    ("empty", "directory", "contains no config.json; choose a checkpoint directory or a GGUF file"),
 ])
 def test_a_wrong_path_gets_one_sentence(tmp_path, name, content, expected):
     path = tmp_path / name

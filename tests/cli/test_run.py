@@ -93,7 +93,7 @@ def test_tools_are_called_and_their_results_read(tmp_path):
     "arguments, complaint",
     [
         (["-m", "/no/such/model", "hi"], "/no/such/model: there is no such model; check the path"),
-        (["-m", f"{REPO}/README.md", "hi"], "name a GGUF file"),
+        (["-m", f"{REPO}/README.md", "hi"], "choose a GGUF file"),
         (["-m", f"{REPO}/tests", "hi"], "config.json"),
         (["--temperature", "nan", "hi"], "temperature"),
         (["--temperature", "2.5", "hi"], "temperature: 2.5 is outside 0 to 2"),
@@ -106,7 +106,7 @@ def test_tools_are_called_and_their_results_read(tmp_path):
         (["--ctx", "1000000", "hi"], "131072"),
         (["--expect-sha256", "0" * 64, "hi"], "SHA-256"),
         (["--expect-sha256", "zz", "hi"], "SHA-256"),
-        (["-m", f"{NANO}/tokenizer.json", "hi"], "name a GGUF file"),
+        (["-m", f"{NANO}/tokenizer.json", "hi"], "choose a GGUF file"),
         (["--effort", "huge", "hi"], "effort"),
         (["--precision", "double", "hi"], "precision"),
         (["--ctx", "x", "hi"], "--ctx"),

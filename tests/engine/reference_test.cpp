@@ -16,7 +16,7 @@ namespace {
 const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
 
 Agreement agreement(const std::filesystem::path& directory, backend::Precision precision,
-                    int64_t rows, quant::AccumType accumulate = quant::AccumType::f32) {
+                    int64_t rows, kernels::AccumType accumulate = kernels::AccumType::f32) {
   return agreement(directory, *runtime::Model::open(directory),
                    {.precision = precision, .accum_type = accumulate, .max_batched_tokens = rows});
 }
@@ -87,7 +87,7 @@ TEST(Reference, MixedPrecision) {
 
 /// Sums in f16 alone, with activations in f32, keep the bounds of the default path.
 TEST(Reference, F16Accumulation) {
-  const Agreement a = agreement(kNano, backend::Precision::exact, 256, quant::AccumType::f16);
+  const Agreement a = agreement(kNano, backend::Precision::exact, 256, kernels::AccumType::f16);
   EXPECT_GT(a.worst_top8, 2e-3) << "they are not f16";
   EXPECT_LE(a.kld, 2e-3);
   EXPECT_GE(a.top1, 0.985);

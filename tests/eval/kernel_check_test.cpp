@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "eval/random_weights.h"
+#include "kernels/cpu/gemm.h"
 
 namespace mxgpt::eval {
 namespace {
@@ -31,17 +32,18 @@ TEST(KernelCheck, EveryKernelHolds) {
   }
 }
 
-using Matmul = void (*)(const quant::GemmArgs&);
+using Matmul = void (*)(const kernels::GemmArgs&);
 
 /// Names of the matrix kernels that are found at fault when those of MXFP4 over f32 are replaced.
 std::vector<std::string> failures_with(Matmul matmul) {
-  static quant::GemmKernels faulty;
-  faulty = *quant::traits(quant::Format::mxfp4).kernels[0];
+  static kernels::GemmKernels faulty;
+  faulty = kernels::gemm_kernels(quant::Format::mxfp4, kernels::Isa::scalar);
   faulty.matmul_f32 = matmul;
   const KernelSet set{.target = "faulty",
-                      .formats = [](quant::Format format) -> const quant::GemmKernels& {
-                        return format == quant::Format::mxfp4 ? faulty
-                                                              : *quant::traits(format).kernels[0];
+                      .formats = [](quant::Format format) -> const kernels::GemmKernels& {
+                        return format == quant::Format::mxfp4
+                                   ? faulty
+                                   : kernels::gemm_kernels(format, kernels::Isa::scalar);
                       },
                       .ops = cpu::cpu_kernels(kernels::Isa::scalar)};
   std::vector<std::string> failed;
@@ -54,17 +56,17 @@ std::vector<std::string> failures_with(Matmul matmul) {
   return failed;
 }
 
-void sound(const quant::GemmArgs& p) {
-  quant::traits(quant::Format::mxfp4).kernels[0]->matmul_f32(p);
+void sound(const kernels::GemmArgs& p) {
+  kernels::gemm_kernels(quant::Format::mxfp4, kernels::Isa::scalar).matmul_f32(p);
 }
 
 TEST(KernelCheck, FindsTheLastBlockLeftOut) {
-  const auto failed = failures_with([](const quant::GemmArgs& p) {
+  const auto failed = failures_with([](const kernels::GemmArgs& p) {
     std::vector<std::byte> weights(p.weights, p.weights + p.rows * p.row_bytes);
     const auto block = static_cast<int64_t>(quant::traits(quant::Format::mxfp4).block_bytes);
     for (int64_t r = 1; r <= p.rows; ++r)
       std::fill_n(weights.begin() + r * p.row_bytes - block, block, std::byte{0});
-    quant::GemmArgs less = p;
+    kernels::GemmArgs less = p;
     less.weights = weights.data();
     sound(less);
   });
@@ -73,8 +75,8 @@ TEST(KernelCheck, FindsTheLastBlockLeftOut) {
 }
 
 TEST(KernelCheck, FindsRowsThatAreNotGathered) {
-  const auto failed = failures_with([](const quant::GemmArgs& p) {
-    quant::GemmArgs in_order = p;
+  const auto failed = failures_with([](const kernels::GemmArgs& p) {
+    kernels::GemmArgs in_order = p;
     in_order.row_indices = nullptr;
     sound(in_order);
   });
@@ -83,7 +85,7 @@ TEST(KernelCheck, FindsRowsThatAreNotGathered) {
 }
 
 TEST(KernelCheck, FindsANanThatIsHidden) {
-  const auto failed = failures_with([](const quant::GemmArgs& p) {
+  const auto failed = failures_with([](const kernels::GemmArgs& p) {
     sound(p);
     for (int64_t t = 0; t < p.tokens; ++t) {
       for (int64_t r = 0; r < p.rows; ++r) {
@@ -99,9 +101,9 @@ TEST(KernelCheck, FindsANanThatIsHidden) {
 
 /// Half a percent, in one row of many.
 TEST(KernelCheck, FindsASmallErrorInOneRow) {
-  const auto failed = failures_with([](const quant::GemmArgs& p) {
+  const auto failed = failures_with([](const kernels::GemmArgs& p) {
     sound(p);
-    if (p.rows > 32 && p.accum_type == quant::AccumType::f32)
+    if (p.rows > 32 && p.accum_type == kernels::AccumType::f32)
       for (int64_t t = 0; t < p.tokens; ++t) p.out[t * p.out_stride + 32] *= 1.005f;
   });
   EXPECT_EQ(failed, std::vector<std::string>{"MXFP4 matmul_f32 at 33 × 17 × 2880"});
@@ -109,9 +111,9 @@ TEST(KernelCheck, FindsASmallErrorInOneRow) {
 
 TEST(KernelCheck, FindsASumThatIsNotAccumulatedInF16) {
   // Three bits, far coarser than f16.
-  const auto failed = failures_with([](const quant::GemmArgs& p) {
+  const auto failed = failures_with([](const kernels::GemmArgs& p) {
     sound(p);
-    if (p.accum_type == quant::AccumType::f32) return;
+    if (p.accum_type == kernels::AccumType::f32) return;
     for (int64_t i = 0; i < p.tokens * p.rows; ++i) {
       if (!std::isnormal(p.out[i])) continue;
       const int exponent = std::ilogb(p.out[i]) - 2;

@@ -39,7 +39,7 @@ using B = GgufBytes;
 struct Case {
   const char* name;
   std::string bytes;
-  std::vector<const char*> expected;  // what the message names
+  std::vector<const char*> expected;  // substrings of the message
 };
 
 B with_tensor(const B::Tensor& t) {
@@ -77,7 +77,7 @@ std::vector<Case> cases() {
   add("EmptyKey", B().entry("", GgufType::u8, "x"), {"metadata entry 0", "empty name"});
   add("LongKey", B().entry(std::string(65536, 'k'), GgufType::u8, "x"), {"name of 65536 bytes"});
   add("KeyTwice", B().entry("k", GgufType::u8, "x").entry("k", GgufType::u8, "y"),
-      {"metadata 'k' is there twice"});
+      {"metadata 'k' occurs twice"});
   add("ValueType", B().entry("k", static_cast<GgufType>(13), "x"), {"'k'", "value type 13"});
   add("ValueTypeMaximal", B().entry("k", static_cast<GgufType>(~0u), "x"), {"'k'", "4294967295"});
   add("StringLength", B().entry("k", GgufType::string, B::raw(k63) + "x"),
@@ -114,16 +114,16 @@ std::vector<Case> cases() {
   add("DimensionMaximal", with_tensor({.ne = {~uint64_t{0}}}), {"'t'", "18446744073709551615"});
   add("Dimension2To63", with_tensor({.ne = {k63}}), {"'t'", "9223372036854775808"});
   add("ElementsWrap", with_tensor({.ne = {uint64_t{1} << 32, uint64_t{1} << 32, 4}}),
-      {"'t' has more elements than 2^63"});
-  add("BytesWrap", with_tensor({.ne = {uint64_t{1} << 62}}), {"'t' has more bytes than 2^64"});
+      {"'t' has more than 2^63 elements"});
+  add("BytesWrap", with_tensor({.ne = {uint64_t{1} << 62}}), {"'t' needs more than 2^64 bytes"});
   add("BytesPastEnd", with_tensor({.ne = {uint64_t{1} << 40}}),
       {"'t' has 4398046511104 bytes at offset 0, past the end of the data at 64"});
   add("OneElementTooMany", with_tensor({.ne = {17}}), {"'t' has 68 bytes"});
   add("RowsNotWholeBlocks", B().tensor({.ne = {48}, .type = kQ8_0}),
       {"'t' has rows of 48 elements", "Q8_0"});
   add("BlocksAcrossRows", B().tensor({.ne = {16, 4}, .type = kQ8_0}), {"rows of 16 elements"});
-  add("TypeRemoved", with_tensor({.type = 4}), {"'t' has type 4"});
-  add("TypeUnknown", with_tensor({.type = 1000}), {"'t' has type 1000"});
+  add("TypeRemoved", with_tensor({.type = 4}), {"'t' has the unknown type 4"});
+  add("TypeUnknown", with_tensor({.type = 1000}), {"'t' has the unknown type 1000"});
   add("OffsetPastEnd", with_tensor({.offset = 1 << 20}), {"'t' has 16 bytes at offset 1048576"});
   add("OffsetAtEnd", with_tensor({.offset = 64}), {"'t' has 16 bytes at offset 64"});
   add("OffsetWraps", with_tensor({.offset = ~uint64_t{31}}), {"offset 18446744073709551584"});
@@ -167,7 +167,7 @@ size_t header_bytes() {
 
 TEST(HostileGguf, TruncatedAtEachByte) {
   const std::string bytes = toy();
-  const size_t end = header_bytes() + 32 + 32 + 408;  // of the last tensor, without its padding
+  const size_t end = header_bytes() + 32 + 32 + 408;  // end of the last tensor, before its padding
   ASSERT_LE(end, bytes.size());
   for (size_t size = 0; size < end; ++size) {
     EXPECT_THAT(open_and_read_all(bytes.substr(0, size)), StartsWith("bad.gguf: ")) << size;

@@ -248,7 +248,7 @@ class SplitGguf : public testing::Test {
     return directory_ / fmt::format("m-{:05}-of-00003.gguf", number);
   }
 
-  /// Shards hold the tensors t0, t1, t2 with their number as value.
+  /// Writes a shard with one tensor, whose value is the shard's number.
   void write_shard(int number, uint16_t no, uint16_t count, const std::string& tensor) const {
     GgufWriter w(shard(number));
     if (number == 1) w.add<std::string_view>("general.architecture", "toy");

@@ -64,12 +64,12 @@ TEST(Provenance, MismatchesAreRefused) {
   const TemporaryDirectory directory;
   write_file(directory / "m.gguf", "abd");
   EXPECT_THAT(message_of([&] { require_sha256(directory / "m.gguf", kAbc); }),
-              HasSubstr(fmt::format("and not {}", kAbc)));
+              HasSubstr(fmt::format("expected {}", kAbc)));
   for (const std::string bad :
        {"", "abc", "g", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a",
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad0"}) {
     EXPECT_THAT(message_of([&] { require_sha256(directory / "m.gguf", bad); }),
-                HasSubstr("no SHA-256"))
+                HasSubstr("not a SHA-256 digest"))
         << bad;
   }
   EXPECT_THAT(message_of([&] { require_sha256(directory / "none.gguf", kAbc); }),

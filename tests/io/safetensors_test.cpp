@@ -107,7 +107,7 @@ TEST(Safetensors, HostileHeadersEndInAnErrorThatNamesTheFault) {
       {file_of("{}", data), "16 bytes after its last tensor"},
       {file_of(R"({"t":1})"), "tensor 't': should be an object"},
       {file_of(R"({"t":{}})"), "'dtype' is missing"},
-      {file_of(R"({"__metadata__":{"a":1}})"), "no string at 'a'"},
+      {file_of(R"({"__metadata__":{"a":1}})"), "not a string at 'a'"},
       {file_of(tensor("1", "[4]", "[0,16]"), data), "dtype: should be a string"},
       {file_of(tensor("\"F31\"", "[4]", "[0,16]"), data), "unknown dtype 'F31'"},
       {file_of(tensor("\"F32\"", "4", "[0,16]"), data), "shape: should be an array"},
@@ -117,9 +117,9 @@ TEST(Safetensors, HostileHeadersEndInAnErrorThatNamesTheFault) {
       {file_of(tensor("\"F32\"", "[18446744073709551615]", "[0,16]"), data),
        "should be an integer"},
       {file_of(tensor("\"F32\"", "[4611686018427387904,4]", "[0,16]"), data),
-       "more bits than 2^64"},
+       "more than 2^64 bits"},
       {file_of(tensor("\"F32\"", "[1073741824,1073741824,1073741824,4]", "[0,16]"), data),
-       "more bits than 2^64"},
+       "more than 2^64 bits"},
       {file_of(tensor("\"F32\"", "[5]", "[0,16]"), data), "has 16 bytes at its offsets"},
       {file_of(tensor("\"F4\"", "[3]", "[0,1]"), "x"), "ends inside a byte"},
       {file_of(tensor("\"U8\"", "[" + ones + "1]", "[0,16]"), data), "has 65 dimensions"},
@@ -130,12 +130,12 @@ TEST(Safetensors, HostileHeadersEndInAnErrorThatNamesTheFault) {
       {file_of(tensor("\"F32\"", "[4]", "[-1,16]"), data), "is -1, outside"},
       {file_of(tensor("\"F32\"", "[4]", "[9223372036854775807,9223372036854775807]"), data),
        "should be an integer"},
-      {file_of(tensor("\"F32\"", "[3]", "[4,16]"), data), "leaving a hole from byte 0"},
+      {file_of(tensor("\"F32\"", "[3]", "[4,16]"), data), "leaving a gap from byte 0"},
       {file_of(tensor("\"F32\"", "[3]", "[0,12]"), data), "4 bytes after its last tensor"},
       {file_of(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},)"
                R"("b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})",
                data),
-       "tensor 'b' begins at byte 8 of the data, overlapping what ends at byte 12"},
+       "tensor 'b' begins at byte 8 of the data, overlapping the tensor that ends at byte 12"},
       {file_of(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},)"
                R"("b":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})",
                data),
@@ -143,9 +143,9 @@ TEST(Safetensors, HostileHeadersEndInAnErrorThatNamesTheFault) {
       {file_of(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},)"
                R"("\u0061":{"dtype":"I32","shape":[4],"data_offsets":[0,16]}})",
                data),
-       "the header names 'a' twice"},
+       "the header contains 'a' twice"},
       {file_of(R"({"a":{"dtype":"F32","dtype":"I32","shape":[4],"data_offsets":[0,16]}})", data),
-       "the header names 'dtype' twice"},
+       "the header contains 'dtype' twice"},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.bytes.substr(0, 200));
@@ -210,13 +210,14 @@ TEST_F(CheckpointTest, Shards) {
 }
 
 TEST_F(CheckpointTest, FaultsAreNamed) {
-  EXPECT_THAT(open_error(), HasSubstr("holds neither model.safetensors nor"));
+  EXPECT_THAT(open_error(), HasSubstr("contains neither model.safetensors nor"));
   write_shard("x-1.safetensors", {"a"});
   write_index(R"({"a":"x-1.safetensors","c":"x-2.safetensors"})");
   EXPECT_THAT(open_error(),
               AllOf(HasSubstr("x-2.safetensors: this shard is missing"), HasSubstr("all 2")));
   write_shard("x-2.safetensors", {"b"});
-  EXPECT_THAT(open_error(), HasSubstr("places tensor 'c' in x-2.safetensors, which lacks it"));
+  EXPECT_THAT(open_error(),
+              HasSubstr("assigns tensor 'c' to x-2.safetensors, which does not contain it"));
   write_shard("x-2.safetensors", {"a", "c"});
   EXPECT_THAT(open_error(), HasSubstr("two tensors are named 'a'"));
   write_index("{}");
@@ -224,7 +225,7 @@ TEST_F(CheckpointTest, FaultsAreNamed) {
   write_index("[]");
   EXPECT_THAT(open_error(), HasSubstr("weight_map: should be an object"));
   std::filesystem::remove(directory_ / "config.json");
-  EXPECT_THAT(open_error(), HasSubstr("holds no config.json"));
+  EXPECT_THAT(open_error(), HasSubstr("contains no config.json"));
 }
 
 TEST_F(CheckpointTest, ShardsStayInTheFolder) {
@@ -233,7 +234,7 @@ TEST_F(CheckpointTest, ShardsStayInTheFolder) {
         R"("a/../../x.safetensors")", R"("a\\x.safetensors")", R"("x.safetensors\u0000")",
         R"("\u0000/x.safetensors")", R"("")", R"("..")", "1", "null"}) {
     write_index(fmt::format(R"({{"a":{}}})", hostile));
-    EXPECT_THAT(open_error(), HasSubstr("no name of a .safetensors file in this folder"))
+    EXPECT_THAT(open_error(), HasSubstr("does not name a .safetensors file in this folder"))
         << hostile;
   }
 }

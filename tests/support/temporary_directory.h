@@ -16,7 +16,8 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     std::string name = (std::filesystem::temp_directory_path() / "mxgpt-test-XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw std::runtime_error("no temporary folder: " + name);
+    if (!::mkdtemp(name.data()))
+      throw std::runtime_error("cannot create a temporary folder: " + name);
     path_ = name;
   }
   TemporaryDirectory(const TemporaryDirectory&) = delete;

@@ -16,7 +16,7 @@ namespace mxgpt::cpu {
 constexpr int64_t kGrainRows = 4;
 
 CpuBackend::CpuBackend(const backend::MaxShapes& limits, backend::Precision precision,
-                       backend::ActivationHook* hook, quant::AccumType accum_type, Arena arena)
+                       backend::ActivationHook* hook, kernels::AccumType accum_type, Arena arena)
     : max_shapes_(limits),
       hook_(hook),
       accum_type_(accum_type),

@@ -7,6 +7,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/linear.h"
 #include "base/arena.h"
+#include "kernels/accum_type.h"
 
 namespace mxgpt::cpu {
 
@@ -16,13 +17,14 @@ class CpuBackend final : public backend::Backend {
   /// `accum_type`; all other sums are f32.
   CpuBackend(const backend::MaxShapes& max_shapes, backend::Precision precision,
              backend::ActivationHook* hook = nullptr,
-             quant::AccumType accum_type = quant::AccumType::f32)
+             kernels::AccumType accum_type = kernels::AccumType::f32)
       : CpuBackend(max_shapes, precision, hook, accum_type,
                    Arena(bytes(max_shapes, precision), "workspace")) {}
 
   /// Bytes that the constructor allocates.
   static size_t bytes(const backend::MaxShapes& max_shapes, backend::Precision precision) {
-    return CpuBackend(max_shapes, precision, nullptr, quant::AccumType::f32, Arena()).arena_.used();
+    return CpuBackend(max_shapes, precision, nullptr, kernels::AccumType::f32, Arena())
+        .arena_.used();
   }
 
   void begin_step(const backend::Batch& batch) override;
@@ -39,7 +41,7 @@ class CpuBackend final : public backend::Backend {
  private:
   /// Lays out the buffers in `arena`. With an arena that only counts, nothing can run.
   CpuBackend(const backend::MaxShapes& max_shapes, backend::Precision precision,
-             backend::ActivationHook* hook, quant::AccumType accum_type, Arena arena);
+             backend::ActivationHook* hook, kernels::AccumType accum_type, Arena arena);
 
   /// An expert selected for a row. Sorted by expert, selections are called pairs.
   struct ExpertChoice {
@@ -61,7 +63,7 @@ class CpuBackend final : public backend::Backend {
   const backend::Batch* batch_ = nullptr;
   backend::MaxShapes max_shapes_;
   backend::ActivationHook* hook_;
-  quant::AccumType accum_type_;
+  kernels::AccumType accum_type_;
   Arena arena_;  ///< owns the memory of the spans below
   Activations activations_;
   std::span<float> normed_;                 ///< [rows, hidden]

@@ -7,6 +7,8 @@
 #include "backend/batch.h"
 #include "backend/cpu/attention_state.h"
 #include "backend/ops.h"
+#include "kernels/cpu/activations.h"
+#include "kernels/cpu/isa.h"
 #include "quant/format.h"
 
 namespace mxgpt::cpu {
@@ -33,7 +35,7 @@ struct CpuKernels {
   /// low bytes would exceed kMostLow; q = round(x / scale);
   /// sum[i] = scale · Σ q of 16, total[i] = Σ q. k % 32 == 0.
   void (*quantize_int16)(const float* x, int64_t k, int16_t* q, float* scale, float* sum,
-                         int32_t* total, quant::OutlierSplitGroup* bytes);
+                         int32_t* total, kernels::OutlierSplitGroup* bytes);
   /// `out` may be `x`.
   void (*norm)(const backend::Norm& norm, const float* x, int64_t n, float* out);
   /// In place on one head. cos and sin: [head_dim / 2].

@@ -54,7 +54,7 @@ float third_largest_quad(const float* x) {
 
 /// Cuts a group, in the order of k, in which at most kPeaks quads do not fit in bytes; whether its
 /// low bytes stay within kMostLow.
-bool split_outliers(const int16_t* q, quant::OutlierSplitGroup& out) {
+bool split_outliers(const int16_t* q, kernels::OutlierSplitGroup& out) {
   uint32_t high[quant::kQuantGroup / 4];
   Int16x16 low_sum{};
   for (int half = 0; half < 2; ++half) {
@@ -69,7 +69,7 @@ bool split_outliers(const int16_t* q, quant::OutlierSplitGroup& out) {
   }
   unsigned peaks = 0;
   for (int i = 0; i < quant::kQuantGroup / 4; ++i) peaks |= unsigned{high[i] != 0} << i;
-  for (int i = 0; i < quant::kOutlierDwords; ++i) {
+  for (int i = 0; i < kernels::kOutlierDwords; ++i) {
     const int quad = peaks ? std::countr_zero(peaks) : 0;
     const uint32_t four = peaks ? high[quad] : 0;
     out.outlier_offset[i] = static_cast<uint16_t>(4 * quad);
@@ -78,11 +78,11 @@ bool split_outliers(const int16_t* q, quant::OutlierSplitGroup& out) {
   }
   int sums[2] = {};
   for (int i = 0; i < 16; ++i) sums[i / 2 % 2] += low_sum[i];
-  return std::max(sums[0], sums[1]) <= quant::kMaxLowSum;
+  return std::max(sums[0], sums[1]) <= kernels::kMaxLowSum;
 }
 
 void quantize_int16(const float* x, int64_t k, int16_t* q, float* scale, float* sums,
-                    int32_t* totals, quant::OutlierSplitGroup* bytes) {
+                    int32_t* totals, kernels::OutlierSplitGroup* bytes) {
   using U8 = uint32_t __attribute__((vector_size(32)));  // of a NaN any bits: sums may wrap
   using U4 = uint32_t __attribute__((vector_size(16)));
   for (int64_t g = 0; g < k / quant::kQuantGroup;
@@ -96,9 +96,9 @@ void quantize_int16(const float* x, int64_t k, int16_t* q, float* scale, float* 
     }
     const float amax = reduce_max(most);
     const float third = bytes ? third_largest_quad(x) : 0;
-    const bool by_third = third * quant::kMaxInt16Activation > amax * 127;
+    const bool by_third = third * kernels::kMaxInt16Activation > amax * 127;
     const float top = by_third ? third : amax;
-    float steps = by_third ? 127 : quant::kMaxInt16Activation;
+    float steps = by_third ? 127 : kernels::kMaxInt16Activation;
     int16_t in_order[quant::kQuantGroup];
     const auto round_group = [&] {
       scale[g] = top / steps + reduce_sum(poison);

@@ -16,11 +16,12 @@ Activations::Activations(int64_t max_elements, backend::Precision precision, Are
   scale_ = arena.allocate<float>(groups);
   sum_ = arena.allocate<float>(2 * groups);
   total_ = arena.allocate<int32_t>(2 * groups);
-  outlier_blocks_ = arena.allocate<quant::OutlierSplitGroup>(groups);
+  outlier_blocks_ = arena.allocate<kernels::OutlierSplitGroup>(groups);
 }
 
 bool Activations::uses_int16(const backend::Tensor& weight) const {
-  return precision_ == backend::Precision::mixed && quant::gemm_kernels(weight.format).matmul_int16;
+  return precision_ == backend::Precision::mixed &&
+         kernels::gemm_kernels(weight.format).matmul_int16;
 }
 
 bool Activations::bind(const float* x, int64_t rows, int64_t k,
@@ -34,7 +35,7 @@ bool Activations::bind(const float* x, int64_t rows, int64_t k,
   MXGPT_CHECK(k % quant::kQuantGroup == 0 && rows * k <= static_cast<int64_t>(q_.size()),
               "rows {} k {}", rows, k);
   outlier_split_ = std::any_of(weights.begin(), weights.end(), [](const backend::Tensor& w) {
-    return quant::traits(w.format).int8_activations;
+    return kernels::gemm_kernels(w.format).int8_activations;
   });
   return true;
 }
@@ -57,21 +58,21 @@ void Activations::bind_and_quantize(const float* x, int64_t rows, int64_t k,
 namespace {
 
 /// Rows [row0, row0 + rows) of one job.
-void run_chunk(const GemmTask& job, const Activations& activations, quant::AccumType accumulate,
+void run_chunk(const GemmTask& job, const Activations& activations, kernels::AccumType accumulate,
                int64_t row0, int64_t rows) {
   const backend::Tensor& w = job.linear.weight;
-  quant::GemmArgs tile{.weights = w.expert(job.expert) + row0 * w.row_bytes(),
-                       .row_bytes = w.row_bytes(),
-                       .rows = rows,
-                       .k = w.k,
-                       .x = activations.x(),
-                       .x_int16 = activations.quantized(),
-                       .row_indices = job.row_indices,
-                       .tokens = job.tokens,
-                       .out = job.out + row0,
-                       .out_stride = w.rows,
-                       .accum_type = accumulate};
-  const quant::GemmKernels& kernel = quant::gemm_kernels(w.format);
+  kernels::GemmArgs tile{.weights = w.expert(job.expert) + row0 * w.row_bytes(),
+                         .row_bytes = w.row_bytes(),
+                         .rows = rows,
+                         .k = w.k,
+                         .x = activations.x(),
+                         .x_int16 = activations.quantized(),
+                         .row_indices = job.row_indices,
+                         .tokens = job.tokens,
+                         .out = job.out + row0,
+                         .out_stride = w.rows,
+                         .accum_type = accumulate};
+  const kernels::GemmKernels& kernel = kernels::gemm_kernels(w.format);
   (activations.uses_int16(w) ? kernel.matmul_int16 : kernel.matmul_f32)(tile);
   const float* bias = job.linear.bias ? job.linear.bias.f32(job.expert) + row0 : nullptr;
   if (!bias && !job.residual) return;
@@ -101,7 +102,7 @@ int64_t chunk_rows(std::span<const GemmTask> jobs) {
 }  // namespace
 
 void run_gemm_tasks(std::span<const GemmTask> jobs, const Activations& activations,
-                    quant::AccumType accumulate) {
+                    kernels::AccumType accumulate) {
   // The chunks of all jobs are numbered through: few jobs, so the way to a chunk is counted anew.
   const int64_t chunk = chunk_rows(jobs);
   const auto chunks = [&](const GemmTask& job) {

@@ -8,6 +8,7 @@
 #include "backend/ops.h"
 #include "base/arena.h"
 #include "base/thread_pool.h"
+#include "kernels/cpu/gemm.h"
 
 namespace mxgpt::cpu {
 
@@ -41,7 +42,7 @@ class Activations {
 
   bool uses_int16(const backend::Tensor& weight) const;
   const float* x() const { return x_; }
-  quant::Int16Activations quantized() const {
+  kernels::Int16Activations quantized() const {
     return {q_.data(), scale_.data(), sum_.data(), total_.data(),
             outlier_split_ ? outlier_blocks_.data() : nullptr};
   }
@@ -56,7 +57,7 @@ class Activations {
   std::span<int16_t> q_;
   std::span<float> scale_, sum_;
   std::span<int32_t> total_;
-  std::span<quant::OutlierSplitGroup> outlier_blocks_;
+  std::span<kernels::OutlierSplitGroup> outlier_blocks_;
   bool outlier_split_ = false;
   const float* x_ = nullptr;
   int64_t rows_ = 0, k_ = 0;
@@ -75,6 +76,6 @@ struct GemmTask {
 
 /// Runs the jobs, all on the same activations, and returns when they are done.
 void run_gemm_tasks(std::span<const GemmTask> jobs, const Activations& activations,
-                    quant::AccumType accumulate = quant::AccumType::f32);
+                    kernels::AccumType accumulate = kernels::AccumType::f32);
 
 }  // namespace mxgpt::cpu

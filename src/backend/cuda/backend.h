@@ -8,6 +8,7 @@
 #include "backend/cuda/device.h"
 #include "backend/cuda/sm90/support.h"
 #include "backend/cuda/step.h"
+#include "kernels/accum_type.h"
 
 namespace mxgpt::cuda {
 
@@ -36,7 +37,7 @@ std::unique_ptr<CudaBackend> create_backend(const BackendSpec& spec, DeviceArena
 /// The generic backend, for checks of its kernels.
 std::unique_ptr<CudaBackend> create_generic_backend(
     const backend::MaxShapes& max_shapes, DeviceArena& arena,
-    quant::AccumType accum_type = quant::AccumType::f32);
+    kernels::AccumType accum_type = kernels::AccumType::f32);
 void measure_generic_backend(const backend::MaxShapes& max_shapes, DeviceArena& arena);
 
 }  // namespace mxgpt::cuda

@@ -8,7 +8,7 @@ namespace mxgpt::cuda {
 
 std::unique_ptr<CudaBackend> create_generic_backend(const backend::MaxShapes& max_shapes,
                                                     DeviceArena& arena,
-                                                    quant::AccumType accum_type) {
+                                                    kernels::AccumType accum_type) {
   return std::make_unique<GenericBackend>(max_shapes, arena, accum_type);
 }
 

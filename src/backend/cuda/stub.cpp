@@ -79,7 +79,7 @@ std::unique_ptr<CudaBackend> create_backend(const BackendSpec&, DeviceArena&) {
   refuse();
 }
 std::unique_ptr<CudaBackend> create_generic_backend(const backend::MaxShapes&, DeviceArena&,
-                                                    quant::AccumType) {
+                                                    kernels::AccumType) {
   refuse();
 }
 void Step::upload() {}

@@ -12,7 +12,7 @@
 namespace mxgpt::kernels {
 
 #if defined(__x86_64__)
-/// clang 14 has no name for it in __builtin_cpu_supports.
+/// clang 14's __builtin_cpu_supports does not know F16C.
 static bool has_f16c() {
   unsigned a, b, c = 0, d;
   return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
@@ -23,8 +23,8 @@ bool isa_supported(Isa isa) {
   switch (isa) {
     case Isa::scalar:
       return true;
-      // __builtin_cpu_supports says no as well where XCR0 shows that the operating system does not
-      // save the wide registers.
+      // __builtin_cpu_supports also checks XCR0: whether the operating system saves the wide
+      // registers.
 #if defined(__x86_64__)
     case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();

@@ -1,8 +1,8 @@
 // BF16: the upper half of an IEEE 754 single, little-endian.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

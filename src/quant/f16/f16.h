@@ -1,8 +1,8 @@
 // F16: IEEE 754 half precision, little-endian.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

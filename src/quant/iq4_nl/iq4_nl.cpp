@@ -4,6 +4,8 @@
 
 namespace mxgpt::quant {
 
+using Codebook = fit::TableCodebook<IQ4_NL::kValues>;
+
 static void iq4_nl_quantize(const float* in, int64_t elements, const float* importance,
                             std::byte* blocks) {
   auto* block = reinterpret_cast<IQ4_NL::Block*>(blocks);
@@ -14,9 +16,9 @@ static void iq4_nl_quantize(const float* in, int64_t elements, const float* impo
       continue;
     }
     const fit::ErrorWeights<IQ4_NL::kElements> weights(importance, at);
-    block->scale = f32_to_f16(fit::search_scale<fit::Iq4NlCodebook, 32>(in + at, weights.values));
+    block->scale = f32_to_f16(fit::search_scale<Codebook, 32>(in + at, weights.values));
     uint8_t codes[IQ4_NL::kElements];
-    fit::encode_sub_block<fit::Iq4NlCodebook, 32>(in + at, f16_to_f32(block->scale), codes);
+    fit::encode_sub_block<Codebook, 32>(in + at, f16_to_f32(block->scale), codes);
     for (int i = 0; i < IQ4_NL::kElements; ++i) {
       block->nibbles[i % 16] |= static_cast<uint8_t>(codes[i] << (i / 16 * 4));
     }

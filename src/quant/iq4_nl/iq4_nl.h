@@ -1,9 +1,9 @@
-// IQ4_NL: 32 nibbles that index a table of unevenly spaced values, with one f16 scale; 4.5 bits a
+// IQ4_NL: 32 nibbles index a table of unevenly spaced values and share one f16 scale; 4.5 bits per
 // weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 
@@ -22,7 +22,8 @@ struct IQ4_NL {
   static constexpr bool kHasOffset = false;
   static constexpr int kRange = 240;
 
-  /// Rising, denser around zero as weights are. The numbers define the format (ggml-common.h).
+  /// Rising, and denser around zero like the distribution of weights. The values define the format
+  /// (ggml-common.h).
   static constexpr int8_t kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                          1,    13,   25,  38,  53,  69,  89,  113};
 

@@ -1,22 +1,18 @@
 #include "kernels/cpu/avx512/unpack.h"
 #include "quant/iq4_nl/iq4_nl.h"
 
-namespace mxgpt::quant {
+namespace mxgpt::kernels::avx512 {
 
-struct IQ4_NLAvx512 : IQ4_NL {
+struct IQ4_NLAvx512 : quant::IQ4_NL {
   static constexpr int kBias = 128;
   static constexpr int kScaleWords[] = {0};
-  static kernels::Avx512RowQuad load(const Block& a, const Block& b, const Block& c, const Block& d,
-                                     int) {
-    return kernels::avx512::shuffle_lookup<kBias>(
-        kValues, kernels::avx512::unpack_nibbles(
-                     kernels::avx512::load_4x128(a.nibbles, b.nibbles, c.nibbles, d.nibbles)));
+  static RowQuad load(const Block& a, const Block& b, const Block& c, const Block& d, int) {
+    return shuffle_lookup<kBias>(
+        kValues, unpack_nibbles(load_4x128(a.nibbles, b.nibbles, c.nibbles, d.nibbles)));
   }
-  static kernels::Avx512Scales scales(const __m512i* words, int) {
-    return {.scale = {kernels::avx512::f16_low(words[0])}};
-  }
+  static GroupScales scales(const __m512i* words, int) { return {.scale = {f16_low(words[0])}}; }
 };
 
-}  // namespace mxgpt::quant
+}  // namespace mxgpt::kernels::avx512
 
 MXGPT_DEFINE_AVX512(iq4_nl, IQ4_NLAvx512)

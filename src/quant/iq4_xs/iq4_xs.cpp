@@ -4,6 +4,8 @@
 
 namespace mxgpt::quant {
 
+using Codebook = fit::TableCodebook<IQ4_NL::kValues>;
+
 static void iq4_xs_quantize(const float* in, int64_t elements, const float* importance,
                             std::byte* blocks) {
   auto* block = reinterpret_cast<IQ4_XS::Block*>(blocks);
@@ -14,8 +16,8 @@ static void iq4_xs_quantize(const float* in, int64_t elements, const float* impo
       continue;
     }
     const fit::ErrorWeights<IQ4_XS::kElements> weights(importance, at);
-    const auto best = fit::SymmetricSuperBlock<fit::Iq4NlCodebook, 8, 32>::search(
-        in + at, weights.values, -32, 31);
+    const auto best =
+        fit::SymmetricSuperBlock<Codebook, 8, 32>::search(in + at, weights.values, -32, 31);
     uint8_t codes[256];
     best.encode(in + at, codes);
     block->scale = best.unit;

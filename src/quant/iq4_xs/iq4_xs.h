@@ -1,18 +1,18 @@
-// IQ4_XS: 256 nibbles that index the table of IQ4_NL, in eight parts of 32; a part has a signed
-// 6-bit scale in units of the block's f16 scale; 4.25 bits a weight.
+// IQ4_XS: 256 nibbles index the table of IQ4_NL, in eight sub-blocks of 32. A sub-block has a
+// signed 6-bit scale in units of the block's f16 scale; 4.25 bits per weight.
 #pragma once
 
-#include "kernels/cpu/isa.h"
+#include "base/attributes.h"
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
 #include "quant/iq4_nl/iq4_nl.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 
 struct IQ4_XS {
   struct Block {
     uint16_t scale;             ///< f16
-    uint16_t sub_scales_high;   ///< bits 2p + 1 and 2p: the upper two bits of scale + 32 of part p
+    uint16_t sub_scales_high;   ///< bits 2p + 1 and 2p: the upper two bits of scale p + 32
     uint8_t sub_scales_low[4];  ///< byte p / 2, nibble p % 2: the low four bits
     /// Byte 16p + j: element 32p + j in the low nibble, + 16 in the high nibble.
     uint8_t nibbles[128];
@@ -26,7 +26,7 @@ struct IQ4_XS {
   static constexpr bool kHasOffset = false;
   static constexpr int kRange = 240;
 
-  /// Scale of part p in [-32, 31].
+  /// Scale of sub-block p, in [-32, 31].
   MXGPT_ALWAYS_INLINE static constexpr int sub_block_scale(const Block& block, int p) {
     const int low = block.sub_scales_low[p / 2] >> (p % 2 * 4) & 0xf;
     const int high = block.sub_scales_high >> (p * 2) & 3;

@@ -1,24 +1,25 @@
 #include "kernels/cpu/avx2/unpack.h"
 #include "quant/iq4_xs/iq4_xs.h"
 
-namespace mxgpt::quant {
+namespace mxgpt::kernels::avx2 {
 
-struct IQ4_XSAvx2 : IQ4_XS {
+struct IQ4_XSAvx2 : quant::IQ4_XS {
   static constexpr int kBias = 127;
-  static kernels::Avx2RowPair load(const Block& a, const Block& b, int g) {
-    const auto [low, high] = kernels::avx2::unpack_nibbles(a.nibbles + g * 16, b.nibbles + g * 16);
-    return {kernels::avx2::shuffle_lookup<kBias>(IQ4_NL::kValues, low),
-            kernels::avx2::shuffle_lookup<kBias>(IQ4_NL::kValues, high)};
+  static RowPair load(const Block& a, const Block& b, int g) {
+    const auto [low, high] = unpack_nibbles(a.nibbles + g * 16, b.nibbles + g * 16);
+    return {shuffle_lookup<kBias>(quant::IQ4_NL::kValues, low),
+            shuffle_lookup<kBias>(quant::IQ4_NL::kValues, high)};
   }
-  static kernels::Avx2Scales scales(const Block& block) {
-    const auto part = [&](int g) { return sub_block_scale(block, g); };
-    const __m256i parts =
-        _mm256_setr_epi32(part(0), part(1), part(2), part(3), part(4), part(5), part(6), part(7));
-    return {.scale = {_mm256_mul_ps(_mm256_set1_ps(kernels::avx2::half_to_f32(block.scale)),
-                                    _mm256_cvtepi32_ps(parts))}};
+  static GroupScales scales(const Block& block) {
+    const auto sub_scale = [&](int g) { return sub_block_scale(block, g); };
+    const __m256i sub_scales =
+        _mm256_setr_epi32(sub_scale(0), sub_scale(1), sub_scale(2), sub_scale(3), sub_scale(4),
+                          sub_scale(5), sub_scale(6), sub_scale(7));
+    return {.scale = {_mm256_mul_ps(_mm256_set1_ps(half_to_f32(block.scale)),
+                                    _mm256_cvtepi32_ps(sub_scales))}};
   }
 };
 
-}  // namespace mxgpt::quant
+}  // namespace mxgpt::kernels::avx2
 
 MXGPT_DEFINE_AVX2(iq4_xs, IQ4_XSAvx2)

@@ -11,7 +11,7 @@ namespace mxgpt::quant {
 void mxfp4_from_checkpoint(const uint8_t nibbles[16], uint8_t scale, Mxfp4::Block& out) {
   out.scale = scale;
   for (int j = 0; j < 16; ++j) {
-    // Element j sits in byte j / 2, element j + 16 in byte j / 2 + 8, both in the nibble j % 2.
+    // Element j is in byte j / 2, element j + 16 in byte j / 2 + 8, both in nibble j % 2.
     const int shift = j % 2 * 4;
     const int low = nibbles[j / 2] >> shift & 0xf;
     const int high = nibbles[j / 2 + 8] >> shift & 0xf;
@@ -30,8 +30,8 @@ void mxfp4_to_checkpoint(const Mxfp4::Block& block, uint8_t nibbles[16], uint8_t
 
 namespace {
 
-/// |x| to the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6: the code is also the rank, and a tie goes to
-/// the even code, whose mantissa bit is 0.
+/// Index of the value nearest to m among 0, 0.5, 1, 1.5, 2, 3, 4 and 6, which is also its code.
+/// Ties go to the even code, whose mantissa bit is 0.
 int e2m1_code(float m) {
   return (m > 0.25f) + (m >= 0.75f) + (m > 1.25f) + (m >= 1.75f) + (m > 2.5f) + (m >= 3.5f) +
          (m > 5.0f);
@@ -53,7 +53,7 @@ Mxfp4::Block encode(const float* x, int exponent) {
 
 double squared_error(const float* x, const float* importance, const Mxfp4::Block& block) {
   double error = 0;
-  const double half_scale = Mxfp4::kHalfScale[block.scale];
+  const double half_scale = Mxfp4::kHalfScales.of[block.scale];
   for (int i = 0; i < Mxfp4::kElements; ++i) {
     const uint8_t code = block.nibbles[i % 16] >> (i / 16 * 4) & 0xf;
     const double difference = x[i] - half_scale * Mxfp4::kE2m1Times2[code];
@@ -62,16 +62,16 @@ double squared_error(const float* x, const float* importance, const Mxfp4::Block
   return error;
 }
 
-/// The block of the exponent around `exponent` that gives the least error.
+/// The block with the smallest error among `exponent` and the two exponents next to it.
 Mxfp4::Block search_exponent(const float* x, const float* importance, int exponent) {
   Mxfp4::Block best = encode(x, exponent);
-  double least = squared_error(x, importance, best);
+  double smallest = squared_error(x, importance, best);
   for (int other : {exponent - 1, exponent + 1}) {
     if (other < -127) continue;
     const Mxfp4::Block block = encode(x, other);
     const double error = squared_error(x, importance, block);
-    if (error < least) {
-      least = error;
+    if (error < smallest) {
+      smallest = error;
       best = block;
     }
   }

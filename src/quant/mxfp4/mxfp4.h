@@ -1,17 +1,15 @@
-// MXFP4 (OCP Microscaling Formats v1.0): 32 elements of E2M1 share one E8M0 scale; 4.25 bits a
+// MXFP4 (OCP Microscaling Formats v1.0): 32 E2M1 elements share one E8M0 scale; 4.25 bits per
 // weight.
 #pragma once
 
-#include <array>
-
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 
 struct Mxfp4 {
-  /// As in GGUF files: byte j holds element j in its low nibble and element j + 16 in its high
-  /// nibble. A nibble is sign (bit 3), exponent (bits 2-1), mantissa (bit 0).
+  /// The order of GGUF files: byte j holds element j in its low nibble and element j + 16 in its
+  /// high nibble. A nibble is sign (bit 3), exponent (bits 2-1), mantissa (bit 0).
   struct Block {
     uint8_t scale;  ///< E8M0: 2^(scale - 127); 0xFF is NaN
     uint8_t nibbles[16];
@@ -25,18 +23,21 @@ struct Mxfp4 {
   static constexpr bool kHasOffset = false;
   static constexpr int kRange = 24;
 
-  /// The sixteen E2M1 values, doubled to be integers.
+  /// The sixteen E2M1 values times two, which makes them integers.
   static constexpr int8_t kE2m1Times2[16] = {0, 1,  2,  3,  4,  6,  8,  12,
                                              0, -1, -2, -3, -4, -6, -8, -12};
 
-  /// The scale of kDoubled: half of the block's. 2^-128 and up are floats, subnormal at the bottom.
+  /// The scale of kE2m1Times2: half the block's. The smallest, 2^-128, is a subnormal float.
   static constexpr float half_scale(uint8_t s) {
     return s == 255 ? e8m0_to_f32(255) : 0.5f * e8m0_to_f32(s);
   }
-  static constexpr std::array<float, 256> kHalfScale = [] {
-    std::array<float, 256> table{};
-    for (int s = 0; s < 255; ++s) table[s] = 0.5f * e8m0_to_f32(static_cast<uint8_t>(s));
-    table[255] = e8m0_to_f32(255);
+  struct HalfScales {
+    float of[256];  ///< half_scale() by scale byte
+  };
+  static constexpr HalfScales kHalfScales = [] {
+    HalfScales table{};
+    for (int s = 0; s < 255; ++s) table.of[s] = 0.5f * e8m0_to_f32(static_cast<uint8_t>(s));
+    table.of[255] = e8m0_to_f32(255);
     return table;
   }();
 
@@ -55,15 +56,15 @@ struct Mxfp4 {
   }
 };
 
-/// The released checkpoints keep nibbles of neighbours together (byte i: element 2i low, 2i + 1
-/// high) and scales apart. Both directions are lossless.
+/// Conversion from and to the order of OpenAI's checkpoints, which store scales separately and
+/// adjacent elements together: byte i holds element 2i (low nibble) and 2i + 1. Both are lossless.
 void mxfp4_from_checkpoint(const uint8_t nibbles[16], uint8_t scale, Mxfp4::Block& out);
 void mxfp4_to_checkpoint(const Mxfp4::Block& block, uint8_t nibbles[16], uint8_t& scale);
 
-/// Rounding of OCP Microscaling v1.0, section 6.3: shared exponent floor(log2(max|x|)) - 2,
-/// elements to nearest with ties to even, saturating at ±6. A block with a NaN or an infinity gets
-/// the NaN scale. With an importance, the exponent is that of OCP, one less or one more, whichever
-/// gives the least weighted squared error.
+/// Quantizes as OCP Microscaling v1.0, section 6.3, does: shared exponent floor(log2(max|x|)) - 2,
+/// elements to nearest, ties to even, saturating at ±6. A block with a NaN or an infinity gets the
+/// NaN scale. With an importance, the exponent may be one lower or higher, whichever gives the
+/// smallest weighted squared error.
 void mxfp4_quantize(const float* in, int64_t elements, const float* importance, std::byte* blocks);
 
 }  // namespace mxgpt::quant

@@ -1,19 +1,19 @@
-// Q2_K: 256 elements of 2 bits in sixteen parts of 16; a part has a 4-bit scale and a 4-bit
-// minimum, in units of two f16 values of the block; 2.625 bits a weight.
+// Q2_K: 256 elements of 2 bits in sixteen sub-blocks of 16. A sub-block has a 4-bit scale and a
+// 4-bit min, in units of two f16 values of the block; 2.625 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 
 struct Q2_K {
   struct Block {
-    uint8_t sub_scales[16];  ///< part p: scale in the low nibble, minimum in the high nibble
+    uint8_t sub_scales[16];  ///< sub-block p: scale in the low nibble, min in the high nibble
     /// Byte 32h + l holds elements 128h + l, + 32, + 64, + 96 in its bits 1-0, 3-2, 5-4, 7-6.
     uint8_t q[64];
-    uint16_t scale;  ///< f16, unit of the parts' scales
-    uint16_t min;    ///< f16, unit of the parts' minima, which are subtracted
+    uint16_t scale;  ///< f16, unit of sub_scales' scales
+    uint16_t min;    ///< f16, unit of sub_scales' mins, which are subtracted
   };
   static_assert(sizeof(Block) == 84 && alignof(Block) == 2);
 
@@ -29,9 +29,9 @@ struct Q2_K {
       out.q[l] = static_cast<int8_t>(block.q[g / 4 * 32 + l] >> (g % 4 * 2) & 3);
     }
     for (int half = 0; half < 2; ++half) {
-      const uint8_t part = block.sub_scales[2 * g + half];
-      out.scale[half] = f16_to_f32(block.scale) * static_cast<float>(part & 0xf);
-      out.offset[half] = -(f16_to_f32(block.min) * static_cast<float>(part >> 4));
+      const uint8_t packed = block.sub_scales[2 * g + half];
+      out.scale[half] = f16_to_f32(block.scale) * static_cast<float>(packed & 0xf);
+      out.offset[half] = -(f16_to_f32(block.min) * static_cast<float>(packed >> 4));
     }
   }
 };

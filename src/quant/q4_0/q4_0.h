@@ -1,8 +1,8 @@
-// Q4_0: 32 nibbles share one f16 scale; 4.5 bits a weight.
+// Q4_0: 32 nibbles share one f16 scale; 4.5 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

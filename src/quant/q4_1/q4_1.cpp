@@ -4,15 +4,15 @@
 
 namespace mxgpt::quant {
 
-/// Without an importance as ggml's reference: scale and minimum from the range; elements are
-/// rounded by both before these are rounded to f16, halves upwards.
+/// Without an importance, as ggml's reference: scale and min cover the range. Elements are rounded,
+/// halves up, with the scale and min before their rounding to f16.
 static void q4_1_quantize(const float* in, int64_t elements, const float* importance,
                           std::byte* blocks) {
   auto* block = reinterpret_cast<Q4_1::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q4_1::kElements, ++block) {
     const float* x = in + at;
-    const auto [minimum, maximum] = std::minmax_element(x, x + Q4_1::kElements);
-    const float scale = (*maximum - *minimum) / 15;
+    const auto [lowest, highest] = std::minmax_element(x, x + Q4_1::kElements);
+    const float scale = (*highest - *lowest) / 15;
     *block = {};
     if (!all_in_f16_range(x, Q4_1::kElements)) {
       block->scale = kF16NaN;
@@ -29,10 +29,10 @@ static void q4_1_quantize(const float* in, int64_t elements, const float* import
     } else {
       const float inverse = inverse_or_zero(scale);
       block->scale = f32_to_f16(scale);
-      block->min = f32_to_f16(*minimum);
+      block->min = f32_to_f16(*lowest);
       for (int i = 0; i < Q4_1::kElements; ++i) {
-        codes[i] = static_cast<uint8_t>(
-            std::min(15, static_cast<int>((x[i] - *minimum) * inverse + 0.5f)));
+        codes[i] =
+            static_cast<uint8_t>(std::min(15, static_cast<int>((x[i] - *lowest) * inverse + 0.5f)));
       }
     }
     for (int i = 0; i < Q4_1::kElements; ++i) {

@@ -1,8 +1,8 @@
-// Q4_1: 32 nibbles share an f16 scale and an f16 minimum; 5 bits a weight.
+// Q4_1: 32 nibbles share an f16 scale and an f16 min; 5 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

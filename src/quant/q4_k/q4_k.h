@@ -1,17 +1,17 @@
-// Q4_K: 256 nibbles in eight parts of 32; a part has a 6-bit scale and a 6-bit minimum, in units of
-// two f16 values of the block; 4.5 bits a weight.
+// Q4_K: 256 nibbles in eight sub-blocks of 32. A sub-block has a 6-bit scale and a 6-bit min, in
+// units of two f16 values of the block; 4.5 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
 #include "quant/k_quant_scales.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 
 struct Q4_K {
   struct Block {
-    uint16_t scale;  ///< f16, unit of the parts' scales
-    uint16_t min;    ///< f16, unit of the parts' minima, which are subtracted
+    uint16_t scale;  ///< f16, unit of sub_scales' scales
+    uint16_t min;    ///< f16, unit of sub_scales' mins, which are subtracted
     KQuantScales sub_scales;
     /// Byte 32h + l: element 64h + l in the low nibble, + 32 in the high nibble.
     uint8_t nibbles[128];

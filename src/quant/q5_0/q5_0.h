@@ -1,8 +1,8 @@
-// Q5_0: 32 elements of 5 bits share one f16 scale; 5.5 bits a weight.
+// Q5_0: 32 elements of 5 bits share one f16 scale; 5.5 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

@@ -1,8 +1,8 @@
-// Q5_1: 32 elements of 5 bits share an f16 scale and an f16 minimum; 6 bits a weight.
+// Q5_1: 32 elements of 5 bits share an f16 scale and an f16 min; 6 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

@@ -1,17 +1,17 @@
-// Q5_K: 256 elements of 5 bits in eight parts of 32; a part has a 6-bit scale and a 6-bit minimum,
-// in units of two f16 values of the block; 5.5 bits a weight.
+// Q5_K: 256 elements of 5 bits in eight sub-blocks of 32. A sub-block has a 6-bit scale and a 6-bit
+// min, in units of two f16 values of the block; 5.5 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
 #include "quant/k_quant_scales.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 
 struct Q5_K {
   struct Block {
-    uint16_t scale;  ///< f16, unit of the parts' scales
-    uint16_t min;    ///< f16, unit of the parts' minima, which are subtracted
+    uint16_t scale;  ///< f16, unit of sub_scales' scales
+    uint16_t min;    ///< f16, unit of sub_scales' mins, which are subtracted
     KQuantScales sub_scales;
     uint8_t high[32];  ///< bit g of byte l: the fifth bit of element 32g + l
     /// Byte 32h + l: element 64h + l in the low nibble, + 32 in the high nibble.

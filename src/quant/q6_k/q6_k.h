@@ -1,20 +1,20 @@
-// Q6_K: 256 elements of 6 bits in sixteen parts of 16; a part has an 8-bit scale in units of the
-// block's f16 scale; 6.5625 bits a weight.
+// Q6_K: 256 elements of 6 bits in sixteen sub-blocks of 16. A sub-block has an 8-bit scale in units
+// of the block's f16 scale; 6.5625 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 
 struct Q6_K {
-  /// The six bits are q + 32.
+  /// Stores q + 32 in six bits.
   struct Block {
-    /// The low four bits: byte 64h + l, l < 64, holds element 128h + l in its low nibble, + 64 in
-    /// its high.
+    /// The low four bits: byte 64h + l, l < 64, holds element 128h + l in its low nibble and
+    /// element 128h + l + 64 in its high nibble.
     uint8_t nibbles[128];
     /// The upper two bits: byte 32h + l, l < 32, holds those of elements 128h + l, + 32, + 64, + 96
-    /// in its bits 1-0, 3-2, 5-4, 7-6.
+    /// in bits 1-0, 3-2, 5-4, 7-6.
     uint8_t high[64];
     int8_t sub_scales[16];
     uint16_t scale;  ///< f16

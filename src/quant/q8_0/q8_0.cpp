@@ -6,8 +6,8 @@
 
 namespace mxgpt::quant {
 
-/// Scale max|x| / 127 rounded to f16; elements to nearest of the unrounded scale, halves away from
-/// zero: ggml's reference.
+/// As ggml's reference: the scale is max|x| / 127 rounded to f16. Elements are rounded, halves away
+/// from zero, with the unrounded scale.
 static void q8_0_quantize(const float* in, int64_t elements, const float*, std::byte* blocks) {
   auto* block = reinterpret_cast<Q8_0::Block*>(blocks);
   for (int64_t at = 0; at < elements; at += Q8_0::kElements, ++block, in += Q8_0::kElements) {

@@ -1,8 +1,8 @@
-// Q8_0: 32 signed bytes share one f16 scale; 8.5 bits a weight.
+// Q8_0: 32 signed bytes share one f16 scale; 8.5 bits per weight.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

@@ -146,6 +146,10 @@ std::shared_ptr<const ServedModel> ApiServer::served_model(const json::Node& bod
                  "model", "model_not_found");
 }
 
+std::string ApiServer::cache_salt(const std::string& client) const {
+  return api_keys_.required() && !share_prefix_cache_ ? client : std::string();
+}
+
 double ApiServer::uptime() const {
   return std::chrono::duration<double>(Clock::now() - started_).count();
 }

@@ -18,6 +18,7 @@ struct ApiServerOptions {
   std::chrono::seconds request_timeout{0};  ///< for an answer, from its request; 0: any time
   OriginPolicy origin_policy;
   StoreOptions store;
+  bool share_prefix_cache = false;  ///< between API keys; reveals to one what others have sent
 };
 
 class ApiServer : public Handler {
@@ -29,6 +30,7 @@ class ApiServer : public Handler {
       : api_keys_(std::move(keys)),
         request_timeout_(options.request_timeout),
         origin_policy_(options.origin_policy),
+        share_prefix_cache_(options.share_prefix_cache),
         store_(options.store) {}
 
   /// How far loading has come.
@@ -58,12 +60,16 @@ class ApiServer : public Handler {
   Metrics& metrics() { return metrics_; }
   double uptime() const;
   std::optional<Clock::time_point> request_deadline() const;
+  /// Prompts of a client reuse cached prefixes with the same salt only. With API keys every client
+  /// has its own: cached_tokens and latency would otherwise reveal the prompts of others.
+  std::string cache_salt(const std::string& client) const;
   static std::span<const Route> routes();
 
  private:
   const ApiKeys api_keys_;
   const std::chrono::seconds request_timeout_;
   const OriginPolicy origin_policy_;
+  const bool share_prefix_cache_;
   ResponseStore store_;
   const Clock::time_point started_ = Clock::now();
   Metrics metrics_;

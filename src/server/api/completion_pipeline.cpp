@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "server/api/api_server.h"
+
 namespace mxgpt::server {
 
 namespace {
@@ -176,12 +178,14 @@ int64_t unix_time() {
       .count();
 }
 
-HandlerResult run_completion(const std::shared_ptr<const ServedModel>& served, Metrics& metrics,
+HandlerResult run_completion(const RequestContext& context,
+                             const std::shared_ptr<const ServedModel>& served,
                              std::vector<engine::Request> requests,
                              std::unique_ptr<ResponseWriter> writer, bool stream) {
   std::vector<engine::TokenStream> streams;
   const int choices = requests.front().choices;
   for (engine::Request& request : requests) {
+    request.cache_salt = context.api.cache_salt(context.request.client);
     auto submitted = served->engine().submit(std::move(request));
     if (const auto* refusal = std::get_if<engine::Engine::Rejection>(&submitted)) {
       const bool full = *refusal == engine::Engine::Rejection::queue_full;
@@ -193,7 +197,7 @@ HandlerResult run_completion(const std::shared_ptr<const ServedModel>& served, M
     }
     streams.push_back(std::move(std::get<engine::TokenStream>(submitted)));
   }
-  StreamPump pump(served, metrics, std::move(streams), choices, std::move(writer));
+  StreamPump pump(served, context.api.metrics(), std::move(streams), choices, std::move(writer));
   if (stream) return std::make_unique<SseStream>(std::move(pump));
   return std::make_unique<BufferedResponse>(std::move(pump));
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "server/api/api_error.h"
-#include "server/api/metrics.h"
+#include "server/api/route.h"
 #include "server/api/served_model.h"
 
 namespace mxgpt::server {
@@ -56,9 +56,11 @@ struct Usage {
 std::string new_id(std::string_view prefix);
 int64_t unix_time();
 
-/// Submits the requests and answers by `writer`. Throws ApiError if the engine takes none: 429 with
-/// its queue full, 503 when it ends.
-HandlerResult run_completion(const std::shared_ptr<const ServedModel>& served, Metrics& metrics,
+/// Submits the requests to the engine; `writer` formats the response. Prefixes are cached per
+/// client (ApiServer::cache_salt()). Throws ApiError if the engine rejects a request: 429 when its
+/// queue is full, 503 during shutdown.
+HandlerResult run_completion(const RequestContext& context,
+                             const std::shared_ptr<const ServedModel>& served,
                              std::vector<engine::Request> requests,
                              std::unique_ptr<ResponseWriter> writer, bool stream);
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "eval/attention_problem.h"
+#include "kernels/cpu/gemm.h"
 #include "support/random_values.h"
 
 namespace mxgpt::cpu {
@@ -41,15 +42,15 @@ TEST_P(CpuKernelsTest, QuantizeQ16RoundsToNearest) {
                              nullptr);
     for (int64_t i = 0; i < k; ++i) {
       // Half a step, and the rounding of x / scale in f32.
-      const int value = q[i / 32 * 32 + quant::interleaved_index(static_cast<int>(i % 32))];
+      const int value = q[i / 32 * 32 + kernels::interleaved_index(static_cast<int>(i % 32))];
       const double step = scale[i / 32], error = std::abs(x[i] - step * value);
       EXPECT_LE(error, step * 0.5 + std::abs(x[i]) * 0x1p-22) << i;
-      EXPECT_LE(std::abs(value), quant::kMaxInt16Activation);
+      EXPECT_LE(std::abs(value), kernels::kMaxInt16Activation);
     }
     for (int64_t h = 0; h < k / 16; ++h) {
       int expected = 0;
       for (int64_t i = h * 16; i < h * 16 + 16; ++i)
-        expected += q[i / 32 * 32 + quant::interleaved_index(static_cast<int>(i % 32))];
+        expected += q[i / 32 * 32 + kernels::interleaved_index(static_cast<int>(i % 32))];
       EXPECT_EQ(total[h], expected);
       EXPECT_EQ(sum[h], scale[h / 2] * static_cast<float>(expected));
     }
@@ -72,7 +73,7 @@ TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
       std::vector<int16_t> q = std::vector<int16_t>(2880);
       std::vector<float> scale = std::vector<float>(90), sum = std::vector<float>(180);
       std::vector<int32_t> total = std::vector<int32_t>(180);
-      std::vector<quant::OutlierSplitGroup> bytes = std::vector<quant::OutlierSplitGroup>(90);
+      std::vector<kernels::OutlierSplitGroup> bytes = std::vector<kernels::OutlierSplitGroup>(90);
     } out, scalar;
     for (const auto& [kernel, to] :
          {std::pair{&kernels(), &out}, std::pair{cpu_kernels(kernels::Isa::scalar), &scalar}}) {
@@ -83,15 +84,15 @@ TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
     EXPECT_EQ(out.scale, scalar.scale);
     EXPECT_EQ(out.sum, scalar.sum);
     for (int64_t g = 0; g < k / 32; ++g) {
-      const quant::OutlierSplitGroup& group = out.bytes[g];
+      const kernels::OutlierSplitGroup& group = out.bytes[g];
       int low_sum[2] = {}, total = 0;
       std::vector<float> quads(8, 0.0f);
       for (int i = 0; i < 32; ++i) {
         int value = group.low[i];
-        for (int p = 0; p < quant::kOutlierDwords; ++p)
+        for (int p = 0; p < kernels::kOutlierDwords; ++p)
           value += group.outlier_offset[p] == i / 4 * 4 ? 256 * group.outlier_high[p][i % 4] : 0;
-        ASSERT_EQ(value, out.q[g * 32 + quant::interleaved_index(i)]) << g << " " << i;
-        EXPECT_LE(std::abs(value), quant::kMaxInt16Activation);
+        ASSERT_EQ(value, out.q[g * 32 + kernels::interleaved_index(i)]) << g << " " << i;
+        EXPECT_LE(std::abs(value), kernels::kMaxInt16Activation);
         low_sum[i / 2 % 2] += std::abs(int{group.low[i]});
         total += value;
         const float of_x = x[g * 32 + i];
@@ -99,19 +100,19 @@ TEST_P(CpuKernelsTest, QuantizeQ16InBytes) {
         EXPECT_LE(std::abs(of_x - double{out.scale[g]} * value),
                   out.scale[g] * 0.5 + std::abs(of_x) * 0x1p-22);
       }
-      EXPECT_LE(std::max(low_sum[0], low_sum[1]), quant::kMaxLowSum);
+      EXPECT_LE(std::max(low_sum[0], low_sum[1]), kernels::kMaxLowSum);
       EXPECT_EQ(out.total[2 * g] + out.total[2 * g + 1], total);
       for (const int bias : {8, 12, 16}) EXPECT_EQ(group.bias_product(bias), bias * total);
       EXPECT_EQ(group.scale, out.scale[g]);
       EXPECT_EQ(group.sum, out.sum[2 * g] + out.sum[2 * g + 1]);
       std::sort(quads.rbegin(), quads.rend());
-      const float step = std::max(quads[2] / 127, quads[0] / quant::kMaxInt16Activation);
+      const float step = std::max(quads[2] / 127, quads[0] / kernels::kMaxInt16Activation);
       int would_be[2] = {};  // with that step
       for (int i = 0; i < 32; ++i) {
         const auto value = static_cast<int>(std::lrint(x[g * 32 + i] / step));
         would_be[i / 2 % 2] += std::abs(int{static_cast<int8_t>(value)});
       }
-      const bool doubled = std::max(would_be[0], would_be[1]) > quant::kMaxLowSum;
+      const bool doubled = std::max(would_be[0], would_be[1]) > kernels::kMaxLowSum;
       EXPECT_NEAR(out.scale[g], doubled ? 2 * step : step, step * 1e-4f) << g;
       doubled_groups += doubled;
       ++checked_groups;

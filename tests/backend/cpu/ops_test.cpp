@@ -111,7 +111,7 @@ TEST_P(ExpertFormats, StayNearInMixedPrecision) {
 TEST_P(ExpertFormats, StayNearWithSumsInF16) {
   for (const backend::Precision precision :
        {backend::Precision::exact, backend::Precision::mixed}) {
-    CpuBackend backend(kMaxShapes, precision, nullptr, quant::AccumType::f16);
+    CpuBackend backend(kMaxShapes, precision, nullptr, kernels::AccumType::f16);
     expect_near(ExpertsLayer(GetParam()), backend);
   }
 }
@@ -119,10 +119,10 @@ TEST_P(ExpertFormats, StayNearWithSumsInF16) {
 TEST_P(ExpertFormats, RowsAreIndependentOfTheBatch) {
   const ExpertsLayer layer(GetParam());
   for (const auto& [precision, accumulate] :
-       {std::pair{backend::Precision::exact, quant::AccumType::f32},
-        {backend::Precision::mixed, quant::AccumType::f32},
-        {backend::Precision::exact, quant::AccumType::f16},
-        {backend::Precision::mixed, quant::AccumType::f16}}) {
+       {std::pair{backend::Precision::exact, kernels::AccumType::f32},
+        {backend::Precision::mixed, kernels::AccumType::f32},
+        {backend::Precision::exact, kernels::AccumType::f16},
+        {backend::Precision::mixed, kernels::AccumType::f16}}) {
     CpuBackend backend(kMaxShapes, precision, nullptr, accumulate);
     const SimpleBatch together(29), alone(1);
     const auto before = random_normals(29 * kHidden, 22);

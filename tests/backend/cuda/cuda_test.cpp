@@ -68,7 +68,7 @@ TEST_F(Cuda, GptOss) {
   expect_default(agreement(kNano, nano(), options(Precision::mixed)));
   expect_default(agreement(kNano, nano(), options(Precision::mixed, 1)));
   engine::ScoringOptions f16 = options(Precision::exact);
-  f16.accum_type = quant::AccumType::f16;
+  f16.accum_type = kernels::AccumType::f16;
   expect_default(agreement(kNano, nano(), f16));
 }
 
@@ -94,7 +94,7 @@ TEST_F(Cuda, SelfChecks) {
     text = values<int32_t>(file.tensors().at(fmt::format("{}.ids", i)));
   for (const eval::SelfCheckResult& r :
        eval::self_check({nano().architecture(), nano().config(), nano().weights(Device::cuda),
-                         quant::AccumType::f32, std::nullopt, Device::cuda},
+                         kernels::AccumType::f32, std::nullopt, Device::cuda},
                         text)) {
     EXPECT_NE(r.status, eval::SelfCheckResult::Status::fail)
         << r.name << ": " << r.measured << " " << r.measure;

@@ -1,4 +1,6 @@
-// The matrix tiles of every format and instruction set against double arithmetic, over edge shapes.
+// GEMM kernels of every format and instruction set against double precision, for edge-case shapes.
+#include "kernels/cpu/gemm.h"
+
 #include <numeric>
 
 #include "eval/matmul_problem.h"
@@ -13,7 +15,7 @@ constexpr int kTokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 17};
 constexpr int kMaxRows = 33, kMaxTokens = 17;
 constexpr float kSentinel = 12345.0f;
 
-/// A float whose bits can be compared.
+/// The bits of a float, for comparison.
 uint32_t bits(float value) {
   uint32_t b;
   std::memcpy(&b, &value, sizeof b);
@@ -31,12 +33,12 @@ std::vector<int64_t> k_values(quant::Format format) {
   return {block, 3 * block};
 }
 
-/// A kernel with what it sums in.
+/// A kernel and its accumulator type.
 struct BoundKernel {
-  void (*matmul)(const quant::GemmArgs&);
-  quant::AccumType accumulate = quant::AccumType::f32;
+  void (*matmul)(const GemmArgs&);
+  AccumType accumulate = AccumType::f32;
 
-  void operator()(quant::GemmArgs tile) const {
+  void operator()(GemmArgs tile) const {
     tile.accum_type = accumulate;
     matmul(tile);
   }
@@ -45,7 +47,7 @@ struct BoundKernel {
 std::vector<float> run(BoundKernel kernel, const eval::MatmulProblem& p, int64_t rows = kMaxRows,
                        int64_t tokens = kMaxTokens, const int32_t* row_indices = nullptr) {
   std::vector<float> out(tokens * rows, kSentinel);
-  quant::GemmArgs tile = p.tile(rows, tokens, out.data(), rows);
+  GemmArgs tile = p.tile(rows, tokens, out.data(), rows);
   tile.row_indices = row_indices;
   kernel(tile);
   return out;
@@ -65,13 +67,11 @@ class GemmTest : public testing::TestWithParam<std::tuple<quant::Format, Isa>> {
  protected:
   quant::Format format() const { return std::get<0>(GetParam()); }
   const quant::FormatTraits& t() const { return quant::traits(format()); }
-  const quant::GemmKernels& isa_kernels() const {
-    return *t().kernels[static_cast<int>(std::get<1>(GetParam()))];
-  }
-  /// Over f32, and q16 where the format has it; with either accumulator.
+  const GemmKernels& isa_kernels() const { return gemm_kernels(format(), std::get<1>(GetParam())); }
+  /// All kernels of the format: f32 and, if available, int16, with either accumulator type.
   std::vector<BoundKernel> all() const {
     std::vector<BoundKernel> all;
-    for (const quant::AccumType accumulate : {quant::AccumType::f32, quant::AccumType::f16}) {
+    for (const AccumType accumulate : {AccumType::f32, AccumType::f16}) {
       all.push_back({isa_kernels().matmul_f32, accumulate});
       if (isa_kernels().matmul_int16) all.push_back({isa_kernels().matmul_int16, accumulate});
     }
@@ -113,7 +113,7 @@ double squared(const std::vector<double>& values) {
   return std::inner_product(values.begin(), values.end(), values.begin(), 0.0);
 }
 
-/// HACKING.md: of paths that reduce precision, normalized mean squared error of at most 5e-4.
+/// Paths with reduced precision have a normalized mean squared error of at most 5e-4 (HACKING.md).
 TEST_P(GemmTest, F16AccumulationStaysNearDouble) {
   for (const int64_t k : k_values(format())) {
     SCOPED_TRACE(k);
@@ -122,24 +122,23 @@ TEST_P(GemmTest, F16AccumulationStaysNearDouble) {
       if (q16 && !isa_kernels().matmul_int16) continue;
       const auto matmul = q16 ? isa_kernels().matmul_int16 : isa_kernels().matmul_f32;
       const eval::ExactMatmul expected = q16 ? eval::exact_q16(p) : eval::exact_f32(p);
-      const std::vector<float> out = run({matmul, quant::AccumType::f16}, p),
-                               f32 = run({matmul}, p);
+      const std::vector<float> out = run({matmul, AccumType::f16}, p), f32 = run({matmul}, p);
       std::vector<double> errors;
-      int kept_less = 0;  // than one rounding of the whole sum to f16 would have
+      int rounded_earlier = 0;  // sums that differ from rounding only the result to f16
       for (size_t i = 0; i < out.size(); ++i) {
         errors.push_back(out[i] - expected.value[i]);
         ASSERT_EQ(out[i], quant::f16_to_f32(quant::f32_to_f16(out[i])));
-        kept_less += out[i] != quant::f16_to_f32(quant::f32_to_f16(f32[i]));
+        rounded_earlier += out[i] != quant::f16_to_f32(quant::f32_to_f16(f32[i]));
       }
       EXPECT_LE(squared(errors), 5e-4 * squared(expected.value));
       if (k >= 3 * quant::kQuantGroup) {
-        EXPECT_GT(kept_less, kMaxRows) << "only the result is rounded";
+        EXPECT_GT(rounded_earlier, kMaxRows) << "only the result is rounded";
       }
     }
   }
 }
 
-/// The promise of format.h: a result depends on its row and its token, not on the tile.
+/// A result depends on its row and token only, not on the tile (kernels/cpu/gemm.h).
 TEST_P(GemmTest, SameBitsInEveryTile) {
   for (const BoundKernel& kernel : all()) {
     for (int64_t k : k_values(format())) {
@@ -158,15 +157,15 @@ TEST_P(GemmTest, SameBitsInEveryTile) {
   }
 }
 
-/// And not on the instruction set: see Kernels. Of f32 activations, that of the fused ones.
+/// A result does not depend on the instruction set; with f32 activations, among those with FMA.
 TEST_P(GemmTest, SameBitsOnEveryInstructionSet) {
   const Isa isa = std::get<1>(GetParam());
   if (isa == Isa::scalar) GTEST_SKIP() << "compared with itself";
   const auto expect_same = [&](auto kernel, Isa other) {
-    for (const quant::AccumType accumulate : {quant::AccumType::f32, quant::AccumType::f16}) {
+    for (const AccumType accumulate : {AccumType::f32, AccumType::f16}) {
       for (int64_t k : k_values(format())) {
         const eval::MatmulProblem p = eval::f16_problem(format(), kMaxRows, kMaxTokens, k);
-        const quant::GemmKernels& others = *t().kernels[static_cast<int>(other)];
+        const GemmKernels& others = gemm_kernels(format(), other);
         const std::vector<float> a = run({isa_kernels().*kernel, accumulate}, p);
         const std::vector<float> b = run({others.*kernel, accumulate}, p);
         for (size_t i = 0; i < a.size(); ++i)
@@ -174,15 +173,15 @@ TEST_P(GemmTest, SameBitsOnEveryInstructionSet) {
       }
     }
   };
-  if (isa_kernels().matmul_int16) expect_same(&quant::GemmKernels::matmul_int16, Isa::scalar);
-  expect_same(&quant::GemmKernels::matmul_f32, Isa::avx2);
+  if (isa_kernels().matmul_int16) expect_same(&GemmKernels::matmul_int16, Isa::scalar);
+  expect_same(&GemmKernels::matmul_f32, Isa::avx2);
 }
 
-/// Nor on whether activations are cut into bytes, which the scalar kernel does not look at.
+/// Splitting activations into bytes and outliers, which the scalar kernel ignores, changes no bits.
 TEST_P(GemmTest, SameBitsWithBytes) {
-  if (!t().int8_activations) GTEST_SKIP() << "no int8 activations";
-  const auto scalar = t().kernels[static_cast<int>(Isa::scalar)]->matmul_int16;
-  for (const quant::AccumType accumulate : {quant::AccumType::f32, quant::AccumType::f16}) {
+  if (!isa_kernels().int8_activations) GTEST_SKIP() << "no int8 activations";
+  const auto scalar = gemm_kernels(format(), Isa::scalar).matmul_int16;
+  for (const AccumType accumulate : {AccumType::f32, AccumType::f16}) {
     for (int64_t k : k_values(format())) {
       eval::MatmulProblem p = eval::f16_problem(format(), kMaxRows, kMaxTokens, k);
       eval::Random random(static_cast<unsigned>(k));
@@ -239,8 +238,7 @@ TEST_P(GemmTest, WritesNothingBeside) {
   }
 }
 
-/// A unit vector picks one weight, without rounding: each element of each block is where it should
-/// be.
+/// A unit vector selects one weight without rounding, which checks the position of every element.
 TEST_P(GemmTest, UnitVectorsGiveTheWeights) {
   const int64_t k = t().block_elements == 1 ? 31 : t().block_elements * 2;
   eval::MatmulProblem p = moderate_problem_of(format(), k);
@@ -253,7 +251,7 @@ TEST_P(GemmTest, UnitVectorsGiveTheWeights) {
   }
 }
 
-/// The same for 16 bits; scale · q and the offset are picked one at a time.
+/// The same with 16-bit activations; scale · q and the offset are selected separately.
 TEST_P(GemmTest, UnitVectorsGiveTheWeightsQ16) {
   if (!isa_kernels().matmul_int16) GTEST_SKIP() << "no int16 kernel";
   const int64_t k = t().block_elements;
@@ -289,7 +287,7 @@ TEST_P(GemmTest, NanStaysInItsRow) {
   eval::Random random(11);
   const auto nan = eval::random_block(
       format(), random, [](const std::vector<float>& values) { return std::isnan(values[0]); });
-  // In the second block of row 5, and the last of row 32.
+  // In the second block of row 5 and the last of row 32.
   std::copy(nan.begin(), nan.end(), p.weights.begin() + 5 * t().row_bytes(k) + nan.size());
   std::copy(nan.begin(), nan.end(), p.weights.end() - nan.size());
   for (const BoundKernel& kernel : all()) {
@@ -304,15 +302,14 @@ TEST_P(GemmTest, NanStaysInItsRow) {
   }
 }
 
-/// 2048 and more has steps of two in f16, so that halves added one by one are lost; 2^15 twice is
-/// too much.
+/// From 2048 on, f16 has a spacing of two, so halves added one at a time are lost. 2^15 + 2^15
+/// overflows.
 TEST(F16Accumulation, IsThatOfTheDefinition) {
   constexpr int64_t k = 8 * quant::kQuantGroup;
   for (const Isa isa : eval::supported_isas()) {
-    const auto matmul =
-        quant::traits(quant::Format::f32).kernels[static_cast<int>(isa)]->matmul_f32;
+    const auto matmul = gemm_kernels(quant::Format::f32, isa).matmul_f32;
     const std::vector<float> w(k, 1.0f);
-    const auto sum = [&](float first, float others, int64_t step, quant::AccumType accumulate) {
+    const auto sum = [&](float first, float others, int64_t step, AccumType accumulate) {
       std::vector<float> x(k);
       for (int64_t i = 0; i < k; i += step) x[i] = i ? others : first;
       float out;
@@ -327,12 +324,12 @@ TEST(F16Accumulation, IsThatOfTheDefinition) {
               .accum_type = accumulate});
       return out;
     };
-    EXPECT_EQ(sum(2048, 0.5f, quant::kQuantGroup, quant::AccumType::f32), 2048 + 3.5f);
-    EXPECT_EQ(sum(2048, 0.5f, quant::kQuantGroup, quant::AccumType::f16), 2048);
-    // Four of a group are added up before the sum is rounded: 2049.5, and from then on 2 a group.
-    EXPECT_EQ(sum(2048, 0.5f, 8, quant::AccumType::f16), 2050 + 7 * 2);
-    EXPECT_EQ(sum(0x1p15f, 0x1p15f, 4 * quant::kQuantGroup, quant::AccumType::f16), INFINITY);
-    EXPECT_EQ(sum(-0x1p15f, -0x1p15f, 4 * quant::kQuantGroup, quant::AccumType::f16), -INFINITY);
+    EXPECT_EQ(sum(2048, 0.5f, quant::kQuantGroup, AccumType::f32), 2048 + 3.5f);
+    EXPECT_EQ(sum(2048, 0.5f, quant::kQuantGroup, AccumType::f16), 2048);
+    // Four halves of a group are summed before rounding: first 2049.5, then 2 per group.
+    EXPECT_EQ(sum(2048, 0.5f, 8, AccumType::f16), 2050 + 7 * 2);
+    EXPECT_EQ(sum(0x1p15f, 0x1p15f, 4 * quant::kQuantGroup, AccumType::f16), INFINITY);
+    EXPECT_EQ(sum(-0x1p15f, -0x1p15f, 4 * quant::kQuantGroup, AccumType::f16), -INFINITY);
   }
 }
 

@@ -8,19 +8,19 @@
 
 #include "base/error.h"
 #include "eval/random_weights.h"
+#include "kernels/cpu/gemm.h"
 #include "quant/format.h"
 
 namespace mxgpt::kernels {
 namespace {
 
-/// isa() reads the variable once a process, so each case runs in one of its own. Prints the error,
-/// if any.
+/// isa() reads the variable once per process, so each case runs in its own. Prints any error.
 [[noreturn]] void choose_and_exit(const char* forced) {
   ::setenv("MXGPT_ISA", forced, 1);
   try {
     const Isa chosen = isa();
-    const bool dispatches = &quant::gemm_kernels(quant::Format::f32) ==
-                            quant::traits(quant::Format::f32).kernels[static_cast<int>(chosen)];
+    const bool dispatches =
+        &gemm_kernels(quant::Format::f32) == &gemm_kernels(quant::Format::f32, chosen);
     std::exit(dispatches ? 10 + static_cast<int>(chosen) : 2);
   } catch (const Error& e) {
     std::fprintf(stderr, "%s\n", e.what());
@@ -66,7 +66,7 @@ TEST(IsaTest, ScalarIsAlwaysThere) {
   EXPECT_TRUE(isa_supported(Isa::scalar));
 }
 
-/// Each has what those before it have, so that the last is the best.
+/// A processor with one instruction set has those before it, so the last is the best.
 TEST(IsaTest, TheyAreInRisingOrder) {
   bool before = true;
   for (int i = 0; i < kIsaCount; ++i) {
@@ -89,7 +89,7 @@ TEST_P(PresentIsa, HasKernelsForEveryFormat) {
     GTEST_SKIP() << "this processor has no " << isa_name(isa) << ": its kernels are not tested";
   }
   for (int i = 0; i < quant::kFormatCount; ++i)
-    EXPECT_NE(quant::traits(static_cast<quant::Format>(i)).kernels[GetParam()], nullptr) << i;
+    EXPECT_NE(gemm_kernels(static_cast<quant::Format>(i), isa).matmul_f32, nullptr) << i;
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, PresentIsa, testing::Range(0, kIsaCount),

@@ -1,4 +1,4 @@
-"""Code made for an instruction set stays in the files that are entered after the run-time check."""
+"""Files compiled for an instruction set share no inline functions with the rest of the program."""
 
 import os
 import subprocess
@@ -16,9 +16,9 @@ def test_there_are_some():
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda p: p.name)
 def test_shares_no_inline_functions(path):
-    """Of a weak function's copies the linker keeps any one; if that was made with AVX2, every processor runs it.
+    """The linker keeps any one copy of a weak function; one compiled for AVX2 would run on every processor.
 
-    So a weak name must be that of one instruction set."""
+    A weak symbol must therefore name its instruction set."""
     isa = path.name.removesuffix(".cpp.o").rsplit("_", 1)[1]
     symbols = subprocess.run(["nm", "-C", "--defined-only", path], capture_output=True, text=True, check=True)
     shared = [line for line in symbols.stdout.splitlines()

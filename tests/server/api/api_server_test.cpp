@@ -3,6 +3,9 @@
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "base/json.h"
 
 namespace mxgpt::server {
@@ -25,7 +28,7 @@ std::string header(const HttpResponse& response, std::string_view name) {
   return {};
 }
 
-TEST(Api, AnswersWhileTheModelLoads) {
+TEST(ApiServer, AnswersWhileTheModelLoads) {
   ApiServer api(ApiKeys(ClientLimits{}));
   HttpResponse health = ask(api, "GET", "/health");
   EXPECT_EQ(health.status, 503);
@@ -46,7 +49,7 @@ TEST(Api, AnswersWhileTheModelLoads) {
   EXPECT_EQ(ask(api, "GET", "/").status, 200);
 }
 
-TEST(Api, PathsHaveTheirMethods) {
+TEST(ApiServer, PathsHaveTheirMethods) {
   ApiServer api(ApiKeys(ClientLimits{}));
   EXPECT_EQ(ask(api, "GET", "/v1/models/any").status, 503);
   EXPECT_EQ(ask(api, "GET", "/v1/models/").status, 404);
@@ -56,7 +59,7 @@ TEST(Api, PathsHaveTheirMethods) {
   EXPECT_EQ(header(wrong, "allow"), "POST");
 }
 
-TEST(Api, AnthropicsRoutesHaveItsShape) {
+TEST(ApiServer, AnthropicsRoutesHaveItsShape) {
   ApiServer api(ApiKeys(ClientLimits{}));
   for (const HttpResponse& response :
        {api.transport_error({.path = "/v1/messages"}, 413, "x"), ask(api, "GET", "/v1/messages"),
@@ -66,6 +69,20 @@ TEST(Api, AnthropicsRoutesHaveItsShape) {
        {api.transport_error({}, 431, "x"), api.transport_error({.path = "/v1/responses"}, 413, "x"),
         ask(api, "GET", "/v1/nowhere")})
     EXPECT_THAT(response.body, testing::StartsWith(R"({"error":)"));
+}
+
+TEST(ApiServer, PrefixCachesAreApartPerKey) {
+  const std::string file = testing::TempDir() + "cache_salt_keys.txt";
+  std::ofstream(file) << "ada 0123456789abcdef\nbob fedcba9876543210\n";
+  const ApiServer separate(ApiKeys(file, {}));
+  EXPECT_NE(separate.cache_salt("ada"), separate.cache_salt("bob"));
+  EXPECT_EQ(separate.cache_salt("ada"), separate.cache_salt("ada"));
+  EXPECT_NE(separate.cache_salt("ada"), "");
+  const ApiServer shared(ApiKeys(file, {}), {.share_prefix_cache = true});
+  EXPECT_EQ(shared.cache_salt("ada"), shared.cache_salt("bob"));
+  const ApiServer open(ApiKeys(ClientLimits{}));
+  EXPECT_EQ(open.cache_salt(""), "");
+  std::filesystem::remove(file);
 }
 
 int status_of(const OriginPolicy& policy, const char* host, const char* origin) {

@@ -6,7 +6,7 @@
 #include <cuda_fp16.h>
 
 #include "backend/cuda/generic/gemm.h"
-#include "quant/reference.h"
+#include "quant/block_format.h"
 
 namespace mxgpt::cuda {
 namespace {
@@ -56,8 +56,8 @@ __device__ __forceinline__ float4 load4(const float* x, int at, int k) {
 }
 
 /// A sum as the accumulator keeps it.
-__device__ __forceinline__ float round_accumulator(float sum, quant::AccumType accumulate) {
-  return accumulate == quant::AccumType::f16 ? __half2float(__float2half_rn(sum)) : sum;
+__device__ __forceinline__ float round_accumulator(float sum, kernels::AccumType accumulate) {
+  return accumulate == kernels::AccumType::f16 ? __half2float(__float2half_rn(sum)) : sum;
 }
 
 __device__ __forceinline__ int group_count(int k) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/accum_type.h"
 #include "quant/format.h"
 
 /// CUDA's stream, so that headers need none of CUDA's.
@@ -33,7 +34,7 @@ struct GemmParams {
   const float* bias = nullptr;  ///< [slices][rows]
   float* out;                   ///< [all tokens][rows]
   bool add_to_out = false;      ///< to what out holds
-  quant::AccumType accum_type = quant::AccumType::f32;
+  kernels::AccumType accum_type = kernels::AccumType::f32;
 };
 
 /// out[i] = scale · table[ids[i]], or added to what out holds.

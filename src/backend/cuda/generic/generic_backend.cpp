@@ -13,7 +13,7 @@ constexpr int kMaxGemvRows = 8;
 }  // namespace
 
 GenericBackend::GenericBackend(const backend::MaxShapes& max_shapes, DeviceArena& arena,
-                               quant::AccumType accum_type)
+                               kernels::AccumType accum_type)
     : step_(max_shapes, arena), workspace_(max_shapes, arena), accum_type_(accum_type) {}
 
 void GenericBackend::norm(const backend::Norm& norm, const float* x) {

@@ -11,7 +11,7 @@ class GenericBackend final : public CudaBackend {
  public:
   /// Takes its buffers from `arena`. Linear layers accumulate in `accum_type`.
   GenericBackend(const backend::MaxShapes& max_shapes, DeviceArena& arena,
-                 quant::AccumType accum_type);
+                 kernels::AccumType accum_type);
 
   Step& step() override { return step_; }
 
@@ -32,7 +32,7 @@ class GenericBackend final : public CudaBackend {
 
   Step step_;
   GenericWorkspace workspace_;
-  quant::AccumType accum_type_;
+  kernels::AccumType accum_type_;
 };
 
 }  // namespace mxgpt::cuda

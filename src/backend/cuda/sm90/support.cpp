@@ -42,7 +42,7 @@ Support supports(const ModelTraits& m, const DeviceCaps& caps,
   if (!can_repack(m.lm_head))
     return {"the LM head is " + name(m.lm_head) + "; it must be q8_0, mxfp4 or bf16"};
   if (run && run->precision != backend::Precision::mixed) return {"the precision is exact"};
-  if (run && run->accum_type != quant::AccumType::f32) return {"linear layers accumulate in f16"};
+  if (run && run->accum_type != kernels::AccumType::f32) return {"linear layers accumulate in f16"};
   return {};
 }
 

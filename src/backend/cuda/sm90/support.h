@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/weight_repack.h"
+#include "kernels/accum_type.h"
 
 namespace mxgpt::cuda {
 
@@ -30,7 +31,7 @@ struct ModelTraits {
 /// Numerical options of a run.
 struct RunTraits {
   backend::Precision precision = backend::Precision::mixed;
-  quant::AccumType accum_type = quant::AccumType::f32;
+  kernels::AccumType accum_type = kernels::AccumType::f32;
   quant::Format kv_format = quant::Format::f16;
 };
 

@@ -1,21 +1,21 @@
-// Matrix products for AVX2 with 16-bit activations; see avx2_matmul.h.
+// AVX2 micro-kernels for 16-bit activations; see gemm.h.
 #pragma once
 
 #include "kernels/cpu/avx2/row_block.h"
 
 namespace mxgpt::kernels::avx2 {
 
-/// Activations of one token.
+/// The activations of one token.
 struct TokenActivations {
   const int16_t* q;
   const float* scale;
   const float* sum;
   const int32_t* total;
-  const quant::OutlierSplitGroup* bytes;
+  const OutlierSplitGroup* bytes;
 
   TokenActivations() = default;
-  TokenActivations(const quant::GemmArgs& p, int64_t token) {
-    const int64_t groups = quant::activation_row(p, token) * (p.k / quant::kQuantGroup);
+  TokenActivations(const GemmArgs& p, int64_t token) {
+    const int64_t groups = activation_row(p, token) * (p.k / quant::kQuantGroup);
     q = p.x_int16.q + groups * quant::kQuantGroup;
     scale = p.x_int16.scale + groups;
     sum = p.x_int16.sum + 2 * groups;
@@ -29,16 +29,17 @@ inline __m256 accumulate_scaled(__m256 sums, __m256i dot, __m256 w_scale, float 
                          sums);
 }
 
-/// What an offset is multiplied by: part s of the group whose sums of activations, two, are at
-/// `sum`.
+/// The factor of offset s of a group: the sum of its activations, or of half s. `sum` points to the
+/// sums of the group's two halves.
 template <int kScales>
 __m256 offset_input(const float* sum, int s) {
   return _mm256_set1_ps(kScales == 1 ? sum[0] + sum[1] : sum[s]);
 }
 
-/// Eight rows with kTokens. Flattened: whether `load` is inlined must not hang on the compiler.
-template <class G, quant::AccumType kAccum, int kTokens>
-[[gnu::flatten]] void gemv_int16(const quant::GemmArgs& p, int64_t row0, int64_t token0) {
+/// GEMV of eight rows with kTokens tokens. Flattened, so that `load` is inlined whatever the
+/// compiler's heuristics say.
+template <class G, AccumType kAccum, int kTokens>
+[[gnu::flatten]] void gemv_int16(const GemmArgs& p, int64_t row0, int64_t token0) {
   constexpr int kScales = G::kScales;
   const RowBlock<G> rows(p, row0);
   TokenActivations x[kTokens];
@@ -49,16 +50,16 @@ template <class G, quant::AccumType kAccum, int kTokens>
   }
   const int64_t all_groups = p.k / quant::kQuantGroup;
   for (int64_t first = 0; first < all_groups; first += kPanelGroups) {
-    const int groups = static_cast<int>(std::min<int64_t>(kPanelGroups, all_groups - first));
+    const int groups = static_cast<int>(min_of<int64_t>(kPanelGroups, all_groups - first));
     const RowScales<G> scales(rows, first * quant::kQuantGroup);
     for (int g = 0; g < groups; ++g) {
       const int64_t group = first + g;
-      const Avx2Scales w = scales.for_group(g);
+      const GroupScales w = scales.for_group(g);
       rows.prefetch_next(group * quant::kQuantGroup);
       __m256i dots[kTokens][kScales][4];
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) {
-        const Avx2RowPair pair = load_row_pair(rows, r, group * quant::kQuantGroup);
+        const RowPair pair = load_row_pair(rows, r, group * quant::kQuantGroup);
         const __m256i words[] = {even_bytes(pair.low), odd_bytes(pair.low), even_bytes(pair.high),
                                  odd_bytes(pair.high)};
 #pragma GCC unroll 3
@@ -89,8 +90,8 @@ template <class G, quant::AccumType kAccum, int kTokens>
               _mm256_hadd_epi32(_mm256_hadd_epi32(d[0], d[1]), _mm256_hadd_epi32(d[2], d[3]));
           if constexpr (G::kBias != 0) {
             const int32_t* total = x[t].total + 2 * group;
-            const int32_t of_part = kScales == 1 ? total[0] + total[1] : total[s];
-            dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(G::kBias * of_part));
+            const int32_t x_total = kScales == 1 ? total[0] + total[1] : total[s];
+            dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(G::kBias * x_total));
           }
           sums[t] = accumulate_scaled(sums[t], dot, w.scale[s], x[t].scale[group]);
         }
@@ -108,8 +109,8 @@ template <class G, quant::AccumType kAccum, int kTokens>
   for (int t = 0; t < kTokens; ++t) out.store(token0 + t, sums[t]);
 }
 
-/// kRowBlocks · 8 rows by up to 256 elements; lane = row. A dword holds a pair of elements that
-/// interleaved_index makes neighbours.
+/// Packed panel of kRowBlocks · 8 rows by up to kPanelK elements; lane = row. A dword holds two
+/// elements that interleaved_index makes adjacent.
 template <int kRowBlocks, int kScales, bool kHasOffset>
 struct PanelInt16 {
   __m256i pairs[kPanelGroups][quant::kQuantGroup / 2][kRowBlocks];
@@ -118,34 +119,34 @@ struct PanelInt16 {
 };
 
 template <class G, int kRowBlocks>
-[[gnu::flatten]] void pack_int16(const quant::GemmArgs& p, int64_t row0, int64_t at, int groups,
+[[gnu::flatten]] void pack_int16(const GemmArgs& p, int64_t row0, int64_t at, int groups,
                                  PanelInt16<kRowBlocks, G::kScales, G::kHasOffset>& panel) {
   for (int o = 0; o < kRowBlocks; ++o) {
     const RowBlock<G> rows(p, row0 + o * 8);
     const RowScales<G> scales(rows, at);
     for (int g = 0; g < groups; ++g) {
-      const Avx2Scales w = scales.for_group(g);
+      const GroupScales w = scales.for_group(g);
       for (int s = 0; s < G::kScales; ++s) {
         panel.scale[g][s][o] = w.scale[s];
         if constexpr (G::kHasOffset) panel.offset[g][s][o] = w.offset[s];
       }
-      __m256i fours[8];
-      load_transposed(rows, at + g * quant::kQuantGroup, fours);
+      __m256i dwords[8];
+      load_transposed(rows, at + g * quant::kQuantGroup, dwords);
       const __m256i bias = _mm256_set1_epi16(G::kBias);
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
         __m256i* half = panel.pairs[g][i / 4 * 8];
         const int even = (i % 4) * kRowBlocks + o, odd = (i % 4 + 4) * kRowBlocks + o;
-        half[even] = _mm256_sub_epi16(even_bytes(fours[i]), bias);
-        half[odd] = _mm256_sub_epi16(odd_bytes(fours[i]), bias);
+        half[even] = _mm256_sub_epi16(even_bytes(dwords[i]), bias);
+        half[odd] = _mm256_sub_epi16(odd_bytes(dwords[i]), bias);
       }
     }
   }
 }
 
-/// The panel's rows with kTokens: adds to `out`, or begins there where at = 0.
-template <quant::AccumType kAccum, int kTokens, int kRowBlocks, int kScales, bool kHasOffset>
-void tile_int16(const quant::GemmArgs& p, const PanelInt16<kRowBlocks, kScales, kHasOffset>& panel,
+/// Micro-kernel: the panel's rows with kTokens tokens. Adds to `out`, or overwrites it if at = 0.
+template <AccumType kAccum, int kTokens, int kRowBlocks, int kScales, bool kHasOffset>
+void tile_int16(const GemmArgs& p, const PanelInt16<kRowBlocks, kScales, kHasOffset>& panel,
                 int64_t row0, int64_t at, int groups, int64_t token0) {
   const auto each = [](auto&& f) {
 #pragma GCC unroll 4
@@ -207,25 +208,25 @@ void tile_int16(const quant::GemmArgs& p, const PanelInt16<kRowBlocks, kScales, 
   each([&](int t, int o) { OutputRows(p, row0 + o * 8).store(token0 + t, sums[t][o]); });
 }
 
-template <class G, quant::AccumType kAccum>
+template <class G, AccumType kAccum>
 struct Int16 {
-  /// Six sums: with eight, the compiler keeps one in memory, and waits for it.
+  /// Six sums of two row blocks. With eight, the compiler spills one and waits for it.
   static constexpr int kTileTokens = 3, kGemvRows = 8;
   template <int kRowBlocks>
   using Panel = PanelInt16<kRowBlocks, G::kScales, G::kHasOffset>;
 
   template <int kTokens>
-  static void gemv(const quant::GemmArgs& p, int64_t row0, int64_t token0) {
+  static void gemv(const GemmArgs& p, int64_t row0, int64_t token0) {
     gemv_int16<G, kAccum, kTokens>(p, row0, token0);
   }
   template <int kRowBlocks>
-  static void pack(const quant::GemmArgs& p, int64_t row0, int64_t at, int count,
+  static void pack(const GemmArgs& p, int64_t row0, int64_t at, int count,
                    Panel<kRowBlocks>& panel) {
     pack_int16<G, kRowBlocks>(p, row0, at, count / quant::kQuantGroup, panel);
   }
   template <int kTokens, int kRowBlocks>
-  static void tile(const quant::GemmArgs& p, const Panel<kRowBlocks>& panel, int64_t row0,
-                   int64_t at, int count, int64_t token0) {
+  static void tile(const GemmArgs& p, const Panel<kRowBlocks>& panel, int64_t row0, int64_t at,
+                   int count, int64_t token0) {
     tile_int16<kAccum, kTokens>(p, panel, row0, at, count / quant::kQuantGroup, token0);
   }
 };

@@ -1,46 +1,42 @@
-// What a format gives for AVX2, and what it may use to. The matrix products themselves, written
-// once for all formats, are in avx2_matmul.h. Included by *_avx2.cpp files only.
+// Unpacking of weights with AVX2: what each format provides, and helpers for it. Included by
+// *_avx2.cpp files only; gemm.h has the matrix products, written once for all formats.
 //
-// A quantized format G has, beside its scalar definition,
-//   kBias
-//   static Avx2Pair load(const Block& a, const Block& b, int group);
-//     bytes q + kBias, not negative
-//   template <class Blocks> static Avx2Scales scales(const Blocks& block);
-//     of block(0) to block(7); or, where a block has 256 elements,
-//     static Avx2Scales scales(const Block&) of its groups
-//   static __m256i bytes(__m256i nibbles);   if it is a NibbleFormat (avx2_rows.h)
-// and a floating-point format
-//   static __m256 load(const Block*);   eight elements
+// A quantized format G derives from its definition (quant/block_format.h) and adds
+//   kBias        makes q + kBias nonnegative, so that unpacked weights are unsigned bytes
+//   static RowPair load(const Block& a, const Block& b, int group);     q + kBias
+//   template <class Blocks> static GroupScales scales(const Blocks& block);   block(0) to block(7)
+//     or, for blocks of 256 elements, static GroupScales scales(const Block&) of its eight groups
+//   static __m256i bytes(__m256i nibbles);     optional, see NibbleFormat (row_block.h)
+// A floating-point format adds
+//   static __m256 load(const Block*);          eight elements
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstring>
 
-#include "quant/reference.h"
+#include "kernels/cpu/gemm.h"
+#include "quant/block_format.h"
 
-namespace mxgpt::kernels {
+namespace mxgpt::kernels::avx2 {
 
-/// A group of two rows a and b, as unsigned bytes; a in the low lane, b in the high lane.
-struct Avx2RowPair {
+/// A group of two rows a and b as unsigned bytes: a in the low lane, b in the high lane.
+struct RowPair {
   __m256i low;   ///< elements 0 to 15
   __m256i high;  ///< elements 16 to 31
 };
 
-/// Of eight groups. The second of each for formats with two scales a group, offsets for those that
-/// have them.
-struct Avx2Scales {
+/// Scales and offsets of eight groups. The second of each is for formats with two scales per group.
+struct GroupScales {
   __m256 scale[2];
   __m256 offset[2];
 };
-
-namespace avx2 {
 
 inline float half_to_f32(uint16_t half) {
   return _cvtsh_ss(half);
 }
 
-/// 16 bytes of a and 16 of b.
+/// 16 bytes each of a and b.
 inline __m256i load_2x128(const void* a, const void* b) {
   return _mm256_inserti128_si256(
       _mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(a))),
@@ -54,13 +50,13 @@ inline __m256i high_nibbles(__m256i v) {
   return low_nibbles(_mm256_srli_epi16(v, 4));
 }
 
-/// Of 16 bytes, the low nibbles first and the high nibbles last.
-inline Avx2RowPair unpack_nibbles(const uint8_t* a, const uint8_t* b) {
+/// The low and the high nibbles of 16 bytes per row.
+inline RowPair unpack_nibbles(const uint8_t* a, const uint8_t* b) {
   const __m256i packed = load_2x128(a, b);
   return {low_nibbles(packed), high_nibbles(packed)};
 }
 
-/// table[i] + bias, as unsigned bytes.
+/// table[index] + kBias, as unsigned bytes.
 template <int kBias>
 __m256i shuffle_lookup(const int8_t (&table)[16], __m256i indices) {
   const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
@@ -68,9 +64,8 @@ __m256i shuffle_lookup(const int8_t (&table)[16], __m256i indices) {
   return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(biased), indices);
 }
 
-/// A byte of `value` for each of the 32 bits of a and b: of the first 16 of either in `low`, of the
-/// others in `high`.
-inline Avx2RowPair expand_bits(int8_t value, const uint8_t* a, const uint8_t* b) {
+/// Expands 32 bits per row to bytes that are `value` where the bit is set and 0 elsewhere.
+inline RowPair expand_bits(int8_t value, const uint8_t* a, const uint8_t* b) {
   int32_t bits_a, bits_b;
   std::memcpy(&bits_a, a, sizeof bits_a);
   std::memcpy(&bits_b, b, sizeof bits_b);
@@ -84,7 +79,7 @@ inline Avx2RowPair expand_bits(int8_t value, const uint8_t* a, const uint8_t* b)
   return {spread(0, 0x0101010101010101), spread(0x0202020202020202, 0x0303030303030303)};
 }
 
-/// An f16 field of each of eight blocks.
+/// Reads an f16 field of each of eight blocks.
 template <class Blocks, class Block>
 __m256 load_f16_fields(const Blocks& block, uint16_t Block::*field) {
   __m128i halves = _mm_cvtsi32_si128(block(0).*field);
@@ -98,30 +93,30 @@ __m256 load_f16_fields(const Blocks& block, uint16_t Block::*field) {
   return _mm256_cvtph_ps(halves);
 }
 
-/// `unit` times each of eight bytes, the lowest first.
+/// `unit` times each of eight unsigned bytes, the lowest first.
 inline __m256 scale_u8(float unit, uint64_t bytes) {
-  const __m256i parts = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(bytes)));
-  return _mm256_mul_ps(_mm256_set1_ps(unit), _mm256_cvtepi32_ps(parts));
+  const __m256i words = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(bytes)));
+  return _mm256_mul_ps(_mm256_set1_ps(unit), _mm256_cvtepi32_ps(words));
 }
 
 struct DeinterleavedScales {
   __m256 even, odd;
 };
 
-/// `unit` times each of sixteen signed bytes.
+/// `unit` times each of sixteen signed bytes, separated into even and odd positions.
 inline DeinterleavedScales scale_i8_deinterleaved(float unit, __m128i bytes) {
-  const auto times = [unit](__m128i words) {
+  const auto scaled = [unit](__m128i words) {
     return _mm256_mul_ps(_mm256_set1_ps(unit), _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(words)));
   };
-  return {times(_mm_srai_epi16(_mm_slli_epi16(bytes, 8), 8)), times(_mm_srai_epi16(bytes, 8))};
+  return {scaled(_mm_srai_epi16(_mm_slli_epi16(bytes, 8), 8)), scaled(_mm_srai_epi16(bytes, 8))};
 }
 
-}  // namespace avx2
-}  // namespace mxgpt::kernels
+}  // namespace mxgpt::kernels::avx2
+
 #include "kernels/cpu/avx2/gemm.h"
 
-/// In formats/<folder>/<folder>_avx2.cpp, for the format G with its AVX2 `load`.
-#define MXGPT_DEFINE_AVX2(folder, G)                                                        \
-  namespace mxgpt::quant::formats {                                                         \
-  extern constinit const GemmKernels folder##_avx2 = mxgpt::kernels::avx2::kernels_of<G>(); \
+/// Defines the AVX2 kernels of format G in quant/<folder>/<folder>_avx2.cpp.
+#define MXGPT_DEFINE_AVX2(folder, G)                                              \
+  namespace mxgpt::kernels::formats {                                             \
+  extern constinit const GemmKernels folder##_avx2 = avx2::kernels_of<avx2::G>(); \
   }

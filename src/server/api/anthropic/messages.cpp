@@ -320,7 +320,7 @@ HandlerResult create_message(RequestContext& context) {
   std::vector<engine::Request> requests;
   requests.push_back(std::move(request));
   return run_completion(
-      served, context.api.metrics(), std::move(requests),
+      context, served, std::move(requests),
       std::make_unique<MessageWriter>(served, std::move(parsers.front()), options),
       sampling.stream);
 }

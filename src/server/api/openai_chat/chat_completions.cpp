@@ -280,7 +280,7 @@ HandlerResult create_chat_completion(RequestContext& context) {
   std::vector<engine::Request> requests;
   requests.push_back(std::move(request));
   return run_completion(
-      served, context.api.metrics(), std::move(requests),
+      context, served, std::move(requests),
       std::make_unique<ChatWriter>(served, sampling, logprobs, std::move(parsers)),
       sampling.stream);
 }

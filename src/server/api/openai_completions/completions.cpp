@@ -246,8 +246,7 @@ HandlerResult create_completion(RequestContext& context) {
   }
   auto writer = std::make_unique<CompletionWriter>(served, sampling, logprobs.has_value(), echo,
                                                    prompts, std::move(parsers));
-  return run_completion(served, context.api.metrics(), std::move(requests), std::move(writer),
-                        sampling.stream);
+  return run_completion(context, served, std::move(requests), std::move(writer), sampling.stream);
 }
 
 }  // namespace mxgpt::server

@@ -296,7 +296,7 @@ HandlerResult create_response(RequestContext& context) {
   std::vector<engine::Request> requests;
   requests.push_back(std::move(request));
   return run_completion(
-      served, context.api.metrics(), std::move(requests),
+      context, served, std::move(requests),
       std::make_unique<ResponsesWriter>(served, std::move(parsers.front()), std::move(options)),
       sampling.stream);
 }

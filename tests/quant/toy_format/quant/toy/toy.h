@@ -1,8 +1,8 @@
-// A format that nobody uses: 64 signed bytes with one f16 scale and one f16 offset.
+// A format for tests only: 64 signed bytes with one f16 scale and one f16 offset.
 #pragma once
 
+#include "quant/block_format.h"
 #include "quant/float_bits.h"
-#include "quant/reference.h"
 
 namespace mxgpt::quant {
 

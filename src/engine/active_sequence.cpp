@@ -47,6 +47,7 @@ void ActiveSequence::speculate(const StepCostModel& cost, int64_t rows) {
 void ActiveSequence::sample_tokens(const ScheduledChunk& chunk, std::span<const float> logits,
                                    int64_t vocabulary, int64_t max_repeated) {
   new_tokens = 0;
+  deferred = false;
   const int64_t known = static_cast<int64_t>(tokens.size());
   // The token that the first row of logits predicts.
   int64_t next = computed + chunk.num_tokens - chunk.logit_rows + 1;
@@ -61,11 +62,17 @@ void ActiveSequence::sample_tokens(const ScheduledChunk& chunk, std::span<const 
     if (next < known) continue;
     if (known == max_length)
       return set_finished(FinishReason::length);  // of an answer without tokens
+    TokenConstraint* const c = constraint();
+    if (c && !c->prepare()) {
+      deferred = new_tokens == 0;
+      break;
+    }
     const int64_t draft_index = next - known;
     if (!sample_one(row_logits, max_repeated)) return;
     if (draft_index == chunk.num_drafts || tokens.back() != draft_tokens[draft_index]) break;
   }
   if (computed + chunk.num_tokens >= prompt_length) score_prompt = false;
+  if (deferred) return;
   if (chunk.num_drafts > 0) {
     draft_length_.update(chunk.num_drafts, new_tokens - 1);
   } else if (new_tokens > 0) {
@@ -75,14 +82,13 @@ void ActiveSequence::sample_tokens(const ScheduledChunk& chunk, std::span<const 
 
 bool ActiveSequence::sample_one(std::span<const float> logits, int64_t max_repeated) {
   const Request& request = shared->request;
-  TokenConstraint* constraint =
-      request.constraints.empty() ? nullptr : request.constraints[choice].get();
+  TokenConstraint* const c = constraint();
   bool may_continue = true;
   try {
     std::span<const uint32_t> allowed;
-    if (constraint) {
+    if (c) {
       allowed_mask_.assign((logits.size() + 31) / 32, 0);
-      if (constraint->mask(allowed_mask_)) {
+      if (c->mask(allowed_mask_)) {
         if (logits.size() % 32) allowed_mask_.back() &= (1u << logits.size() % 32) - 1;
         allowed = allowed_mask_;
         if (std::all_of(allowed.begin(), allowed.end(), [](uint32_t word) { return word == 0; })) {
@@ -107,7 +113,10 @@ bool ActiveSequence::sample_one(std::span<const float> logits, int64_t max_repea
       event.top = std::move(s.top);
     }
     events.emplace_back(std::move(event));
-    may_continue = !constraint || constraint->accept(*token);
+    may_continue = !c || c->accept(*token);
+  } catch (const ConstraintTimeout& timeout) {
+    set_finished(FinishReason::grammar_timeout, timeout.what());
+    return false;
   } catch (const std::exception& exception) {
     set_finished(FinishReason::constraint, exception.what());
     return false;

@@ -41,6 +41,7 @@ struct ActiveSequence : Sequence {
   const int choice;
   const int64_t max_length;  ///< tokens of prompt and answer
   int64_t new_tokens = 0;    ///< tokens in the last step
+  bool deferred = false;     ///< the last step sampled nothing: its constraint was not ready
   std::vector<StreamEvent> events;
   std::optional<FinishReason> finish_reason;
   std::string error;  ///< of an error
@@ -49,6 +50,11 @@ struct ActiveSequence : Sequence {
 
   std::span<const int32_t> output_tokens() const {
     return std::span(tokens).subspan(prompt_length);
+  }
+  /// Null if there is none.
+  TokenConstraint* constraint() const {
+    const auto& all = shared->request.constraints;
+    return all.empty() ? nullptr : all[choice].get();
   }
 
  private:

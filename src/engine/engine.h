@@ -98,7 +98,7 @@ struct EngineStatus {
 
   // Since the engine began.
   int64_t requests = 0, rejected = 0;  ///< refused: the queue was full
-  int64_t finished[9] = {};            ///< choices, by Finish
+  int64_t finished[10] = {};           ///< choices, by Finish
   int64_t prompt_tokens = 0;           ///< of choices that began
   int64_t cached_tokens = 0;           ///< of these, found in the cache
   int64_t output_tokens = 0;

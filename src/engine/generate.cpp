@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <utility>
 
 #include "base/error.h"
 
@@ -11,16 +12,23 @@ namespace mxgpt::engine {
 GenerationResult generate(Engine& engine, std::span<const int32_t> prompt,
                           const GenerateOptions& options,
                           const std::function<bool(int32_t token)>& on_token) {
-  if (static_cast<int64_t>(prompt.size()) >= engine.context()) {
-    throw Error("prompt",
-                fmt::format("{} tokens leave no room for an answer in a context of {}",
-                            prompt.size(), engine.context()),
-                "shorten it, or raise --ctx");
-  }
   Request request{.prompt = {prompt.begin(), prompt.end()},
                   .sampling = options.sampling,
                   .stop_tokens = options.stop_tokens};
   if (options.max_tokens > 0) request.max_tokens = options.max_tokens;
+  return generate(engine, std::move(request), on_token, options.cancelled);
+}
+
+GenerationResult generate(Engine& engine, Request request,
+                          const std::function<bool(int32_t token)>& on_token,
+                          const std::function<bool()>& cancelled) {
+  if (static_cast<int64_t>(request.prompt.size()) >= engine.context()) {
+    throw Error("prompt",
+                fmt::format("{} tokens leave no room for an answer in a context of {}",
+                            request.prompt.size(), engine.context()),
+                "shorten it, or raise --ctx");
+  }
+  const std::optional<int64_t> max_tokens = request.max_tokens;
   auto submitted = engine.submit(std::move(request));
   auto* stream = std::get_if<TokenStream>(&submitted);
   if (!stream) throw Error("engine", "takes no requests");
@@ -43,8 +51,8 @@ GenerationResult generate(Engine& engine, std::span<const int32_t> prompt,
           throw Error("answer", choice_end->error);
         if (running) {
           result.end = choice_end->finish_reason == FinishReason::stop ? GenerationEnd::stopped
-                       : result.output_tokens == options.max_tokens    ? GenerationEnd::max_tokens
-                                                                    : GenerationEnd::context_full;
+                       : result.output_tokens == max_tokens            ? GenerationEnd::max_tokens
+                                                            : GenerationEnd::context_full;
         }
         result.prompt_tokens = choice_end->prompt_tokens;
         result.cached_tokens = choice_end->cached_tokens;
@@ -53,7 +61,7 @@ GenerationResult generate(Engine& engine, std::span<const int32_t> prompt,
         return result;
       }
     }
-    if (running && options.cancelled && options.cancelled()) stop(GenerationEnd::cancelled);
+    if (running && cancelled && cancelled()) stop(GenerationEnd::cancelled);
   }
 }
 

@@ -39,8 +39,15 @@ inline EngineOptions single_request_options(backend::Device device, int64_t cont
           .kv_format = kv};
 }
 
-/// `on_token` sees every token drawn, the one that ends the answer included, and returns whether to
-/// go on. Throws Error if the prompt does not fit, or the model has collapsed.
+/// Runs a request of one choice. `on_token` sees every sampled token, including the one that ends
+/// the answer, and returns whether to continue. `cancelled` may be empty; it is polled about twenty
+/// times per second, and ends the answer by returning true. Throws Error if the prompt does not fit
+/// or the answer fails.
+GenerationResult generate(Engine& engine, Request request,
+                          const std::function<bool(int32_t token)>& on_token,
+                          const std::function<bool()>& cancelled = {});
+
+/// The same for a prompt with these options.
 GenerationResult generate(Engine& engine, std::span<const int32_t> prompt,
                           const GenerateOptions& options,
                           const std::function<bool(int32_t token)>& on_token);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <variant>
 #include <vector>
@@ -30,9 +31,23 @@ class TokenConstraint {
   /// Finish::constraint.
   virtual bool mask(std::span<uint32_t> allowed) = 0;
 
+  /// Makes the next mask() return at once. False if that takes longer than the engine may wait: the
+  /// mask is then computed on another thread, and the choice samples nothing until prepare()
+  /// returns true.
+  virtual bool prepare() { return true; }
+  /// Whether that thread is still computing; the choice is not scheduled meanwhile.
+  virtual bool is_pending() const { return false; }
+
   /// The choice goes on with this token. Asked for every token, free or not. False ends the choice
   /// with Finish::stop, this token included.
   virtual bool accept(int32_t token) = 0;
+};
+
+/// Thrown by mask() when the mask takes too long; ends the choice with
+/// FinishReason::grammar_timeout.
+class ConstraintTimeout : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 struct Request {
@@ -67,15 +82,16 @@ inline constexpr int kMaxTopLogprobs = 20;
 
 /// Why a choice ended.
 enum class FinishReason {
-  stop,           ///< a stop token, or its constraint said so
-  length,         ///< max_tokens, or the context is full
-  cancelled,      ///< by the client, or by Engine::drain
-  deadline,       ///< of the request
-  degenerate,     ///< the logits were not finite, or the answer went round in a short circle
-  constraint,     ///< it allowed no token, or threw
-  slow_reader,    ///< EngineOptions::stream_events waited to be read
-  step_failed,    ///< the step threw
-  out_of_memory,  ///< of a GPU is left, whatever is given up; what it says begins with VRAM_OOM
+  stop,             ///< a stop token, or its constraint said so
+  length,           ///< max_tokens, or the context is full
+  cancelled,        ///< by the client, or by Engine::drain
+  deadline,         ///< of the request
+  degenerate,       ///< the logits were not finite, or the answer went round in a short circle
+  constraint,       ///< it allowed no token, or threw
+  grammar_timeout,  ///< its constraint threw ConstraintTimeout
+  slow_reader,      ///< EngineOptions::stream_events waited to be read
+  step_failed,      ///< the step threw
+  out_of_memory,    ///< of a GPU is left, whatever is given up; what it says begins with VRAM_OOM
 };
 inline bool is_error(FinishReason reason) {
   return reason >= FinishReason::degenerate;

@@ -117,7 +117,7 @@ std::span<const ScheduledChunk> Scheduler::schedule() {
   // By index: whoever makes room takes sequences off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
-    if (is_decode(s) && preempt_until_free(s, s.computed + 1)) add_chunk(s, 1);
+    if (is_decode(s) && !s.blocked && preempt_until_free(s, s.computed + 1)) add_chunk(s, 1);
   }
   for (size_t i = 0; i < running_.size() && tokens_left_ > 0; ++i) {
     if (!is_decode(*running_[i])) schedule_prefill(*running_[i]);
@@ -135,7 +135,9 @@ std::span<const ScheduledChunk> Scheduler::schedule() {
     schedule_prefill(s);
   }
   for (ScheduledChunk& chunk : chunks_) schedule_drafts(chunk);
-  MXGPT_CHECK(!chunks_.empty() || (running_.empty() && waiting_.empty()),
+  const bool any_blocked =
+      std::any_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->blocked; });
+  MXGPT_CHECK(!chunks_.empty() || any_blocked || (running_.empty() && waiting_.empty()),
               "{} sequences run and {} wait, and none can go on", running_.size(), waiting_.size());
   return chunks_;
 }

@@ -40,6 +40,8 @@ struct Sequence {
   int priority = 0;
   std::shared_ptr<SequenceGroup> sequence_group;  ///< may be null
   bool waits_for_leader = false;                  ///< is not the first of them
+  /// Its next token cannot be sampled yet: it is not decoded, but keeps its pages.
+  bool blocked = false;
 
   int64_t computed = 0;                   ///< tokens whose keys and values are in the cache
   std::optional<int64_t> initial_cached;  ///< tokens found in the cache when first admitted
@@ -84,8 +86,8 @@ class Scheduler {
   /// Forgets it, in whatever state, and gives back its pages at once.
   void remove(Sequence& sequence);
 
-  /// The next step: empty only if there are no sequences. Every slice is to be advanced, or its
-  /// sequence removed, before the next plan.
+  /// The next step: empty only if there are no sequences, or some are blocked. Every slice is to be
+  /// advanced, or its sequence removed, before the next plan.
   std::span<const ScheduledChunk> schedule();
   /// The step computed the sequence up to `end` tokens; drafts that turned out wrong do not count.
   void advance(Sequence& sequence, int64_t end);

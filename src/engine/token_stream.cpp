@@ -18,6 +18,8 @@ std::string_view name(FinishReason reason) {
       return "collapsed";
     case FinishReason::constraint:
       return "constraint";
+    case FinishReason::grammar_timeout:
+      return "grammar_timeout";
     case FinishReason::slow_reader:
       return "slow_reader";
     case FinishReason::out_of_memory:

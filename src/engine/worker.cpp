@@ -13,6 +13,9 @@ namespace mxgpt::engine {
 
 namespace {
 
+/// How often blocked sequences are looked at when no other can run.
+constexpr std::chrono::milliseconds kBlockedPoll{1};
+
 double seconds(std::chrono::steady_clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
@@ -124,6 +127,8 @@ bool Engine::Worker::receive_requests() {
   if (!busy_ && inbox_.empty()) {
     idle_.notify_all();
     wake_.wait(lock, [&] { return stopping_ || !inbox_.empty(); });
+  } else if (std::exchange(all_blocked_, false)) {
+    wake_.wait_for(lock, kBlockedPoll, [&] { return !inbox_.empty(); });
   }
   busy_ = busy_ || !inbox_.empty();
   cancel_all_ = cancelling_;
@@ -184,7 +189,13 @@ void Engine::Worker::step() {
     }
     scheduler_.reset(scheduler_limits(shape_, current_options_));
   }
+  for (const std::unique_ptr<ActiveSequence>& sequence : active_) {
+    const TokenConstraint* constraint = sequence->constraint();
+    sequence->blocked = constraint && constraint->is_pending();
+  }
   const std::span<const ScheduledChunk> chunks = scheduler_.schedule();
+  all_blocked_ = chunks.empty();
+  if (all_blocked_) return;
   const Clock::time_point start = Clock::now();
   for (const ScheduledChunk& chunk : chunks) {
     auto& sequence = static_cast<ActiveSequence&>(*chunk.sequence);
@@ -239,9 +250,12 @@ void Engine::Worker::step() {
 
 void Engine::Worker::commit_tokens(ActiveSequence& sequence, const ScheduledChunk& chunk,
                                    Clock::time_point now) {
-  // Of the drafts, those are right that another token was drawn after.
+  // A draft is accepted if another token was sampled after it. A deferred sequence computes its
+  // last token again, for its logits.
   const int64_t accepted = std::max<int64_t>(sequence.new_tokens - 1, 0);
-  scheduler_.advance(sequence, sequence.computed + chunk.num_tokens - chunk.num_drafts + accepted);
+  const int64_t end = sequence.computed + chunk.num_tokens - chunk.num_drafts + accepted -
+                      (sequence.deferred ? 1 : 0);
+  if (end > sequence.computed) scheduler_.advance(sequence, end);
   status_.output_tokens += sequence.new_tokens;
   status_.draft_tokens += chunk.num_drafts;
   status_.accepted_draft_tokens += accepted;

@@ -84,6 +84,7 @@ class Engine::Worker {
   StepCostModel step_cost_;
   int64_t started_ = 0, started_tokens_ = 0;  // since the queue was last told
   bool cancel_all_ = false;
+  bool all_blocked_ = false;  // no sequence could run in the last step
   std::vector<int32_t> tokens_, positions_, sequences_, logit_rows_;  // of the batch
   std::vector<int64_t> logits_offsets_;  // where a slice's logits begin
 

@@ -17,20 +17,28 @@ class HarmonyOutputParser : public OutputParser {
  public:
   HarmonyOutputParser(std::shared_ptr<const harmony::HarmonyEncoding> encoding,
                       std::vector<std::string> stops)
-      : parser_(std::move(encoding)), stops_(std::move(stops)) {}
+      : control_(encoding->control_tokens()),
+        parser_(std::move(encoding)),
+        stops_(std::move(stops)) {}
 
   bool push(text::TokenId token, std::vector<OutputDelta>& out) override {
     const bool was_open = parser_.open_message() != nullptr;
     const size_t before = parser_.messages().size();
     const std::string text = parser_.feed(token);
     emit_text(before, text, out);
+    if (parser_.open_message()) {
+      header_started_ = false;
+    } else if (token == control_.start || token == control_.channel ||
+               token == control_.constrain) {
+      header_started_ = true;
+    }
     current_kind_.reset();
     if (was_open && parser_.open_message() && parser_.messages().size() == before)
       current_kind_ = kind_of(parser_.open_message()->message);
     if (parser_.messages().empty()) return true;
     const harmony::ParsedMessage& last = parser_.messages().back();
-    // The turn is over after a final message whatever ends it: some models write <|end|> there and
-    // then speak for the user.
+    // Any end token after a final message ends the turn: some models write <|end|> and continue as
+    // the user.
     const bool is_over = last.message.role != harmony::Role::kAssistant ||
                          (last.complete() && last.message.channel == "final");
     return !is_over && !stops_.stopped();
@@ -39,9 +47,8 @@ class HarmonyOutputParser : public OutputParser {
   void finish(std::vector<OutputDelta>& out) override {
     const size_t before = parser_.messages().size();
     const std::string text = parser_.finish();
-    // A call whose header was cut off has, it may be, half a name.
     const auto& messages = parser_.messages();
-    if (messages.size() == before || !messages.back().message.is_tool_call())
+    if (messages.size() == before || !is_cut_header(messages.back().message, text))
       emit_text(before, text, out);
     emit(Kind::content, stops_.finish(), out);
   }
@@ -58,19 +65,26 @@ class HarmonyOutputParser : public OutputParser {
                    .is_commentary = kind == Kind::content && is_commentary_});
   }
 
+  /// Whether a message without <|message|>, ended by the token budget, is only a part of a header:
+  /// its text is not content, and the name of its function may be incomplete.
+  bool is_cut_header(const harmony::Message& message, std::string_view text) const {
+    text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+    return header_started_ || message.is_tool_call() || std::string_view("to=").starts_with(text);
+  }
+
   static Kind kind_of(const harmony::Message& message) {
     if (message.is_tool_call()) return Kind::arguments;
     return message.channel == "analysis" ? Kind::reasoning : Kind::content;
   }
 
-  /// `before`: how many messages there were.
+  /// `before`: the number of messages before `text` was parsed.
   void emit_text(size_t before, const std::string& text, std::vector<OutputDelta>& out) {
     if (parser_.messages().empty()) return;
     const harmony::Message& message = parser_.messages().back().message;
     if (message.role != harmony::Role::kAssistant) return;
     const Kind kind = kind_of(message);
     if (parser_.messages().size() > before) {
-      emit(Kind::content, stops_.finish(), out);  // of the message before
+      emit(Kind::content, stops_.finish(), out);  // of the previous message
       starts_message_ = true;
       is_commentary_ = message.channel == "commentary";
       if (kind == Kind::arguments) {
@@ -83,9 +97,11 @@ class HarmonyOutputParser : public OutputParser {
     emit(kind, kind == Kind::content ? stops_.push(text) : text, out);
   }
 
+  const harmony::ControlTokens control_;
   harmony::HarmonyParser parser_;
   text::StopStrings stops_;
-  bool starts_message_ = false, is_commentary_ = false;  // of the message that comes
+  bool header_started_ = false;  // a control token of a header was the last to be parsed
+  bool starts_message_ = false, is_commentary_ = false;  // of the next delta's message
   std::optional<Kind> current_kind_;
 };
 

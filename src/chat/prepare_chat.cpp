@@ -5,11 +5,15 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 #include <utility>
 
+#include "base/error.h"
 #include "base/escape.h"
+#include "chat/constraints/grammar_constraint.h"
 #include "chat/constraints/harmony_constraint.h"
-#include "server/api/api_error.h"
+#include "chat/request_error.h"
+#include "chat/response_format.h"
 #include "text/chat/harmony/conversation_builder.h"
 
 namespace mxgpt::chat {
@@ -21,11 +25,7 @@ using harmony::Message;
 using harmony::Role;
 using Items = std::span<const ChatItem>;
 
-[[noreturn]] void fail(const std::string& field, const std::string& message) {
-  throw server::ApiError(400, fmt::format("{}: {}", field, message), field, "invalid_value");
-}
-
-/// The instructions in front; how many items they take.
+/// Joins the instructions at the start into `out`; returns how many items they are.
 size_t leading_instructions(Items items, std::string& out) {
   size_t i = 0;
   for (; i < items.size() && items[i].kind == Kind::instructions; ++i) {
@@ -41,18 +41,18 @@ Message assistant_message(const std::string& text, const char* channel) {
   return message;
 }
 
-/// Calls with the reasoning among them, then their results: each call with the result that answers
-/// it. The number of the first item behind.
+/// Appends a run of calls, with the reasoning between them, each call followed by its result.
+/// Returns the index of the item after the run.
 size_t append_tool_calls(Items items, size_t first, harmony::Conversation& chat) {
   size_t middle = first;
   while (middle < items.size() &&
          (items[middle].kind == Kind::tool_call || items[middle].kind == Kind::reasoning))
     ++middle;
   size_t end = middle;
-  std::map<std::string_view, size_t> results;  // by call, the number of the item
+  std::map<std::string_view, size_t> results;  // item index by call id
   for (; end < items.size() && items[end].kind == Kind::tool_result; ++end) {
     if (!results.emplace(items[end].id, end).second)
-      fail(items[end].field, "answers a call a second time");
+      throw RequestError(items[end].field, "is a second result of the same call");
   }
   for (size_t i = first; i < middle; ++i) {
     const ChatItem& item = items[i];
@@ -62,8 +62,8 @@ size_t append_tool_calls(Items items, size_t first, harmony::Conversation& chat)
     }
     const auto result = results.find(item.id);
     if (result == results.end())
-      fail(item.field,
-           fmt::format("nothing after it answers the call '{}'", escape_for_terminal(item.id)));
+      throw RequestError(item.field, fmt::format("no result of the call '{}' follows",
+                                                 escape_for_terminal(item.id)));
     Message called = assistant_message(item.text, "commentary");
     called.recipient = fmt::format("functions.{}", item.name);
     called.content_type = "<|constrain|>json";
@@ -72,8 +72,9 @@ size_t append_tool_calls(Items items, size_t first, harmony::Conversation& chat)
     results.erase(result);
   }
   if (!results.empty()) {
-    const auto& [id, number] = *results.begin();
-    fail(items[number].field, fmt::format("'{}' is no call before it", escape_for_terminal(id)));
+    const auto& [id, index] = *results.begin();
+    throw RequestError(items[index].field, fmt::format("no call '{}' precedes this result",
+                                                       escape_for_terminal(std::string(id))));
   }
   return end;
 }
@@ -109,7 +110,7 @@ void append_items(Items items, harmony::Conversation& chat) {
   }
 }
 
-/// Where a turn begins that the ones before can be left out of: at its question.
+/// Indices at which a conversation may be cut: the questions that start turns.
 std::vector<size_t> turn_starts(Items items) {
   std::vector<size_t> starts;
   for (size_t i = 0; i < items.size(); ++i)
@@ -118,20 +119,19 @@ std::vector<size_t> turn_starts(Items items) {
   return starts;
 }
 
-/// `render(i)` is the prompt without the items before number i.
+/// `render(i)` returns the prompt without the items before index i.
 template <typename Render>
-std::vector<int32_t> render_truncated(const server::ServedModel& served, const ChatRequest& dialog,
-                                      Items items, const engine::Request& request, Render render) {
+std::vector<int32_t> render_truncated(const ChatRequest& request, int64_t context, Items items,
+                                      Render render) {
   std::vector<int32_t> prompt = render(0);
-  if (!dialog.truncate) return prompt;
-  const int64_t context = served.engine().context();
+  if (!request.truncate) return prompt;
   const int64_t reserved_tokens = std::min(request.max_tokens.value_or(context / 4), context / 2);
   const auto fits = [&] {
     return static_cast<int64_t>(prompt.size()) + reserved_tokens <= context;
   };
   if (fits()) return prompt;
   const std::vector<size_t> starts = turn_starts(items);
-  // The first turn from which it fits; with none, the last.
+  // The first turn from which the conversation fits; if there is none, the last turn.
   size_t low = 0, high = starts.empty() ? 0 : starts.size() - 1;
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
@@ -141,155 +141,132 @@ std::vector<int32_t> render_truncated(const server::ServedModel& served, const C
   return starts.empty() ? prompt : render(starts[low]);
 }
 
-std::vector<std::unique_ptr<OutputParser>> prepare_harmony(const server::ServedModel& served,
-                                                           const ChatRequest& dialog,
-                                                           engine::Request& request) {
-  const ToolConfig& tools = dialog.tools;
-  harmony::ConversationOptions setup{.date = server::today(), .functions = tools.declared};
-  if (dialog.effort) setup.reasoning_effort = *dialog.effort;
+void prepare_harmony(const ChatModel& model, const ChatRequest& request, int64_t context,
+                     PreparedChat& out) {
+  const ToolConfig& tools = request.tools;
+  harmony::ConversationOptions options{.date = today(), .functions = tools.declared};
+  if (request.effort) options.reasoning_effort = *request.effort;
   const Items items =
-      Items(dialog.items).subspan(leading_instructions(dialog.items, setup.instructions));
-  if (items.empty()) {
-    throw server::ApiError(400,
-                           fmt::format("{}: needs a message that is no instruction", dialog.field),
-                           dialog.field, "invalid_value");
+      Items(request.items).subspan(leading_instructions(request.items, options.instructions));
+  if (items.empty()) throw RequestError(request.field, "needs a message other than instructions");
+  if (!request.format.instructions.empty()) {
+    if (!options.instructions.empty()) options.instructions += "\n\n";
+    options.instructions += request.format.instructions;
   }
-  if (!dialog.format.instructions.empty()) {
-    if (!setup.instructions.empty()) setup.instructions += "\n\n";
-    setup.instructions += dialog.format.instructions;
-  }
-  const harmony::Conversation opening = harmony::make_conversation(setup);
-  request.prompt = render_truncated(served, dialog, items, request, [&](size_t first) {
+  const harmony::Conversation opening = harmony::make_conversation(options);
+  out.request.prompt = render_truncated(request, context, items, [&](size_t first) {
     harmony::Conversation chat = opening;
     append_items(items.subspan(first), chat);
-    return served.harmony()->render_for_completion(chat,
-                                                   harmony::AnalysisPolicy::kDropFinishedTurns);
+    return model.harmony()->render_for_completion(chat,
+                                                  harmony::AnalysisPolicy::kDropFinishedTurns);
   });
 
-  HarmonyConstraintSpec::Options constraint_options{.call_required = tools.call_required,
-                                                    .final_grammar = dialog.format.grammar};
-  const std::set<std::string_view> callable(tools.allowed.begin(), tools.allowed.end());
+  HarmonyConstraintSpec::Options constraint{.call_required = tools.call_required,
+                                            .final_grammar = request.format.grammar};
+  const std::set<std::string_view> allowed(tools.allowed.begin(), tools.allowed.end());
   for (const auto& tool : tools.declared) {
-    if (callable.contains(tool.name))
-      constraint_options.functions.push_back({tool.name, tool_arguments_grammar(served, tool)});
+    if (allowed.contains(tool.name))
+      constraint.functions.push_back({tool.name, tool_arguments_grammar(model.grammars(), tool)});
   }
   const auto spec = std::make_shared<const HarmonyConstraintSpec>(
-      served.harmony(), served.engine().vocabulary(), std::move(constraint_options));
-  std::vector<std::unique_ptr<OutputParser>> parsers;
+      model.harmony(), model.vocabulary(), std::move(constraint));
   for (int i = 0; i < request.choices; ++i) {
-    request.constraints.push_back(make_harmony_constraint(spec));
-    parsers.push_back(make_harmony_parser(served.harmony(), dialog.stops));
+    out.request.constraints.push_back(make_harmony_constraint(spec));
+    out.parsers.push_back(make_harmony_parser(model.harmony(), request.stops));
   }
-  return parsers;
 }
 
 std::vector<text::ChatMessage> template_messages(Items items) {
-  std::vector<text::ChatMessage> turns;
+  std::vector<text::ChatMessage> messages;
   std::string instructions;
   const size_t leading = leading_instructions(items, instructions);
-  if (!instructions.empty()) turns.push_back({text::ChatMessage::Role::kSystem, instructions});
+  if (!instructions.empty()) messages.push_back({text::ChatMessage::Role::kSystem, instructions});
   for (const ChatItem& item : items.subspan(leading)) {
     switch (item.kind) {
       case Kind::instructions:
-        fail(item.field, "is out of turn");
+        throw RequestError(item.field,
+                           "a system message is only allowed at the start of the conversation");
       case Kind::tool_call:
       case Kind::tool_result:
-        fail(item.field, "this model's chat format has no tools");
+        throw RequestError(item.field, "this model's chat format has no tools");
       case Kind::reasoning:
-        break;  // of turns that have ended
+        break;  // templates drop it
       case Kind::user:
-        turns.push_back({text::ChatMessage::Role::kUser, item.text});
+        messages.push_back({text::ChatMessage::Role::kUser, item.text});
         break;
       case Kind::commentary:
       case Kind::assistant:
-        turns.push_back({text::ChatMessage::Role::kAssistant, item.text});
+        messages.push_back({text::ChatMessage::Role::kAssistant, item.text});
         break;
     }
   }
-  return turns;
+  return messages;
 }
 
-std::vector<std::unique_ptr<OutputParser>> prepare_template_chat(const server::ServedModel& served,
-                                                                 const ChatRequest& dialog,
-                                                                 engine::Request& request) {
-  const text::ChatTemplateSpec& format = *served.chat_template();
-  const auto refuse = [&](const char* field, const char* feature) {
-    throw server::ApiError(
-        400, fmt::format("{}: the chat format {} has no {}", field, format.name, feature), field,
-        "unsupported_parameter");
-  };
-  if (!dialog.tools.declared.empty()) refuse("tools", "tools");
-  if (dialog.effort) refuse("reasoning_effort", "levels of reasoning");
-  const Items items = dialog.items;
+void prepare_template_chat(const ChatModel& model, const ChatRequest& request, int64_t context,
+                           PreparedChat& out) {
+  const text::ChatTemplateSpec& spec = *model.chat_template();
+  const Items items = request.items;
   std::string ignored;
   const size_t leading = leading_instructions(items, ignored);
-  request.prompt = render_truncated(
-      served, dialog, items.subspan(leading), request, [&](size_t first) -> std::vector<int32_t> {
+  out.request.prompt = render_truncated(
+      request, context, items.subspan(leading), [&](size_t first) -> std::vector<int32_t> {
         std::vector<ChatItem> remaining(items.begin(),
                                         items.begin() + static_cast<int64_t>(leading));
         remaining.insert(remaining.end(), items.begin() + static_cast<int64_t>(leading + first),
                          items.end());
-        return served.tokenizer()->encode(format.render(template_messages(remaining)));
+        return model.tokenizer()->encode(
+            spec.render(template_messages(remaining), request.reasoning));
       });
-  std::vector<std::unique_ptr<OutputParser>> parsers;
   for (int i = 0; i < request.choices; ++i) {
-    if (dialog.format.grammar) {
-      const auto end =
-          format.has_reasoning ? served.tokenizer()->token_to_id("</think>") : std::nullopt;
-      request.constraints.push_back(
-          make_grammar_constraint(dialog.format.grammar, served.stop_tokens(), end));
+    if (request.format.grammar) {
+      const auto reasoning_end = spec.has_reasoning && request.reasoning
+                                     ? model.tokenizer()->token_to_id("</think>")
+                                     : std::nullopt;
+      out.request.constraints.push_back(
+          make_grammar_constraint(request.format.grammar, model.stop_tokens(), reasoning_end));
     }
-    parsers.push_back(make_plain_text_parser(
-        served.tokenizer(), {.stops = dialog.stops,
-                             .stop_tokens = served.stop_tokens(),
-                             .has_reasoning = format.has_reasoning,
-                             .starts_in_reasoning = format.prompt_opens_reasoning}));
+    out.parsers.push_back(make_plain_text_parser(
+        model.tokenizer(),
+        {.stops = request.stops,
+         .stop_tokens = model.stop_tokens(),
+         .has_reasoning = spec.has_reasoning,
+         .starts_in_reasoning = spec.prompt_opens_reasoning && request.reasoning}));
   }
-  return parsers;
 }
 
 }  // namespace
 
-void ToolConfig::declare(const json::Node& functions) {
-  declared = harmony::functions_from_json(functions);
-  for (const auto& tool : declared) allowed.push_back(tool.name);
-}
-
-void ToolConfig::disable() {
-  declared.clear();
-  allowed.clear();
-}
-
-void ToolConfig::require(std::vector<std::string> names, const std::string& param) {
-  for (const std::string& name : names) {
-    if (std::find(allowed.begin(), allowed.end(), name) == allowed.end()) {
-      throw server::ApiError(
-          400, fmt::format("{}: there is no tool '{}'", param, escape_for_terminal(name)), param,
-          "invalid_value");
-    }
+void check_features(const ChatModel& model, const ChatRequest& request) {
+  if (const auto fault = model.chat_format_fault()) throw Error(model.name(), *fault);
+  const auto refuse = [&](const char* field, const std::string& fault) {
+    throw RequestError(field, fault, "unsupported_parameter");
+  };
+  if (model.harmony()) {
+    if (!request.reasoning) refuse("reasoning", "models that use Harmony always reason");
+    return;
   }
-  allowed = std::move(names);
-  require_any(param);
+  const text::ChatTemplateSpec& spec = *model.chat_template();
+  const auto lacks = [&](const char* feature) {
+    return fmt::format("the chat format {} has no {}", spec.name, feature);
+  };
+  if (!request.tools.declared.empty()) refuse("tools", lacks("tools"));
+  if (request.effort) refuse("reasoning_effort", lacks("levels of reasoning"));
+  if (!request.reasoning && spec.no_thinking_suffix.empty())
+    refuse("reasoning", lacks("switch for reasoning"));
 }
 
-void ToolConfig::require_any(const std::string& param) {
-  if (allowed.empty()) {
-    throw server::ApiError(400, fmt::format("{}: demands a call, but there are no tools", param),
-                           param, "invalid_value");
-  }
-  call_required = true;
-}
-
-std::vector<std::unique_ptr<OutputParser>> prepare_chat(const server::ServedModel& served,
-                                                        const ChatRequest& dialog,
-                                                        engine::Request& request) {
-  if (!served.harmony() && !served.chat_template()) {
-    throw server::ApiError(400, "this model has no chat format; use /v1/completions", "model",
-                           "unsupported_parameter");
-  }
-  request.stop_tokens = served.stop_tokens();
-  return served.harmony() ? prepare_harmony(served, dialog, request)
-                          : prepare_template_chat(served, dialog, request);
+PreparedChat prepare_chat(const ChatModel& model, const ChatRequest& request, int64_t context) {
+  PreparedChat out;
+  out.request.max_tokens = request.max_tokens;
+  out.request.sampling = request.sampling;
+  out.request.choices = request.choices;
+  out.request.stop_tokens = model.stop_tokens();
+  out.request.top_logprobs = request.top_logprobs;
+  check_features(model, request);
+  model.harmony() ? prepare_harmony(model, request, context, out)
+                  : prepare_template_chat(model, request, context, out);
+  return out;
 }
 
 }  // namespace mxgpt::chat

@@ -1,35 +1,29 @@
-// Structured output: what an answer or a tool's arguments must be, from a request's fields to a
-// grammar.
+// Structured output: from JSON Schema to the form of an answer or of a tool's arguments.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <string_view>
 
-#include "chat/constraints/grammar.h"
-#include "server/api/schema.h"
-#include "server/api/served_model.h"
-#include "text/chat/harmony/conversation.h"
+#include "chat/chat_request.h"
+#include "chat/constraints/grammar_compiler.h"
 
 namespace mxgpt::chat {
 
-extern const server::Schema kResponseFormatFields;
+/// Any JSON object. These throw what GrammarCompiler does, naming `field`.
+ResponseFormat json_object_format(GrammarCompiler& compiler, const std::string& field);
 
-struct ResponseFormat {
-  std::string instructions;                ///< Harmony's section about it; empty: none
-  std::shared_ptr<const Grammar> grammar;  ///< null: any text
+/// JSON that satisfies a schema, which the model is shown under `name`.
+struct NamedSchema {
+  std::string_view name;
+  std::string_view description;         ///< may be empty
+  const json::value* schema = nullptr;  ///< null: any object
 };
+ResponseFormat json_schema_format(GrammarCompiler& compiler, const NamedSchema& schema,
+                                  const std::string& field);
 
-/// Of the field "response_format". Throws ApiError naming the fault of a schema or grammar.
-ResponseFormat parse_response_format(const server::ServedModel& served, const json::Node& body);
-
-/// Any JSON object.
-ResponseFormat json_object_format(const server::ServedModel& served, const std::string& param);
-/// What the members name, description and schema of `named` say; without a schema, any object.
-ResponseFormat json_schema_format(const server::ServedModel& served, const json::Node& named,
-                                  const std::string& param);
-
-/// Of a function's arguments: its schema, or any JSON object.
-std::shared_ptr<const Grammar> tool_arguments_grammar(const server::ServedModel& served,
+/// The arguments of a function: its schema, or any JSON object.
+std::shared_ptr<const Grammar> tool_arguments_grammar(GrammarCompiler& compiler,
                                                       const harmony::ToolDescription& tool);
 
 }  // namespace mxgpt::chat

@@ -3,69 +3,91 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
-#include "cli/harmony_chat.h"
-#include "cli/template_chat.h"
+#include "chat/request_error.h"
+#include "chat/response_format.h"
+#include "cli/stream_printer.h"
+#include "cli/terminal.h"
 #include "text/chat/known_chat_templates.h"
 
 namespace mxgpt::cli {
 
 namespace {
 
-std::string select_chat_format(const model::ModelFile& model,
-                               const text::ChatTemplate& chat_template,
-                               const text::Tokenizer& tokenizer) {
-  const auto has_token = [&](std::string_view token) {
-    return tokenizer.token_to_id(token).has_value();
-  };
-  if (const auto name = text::detect_chat_format(chat_template, has_token))
-    return std::string(*name);
-  const std::string advice = fmt::format(
-      "name the format it was trained with by --chat-format ({}), or have text "
-      "completed with --raw",
-      fmt::join(text::chat_format_names(), ", "));
-  if (chat_template.text.empty()) {
-    throw Error(model.path().string(), "has no chat template, as base models have none", advice);
-  }
-  const std::string tokens = text::control_tokens_in(chat_template.text);
-  throw Error(model.path().string(),
-              fmt::format("its chat template is none of the known ones (it has {})",
-                          tokens.empty() ? "no control tokens" : tokens),
-              advice);
+chat::ChatModel::Options model_options(const model::ModelFile& model,
+                                       std::shared_ptr<const text::Tokenizer> tokenizer,
+                                       const std::string& format) {
+  return {.name = model.path().string(),
+          .tokenizer = std::move(tokenizer),
+          .chat_template = model.gguf() ? text::ChatTemplate::from_gguf(model.gguf()->metadata())
+                                        : text::ChatTemplate::from_checkpoint(model.path()),
+          .stop_tokens = model.stop_tokens(),
+          .vocabulary = model.config().vocabulary,
+          .format = format,
+          .date = chat::today()};
 }
 
-void refuse(bool given, const char* option, const std::string& why) {
-  if (given) throw Error(option, why, "leave it out");
+const char* flag_of(const std::string& field) {
+  if (field == "reasoning_effort") return "--effort";
+  if (field == "reasoning") return "--no-thinking";
+  return field == "tools" ? "--tools" : nullptr;
+}
+
+chat::Conversation make_conversation(const chat::ChatModel& model, const ChatOptions& options) {
+  if (const auto fault = model.chat_format_fault()) {
+    throw Error(model.name(), *fault,
+                fmt::format("name the format it was trained with by --chat-format ({}), or have "
+                            "text completed with --raw",
+                            fmt::join(text::chat_format_names(), ", ")));
+  }
+  chat::ChatRequest settings{.effort = options.effort,
+                             .reasoning = !options.no_thinking,
+                             .stops = options.stops,
+                             .sampling = options.generate.sampling};
+  settings.tools.declare(options.tools);
+  if (options.generate.max_tokens > 0) settings.max_tokens = options.generate.max_tokens;
+  if (options.schema) {
+    settings.format = chat::json_schema_format(
+        model.grammars(), {.name = "answer", .schema = &*options.schema}, options.schema_path);
+  }
+  try {
+    return {model, std::move(settings), options.system};
+  } catch (const chat::RequestError& error) {
+    const char* flag = flag_of(error.field);
+    if (!flag) throw;
+    throw Error(flag, error.problem_and_fix(), "leave it out");
+  }
 }
 
 }  // namespace
 
-std::unique_ptr<ChatSession> make_chat_session(const model::ModelFile& model,
-                                               std::shared_ptr<const text::Tokenizer> tokenizer,
-                                               ChatOptions options) {
-  const text::ChatTemplate chat_template =
-      model.gguf() ? text::ChatTemplate::from_gguf(model.gguf()->metadata())
-                   : text::ChatTemplate::from_checkpoint(model.path());
-  const std::string name = options.format.empty()
-                               ? select_chat_format(model, chat_template, *tokenizer)
-                               : options.format;
-  if (name == text::kHarmonyFormat) {
-    refuse(options.no_thinking, "--no-thinking", "models that speak Harmony always reason");
-    return std::make_unique<HarmonyChat>(std::move(tokenizer), model.stop_tokens(),
-                                         std::move(options));
-  }
-  text::ChatTemplateSpec format = text::chat_template_spec(name, chat_template, options.date);
-  refuse(options.effort.has_value(), "--effort",
-         fmt::format("the chat format {} has no levels of reasoning", name));
-  refuse(!options.tools.empty(), "--tools",
-         fmt::format("tools are not supported in the chat format {}", name));
-  refuse(options.no_thinking && format.no_thinking_suffix.empty(), "--no-thinking",
-         fmt::format("the chat format {} of this model has no such switch", name));
-  return std::make_unique<TemplateChat>(std::move(format), std::move(tokenizer),
-                                        model.stop_tokens(), std::move(options));
+ChatSession::ChatSession(const model::ModelFile& model,
+                         std::shared_ptr<const text::Tokenizer> tokenizer,
+                         const ChatOptions& options)
+    : model_(model_options(model, std::move(tokenizer), options.format)),
+      conversation_(make_conversation(model_, options)),
+      show_reasoning_(options.show_reasoning),
+      cancelled_(options.generate.cancelled) {}
+
+engine::GenerationResult ChatSession::ask(engine::Engine& engine, std::string_view text) {
+  StreamPrinter printer(show_reasoning_);
+  return conversation_.ask(
+      engine, std::string(text),
+      {.on_delta =
+           [&](const chat::OutputDelta& delta) {
+             if (delta.kind == chat::OutputDelta::Kind::reasoning) printer.reasoning(delta.text);
+             if (delta.kind == chat::OutputDelta::Kind::content) printer.content(delta.text);
+           },
+       .on_run_end = [&] { printer.finish(); },
+       .call_tool = [](const chat::ChatItem& call) -> std::optional<std::string> {
+         fmt::print("{}calls functions.{} with {}{}\n", dim_on(), call.name, call.text, dim_off());
+         std::string result;
+         if (!read_line("result> ", result) || SignalGuard::interrupted()) return std::nullopt;
+         return result;
+       },
+       .cancelled = cancelled_});
 }
 
 }  // namespace mxgpt::cli

@@ -1,4 +1,4 @@
-// A conversation at the terminal, in the chat format of the model.
+// A chat at the terminal.
 #pragma once
 
 #include <memory>
@@ -7,42 +7,48 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
+#include "chat/conversation.h"
 #include "engine/generate.h"
+#include "model/model_file.h"
 #include "text/chat/harmony/conversation_builder.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace mxgpt::cli {
 
-/// What the person asked for; make_chat refuses what the format has no place for.
 struct ChatOptions {
-  std::string format;                 ///< of chat_format_names(); empty: the model's own
-  std::string date;                   ///< today, "2026-11-23"
+  std::string format;                 ///< one of chat_format_names(); empty: the model's own
   std::optional<std::string> system;  ///< instructions for the model
   std::optional<harmony::ReasoningEffort> effort;
   std::vector<harmony::ToolDescription> tools;
+  std::optional<json::value> schema;  ///< JSON Schema of the answer
+  std::string schema_path;            ///< its file, for errors
   bool no_thinking = false;
   bool show_reasoning = false;
   std::vector<std::string> stops;
   engine::GenerateOptions generate;
 };
 
-/// Keeps what was said; the engine keeps its tokens between turns.
+/// Prints a conversation and keeps it.
 class ChatSession {
  public:
-  virtual ~ChatSession() = default;
+  /// Throws Error if the model's chat format is unknown or lacks a feature that the options ask
+  /// for.
+  ChatSession(const model::ModelFile& model, std::shared_ptr<const text::Tokenizer> tokenizer,
+              const ChatOptions& options);
 
-  /// One turn: the user's text goes in, the answer is printed as it comes. Calls of tools are
-  /// printed, and their results read from standard input, until the answer is final. Counts of the
-  /// whole turn come back.
-  virtual engine::GenerationResult ask(engine::Engine& engine, std::string_view text) = 0;
+  /// Prints the answer to `text` as it is generated. Tool calls are printed, and their results read
+  /// from standard input. Returns the totals of the turn.
+  engine::GenerationResult ask(engine::Engine& engine, std::string_view text);
 
-  /// Forgets everything said.
-  virtual void reset() = 0;
+  /// Forgets everything but the system message.
+  void reset() { conversation_.reset(); }
+
+ private:
+  chat::ChatModel model_;
+  chat::Conversation conversation_;
+  bool show_reasoning_;
+  std::function<bool()> cancelled_;
 };
-
-/// Throws Error if the model's format cannot be told, or lacks what the options ask for.
-std::unique_ptr<ChatSession> make_chat_session(const model::ModelFile& model,
-                                               std::shared_ptr<const text::Tokenizer> tokenizer,
-                                               ChatOptions options);
 
 }  // namespace mxgpt::cli

@@ -1,12 +1,10 @@
 // `mxgpt run`: one answer, a chat, or a completion of raw text.
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
-#include <ctime>
 #include <iostream>
 #include <iterator>
 #include <random>
@@ -38,11 +36,6 @@ struct Options {
   ChatOptions chat;
   bool has_seed = false;
 };
-
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  return fmt::format("{:%Y-%m-%d}", fmt::localtime(now));
-}
 
 std::unordered_map<int32_t, double> parse_biases(const std::vector<std::string>& biases) {
   std::unordered_map<int32_t, double> result;
@@ -137,12 +130,13 @@ int run_model(Options& options) {
   sampling.logit_bias = parse_biases(options.biases);
   if (!options.has_seed) sampling.seed = std::random_device()();
   sampling.check(INT32_MAX);  // all but the vocabulary, before anything large is opened
-  options.chat.date = today();
   if (!options.effort.empty()) options.chat.effort = harmony::effort_from_name(options.effort);
   if (!options.tools.empty()) {
     const json::value tools = json::parse_file(options.tools);
     options.chat.tools = harmony::functions_from_json({tools, options.tools + ":"});
   }
+  if (!options.chat.schema_path.empty())
+    options.chat.schema = json::parse_file(options.chat.schema_path);
   const bool interactive = options.prompt.empty() && stdin_is_terminal() && !options.raw;
   if (options.prompt.empty() && !interactive) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
@@ -159,7 +153,8 @@ int run_model(Options& options) {
                             tokenizer->vocab_size(), model->config().vocabulary));
   }
   sampling.check(model->config().vocabulary);
-  const auto chat = options.raw ? nullptr : make_chat_session(*model, tokenizer, options.chat);
+  const auto chat =
+      options.raw ? nullptr : std::make_unique<ChatSession>(*model, tokenizer, options.chat);
   engine::EngineOptions engine_options = engine::single_request_options(
       options.device.device, options.context, options.precision, options.kv);
   engine_options.accum_type = options.accumulate;
@@ -247,6 +242,11 @@ std::function<int()> run(CLI::App& command) {
   command
       .add_option("--tools", o.tools,
                   "JSON file with functions the model may call, as OpenAI's API takes them")
+      ->type_name("FILE")
+      ->group("Chat");
+  command
+      .add_option("--schema", o.chat.schema_path,
+                  "JSON file with a JSON Schema; the answer is JSON that satisfies it")
       ->type_name("FILE")
       ->group("Chat");
 

@@ -6,14 +6,9 @@
 
 namespace mxgpt::cli {
 
-void StreamPrinter::finish() {
-  write(stops_.finish(), false);
-  end_section();
-}
-
 void StreamPrinter::write(std::string_view text, bool dim) {
   if (text.empty()) return;
-  if (open_ && dim != dim_) end_section();
+  if (open_ && dim != dim_) finish();
   if (!open_ && dim) fmt::print("{}", dim_on());
   open_ = true;
   dim_ = dim;
@@ -21,7 +16,7 @@ void StreamPrinter::write(std::string_view text, bool dim) {
   print_text(text);
 }
 
-void StreamPrinter::end_section() {
+void StreamPrinter::finish() {
   if (!open_) return;
   fmt::print("{}{}", dim_ ? dim_off() : "", ends_line_ ? "" : "\n");
   open_ = false;

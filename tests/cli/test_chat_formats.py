@@ -95,11 +95,11 @@ def test_inspect_names_what_it_does_not_know(tmp_path):
 
 @pytest.mark.parametrize("template, arguments, complaint", [
     (None, [], "has no chat template, as base models have none; name the format it was trained with by --chat-format"),
-    ("{{ '<|turn|>' }}", [], "its chat template is none of the known ones (it has <|turn|>); name the format"),
+    ("{{ '<|turn|>' }}", [], "its chat template is not a known one (it has <|turn|>); name the format"),
     ("{{ '<|turn|>' }}", [], "or have text completed with --raw"),
     ("{{ content }}", [], "(it has no control tokens)"),
     (CHATML, ["--effort", "low"], "--effort: the chat format chatml has no levels of reasoning"),
-    (CHATML, ["--no-thinking"], "--no-thinking: the chat format chatml of this model has no such switch"),
+    (CHATML, ["--no-thinking"], "--no-thinking: the chat format chatml has no switch for reasoning"),
     (CHATML, ["--chat-format", "gemma"], "has no token '<start_of_turn>'"),
     (CHATML, ["--chat-format", "harmony"], "has no token '<|start|>'"),
     (CHATML, ["--chat-format", "alpaca"], "alpaca not in {harmony,"),
@@ -116,8 +116,8 @@ def test_tools_need_harmony(tmp_path):
     tools = tmp_path / "tools.json"
     tools.write_text(json.dumps([{"name": "f"}]))
     done = mxgpt("run", "-m", model(tmp_path / "m", CHATML), "hi", "--tools", tools)
-    assert "--tools: tools are not supported in the chat format chatml" in done.stderr
-    assert "--no-thinking: models that speak Harmony always reason" in mxgpt("run", "hi", "--no-thinking").stderr
+    assert "--tools: the chat format chatml has no tools" in done.stderr
+    assert "--no-thinking: models that use Harmony always reason" in mxgpt("run", "hi", "--no-thinking").stderr
 
 
 def test_a_chat_goes_on_where_it_was(tmp_path):

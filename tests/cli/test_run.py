@@ -56,6 +56,35 @@ def test_stop_strings_and_limits():
     assert "--max-tokens" in cut.stderr
 
 
+@pytest.mark.parametrize("tokens", range(1, 13))
+def test_a_budget_that_ends_in_a_header_prints_nothing_of_it(tokens):
+    whole = run("What is the capital of Norway?", "--temperature", "0", "--effort", "high").stdout
+    cut = run("What is the capital of Norway?", "--temperature", "0", "--effort", "high", "--max-tokens", str(tokens))
+    assert cut.returncode == 0
+    assert cut.stdout == "" or whole.startswith(cut.stdout.rstrip("\n"))
+
+
+def test_without_tools_no_call_is_printed():
+    for seed in range(5):
+        result = run("What is the weather in Denver?", "--temperature", "0" if seed == 0 else "1", "--seed", str(seed))
+        assert result.returncode == 0
+        assert "calls " not in result.stdout and result.stdout.strip()
+
+
+def test_a_schema_constrains_the_answer(tmp_path):
+    schema = tmp_path / "city.json"
+    schema.write_text(json.dumps({
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "population": {"type": "integer"}},
+        "required": ["city", "population"],
+    }))
+    for seed in range(3):
+        result = run("What is the capital of Norway?", "--schema", str(schema), "--seed", str(seed), "--max-tokens", "0")
+        assert result.returncode == 0
+        answer = json.loads(result.stdout)
+        assert list(answer) == ["city", "population"] and isinstance(answer["population"], int)
+
+
 def test_control_tokens_in_a_prompt_stay_text():
     honest = run("What is the capital of Norway?", "--temperature", "0", "--stats")
     hostile = run("What is the capital of Norway?<|end|>", "--temperature", "0", "--stats")
@@ -102,6 +131,9 @@ def test_tools_are_called_and_their_results_read(tmp_path):
         (["--logit-bias", "8064=1", "hi"], "token 8064 is outside the vocabulary of 8064"),
         (["--tools", "/no/such/file", "hi"], "/no/such/file"),
         (["--tools", f"{REPO}/README.md", "hi"], "is not valid JSON"),
+        (["--schema", "/no/such/file", "hi"], "/no/such/file"),
+        (["--schema", f"{REPO}/README.md", "hi"], "is not valid JSON"),
+        (["--schema", f"{NANO}/config.json", "--raw", "hi"], "--schema"),
         (["--ctx", "50", "hi " * 100], "--ctx"),
         (["--ctx", "1000000", "hi"], "131072"),
         (["--expect-sha256", "0" * 64, "hi"], "SHA-256"),

@@ -98,6 +98,14 @@ def test_how_answers_end(client):
         assert cut.stop_reason == "max_tokens" and cut.usage.output_tokens == tokens
 
 
+def test_a_budget_that_ends_in_a_header_gives_no_text(client):
+    for tokens in range(1, 31):
+        cut = ask(client, max_tokens=tokens)
+        assert OSLO.startswith("".join(block.text for block in cut.content if block.type == "text"))
+        assert cut.stop_reason in ("max_tokens", "end_turn")
+    assert ask(client, max_tokens=3).content == []
+
+
 def test_a_tool_loop(client):
     messages = [{"role": "user", "content": [{"type": "text", "text": "What is the weather in Denver?"}]}]
     first = ask(client, messages, tools=[WEATHER], thinking={"type": "adaptive"})

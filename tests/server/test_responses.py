@@ -127,6 +127,12 @@ def test_a_cut_answer_is_incomplete(client):
     assert events[-1].type == "response.incomplete" and check_events(events).output[-1].status == "incomplete"
 
 
+def test_a_budget_that_ends_in_a_header_gives_no_text(client):
+    for tokens in range(1, 31):
+        assert OSLO.startswith(ask(client, max_output_tokens=tokens).output_text)
+    assert ask(client, max_output_tokens=3).output_text == ""
+
+
 def test_logprobs(client):
     answer = ask(client, top_logprobs=2, include=["message.output_text.logprobs"])
     logprobs = answer.output[-1].content[0].logprobs

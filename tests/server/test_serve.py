@@ -136,6 +136,16 @@ def test_an_answer_may_be_cut_anywhere(client, tokens):
     assert answer.choices[0].finish_reason == "length"
 
 
+def test_a_budget_that_ends_in_a_header_gives_no_content(client):
+    whole = chat(client, reasoning_effort="high").choices[0].message.content
+    for tokens in range(1, 41):
+        cut = chat(client, reasoning_effort="high", max_tokens=tokens).choices[0]
+        assert whole.startswith(cut.message.content) and cut.finish_reason in ("length", "stop")
+        chunks = chat(client, reasoning_effort="high", max_tokens=tokens, stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == cut.message.content
+    assert chat(client, max_tokens=3).choices[0].message.content == ""
+
+
 def test_logprobs(client):
     choice = chat(client, logprobs=True, top_logprobs=3, reasoning_effort="high").choices[0]
     tokens = choice.logprobs.content
@@ -278,6 +288,32 @@ def test_a_bad_form_is_a_400(server, form):
 
 
 # ---- completions, tokens -----------------------------------------------------------------------------------
+
+
+def test_an_ambiguous_grammar_ends_with_an_error_and_delays_nobody(server, client):
+    ambiguous = {"type": "grammar", "grammar": "root ::= s\ns ::= s s | [a-zA-Z .,]"}
+    body = {"messages": NORWAY, "response_format": ambiguous, "temperature": 1.5, "seed": 1, "reasoning_effort": "low"}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        attack = pool.submit(post, server, "/v1/chat/completions", body)
+        witnesses = 0
+        while not attack.done():
+            start = time.monotonic()
+            assert chat(client, reasoning_effort="low").choices[0].message.content == "The capital of Norway is Oslo."
+            assert time.monotonic() - start < 20
+            witnesses += 1
+        status, answer = attack.result()
+    assert (status, answer["error"]["code"]) == (422, "grammar_timeout") and witnesses > 0
+    # The schemas of others are compiled as before.
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    assert json.loads(chat(client, response_format=form).choices[0].message.content)
+
+
+@pytest.mark.parametrize("regex", ["(.?)*" * 60, "(a*)*", "((a?)(b?))+"])
+def test_repeating_the_empty_string_is_refused(server, regex):
+    status, answer = post(server, "/v1/chat/completions", {"messages": NORWAY, "response_format": {"type": "regex", "regex": regex}})
+    assert status == 400 and answer["error"]["code"] == "invalid_regex"
+    assert "can match the empty string" in answer["error"]["message"]
 
 
 def test_completions(client):

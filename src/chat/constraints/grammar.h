@@ -1,4 +1,5 @@
-// What a text may be, as a constraint on tokens: a JSON schema, a regular expression, a grammar.
+// A compiled grammar: the set of texts that a JSON schema, regular expression or GBNF allows, as a
+// constraint on tokens.
 #pragma once
 
 #include <cstdint>
@@ -9,19 +10,26 @@
 
 namespace mxgpt::chat {
 
-/// Compiled; immutable and shared.
+/// Immutable and shared.
 class Grammar {
  public:
-  /// One text in the making.
+  /// Follows one text. Used by one thread at a time.
   class Matcher {
    public:
     virtual ~Matcher() = default;
-    /// Sets the bits of the text tokens that may come next, bit t % 32 of word t / 32, and of no
-    /// others.
+
+    /// True if the next mask is known. Does a bounded amount of work; beyond that the mask is
+    /// computed on another thread.
+    virtual bool prepare() { return true; }
+    /// Whether that thread is still computing.
+    virtual bool is_pending() const { return false; }
+    /// Sets the bits of the text tokens that may come next, bit t % 32 of word t / 32, and no
+    /// others. Waits unless prepare() has returned true. Throws Error for a text that the grammar
+    /// does not allow, engine::ConstraintTimeout if the mask exceeds its work budget.
     virtual void fill_mask(std::span<uint32_t> allowed) = 0;
-    /// Whether the text may end here.
-    virtual bool is_complete() const = 0;
-    /// The text goes on with a token that was allowed.
+    /// Whether the text may end here. Waits and throws as fill_mask() does.
+    virtual bool is_complete() = 0;
+    /// Appends a token, which the last mask allowed.
     virtual void accept(text::TokenId token) = 0;
   };
 

@@ -3,15 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "chat/constraints/token_mask.h"
+
 namespace mxgpt::chat {
-
-namespace {
-
-void allow(std::span<uint32_t> allowed, text::TokenId token) {
-  allowed[static_cast<size_t>(token) / 32] |= uint32_t{1} << (token % 32);
-}
-
-}  // namespace
 
 HarmonyConstraintSpec::HarmonyConstraintSpec(
     std::shared_ptr<const harmony::HarmonyEncoding> encoding, int64_t vocabulary, Options options)
@@ -73,6 +67,9 @@ class HarmonyConstraint : public engine::TokenConstraint {
  public:
   explicit HarmonyConstraint(std::shared_ptr<const HarmonyConstraintSpec> spec)
       : spec_(std::move(spec)) {}
+
+  bool prepare() override { return !matcher_ || matcher_->prepare(); }
+  bool is_pending() const override { return matcher_ && matcher_->is_pending(); }
 
   bool mask(std::span<uint32_t> allowed) override {
     std::fill(allowed.begin(), allowed.end(), 0);
@@ -158,57 +155,9 @@ class HarmonyConstraint : public engine::TokenConstraint {
   std::unique_ptr<Grammar::Matcher> matcher_;
 };
 
-namespace {
-
-class GrammarConstraint : public engine::TokenConstraint {
- public:
-  GrammarConstraint(std::shared_ptr<const Grammar> grammar, std::vector<text::TokenId> stop_tokens,
-                    std::optional<text::TokenId> reasoning_end)
-      : grammar_(std::move(grammar)),
-        matcher_(grammar_->make_matcher()),
-        stop_tokens_(std::move(stop_tokens)),
-        reasoning_end_(reasoning_end) {}
-
-  bool mask(std::span<uint32_t> allowed) override {
-    if (reasoning_end_) return false;
-    std::fill(allowed.begin(), allowed.end(), 0);
-    matcher_->fill_mask(allowed);
-    for (const text::TokenId token : stop_tokens_) {
-      if (matcher_->is_complete()) allow(allowed, token);
-    }
-    return true;
-  }
-
-  bool accept(int32_t token) override {
-    if (reasoning_end_) {
-      if (token == *reasoning_end_) reasoning_end_.reset();
-      return true;
-    }
-    if (std::find(stop_tokens_.begin(), stop_tokens_.end(), token) != stop_tokens_.end())
-      return false;
-    matcher_->accept(token);
-    return true;
-  }
-
- private:
-  std::shared_ptr<const Grammar> grammar_;
-  std::unique_ptr<Grammar::Matcher> matcher_;
-  std::vector<text::TokenId> stop_tokens_;
-  std::optional<text::TokenId> reasoning_end_;
-};
-
-}  // namespace
-
 std::unique_ptr<engine::TokenConstraint> make_harmony_constraint(
     std::shared_ptr<const HarmonyConstraintSpec> spec) {
   return std::make_unique<HarmonyConstraint>(std::move(spec));
-}
-
-std::unique_ptr<engine::TokenConstraint> make_grammar_constraint(
-    std::shared_ptr<const Grammar> grammar, std::vector<text::TokenId> stop_tokens,
-    std::optional<text::TokenId> reasoning_end) {
-  return std::make_unique<GrammarConstraint>(std::move(grammar), std::move(stop_tokens),
-                                             reasoning_end);
 }
 
 }  // namespace mxgpt::chat

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/escape.h"
+#include "chat/request_error.h"
 #include "server/api/api_error.h"
 #include "server/api/request_json.h"
 
@@ -208,6 +209,11 @@ HandlerResult ApiServer::handle(HttpRequest request) {
     return route->handler(context);
   } catch (const ApiError& e) {
     return error_response(e, route->error_shape);
+  } catch (const chat::RequestError& e) {
+    const bool busy = e.kind == chat::RequestError::Kind::busy;
+    ApiError error(busy ? 429 : 400, e.what(), e.field, e.code);
+    if (busy) error.retry_after = 5;
+    return error_response(error, route->error_shape);
   } catch (const Error& e) {
     return error_response(ApiError(400, e.what(), field_in_message(e.what())), route->error_shape);
   } catch (const std::bad_alloc&) {

@@ -1,6 +1,5 @@
 #include "server/api/served_model.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sched.h>
 #include <spdlog/spdlog.h>
@@ -15,17 +14,11 @@
 #include "io/model_hash.h"
 #include "runtime/cuda_weights.h"
 #include "runtime/host_memory_plan.h"
+#include "server/api/api_error.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/unicode.h"
 
 namespace mxgpt::server {
-
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
-  return fmt::format("{:%Y-%m-%d}", local);
-}
 
 namespace {
 
@@ -69,8 +62,6 @@ ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
                          const ServedModelOptions& options)
     : name_(options.name),
       model_(std::move(model)),
-      tokenizer_(text::Tokenizer::load(model_->path())),
-      stop_tokens_(model_->stop_tokens()),
       device_(options.engine.device),
       sha256_(options.sha256) {
   for (char& digit : sha256_) digit = static_cast<char>(std::tolower(digit));
@@ -78,28 +69,21 @@ ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
     const auto path = std::filesystem::weakly_canonical(model_->path());
     name_ = (model_->gguf() ? path.stem() : path.filename()).string();
   }
-  if (tokenizer_->vocab_size() > model_->config().vocabulary) {
+  const auto tokenizer = text::Tokenizer::load(model_->path());
+  if (tokenizer->vocab_size() > model_->config().vocabulary) {
     throw Error(model_->path().string(),
                 fmt::format("its tokenizer has {} tokens but its embedding only {}",
-                            tokenizer_->vocab_size(), model_->config().vocabulary));
+                            tokenizer->vocab_size(), model_->config().vocabulary));
   }
-  // "Ġ" spells a blank in byte-level vocabularies, and nothing in others.
-  byte_level_ = tokenizer_->token_to_id("Ġ").has_value();
-  const text::ChatTemplate template_source =
-      model_->gguf() ? text::ChatTemplate::from_gguf(model_->gguf()->metadata())
-                     : text::ChatTemplate::from_checkpoint(model_->path());
-  const auto format = text::detect_chat_format(template_source, [&](std::string_view token) {
-    return tokenizer_->token_to_id(token).has_value();
-  });
-  if (format == text::kHarmonyFormat) {
-    harmony_ = std::make_shared<harmony::HarmonyEncoding>(tokenizer_);
-    for (const text::TokenId token : harmony_->stop_tokens()) stop_tokens_.push_back(token);
-  } else if (format) {
-    chat_template_ = text::chat_template_spec(*format, template_source, today());
-    stop_tokens_.push_back(chat_template_->end_of_turn_id(*tokenizer_));
-  }
-  grammar_compiler_ =
-      std::make_unique<chat::GrammarCompiler>(tokenizer_, byte_level_, model_->config().vocabulary);
+  chat_ = std::make_unique<chat::ChatModel>(chat::ChatModel::Options{
+      .name = model_->path().string(),
+      .tokenizer = tokenizer,
+      .chat_template = model_->gguf() ? text::ChatTemplate::from_gguf(model_->gguf()->metadata())
+                                      : text::ChatTemplate::from_checkpoint(model_->path()),
+      .stop_tokens = model_->stop_tokens(),
+      .vocabulary = model_->config().vocabulary,
+      .date = chat::today()});
+  chat_->grammars();  // now, not at the first request that needs it
   info_ = model_info(*model_, options.engine);
   engine_ = std::make_unique<engine::Engine>(*model_, options.engine);
   if (!sha256_.empty()) return;
@@ -121,9 +105,17 @@ std::string ServedModel::sha256() const {
   return sha256_;
 }
 
+chat::PreparedChat ServedModel::prepare_chat(const chat::ChatRequest& request) const {
+  if (chat_->chat_format_fault()) {
+    throw ApiError(400, "this model has no chat format; use /v1/completions", "model",
+                   "unsupported_parameter");
+  }
+  return chat::prepare_chat(*chat_, request, engine_->context());
+}
+
 std::string ServedModel::token_bytes(text::TokenId token) const {
-  const std::string_view spelling = tokenizer_->id_to_token(token);
-  if (byte_level_ && !tokenizer_->is_special(token)) {
+  const std::string_view spelling = tokenizer()->id_to_token(token);
+  if (chat_->byte_level() && !tokenizer()->is_special(token)) {
     std::string bytes;
     for (size_t i = 0; i < spelling.size();) {
       const auto byte = tokenizer::ByteAlphabet::get().decode(text::unicode::next(spelling, i));

@@ -8,11 +8,10 @@
 #include <thread>
 #include <vector>
 
-#include "chat/constraints/grammar_compiler.h"
+#include "chat/chat_model.h"
+#include "chat/prepare_chat.h"
 #include "engine/engine.h"
 #include "runtime/model.h"
-#include "text/chat/harmony/encoding.h"
-#include "text/chat/known_chat_templates.h"
 
 namespace mxgpt::server {
 
@@ -40,7 +39,7 @@ struct ModelInfo {
   std::string cuda_version;                  ///< "12.4"; empty on the CPU
 };
 
-/// Immutable but for engine and grammars, which are thread-safe.
+/// Immutable, except for the engine and the grammar compiler, which are thread-safe.
 class ServedModel {
  public:
   /// Throws Error if the model cannot be loaded, or its tokenizer does not fit it.
@@ -52,35 +51,27 @@ class ServedModel {
   backend::Device device() const { return device_; }
   /// As `mxgpt verify` gives it; empty until it is known.
   std::string sha256() const;
-  const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return chat_->tokenizer(); }
   engine::Engine& engine() const { return *engine_; }
-  chat::GrammarCompiler& grammar_compiler() const { return *grammar_compiler_; }
-  /// At most one of both: how the model chats. None: it only completes text.
-  const std::shared_ptr<const harmony::HarmonyEncoding>& harmony() const { return harmony_; }
-  const std::optional<text::ChatTemplateSpec>& chat_template() const { return chat_template_; }
+  const chat::ChatModel& chat() const { return *chat_; }
+  chat::GrammarCompiler& grammar_compiler() const { return chat_->grammars(); }
   /// Tokens that end an answer.
-  const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
+  const std::vector<int32_t>& stop_tokens() const { return chat_->stop_tokens(); }
+  /// Throws ApiError if the model has no chat format, and what chat::prepare_chat() throws.
+  chat::PreparedChat prepare_chat(const chat::ChatRequest& request) const;
   /// The bytes of a token's text, which need not be whole characters.
   std::string token_bytes(text::TokenId token) const;
 
  private:
   std::string name_;
   std::unique_ptr<const runtime::Model> model_;
-  std::shared_ptr<const text::Tokenizer> tokenizer_;
-  std::shared_ptr<const harmony::HarmonyEncoding> harmony_;
-  std::optional<text::ChatTemplateSpec> chat_template_;
-  std::vector<int32_t> stop_tokens_;
+  std::unique_ptr<const chat::ChatModel> chat_;
   backend::Device device_;
   ModelInfo info_;
-  bool byte_level_ = false;  // tokens are spelled in the alphabet of byte-level BPE
-  std::unique_ptr<chat::GrammarCompiler> grammar_compiler_;
   std::unique_ptr<engine::Engine> engine_;
   mutable std::mutex mutex_;  // of sha256_
   std::string sha256_;
   std::jthread hash_thread_;
 };
-
-/// Today as "2026-11-23".
-std::string today();
 
 }  // namespace mxgpt::server

@@ -1,4 +1,3 @@
-// Harmony as the server keeps and reads it.
 #include "chat/constraints/harmony_constraint.h"
 
 #include <fmt/format.h>
@@ -8,8 +7,8 @@
 #include <map>
 #include <random>
 
-#include "chat/output_parser.h"
 #include "support/small_tokenizer.h"
+#include "text/chat/harmony/parser.h"
 
 namespace mxgpt::chat {
 namespace {
@@ -24,7 +23,7 @@ std::shared_ptr<const harmony::HarmonyEncoding> encoding() {
 
 constexpr int64_t kVocabulary = 300;  // more than the tokenizer has
 
-/// Letters a and b by turns, an even number of them.
+/// Alternating letters a and b, an even number of them.
 class AlternatingLetters : public Grammar {
   class Turn : public Matcher {
    public:
@@ -32,7 +31,7 @@ class AlternatingLetters : public Grammar {
       const text::TokenId token = *harmony::small_tokenizer()->token_to_id(a_ ? "a" : "b");
       allowed[token / 32] |= 1u << token % 32;
     }
-    bool is_complete() const override { return a_; }
+    bool is_complete() override { return a_; }
     void accept(text::TokenId) override { a_ = !a_; }
 
    private:
@@ -43,7 +42,8 @@ class AlternatingLetters : public Grammar {
   std::unique_ptr<Matcher> make_matcher() const override { return std::make_unique<Turn>(); }
 };
 
-/// Draws among what is allowed, control tokens rather than others, until the guard ends it.
+/// Samples allowed tokens, control tokens more often than others, until the constraint ends the
+/// choice.
 std::vector<text::TokenId> sample_tokens(const std::shared_ptr<const HarmonyConstraintSpec>& spec,
                                          uint64_t seed, int max_tokens = 400) {
   const auto constraint = make_harmony_constraint(spec);
@@ -77,7 +77,7 @@ std::shared_ptr<const HarmonyConstraintSpec> make_spec(HarmonyConstraintSpec::Op
   return std::make_shared<const HarmonyConstraintSpec>(encoding(), kVocabulary, std::move(options));
 }
 
-TEST(HarmonyGuard, NothingMalformedCanBeDrawn) {
+TEST(HarmonyConstraint, AllowsNoMalformedOutput) {
   const auto free = make_spec({.functions = {{"f", nullptr}, {"get_it", nullptr}}});
   std::map<std::string, int> seen;
   for (uint64_t seed = 0; seed < 300; ++seed) {
@@ -97,24 +97,24 @@ TEST(HarmonyGuard, NothingMalformedCanBeDrawn) {
     EXPECT_GT(seen[kind], 5) << kind;
 }
 
-TEST(HarmonyGuard, WithoutToolsThereAreNoCalls) {
+TEST(HarmonyConstraint, AllowsNoCallsWithoutTools) {
   for (uint64_t seed = 0; seed < 100; ++seed) {
     for (const auto& parsed : parse_strictly(sample_tokens(make_spec({}), seed)))
       EXPECT_THAT(*parsed.message.channel, testing::AnyOf("analysis", "final"));
   }
 }
 
-TEST(HarmonyGuard, ADemandedCallComes) {
+TEST(HarmonyConstraint, EndsInARequiredCall) {
   const auto demanded = make_spec({.functions = {{"f", nullptr}}, .call_required = true});
   for (uint64_t seed = 0; seed < 100; ++seed) {
     const auto messages = parse_strictly(sample_tokens(demanded, seed, 100000));
     ASSERT_FALSE(messages.empty());
     EXPECT_TRUE(messages.back().message.is_tool_call());
-    EXPECT_LE(messages.size(), 2u);  // reasoning, at most once
+    EXPECT_LE(messages.size(), 2u);  // at most one of reasoning, then the call
   }
 }
 
-TEST(HarmonyGuard, GrammarsHoldInTheirMessagesAndReasoningIsFree) {
+TEST(HarmonyConstraint, GrammarsHoldInTheirMessagesAndReasoningIsFree) {
   const auto pairs = std::make_shared<const AlternatingLetters>();
   const auto both = make_spec({.functions = {{"f", pairs}}, .final_grammar = pairs});
   int finals = 0, calls = 0, free = 0;
@@ -134,86 +134,6 @@ TEST(HarmonyGuard, GrammarsHoldInTheirMessagesAndReasoningIsFree) {
   EXPECT_GT(finals, 20);
   EXPECT_GT(calls, 20);
   EXPECT_GT(free, 20);
-}
-
-struct ParsedOutput {
-  std::string reasoning, content, calls;
-  bool ended = false;
-};
-
-ParsedOutput parse_output(const std::string& text, std::vector<std::string> stops = {}) {
-  const auto parser = make_harmony_parser(encoding(), std::move(stops));
-  ParsedOutput out;
-  std::vector<OutputDelta> deltas;
-  for (const text::TokenId token : harmony::small_tokenizer()->encode(text)) {
-    if (parser->push(token, deltas)) continue;
-    out.ended = true;
-    break;
-  }
-  parser->finish(deltas);
-  for (const OutputDelta& delta : deltas) {
-    switch (delta.kind) {
-      case OutputDelta::Kind::reasoning:
-        out.reasoning += delta.text;
-        break;
-      case OutputDelta::Kind::content:
-        out.content += delta.text;
-        break;
-      case OutputDelta::Kind::tool_call:
-        out.calls += "[" + delta.text + "]";
-        break;
-      case OutputDelta::Kind::arguments:
-        out.calls += delta.text;
-        break;
-    }
-  }
-  return out;
-}
-
-TEST(HarmonyReader, PartsOfAnAnswer) {
-  const ParsedOutput final_answer = parse_output(
-      "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Oslo."
-      "<|return|>");
-  EXPECT_EQ(final_answer.reasoning, "Hm.");
-  EXPECT_EQ(final_answer.content, "Oslo.");
-  EXPECT_TRUE(final_answer.ended);
-  const ParsedOutput call = parse_output(
-      "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant "
-      "to=functions.f<|channel|>commentary"
-      " <|constrain|>json<|message|>{\"x\":1}<|call|>");
-  EXPECT_EQ(call.content, "I look.");
-  EXPECT_EQ(call.calls, "[f]{\"x\":1}");
-}
-
-TEST(HarmonyReader, WhatIsMalformedLosesNothing) {
-  // A header that does not end, a doubled start, an empty channel, end and return, a missing
-  // message.
-  EXPECT_EQ(parse_output("Just text").content, "Just text");
-  EXPECT_EQ(parse_output("<|channel|>final<|message|>A<|end|><|return|>").content, "A");
-  EXPECT_EQ(parse_output("<|start|><|start|>assistant<|channel|>final<|message|>B").content, "B");
-  EXPECT_EQ(parse_output("<|channel|><|message|>C").content, "C");
-  EXPECT_EQ(parse_output("<|channel|>analysis<|message|>D<|end|><|start|>assistant<|channel|>fin")
-                .reasoning,
-            "D");
-  EXPECT_EQ(parse_output("<|channel|>commentary to=functions.get_w").calls,
-            "");  // half a name, it may be
-  EXPECT_EQ(parse_output("<|channel|>commentary to=functions.f<|message|>{\"x\"").calls,
-            "[f]{\"x\"");
-  // The model speaks for the user after its answer.
-  EXPECT_EQ(parse_output("<|channel|>final<|message|>E<|end|><|start|>user<|message|>And?").content,
-            "E");
-}
-
-TEST(HarmonyReader, StopTextsEndTheContentOnly) {
-  const std::string text =
-      "<|channel|>analysis<|message|>one STOP "
-      "two<|end|><|start|>assistant<|channel|>final<|message|>"
-      "three STOP four<|return|>";
-  const ParsedOutput stopped = parse_output(text, {"STOP"});
-  EXPECT_EQ(stopped.reasoning, "one STOP two");
-  EXPECT_EQ(stopped.content, "three ");
-  EXPECT_TRUE(stopped.ended);
-  EXPECT_EQ(parse_output(text, {"four and more"}).content, "three STOP four");
 }
 
 }  // namespace

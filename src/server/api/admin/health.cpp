@@ -23,8 +23,8 @@ json::value or_null(const std::string& text) {
 }
 
 std::string_view chat_format_name(const ServedModel& served) {
-  if (served.harmony()) return text::kHarmonyFormat;
-  return served.chat_template() ? served.chat_template()->name : "none";
+  if (served.chat().harmony()) return text::kHarmonyFormat;
+  return served.chat().chat_template() ? served.chat().chat_template()->name : "none";
 }
 
 HttpResponse loading_response(const ApiServer::LoadProgress& loading, json::object out) {

@@ -9,6 +9,7 @@
 #include "server/api/anthropic/message_writer.h"
 #include "server/api/api_server.h"
 #include "server/api/completion_pipeline.h"
+#include "server/api/openai_chat/response_format.h"
 #include "server/api/sampling_fields.h"
 
 namespace mxgpt::server {
@@ -283,9 +284,9 @@ chat::ChatRequest read_chat_request(const ServedModel& served, const json::Node&
   if (const auto format = output ? output->find("format") : std::nullopt) {
     const json::value named =
         json::object{{"name", "answer"}, {"schema", (*format)["schema"].raw()}};
-    chat.format = chat::json_schema_format(served, {named, ""}, "output_config.format");
+    chat.format = json_schema_format(served, {named, ""}, "output_config.format");
   }
-  if (served.harmony()) chat.effort = read_thinking(body).effort;
+  if (served.chat().harmony()) chat.effort = read_thinking(body).effort;
   return chat;
 }
 
@@ -308,29 +309,30 @@ HandlerResult create_message(RequestContext& context) {
     for (std::string& stop : read_stops(*stops, "stop_sequences"))
       chat.stops.push_back(std::move(stop));
   const int64_t max_tokens = body["max_tokens"].integer(1, 1'000'000'000);
-  engine::Request request{.max_tokens = max_tokens,
-                          .sampling = sampling.params,
-                          .priority = sampling.priority,
-                          .deadline = context.api.request_deadline()};
-  auto parsers = chat::prepare_chat(*served, chat, request);
-  const MessageWriter::Options options{.stream = sampling.stream,
-                                       .show_thinking = read_thinking(body).visible,
-                                       .prompt_tokens = static_cast<int64_t>(request.prompt.size()),
-                                       .max_tokens = max_tokens};
+  chat.max_tokens = max_tokens;
+  chat.sampling = sampling.params;
+  chat::PreparedChat prepared = served->prepare_chat(chat);
+  prepared.request.priority = sampling.priority;
+  prepared.request.deadline = context.api.request_deadline();
+  const MessageWriter::Options options{
+      .stream = sampling.stream,
+      .show_thinking = read_thinking(body).visible,
+      .prompt_tokens = static_cast<int64_t>(prepared.request.prompt.size()),
+      .max_tokens = max_tokens};
   std::vector<engine::Request> requests;
-  requests.push_back(std::move(request));
+  requests.push_back(std::move(prepared.request));
   return run_completion(
       context, served, std::move(requests),
-      std::make_unique<MessageWriter>(served, std::move(parsers.front()), options),
+      std::make_unique<MessageWriter>(served, std::move(prepared.parsers.front()), options),
       sampling.stream);
 }
 
 HandlerResult count_tokens(RequestContext& context) {
   const auto served = context.api.served_model(context.body);
-  engine::Request request;
-  chat::prepare_chat(*served, read_chat_request(*served, context.body), request);
-  return HttpResponse{.body =
-                          json::serialize(json::object{{"input_tokens", request.prompt.size()}})};
+  const chat::PreparedChat prepared =
+      served->prepare_chat(read_chat_request(*served, context.body));
+  return HttpResponse{
+      .body = json::serialize(json::object{{"input_tokens", prepared.request.prompt.size()}})};
 }
 
 }  // namespace mxgpt::server

@@ -10,6 +10,7 @@
 #include "server/api/completion_pipeline.h"
 #include "server/api/logprobs.h"
 #include "server/api/openai_chat/chat_messages.h"
+#include "server/api/openai_chat/response_format.h"
 #include "server/api/sampling_fields.h"
 
 namespace mxgpt::server {
@@ -54,8 +55,7 @@ const auto kChatTable = with_sampling({
     Field{"top_logprobs", kInteger, "and of so many of the likeliest at its place", 0,
           engine::kMaxTopLogprobs},
     Field{"reasoning_effort", kString, "how much gpt-oss reasons"}.enum_("low|medium|high"),
-    Field{"response_format", kObject, "what the answer must be"}.properties(
-        &chat::kResponseFormatFields),
+    Field{"response_format", kObject, "what the answer must be"}.properties(&kResponseFormatSchema),
     Field{"tools", kArray, "functions that the model may call"}
         .max_size(128)
         .items(kObject)
@@ -259,29 +259,29 @@ HandlerResult create_chat_completion(RequestContext& context) {
   const bool logprobs = body.boolean_or("logprobs", false);
   if (body.find("top_logprobs") && !logprobs)
     throw ApiError(400, "top_logprobs: needs logprobs to be true", "top_logprobs");
-  engine::Request request{.sampling = sampling.params,
-                          .choices = sampling.choices,
-                          .priority = sampling.priority,
-                          .deadline = context.api.request_deadline()};
-  for (const char* field : {"max_tokens", "max_completion_tokens"}) {
-    if (const auto limit = body.find(field)) request.max_tokens = limit->integer(1, 1'000'000'000);
-  }
-  if (logprobs)
-    request.top_logprobs =
-        static_cast<int>(body.integer_or("top_logprobs", 0, 0, engine::kMaxTopLogprobs));
   chat::ChatRequest chat{.field = "messages",
                          .items = read_messages(body["messages"]),
                          .tools = read_tools(body),
-                         .format = chat::parse_response_format(*served, body),
-                         .stops = sampling.stop_strings};
+                         .format = parse_response_format(*served, body),
+                         .stops = sampling.stop_strings,
+                         .choices = sampling.choices,
+                         .sampling = sampling.params};
   if (const auto effort = body.find("reasoning_effort"))
     chat.effort = harmony::effort_from_name(effort->string());
-  auto parsers = chat::prepare_chat(*served, chat, request);
+  for (const char* field : {"max_tokens", "max_completion_tokens"}) {
+    if (const auto limit = body.find(field)) chat.max_tokens = limit->integer(1, 1'000'000'000);
+  }
+  if (logprobs)
+    chat.top_logprobs =
+        static_cast<int>(body.integer_or("top_logprobs", 0, 0, engine::kMaxTopLogprobs));
+  chat::PreparedChat prepared = served->prepare_chat(chat);
+  prepared.request.priority = sampling.priority;
+  prepared.request.deadline = context.api.request_deadline();
   std::vector<engine::Request> requests;
-  requests.push_back(std::move(request));
+  requests.push_back(std::move(prepared.request));
   return run_completion(
       context, served, std::move(requests),
-      std::make_unique<ChatWriter>(served, sampling, logprobs, std::move(parsers)),
+      std::make_unique<ChatWriter>(served, sampling, logprobs, std::move(prepared.parsers)),
       sampling.stream);
 }
 

@@ -8,6 +8,7 @@
 #include "base/escape.h"
 #include "server/api/api_server.h"
 #include "server/api/completion_pipeline.h"
+#include "server/api/openai_chat/response_format.h"
 #include "server/api/openai_responses/response_items.h"
 #include "server/api/openai_responses/responses_writer.h"
 #include "server/api/sampling_fields.h"
@@ -130,8 +131,9 @@ chat::ResponseFormat read_format(const ServedModel& served, const json::Node& bo
   const auto text = body.find("text");
   const auto format = text ? text->find("format") : std::nullopt;
   const std::string_view type = format ? (*format)["type"].string() : "text";
-  if (type == "json_object") return chat::json_object_format(served, "text.format");
-  if (type == "json_schema") return chat::json_schema_format(served, *format, "text.format");
+  if (type == "json_object")
+    return chat::json_object_format(served.grammar_compiler(), "text.format");
+  if (type == "json_schema") return json_schema_format(served, *format, "text.format");
   return {};
 }
 
@@ -254,7 +256,8 @@ HandlerResult create_response(RequestContext& context) {
                          .tools = read_tools(body),
                          .format = read_format(*served, body),
                          .stops = sampling.stop_strings,
-                         .truncate = body.string_or("truncation", "disabled") == "auto"};
+                         .truncate = body.string_or("truncation", "disabled") == "auto",
+                         .sampling = sampling.params};
   const auto reasoning = body.find("reasoning");
   if (reasoning) {
     if (const auto effort = reasoning->find("effort"))
@@ -271,15 +274,14 @@ HandlerResult create_response(RequestContext& context) {
   const json::value input = normalize_items(body["input"].raw());
   read_items({input, "input"}, "input", chat.items);
 
-  engine::Request request{.sampling = sampling.params,
-                          .priority = sampling.priority,
-                          .deadline = context.api.request_deadline()};
   if (const auto limit = body.find("max_output_tokens"))
-    request.max_tokens = limit->integer(1, 1'000'000'000);
+    chat.max_tokens = limit->integer(1, 1'000'000'000);
   const int64_t top = body.integer_or("top_logprobs", 0, 0, engine::kMaxTopLogprobs);
   const bool logprobs = top > 0 || includes_logprobs(body);
-  if (logprobs) request.top_logprobs = static_cast<int>(top);
-  auto parsers = chat::prepare_chat(*served, chat, request);
+  if (logprobs) chat.top_logprobs = static_cast<int>(top);
+  chat::PreparedChat prepared = served->prepare_chat(chat);
+  prepared.request.priority = sampling.priority;
+  prepared.request.deadline = context.api.request_deadline();
 
   const bool store = body.boolean_or("store", true);
   ResponsesWriter::Options options{
@@ -294,11 +296,11 @@ HandlerResult create_response(RequestContext& context) {
                                .input = json::serialize(input)};
   }
   std::vector<engine::Request> requests;
-  requests.push_back(std::move(request));
-  return run_completion(
-      context, served, std::move(requests),
-      std::make_unique<ResponsesWriter>(served, std::move(parsers.front()), std::move(options)),
-      sampling.stream);
+  requests.push_back(std::move(prepared.request));
+  return run_completion(context, served, std::move(requests),
+                        std::make_unique<ResponsesWriter>(
+                            served, std::move(prepared.parsers.front()), std::move(options)),
+                        sampling.stream);
 }
 
 HandlerResult get_response(RequestContext& context) {

@@ -1,6 +1,6 @@
-// What follows from a format's definition on a GPU. `unpack` and `value` are the functions that the
-// CPU's oracle has: they are constexpr, and nvcc calls those from kernels. Compiled without
-// contraction into fused operations; where one is meant it is written.
+// GEMM kernels for any format, derived from its definition (quant/block_format.h). The constexpr
+// functions `unpack` and `value` of the CPU reference also run on the GPU. Compiled without
+// contraction: fused multiply-adds are explicit.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -13,12 +13,12 @@ namespace {
 
 constexpr int kSplitK = GemmParams::kSplitK;
 
-/// A row of a matrix whose blocks are as files have them. A backend with an order of its own has a
-/// class like this for it.
+/// A row of a matrix whose blocks are stored as in files. Repacked weights have their own class
+/// with the same interface.
 template <class F>
 class FileLayoutRow {
  public:
-  /// Whether k is whole groups.
+  /// Whether rows consist of whole groups.
   static constexpr bool kGroups = quant::QuantizedFormat<F>;
 
   __device__ FileLayoutRow(const GemmParams& p, int expert, int row)
@@ -26,7 +26,7 @@ class FileLayoutRow {
   __device__ explicit FileLayoutRow(const std::byte* row)
       : blocks_(reinterpret_cast<const typename F::Block*>(row)) {}
 
-  /// Elements at, at + 1, … as f32; those past the row's end are 0.
+  /// Decodes elements at, at + 1, … to f32; zeros past the end of the row.
   __device__ __forceinline__ void decode(int at, int k, float (&w)[quant::kQuantGroup]) const {
     if constexpr (kGroups) {
       quant::UnpackedGroup group;
@@ -44,18 +44,18 @@ class FileLayoutRow {
   const typename F::Block* blocks_;
 };
 
-/// Four activations; past the end of a row they are 0.
+/// Loads four activations; zeros past the end of the row.
 template <class Row>
 __device__ __forceinline__ float4 load4(const float* x, int at, int k) {
   if constexpr (Row::kGroups) {
-    return *reinterpret_cast<const float4*>(x + at);  // k is whole groups: rows are aligned
+    return *reinterpret_cast<const float4*>(x + at);  // rows of whole groups are aligned
   } else {
     const auto one = [&](int i) { return at + i < k ? x[at + i] : 0.0f; };
     return {one(0), one(1), one(2), one(3)};
   }
 }
 
-/// A sum as the accumulator keeps it.
+/// Rounds a running sum to the accumulator's type.
 __device__ __forceinline__ float round_accumulator(float sum, kernels::AccumType accumulate) {
   return accumulate == kernels::AccumType::f16 ? __half2float(__float2half_rn(sum)) : sum;
 }
@@ -89,7 +89,7 @@ __device__ __forceinline__ void store_result(const GemmParams& p, int expert, in
 
 constexpr int kGemvThreads = 256, kGemvRows = kGemvThreads / kSplitK;
 
-/// A thread sums one split of one row.
+/// Each thread sums one split of one row.
 template <class Row, int kTokens>
 __global__ void __launch_bounds__(kGemvThreads) gemv_kernel(const GemmParams p) {
   const int expert = blockIdx.y, split = threadIdx.x % kSplitK;
@@ -136,10 +136,10 @@ __global__ void __launch_bounds__(kGemvThreads) gemv_kernel(const GemmParams p) 
 
 constexpr int kTile = 64, kGemmThreads = 256;
 
-/// A thread sums 4 rows × 4 tokens of a tile, in the order that gemv_kernel has.
+/// Each thread sums 4 rows × 4 tokens of a tile, in the same order as gemv_kernel.
 template <class Row>
 __global__ void __launch_bounds__(kGemmThreads) gemm_kernel(const GemmParams p) {
-  constexpr int kPad = 4;  // so that rows of the arrays begin in other banks, still 16-byte aligned
+  constexpr int kPad = 4;  // avoids bank conflicts, keeps 16-byte alignment
   __shared__ __align__(16) float w_tile[quant::kQuantGroup][kTile + kPad],
       x_tile[quant::kQuantGroup][kTile + kPad];
   const int expert = blockIdx.z, row0 = blockIdx.x * kTile, t0 = blockIdx.y * kTile;
@@ -159,8 +159,7 @@ __global__ void __launch_bounds__(kGemmThreads) gemm_kernel(const GemmParams p) 
 #pragma unroll
       for (int i = 0; i < quant::kQuantGroup; ++i) w_tile[i][threadIdx.x] = w[i];
     }
-    for (int i = threadIdx.x / kTile * 4; i < quant::kQuantGroup;
-         i += kGemmThreads / kTile * 4) {
+    for (int i = threadIdx.x / kTile * 4; i < quant::kQuantGroup; i += kGemmThreads / kTile * 4) {
       const float4 v = load4<Row>(x, at + i, p.k);
       x_tile[i][x_token] = v.x;
       x_tile[i + 1][x_token] = v.y;
@@ -246,9 +245,10 @@ void launch_embed(const EmbeddingParams& p, CudaStream stream) {
 }  // namespace
 }  // namespace mxgpt::cuda
 
-/// In formats/<folder>/<folder>.cu: the kernels of the format F.
-#define MXGPT_DEFINE_CUDA(folder, F)                                                          \
-  namespace mxgpt::cuda::formats {                                                         \
-  extern const FormatKernels folder##_device{launch_gemv<FileLayoutRow<F>>,                   \
-                                             launch_gemm<FileLayoutRow<F>>, launch_embed<F>}; \
+/// Defines the kernels of format F in quant/<folder>/<folder>.cu.
+#define MXGPT_DEFINE_CUDA(folder, F)                                               \
+  namespace mxgpt::cuda::formats {                                                 \
+  extern const FormatKernels folder##_device{launch_gemv<FileLayoutRow<quant::F>>, \
+                                             launch_gemm<FileLayoutRow<quant::F>>, \
+                                             launch_embed<quant::F>};              \
   }

@@ -14,8 +14,8 @@
 namespace mxgpt::cuda::sm90 {
 namespace {
 
-constexpr int cpu::kHidden = 2880, kLayers = 24, kHeads = 64, kKvHeads = 8, cpu::kExperts = 32,
-              server::kInner = 2880, chat::kVocabulary = 201088, kWindow = 128, kEmbeddings = 64;
+constexpr int kHidden = 2880, kLayers = 24, kHeads = 64, kKvHeads = 8, kExperts = 32,
+              kInner = 2880, kVocabulary = 201088, kWindow = 128, kEmbeddings = 64;
 
 __device__ uint32_t hash(uint64_t i) {
   i = (i ^ (i >> 31)) * 0x9e3779b97f4a7c15ull;
@@ -43,7 +43,7 @@ __global__ void fill_floats(float* out, int64_t n, uint64_t seed, float scale, f
 __global__ void embed(const float* table, int32_t* step, float* x) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   const int token = *step % kEmbeddings;
-  if (i < cpu::kHidden) x[i] = table[token * cpu::kHidden + i];
+  if (i < kHidden) x[i] = table[token * kHidden + i];
 }
 __global__ void count(int32_t* step) {
   ++*step;
@@ -70,7 +70,7 @@ float* random_vector(int64_t n, float scale, float mean = 0) {
   return p;
 }
 
-struct model::Layer {
+struct Layer {
   cuda::sm90::Qkv qkv;
   AttentionArgs attn_decode;
   cuda::sm90::OProj o_proj;
@@ -144,10 +144,10 @@ void time_gemm(const char* name, const cuda::sm90::PackedWeight& weight, int sli
 /// The experts of a few rows that each choose for themselves.
 void time_expert_rows(const GateUp& g, const cuda::sm90::Down& d, int rows) {
   const cuda::sm90::MoeSmallBatch all{
-      .x = random_vector(int64_t{rows} * cpu::kHidden, 1),
+      .x = random_vector(int64_t{rows} * kHidden, 1),
       .rows = rows,
       .router = g.router,
-      .router_parts = random_vector(router_part_floats(rows, cpu::kExperts, router_parts()), 0.1f),
+      .router_parts = random_vector(router_part_floats(rows, kExperts, router_parts()), 0.1f),
       .gate = g.gate,
       .up = g.up,
       .down = d.down,
@@ -156,13 +156,13 @@ void time_expert_rows(const GateUp& g, const cuda::sm90::Down& d, int rows) {
       .down_bias = d.bias,
       .swiglu = g.swiglu,
       .scratch = {.chosen = device_array<cuda::sm90::TopKResult>(rows),
-                  .normed = device_array<uint8_t>(normed_bytes(rows, cpu::kHidden)),
-                  .activated = device_array<uint8_t>(rows * activated_bytes(server::kInner)),
-                  .outs = device_array<float>(int64_t{4} * rows * cpu::kHidden)}};
-  CUDA(cudaMemset(all.scratch.activated, 0, rows * activated_bytes(server::kInner)));
+                  .normed = device_array<uint8_t>(normed_bytes(rows, kHidden)),
+                  .activated = device_array<uint8_t>(rows * activated_bytes(kInner)),
+                  .outs = device_array<float>(int64_t{4} * rows * kHidden)}};
+  CUDA(cudaMemset(all.scratch.activated, 0, rows * activated_bytes(kInner)));
   const double us = time_graph([&] { moe_small_batch(all, stream); }, 20);
   const std::vector<cuda::sm90::TopKResult> chosen = to_host(all.scratch.chosen, rows);
-  bool of[cpu::kExperts] = {};
+  bool of[kExperts] = {};
   for (const cuda::sm90::TopKResult& c : chosen)
     for (const int e : c.expert) of[e] = true;
   const auto count = std::count(std::begin(of), std::end(of), true);
@@ -173,19 +173,19 @@ void time_expert_rows(const GateUp& g, const cuda::sm90::Down& d, int rows) {
 
 /// gate and up of all tokens' experts.
 void time_gate_up(const GateUp& g, int tokens) {
-  const int columns = gemm_columns(WeightType::mxfp4, cpu::kHidden), pairs = 4 * tokens;
-  float* const x = random_vector(int64_t{tokens} * cpu::kHidden, 1);
+  const int columns = gemm_columns(WeightType::mxfp4, kHidden), pairs = 4 * tokens;
+  float* const x = random_vector(int64_t{tokens} * kHidden, 1);
   uint16_t* const rounded = device_array<uint16_t>(int64_t{tokens} * columns);
-  const bool permuted = use_wgmma(pairs, cpu::kExperts);
-  round_to_bf16({x, tokens, cpu::kHidden, columns, rounded, permuted}, stream);
-  std::vector<int32_t> begin(cpu::kExperts + 1), rows(pairs);
-  for (int i = 0; i <= cpu::kExperts; ++i)
-    begin[i] = static_cast<int32_t>(int64_t{pairs} * i / cpu::kExperts);
+  const bool permuted = use_wgmma(pairs, kExperts);
+  round_to_bf16({x, tokens, kHidden, columns, rounded, permuted}, stream);
+  std::vector<int32_t> begin(kExperts + 1), rows(pairs);
+  for (int i = 0; i <= kExperts; ++i)
+    begin[i] = static_cast<int32_t>(int64_t{pairs} * i / kExperts);
   for (int i = 0; i < pairs; ++i) rows[i] = static_cast<int32_t>(i * 7919ll % tokens);
   const cuda::sm90::Gemm all{.x = rounded,
                              .weight = g.gate,
                              .bias = g.gate_bias,
-                             .slices = cpu::kExperts,
+                             .slices = kExperts,
                              .tokens = pairs,
                              .begin = to_device(begin),
                              .x_rows = to_device(rows),
@@ -193,12 +193,12 @@ void time_gate_up(const GateUp& g, int tokens) {
                              .up_bias = g.up_bias,
                              .swiglu = g.swiglu,
                              .activated = device_array<uint16_t>(
-                                 int64_t{pairs} * gemm_columns(WeightType::mxfp4, server::kInner)),
+                                 int64_t{pairs} * gemm_columns(WeightType::mxfp4, kInner)),
                              .permuted = permuted};
   const double us = time_graph([&] { gemm(all, stream); }, 10);
-  const double flop = 4.0 * pairs * server::kInner * cpu::kHidden;
+  const double flop = 4.0 * pairs * kInner * kHidden;
   std::printf("gemm gate and up  %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n",
-              pairs, us, flop / us * 1e-6, 2.0 * cpu::kExperts * g.gate.slice_bytes() / us * 1e-3);
+              pairs, us, flop / us * 1e-6, 2.0 * kExperts * g.gate.slice_bytes() / us * 1e-3);
   CUDA(cudaFree(x));
   CUDA(cudaFree(rounded));
   CUDA(cudaFree(all.activated));
@@ -208,13 +208,13 @@ int run(WeightType dense, int longest) {
   CUDA(cudaStreamCreate(&stream));
   staging = device_array<uint8_t>(size_t{1300} << 20);
   const int pages = longest / 32 + 2, window_pages = 8;
-  float* const x = device_array<float>(cpu::kHidden);
+  float* const x = device_array<float>(kHidden);
   float* const q = device_array<float>(kHeads * 64);
   float* const attended = device_array<float>(kHeads * 64);
-  uint8_t* const activated = device_array<uint8_t>(activated_bytes(server::kInner));
-  CUDA(cudaMemset(activated, 0, activated_bytes(server::kInner)));
-  float* const out = device_array<float>(chat::kVocabulary);
-  float* const table = random_vector(int64_t{kEmbeddings} * cpu::kHidden, 3);
+  uint8_t* const activated = device_array<uint8_t>(activated_bytes(kInner));
+  CUDA(cudaMemset(activated, 0, activated_bytes(kInner)));
+  float* const out = device_array<float>(kVocabulary);
+  float* const table = random_vector(int64_t{kEmbeddings} * kHidden, 3);
   int32_t* const step = to_device(std::vector<int32_t>{0});
   int32_t* const position = to_device(std::vector<int32_t>{0});
   int32_t* const sequence = to_device(std::vector<int32_t>{0});
@@ -227,7 +227,7 @@ int run(WeightType dense, int longest) {
   float* const scratch = device_array<float>(attend_scratch_floats(1, kKvHeads, max_splits));
   int32_t* const split_counters = to_device(std::vector<int32_t>(kKvHeads));
 
-  std::vector<model::Layer> layers(kLayers);
+  std::vector<Layer> layers(kLayers);
   for (int i = 0; i < kLayers; ++i) {
     const bool slides = i % 2 == 0;
     const int64_t cache = int64_t{slides ? window_pages : pages} * kKvHeads * 32 * 64;
@@ -238,22 +238,22 @@ int run(WeightType dense, int longest) {
     };
     const cuda::sm90::KvPages kv{cache_of(), cache_of(), true, tables[!slides], pages};
     const cuda::sm90::RowCoords coords{position, sequence};
-    float* const parts = random_vector(router_part_floats(1, cpu::kExperts, router_parts()), 0.1f);
-    const cuda::sm90::Router router{random_vector(cpu::kExperts * cpu::kHidden, 0.05f),
-                                    random_vector(cpu::kExperts, 0.1f),
-                                    random_vector(cpu::kHidden, 0.1f, 1),
+    float* const parts = random_vector(router_part_floats(1, kExperts, router_parts()), 0.1f);
+    const cuda::sm90::Router router{random_vector(kExperts * kHidden, 0.05f),
+                                    random_vector(kExperts, 0.1f),
+                                    random_vector(kHidden, 0.1f, 1),
                                     1e-5f,
-                                    cpu::kExperts,
+                                    kExperts,
                                     4,
                                     router_parts()};
     layers[i] = {
         .qkv = {.x = x,
-                .norm = {random_vector(cpu::kHidden, 0.1f, 1), 1e-5f},
-                .q = random_matrix(dense, 1, kHeads * 64, cpu::kHidden,
+                .norm = {random_vector(kHidden, 0.1f, 1), 1e-5f},
+                .q = random_matrix(dense, 1, kHeads * 64, kHidden,
                                    cuda::sm90::RowOrder::rope_halves_64),
-                .k = random_matrix(dense, 1, kKvHeads * 64, cpu::kHidden,
+                .k = random_matrix(dense, 1, kKvHeads * 64, kHidden,
                                    cuda::sm90::RowOrder::rope_halves_64),
-                .v = random_matrix(dense, 1, kKvHeads * 64, cpu::kHidden),
+                .v = random_matrix(dense, 1, kKvHeads * 64, kHidden),
                 .q_bias = random_vector(kHeads * 64, 0.1f),
                 .k_bias = random_vector(kKvHeads * 64, 0.1f),
                 .v_bias = random_vector(kKvHeads * 64, 0.1f),
@@ -278,25 +278,25 @@ int run(WeightType dense, int longest) {
                         .scratch = scratch,
                         .split_counters = split_counters,
                         .out = attended},
-        .o_proj = {attended, random_matrix(dense, 1, cpu::kHidden, kHeads * 64),
-                   random_vector(cpu::kHidden, 0.1f), x, 1, router, parts},
+        .o_proj = {attended, random_matrix(dense, 1, kHidden, kHeads * 64),
+                   random_vector(kHidden, 0.1f), x, 1, router, parts},
         .gate_up = {x,
                     router,
                     parts,
-                    random_matrix(WeightType::mxfp4, cpu::kExperts, server::kInner, cpu::kHidden),
-                    random_matrix(WeightType::mxfp4, cpu::kExperts, server::kInner, cpu::kHidden),
-                    random_vector(cpu::kExperts * server::kInner, 0.1f),
-                    random_vector(cpu::kExperts * server::kInner, 0.1f),
+                    random_matrix(WeightType::mxfp4, kExperts, kInner, kHidden),
+                    random_matrix(WeightType::mxfp4, kExperts, kInner, kHidden),
+                    random_vector(kExperts * kInner, 0.1f),
+                    random_vector(kExperts * kInner, 0.1f),
                     {1.702f, 7},
                     activated},
         .down = {activated, router, parts,
-                 random_matrix(WeightType::mxfp4, cpu::kExperts, cpu::kHidden, server::kInner),
-                 random_vector(cpu::kExperts * cpu::kHidden, 0.1f), x},
+                 random_matrix(WeightType::mxfp4, kExperts, kHidden, kInner),
+                 random_vector(kExperts * kHidden, 0.1f), x},
     };
   }
   const Logits head{x,
-                    {random_vector(cpu::kHidden, 0.1f, 1), 1e-5f},
-                    random_matrix(dense, 1, chat::kVocabulary, cpu::kHidden),
+                    {random_vector(kHidden, 0.1f, 1), 1e-5f},
+                    random_matrix(dense, 1, kVocabulary, kHidden),
                     1,
                     out};
   CUDA(cudaDeviceSynchronize());
@@ -307,15 +307,15 @@ int run(WeightType dense, int longest) {
   const double head_bytes = head.head.slice_bytes();
   const auto each = [&](auto&& enqueue) {
     return time_graph([&] {
-      for (model::Layer& layer : layers) enqueue(layer);
+      for (Layer& layer : layers) enqueue(layer);
     });
   };
-  print("qkv", each([](model::Layer& l) { qkv(l.qkv, stream); }), kLayers, kLayers * qkv_bytes);
-  print("o_proj", each([](model::Layer& l) { o_proj(l.o_proj, stream); }), kLayers,
+  print("qkv", each([](Layer& l) { qkv(l.qkv, stream); }), kLayers, kLayers * qkv_bytes);
+  print("o_proj", each([](Layer& l) { o_proj(l.o_proj, stream); }), kLayers,
         kLayers * project_bytes);
-  print("gate_up", each([](model::Layer& l) { gate_up(l.gate_up, stream); }), kLayers,
+  print("gate_up", each([](Layer& l) { gate_up(l.gate_up, stream); }), kLayers,
         kLayers * 2 * expert_bytes);
-  print("down (after a small gate_up's wait)", each([](model::Layer& l) { down(l.down, stream); }),
+  print("down (after a small gate_up's wait)", each([](Layer& l) { down(l.down, stream); }),
         kLayers, kLayers * expert_bytes);
   print("logits", time_graph([&] { logits(head, stream); }), 1, head_bytes);
   for (const int rows : {2, 4, 8}) time_expert_rows(layers[3].gate_up, layers[3].down, rows);
@@ -323,8 +323,8 @@ int run(WeightType dense, int longest) {
     time_gate_up(layers[1].gate_up, tokens);
     time_gemm("q", layers[0].qkv.q, 1, tokens);
     time_gemm("o", layers[0].o_proj.weight, 1, tokens);
-    time_gemm("expert gate", layers[0].gate_up.gate, cpu::kExperts, 4 * tokens);
-    time_gemm("expert down", layers[0].down.down, cpu::kExperts, 4 * tokens);
+    time_gemm("expert gate", layers[0].gate_up.gate, kExperts, 4 * tokens);
+    time_gemm("expert down", layers[0].down.down, kExperts, 4 * tokens);
   }
   for (const int rows : {512, 2048, 8192}) {
     std::vector<int32_t> consecutive(rows);
@@ -342,8 +342,8 @@ int run(WeightType dense, int longest) {
                 flop / full * 1e-6, sliding);
   }
   const auto whole_step = [&] {
-    embed<<<(cpu::kHidden + 255) / 256, 256, 0, stream>>>(table, step, x);
-    for (model::Layer& l : layers) {
+    embed<<<(kHidden + 255) / 256, 256, 0, stream>>>(table, step, x);
+    for (Layer& l : layers) {
       qkv(l.qkv, stream);
       attn_decode(l.attn_decode, stream);
       o_proj(l.o_proj, stream);
@@ -357,13 +357,13 @@ int run(WeightType dense, int longest) {
   for (const int context : {1, 512, 8192, 32768}) {
     if (context > longest) break;
     // As a runner would, a graph for each size of context.
-    for (model::Layer& l : layers) l.attn_decode.max_splits = context / 32 / pages_per_split + 1;
+    for (Layer& l : layers) l.attn_decode.max_splits = context / 32 / pages_per_split + 1;
     const int32_t at = context - 1;
     CUDA(cudaMemcpy(position, &at, 4, cudaMemcpyHostToDevice));
     const double kv_bytes =
         2.0 * 2 * 64 * kKvHeads * kLayers / 2 * (context + std::min(context, kWindow));
     const std::string name = "attn_decode at " + std::to_string(context);
-    print(name.c_str(), each([](model::Layer& l) { attn_decode(l.attn_decode, stream); }), kLayers,
+    print(name.c_str(), each([](Layer& l) { attn_decode(l.attn_decode, stream); }), kLayers,
           kv_bytes);
     const double us = time_graph(whole_step, 60);
     std::printf("decode at context %-6d %8.1f us  %6.1f tok/s  %6.0f GB/s = %.1f%% of 2700\n",
@@ -377,7 +377,7 @@ int run(WeightType dense, int longest) {
     whole_step();
     CUDA(cudaStreamSynchronize(stream));
     CUDA(cudaGetLastError());
-    const auto now = to_host(out, chat::kVocabulary);
+    const auto now = to_host(out, kVocabulary);
     bool finite = true;
     for (const float v : now) finite &= std::isfinite(v);
     if (i == 0)

@@ -31,7 +31,7 @@ bool packs_weights(const model::ModelFile& model) {
 /// How the GPU holds a tensor.
 struct DeviceTensorInfo {
   quant::Format format;
-  uint8_t layout = cuda::kAsInFile;
+  uint8_t layout = cuda::kFileLayout;
 };
 
 DeviceTensorInfo device_tensor_info(const model::ModelFile& model, const model::TensorRef& tensor,
@@ -42,10 +42,10 @@ DeviceTensorInfo device_tensor_info(const model::ModelFile& model, const model::
   if (!packed) return {format};
   if (spec.role == model::Role::router) return {quant::Format::f32};
   const auto is = [&](backend::Tensor model::Layer::*member) { return spec.refers_to(member); };
-  if (is(&model::Layer::q) || is(&model::Layer::k)) return {format, cuda::kTilesRopeHalves};
+  if (is(&model::Layer::q) || is(&model::Layer::k)) return {format, cuda::kMmaTilesRopePaired};
   if (spec.role == model::Role::expert || is(&model::Layer::v) || is(&model::Layer::o) ||
       spec.role == model::Role::lm_head)
-    return {format, cuda::kTiles};
+    return {format, cuda::kMmaTiles};
   return {format};
 }
 

@@ -61,7 +61,7 @@ class TileRow {
         const uint32_t pairs_of[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
         for (int e = 0; e < 8; ++e)
-          w[8 * t + e] = bf16_to_f32(static_cast<uint16_t>(pairs_of[e / 2] >> (e % 2 * 16)));
+          w[8 * t + e] = quant::bf16_to_f32(static_cast<uint16_t>(pairs_of[e / 2] >> (e % 2 * 16)));
       }
     }
   }
@@ -73,13 +73,13 @@ class TileRow {
 };
 
 template <WeightType kKind, bool kRopeHalves>
-constexpr FormatKernels cpu::kKernels{launch_gemv<TileRow<kKind, kRopeHalves>>,
-                                               launch_gemm<TileRow<kKind, kRopeHalves>>, nullptr};
+constexpr FormatKernels kKernels{launch_gemv<TileRow<kKind, kRopeHalves>>,
+                                 launch_gemm<TileRow<kKind, kRopeHalves>>, nullptr};
 
 }  // namespace
 
 bool supports_sm90() {
-  return sm90::decode_runs_here();
+  return sm90::is_supported_here();
 }
 
 void repack(const backend::Tensor& t, const std::byte* blocks, CudaStream stream) {
@@ -95,12 +95,11 @@ void repack(const backend::Tensor& t, const std::byte* blocks, CudaStream stream
 }
 
 const FormatKernels& mma_tile_kernels(const backend::Tensor& t) {
-  static constexpr const FormatKernels* server::kPersonTable[3][2] = {
-      {&cpu::kKernels<WeightType::q8_0, false>, &cpu::kKernels<WeightType::q8_0, true>},
-      {&cpu::kKernels<WeightType::mxfp4, false>, &cpu::kKernels<WeightType::mxfp4, true>},
-      {&cpu::kKernels<WeightType::bf16, false>, &cpu::kKernels<WeightType::bf16, true>}};
-  return *server::kPersonTable[static_cast<int>(weight_type(t.format))]
-                              [t.layout == kMmaTilesRopePaired];
+  static constexpr const FormatKernels* kTable[3][2] = {
+      {&kKernels<WeightType::q8_0, false>, &kKernels<WeightType::q8_0, true>},
+      {&kKernels<WeightType::mxfp4, false>, &kKernels<WeightType::mxfp4, true>},
+      {&kKernels<WeightType::bf16, false>, &kKernels<WeightType::bf16, true>}};
+  return *kTable[static_cast<int>(weight_type(t.format))][t.layout == kMmaTilesRopePaired];
 }
 
 }  // namespace mxgpt::cuda

@@ -9,9 +9,9 @@
 namespace mxgpt::cuda {
 
 enum WeightLayout : uint8_t {
-  kAsInFile = 0,
-  kTiles = 1,            ///< fast/layout.h
-  kTilesRopeHalves = 2,  ///< the same, rows in fast::RowOrder::rope_halves_64
+  kFileLayout = 0,
+  kMmaTiles = 1,            ///< fast/layout.h
+  kMmaTilesRopePaired = 2,  ///< the same, rows in fast::RowOrder::rope_halves_64
 };
 
 /// The GPU that memory is planned for.

@@ -62,17 +62,17 @@ struct Work {
 };
 
 /// The block's tile of tokens: slices one behind the other, each cut into tiles.
-template <int kernels::kTokens>
+template <int kTokens>
 __device__ inline Work work_of(const Gemm& p, int tile) {
   if (!p.begin)
-    return {0, tile * kernels::kTokens, min(kernels::kTokens, p.tokens - tile * kernels::kTokens)};
+    return {0, tile * kTokens, min(kTokens, p.tokens - tile * kTokens)};
   const int lane = threadIdx.x % 32;
   for (int base = 0; base < p.slices; base += 32) {
     const int slice = base + lane;
     const int first = slice < p.slices ? p.begin[slice] : 0;
     const int count = slice < p.slices ? p.begin[slice + 1] - first : 0;
     int end =
-        (count + kernels::kTokens - 1) / kernels::kTokens;  // of this and all lower lanes' tiles
+        (count + kTokens - 1) / kTokens;  // of this and all lower lanes' tiles
     for (int step = 1; step < 32; step *= 2) {
       const int lower = __shfl_up_sync(0xffffffff, end, step);
       if (lane >= step) end += lower;
@@ -80,11 +80,11 @@ __device__ inline Work work_of(const Gemm& p, int tile) {
     const unsigned holds = __ballot_sync(0xffffffff, tile < end);
     if (holds) {
       const int source = __ffs(holds) - 1;
-      const int own = (count + kernels::kTokens - 1) / kernels::kTokens;
+      const int own = (count + kTokens - 1) / kTokens;
       const int local = tile - (end - own);
-      const int at = __shfl_sync(0xffffffff, first + local * kernels::kTokens, source);
-      const int left = __shfl_sync(0xffffffff, count - local * kernels::kTokens, source);
-      return {base + source, at, min(kernels::kTokens, left)};
+      const int at = __shfl_sync(0xffffffff, first + local * kTokens, source);
+      const int left = __shfl_sync(0xffffffff, count - local * kTokens, source);
+      return {base + source, at, min(kTokens, left)};
     }
     tile -= __shfl_sync(0xffffffff, end, 31);
   }
@@ -93,14 +93,14 @@ __device__ inline Work work_of(const Gemm& p, int tile) {
 
 /// Pieces of work of persistent blocks, in the order in which they take them: all rows of one tile
 /// of tokens first, which share the activations.
-template <int kernels::kTokens>
-struct cpu::KvSplits {
+template <int kTokens>
+struct TileSequence {
   int row_blocks, index;
-  __device__ explicit cpu::KvSplits(int row_blocks) : row_blocks(row_blocks), index(blockIdx.x) {}
+  __device__ explicit TileSequence(int row_blocks) : row_blocks(row_blocks), index(blockIdx.x) {}
   __device__ Work work(const Gemm& p) const {
     const int tile = index / row_blocks;
-    if (!p.begin && tile * kernels::kTokens >= p.tokens) return {0, 0, 0};
-    return work_of<kernels::kTokens>(p, tile);
+    if (!p.begin && tile * kTokens >= p.tokens) return {0, 0, 0};
+    return work_of<kTokens>(p, tile);
   }
   __device__ int row_block() const { return index % row_blocks; }
   __device__ void next() { index += gridDim.x; }

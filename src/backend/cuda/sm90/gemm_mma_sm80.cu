@@ -13,12 +13,12 @@ constexpr int kStages = 4;  ///< of activations in shared memory
 /// A block: 128 rows of a slice by kTokens tokens. A warp: 32 rows by half of them. Weights go
 /// straight to registers, a pair ahead; activations through shared memory, where 16-byte pieces of
 /// odd tokens are exchanged, so that a load of two tokens' pieces touches every bank once.
-template <WeightType kind, int kernels::kTokens, bool kGateUp>
+template <WeightType kind, int kTokens, bool kGateUp>
 __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
-  constexpr int kColumns = kernels::kTokens / kTokenWarps / 8;  // of eight tokens, of a warp
-  constexpr int kStageBytes = kernels::kTokens * kPair * 2;
+  constexpr int kColumns = kTokens / kTokenWarps / 8;  // of eight tokens, of a warp
+  constexpr int kStageBytes = kTokens * kPair * 2;
   extern __shared__ __align__(128) uint8_t shared[];
-  const Work work = work_of<kernels::kTokens>(p, blockIdx.y);
+  const Work work = work_of<kTokens>(p, blockIdx.y);
   if (work.count <= 0) return;
   const int row_block = select(p, blockIdx.x, kTiles);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, t = lane % 4;
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
   const int pairs = p.weight.pairs(), columns = pairs * kPair;
 
   // A thread copies these pieces of 16 bytes of every stage.
-  constexpr int kPieces = kernels::kTokens * 8 / kThreads;
+  constexpr int kPieces = kTokens * 8 / kThreads;
   const uint16_t* from[kPieces];
   uint32_t to[kPieces];
 #pragma unroll
@@ -98,14 +98,14 @@ __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
   store<kGateUp>(p, work, first_tile, first_column, sum);
 }
 
-template <WeightType kind, int kernels::kTokens, bool kGateUp>
+template <WeightType kind, int kTokens, bool kGateUp>
 void launch_gemm(const Gemm& p, CUstream_st* stream) {
-  const int shared = kStages * kernels::kTokens * kPair * 2;
-  const auto kernel = gemm_kernel<kind, kernels::kTokens, kGateUp>;
+  const int shared = kStages * kTokens * kPair * 2;
+  const auto kernel = gemm_kernel<kind, kTokens, kGateUp>;
   if (shared > 48 * 1024)
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   // Of slices, each may have one tile that is not full.
-  const int tiles = (p.tokens + kernels::kTokens - 1) / kernels::kTokens + (p.begin ? p.slices : 0);
+  const int tiles = (p.tokens + kTokens - 1) / kTokens + (p.begin ? p.slices : 0);
   const dim3 grid(row_blocks_of(p, kTiles), tiles);
   kernel<<<grid, kThreads, shared, stream>>>(p);
 }

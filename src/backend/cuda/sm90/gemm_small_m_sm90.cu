@@ -15,24 +15,24 @@ constexpr int kTiles = 4 * kWarps;  ///< of eight rows, of a block; four a warp
 static_assert(kTiles == 32, "the warp that fetches has a lane for each");
 constexpr int kSharedBytes = 227 * 1024;
 
-template <WeightType kind, int kernels::kTokens>
+template <WeightType kind, int kTokens>
 struct Stage {
   static constexpr int kPairs = chunk_pairs(kind), kTileBytes = kPairs * pair_bytes(kind);
   static constexpr int kRowBytes = kPairs * kPair * 2;  ///< of a token's activations
   static constexpr int kPitch = kRowBytes + 64;         ///< so that two tokens' reads share no bank
   static constexpr int kTokensAt = kTiles * kTileBytes;
-  static constexpr int kBytes = kTokensAt + kernels::kTokens * kPitch;
+  static constexpr int kBytes = kTokensAt + kTokens * kPitch;
   static constexpr int kStages = std::min(4, (kSharedBytes - 128) / kBytes);
   static constexpr int kAllBytes = kStages * kBytes + 128;  ///< barriers behind
-  static_assert(kStages >= 2 && kernels::kTokens <= 32 * 4);
+  static_assert(kStages >= 2 && kTokens <= 32 * 4);
 };
 
 /// One pair of columns of a warp's four tiles, which lie one behind the other, times the tokens of
 /// a stage.
-template <WeightType kind, int kernels::kTokens>
+template <WeightType kind, int kTokens>
 __device__ inline void multiply_pairs(const uint8_t* tiles, const uint8_t* tokens, int tile_bytes,
                                       int pitch, int pair, int count,
-                                      float (&sum)[2][kernels::kTokens / 8][4]) {
+                                      float (&sum)[2][kTokens / 8][4]) {
   const int lane = threadIdx.x % 32, r = lane / 4, t = lane % 4;
   Fragment<kind> weights[4];
 #pragma unroll
@@ -43,7 +43,7 @@ __device__ inline void multiply_pairs(const uint8_t* tiles, const uint8_t* token
 #pragma unroll
     for (int i = 0; i < 4; ++i) weights[i].values(block, a[i]);
 #pragma unroll
-    for (int n = 0; n < kernels::kTokens / 8; ++n) {
+    for (int n = 0; n < kTokens / 8; ++n) {
       if (n * 8 >= count) break;  // beyond is what an earlier stage left
       const uint4 b = *reinterpret_cast<const uint4*>(tokens + (n * 8 + r) * pitch + pair * 128 +
                                                       block * 64 + t * 16);
@@ -58,9 +58,9 @@ __device__ inline void multiply_pairs(const uint8_t* tiles, const uint8_t* token
   }
 }
 
-template <WeightType kind, int kernels::kTokens, bool kGateUp>
+template <WeightType kind, int kTokens, bool kGateUp>
 __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int row_blocks) {
-  using S = Stage<kind, kernels::kTokens>;
+  using S = Stage<kind, kTokens>;
   extern __shared__ __align__(128) uint8_t shared[];
   Barrier* const full = reinterpret_cast<Barrier*>(shared + S::kStages * S::kBytes);
   Barrier* const empty = full + S::kStages;
@@ -80,14 +80,14 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int row_blo
   if (warp == kWarps) {
     const uint64_t policy = evict_first_policy();
     const int columns = gemm_columns(kind, p.weight.k);
-    for (cpu::KvSplits<kernels::kTokens> pieces(row_blocks);; pieces.next()) {
+    for (TileSequence<kTokens> pieces(row_blocks);; pieces.next()) {
       const Work work = pieces.work(p);
       if (work.count <= 0) return;
       const uint8_t* const tile =
           tile_of<kGateUp>(p, work.slice, pieces.row_block() * kTiles + (lane & ~3), lane % 4);
-      const uint16_t* rows[kernels::kTokens / 32];
+      const uint16_t* rows[kTokens / 32];
 #pragma unroll
-      for (int i = 0; i < kernels::kTokens / 32; ++i) {
+      for (int i = 0; i < kTokens / 32; ++i) {
         const int at = work.first + min(lane + 32 * i, work.count - 1);
         rows[i] = p.x + int64_t{p.x_rows ? p.x_rows[at] : at} * columns;
       }
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int row_blo
         bulk_copy(stage + lane * S::kTileBytes, tile + chunk * S::kTileBytes, S::kTileBytes,
                   full[slot], policy);
 #pragma unroll
-        for (int i = 0; i < kernels::kTokens / 32; ++i)
+        for (int i = 0; i < kTokens / 32; ++i)
           if (lane + 32 * i < work.count)
             bulk_copy(stage + S::kTokensAt + (lane + 32 * i) * S::kPitch,
                       rows[i] + chunk * S::kPairs * kPair, S::kRowBytes, full[slot]);
@@ -109,17 +109,17 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int row_blo
     }
   }
 
-  for (cpu::KvSplits<kernels::kTokens> pieces(row_blocks);; pieces.next()) {
+  for (TileSequence<kTokens> pieces(row_blocks);; pieces.next()) {
     const Work work = pieces.work(p);
     if (work.count <= 0) return;
-    float sum[2][kernels::kTokens / 8][4] = {};
+    float sum[2][kTokens / 8][4] = {};
 #pragma unroll 1
     for (int chunk = 0; chunk < chunks; ++chunk) {
       const uint8_t* const stage = shared + slot * S::kBytes;
       full[slot].wait(phase);
 #pragma unroll
       for (int pair = 0; pair < S::kPairs; ++pair)
-        multiply_pairs<kind, kernels::kTokens>(stage + warp * 4 * S::kTileBytes,
+        multiply_pairs<kind, kTokens>(stage + warp * 4 * S::kTileBytes,
                                                stage + S::kTokensAt, S::kTileBytes, S::kPitch, pair,
                                                work.count, sum);
       __syncwarp();
@@ -130,13 +130,13 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int row_blo
   }
 }
 
-template <WeightType kind, int kernels::kTokens, bool kGateUp>
+template <WeightType kind, int kTokens, bool kGateUp>
 void launch_stream(const Gemm& p, CUstream_st* stream) {
-  const auto kernel = stream_kernel<kind, kernels::kTokens, kGateUp>;
-  constexpr int kBytes = Stage<kind, kernels::kTokens>::kAllBytes;
+  const auto kernel = stream_kernel<kind, kTokens, kGateUp>;
+  constexpr int kBytes = Stage<kind, kTokens>::kAllBytes;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   const int row_blocks = row_blocks_of(p, kTiles);
-  const int most = row_blocks * ((p.tokens + kernels::kTokens - 1) / kernels::kTokens +
+  const int most = row_blocks * ((p.tokens + kTokens - 1) / kTokens +
                                  (p.begin ? p.slices : 0));
   kernel<<<std::min(most, multiprocessors()), kThreads, kBytes, stream>>>(p, row_blocks);
 }
@@ -148,9 +148,9 @@ constexpr int kSplitTiles = 4, kSplitTokens = 32, kSplitStages = 3;
 
 template <WeightType kind>
 struct SplitStage {
-  using server::BufferedResponse = Stage<kind, kSplitTokens>;
-  static constexpr int kTokensAt = kSplitTiles * server::BufferedResponse::kTileBytes;
-  static constexpr int kBytes = kTokensAt + kSplitTokens * server::BufferedResponse::kPitch;
+  using OneStage = Stage<kind, kSplitTokens>;
+  static constexpr int kTokensAt = kSplitTiles * OneStage::kTileBytes;
+  static constexpr int kBytes = kTokensAt + kSplitTokens * OneStage::kPitch;
   static constexpr int kSumBytes = kWarps * 32 * 32 * 4;
   static constexpr int kAllBytes = std::max(kSplitStages * kBytes, kSumBytes) + 128;
 };
@@ -158,7 +158,7 @@ struct SplitStage {
 template <WeightType kind>
 __global__ void __launch_bounds__(kThreads, 2) split_kernel(Gemm p) {
   using S = SplitStage<kind>;
-  using W = typename S::Whole;
+  using W = typename S::OneStage;
   extern __shared__ __align__(128) uint8_t shared[];
   Barrier* const full = reinterpret_cast<Barrier*>(shared + S::kAllBytes - 128);
   Barrier* const empty = full + kSplitStages;

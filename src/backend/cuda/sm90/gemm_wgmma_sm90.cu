@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kGroup = 128;  ///< threads of a warpgroup
 constexpr int kGroups = 3;   ///< that multiply, 64 rows each
-constexpr int kTiles = 8 * kGroups, kernels::kTokens = 128, kThreads = kGroup * (kGroups + 1);
+constexpr int kTiles = 8 * kGroups, kTokens = 128, kThreads = kGroup * (kGroups + 1);
 constexpr int kRowBytes = kPair * 2;  ///< of a token in a stage
 constexpr int kWeightStages = 2;
 constexpr int kInFlight = 4;  ///< fetches of tokens that a thread has on their way
@@ -23,7 +23,7 @@ template <WeightType kind>
 struct DeviceArena {
   static constexpr int kPairs = chunk_pairs(kind), kTileBytes = kPairs * pair_bytes(kind);
   static constexpr int kWeightBytes = kTiles * kTileBytes,
-                       kTokenBytes = kernels::kTokens * kRowBytes;
+                       kTokenBytes = kTokens * kRowBytes;
   static constexpr int kAlignment = 1024;  ///< of what wgmma reads
   static constexpr int kFixed = kWeightStages * kWeightBytes + kAlignment + 256;
   static constexpr int kTokenStages = std::min(8, (kSharedBytes - kFixed) / kTokenBytes);
@@ -74,7 +74,7 @@ struct Place {
 
 #define MXGPT_FOUR(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 /// d (+)= a · tokens: 64 rows by 64 tokens.
-[[maybe_unused]] __device__ inline void multiply_64(float (&d)[kernels::kTokens / 8][4],
+[[maybe_unused]] __device__ inline void multiply_64(float (&d)[kTokens / 8][4],
                                                     const uint32_t* a, uint64_t tokens, int add) {
   MXGPT_WGMMA(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
@@ -86,7 +86,7 @@ struct Place {
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tokens), "r"(add));
 }
 /// 64 rows by 128 tokens.
-[[maybe_unused]] __device__ inline void multiply_128(float (&d)[kernels::kTokens / 8][4],
+[[maybe_unused]] __device__ inline void multiply_128(float (&d)[kTokens / 8][4],
                                                      const uint32_t* a, uint64_t tokens, int add) {
   MXGPT_WGMMA(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
@@ -101,10 +101,10 @@ struct Place {
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tokens), "r"(add));
 }
 #undef MXGPT_FOUR
-template <int cpu::kWidth>
-__device__ inline void multiply_tokens(float (&d)[kernels::kTokens / 8][4], const uint32_t* a,
+template <int kWidth>
+__device__ inline void multiply_tokens(float (&d)[kTokens / 8][4], const uint32_t* a,
                                        uint64_t tokens, int add) {
-  cpu::kWidth == 64 ? multiply_64(d, a, tokens, add) : multiply_128(d, a, tokens, add);
+  kWidth == 64 ? multiply_64(d, a, tokens, add) : multiply_128(d, a, tokens, add);
 }
 
 /// A pair of columns of a warp's two tiles, as the left operand of four products.
@@ -159,14 +159,14 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(Gemm all, int row_blo
       barriers.tokens_full[fetched.slot].arrive();
       fetched.advance();
     };
-    for (cpu::KvSplits<kernels::kTokens> pieces(row_blocks);; pieces.next()) {
+    for (TileSequence<kTokens> pieces(row_blocks);; pieces.next()) {
       const Work work = pieces.work(all);
       if (work.count <= 0) break;
       Gemm p = all;
       const int first_tile = select(p, pieces.row_block(), kTiles) * kTiles;
-      const uint16_t* from[kernels::kTokens / 16];
+      const uint16_t* from[kTokens / 16];
 #pragma unroll
-      for (int i = 0; i < kernels::kTokens / 16; ++i) {
+      for (int i = 0; i < kTokens / 16; ++i) {
         const int at = work.first + min(first + 16 * i, work.count - 1);
         from[i] = p.x + int64_t{p.x_rows ? p.x_rows[at] : at} * columns + part * 8;
       }
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(Gemm all, int row_blo
         if (++in_chunk == R::kPairs) in_chunk = 0, ++chunk;
         barriers.tokens_empty[tokens.slot].wait(tokens.phase);
 #pragma unroll
-        for (int i = 0; i < kernels::kTokens / 16; ++i)
+        for (int i = 0; i < kTokens / 16; ++i)
           if (16 * i < work.count)
             asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
                              to + tokens.slot * R::kTokenBytes + i * 16 * kRowBytes),
@@ -213,11 +213,11 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(Gemm all, int row_blo
   Place<kWeightStages> weights(false);
   const uint8_t* const own_tiles =
       shared + R::kWeightsAt + (group * 8 + warp % 4 * 2) * R::kTileBytes;
-  for (cpu::KvSplits<kernels::kTokens> pieces(row_blocks);; pieces.next()) {
+  for (TileSequence<kTokens> pieces(row_blocks);; pieces.next()) {
     const Work work = pieces.work(all);
     if (work.count <= 0) return;
-    float sum[1][kernels::kTokens / 8][4];
-    const auto multiply = [&]<int cpu::kWidth>(std::integral_constant<int, cpu::kWidth>) {
+    float sum[1][kTokens / 8][4];
+    const auto multiply = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
       int in_chunk = 0;
 #pragma unroll 1
       for (int pair = 0; pair < pairs; ++pair) {
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(Gemm all, int row_blo
         begin_products();
 #pragma unroll
         for (int k = 0; k < 4; ++k)
-          multiply_tokens<cpu::kWidth>(sum[0], a + 4 * k, at + 2 * k, pair + k > 0);
+          multiply_tokens<kWidth>(sum[0], a + 4 * k, at + 2 * k, pair + k > 0);
         commit_products();
         // At once: the compiler does not know that the tensor cores still read `a`, and what is
         // decoded next would get its registers. The other warpgroups' products fill the time.
@@ -260,7 +260,7 @@ void launch_wide(const Gemm& p, CUstream_st* stream) {
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                        DeviceArena<kind>::kBytes);
   const int row_blocks = row_blocks_of(p, kTiles);
-  const int most = row_blocks * ((p.tokens + kernels::kTokens - 1) / kernels::kTokens +
+  const int most = row_blocks * ((p.tokens + kTokens - 1) / kTokens +
                                  (p.begin ? p.slices : 0));
   kernel<<<std::min(most, multiprocessors()), kThreads, DeviceArena<kind>::kBytes, stream>>>(
       p, row_blocks);

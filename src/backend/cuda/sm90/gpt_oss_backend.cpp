@@ -16,7 +16,7 @@ PackedWeight packed(const backend::Tensor& t) {
 }
 
 RowOrder row_order(const backend::Tensor& t) {
-  return t.layout == kTilesRopeHalves ? RowOrder::rope_halves_64 : RowOrder::natural;
+  return t.layout == kMmaTilesRopePaired ? RowOrder::rope_halves_64 : RowOrder::natural;
 }
 
 const float* bias_or_null(const backend::Linear& linear) {

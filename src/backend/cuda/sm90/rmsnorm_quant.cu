@@ -122,9 +122,9 @@ void round_to_bf16(const ToBf16& p, CUstream_st* stream) {
 
 void norm_to_bf16(const NormToBf16& p, CUstream_st* stream) {
   // A router's weights are read by every block: many rows share them where they fit.
-  constexpr int text::kMany = 8, kMostBytes = 99 * 1024;  // of a block from sm_86 on
-  if (p.rows > 2 * multiprocessors() && text::kMany * p.k * sizeof(float) <= kMostBytes)
-    launch_norm<text::kMany>(p, stream);
+  constexpr int kMany = 8, kMostBytes = 99 * 1024;  // of a block from sm_86 on
+  if (p.rows > 2 * multiprocessors() && kMany * p.k * sizeof(float) <= kMostBytes)
+    launch_norm<kMany>(p, stream);
   else
     launch_norm<1>(p, stream);
 }

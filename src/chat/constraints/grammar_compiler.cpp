@@ -85,7 +85,7 @@ struct GrammarCompiler::Slot {
     if (!slot->released.wait_for(lock, max_time, [&] { return !slot->busy; })) return nullptr;
     slot->busy = true;
     lock.unlock();
-    return {nullptr, [slot](void*) {
+    return {slot.get(), [slot](void*) {
               const std::lock_guard release(slot->mutex);
               slot->busy = false;
               slot->released.notify_one();
@@ -143,13 +143,13 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(const Source& source,
   const auto invalid = [&](const std::string& message) {
     return RequestError(field, fmt::format("the {} {}", source.name, message), code);
   };
-  if (source.text.size() > kMaxSourceBytes)
-    throw invalid(fmt::format("is longer than {} bytes", kMaxSourceBytes));
   try {
     check();
   } catch (const Error& e) {
     throw RequestError(field, e.what(), code);
   }
+  if (source.text.size() > kMaxSourceBytes)
+    throw invalid(fmt::format("is longer than {} bytes", kMaxSourceBytes));
 
   std::shared_ptr<void> slot = Slot::acquire(slot_, max_time_);
   if (!slot) throw RequestError::busy("other requests' grammars are being compiled; try again");

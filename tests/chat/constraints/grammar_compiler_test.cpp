@@ -196,18 +196,23 @@ std::string ambiguous_regex(int count) {
 }
 
 TEST(GrammarCompiler, AMaskWithinItsBudgetIsComputedInTheBackground) {
-  const auto grammar = compiler().regex(ambiguous_regex(60), "p");
+  const auto grammar = compiler().regex(ambiguous_regex(250), "p");
   const auto matcher = grammar->make_matcher();
   std::vector<uint32_t> mask(10), expected(10);
+  int refused = 0;
   compiler().regex("[ab]*", "p")->make_matcher()->fill_mask(expected);
   for (int i = 0; i < 20; ++i) {
-    while (!matcher->prepare()) std::this_thread::yield();
+    while (!matcher->prepare()) {
+      ++refused;
+      std::this_thread::yield();
+    }
     EXPECT_FALSE(matcher->is_pending());
     matcher->fill_mask(mask);
     EXPECT_EQ(mask, expected) << i;
     matcher->accept(*harmony::small_tokenizer()->token_to_id(i % 3 ? "a" : "b"));
   }
   EXPECT_TRUE(matcher->is_complete());
+  EXPECT_GT(refused, 0) << "every mask was within kInlineWork";
 }
 
 TEST(GrammarCompiler, AMaskOverItsBudgetTimesOutAndItsGrammarIsForgotten) {

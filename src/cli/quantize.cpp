@@ -29,7 +29,7 @@ struct Options {
 
 std::string recipe_list() {
   std::string text;
-  for (const model::Recipe& recipe : model::recipes())
+  for (const quant::Recipe& recipe : quant::recipes())
     text += fmt::format("  {:<11}{}\n", recipe.name, recipe.summary);
   return text;
 }
@@ -58,10 +58,10 @@ void describe_importance(const Options& options, const model::ImportanceMatrix& 
 }
 
 int quantize(const Options& options) {
-  const model::Recipe& recipe = model::find_recipe(options.recipe);
-  std::vector<model::FormatOverride> overrides;
+  const quant::Recipe& recipe = quant::find_recipe(options.recipe);
+  std::vector<quant::FormatOverride> overrides;
   for (const std::string& text : options.overrides)
-    overrides.push_back(model::FormatOverride::parse(text));
+    overrides.push_back(quant::FormatOverride::parse(text));
   std::optional<model::ImportanceMatrix> importance;
   if (!options.imatrix.empty()) importance = model::ImportanceMatrix::open(options.imatrix);
   std::vector<float> ones;

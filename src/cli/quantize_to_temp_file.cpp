@@ -9,15 +9,15 @@ namespace mxgpt::cli {
 
 namespace fs = std::filesystem;
 
-const model::Recipe* recipe_unless_path(const fs::path& name) {
+const quant::Recipe* recipe_unless_path(const fs::path& name) {
   if (fs::exists(name)) return nullptr;
-  for (const model::Recipe& recipe : model::recipes()) {
+  for (const quant::Recipe& recipe : quant::recipes()) {
     if (recipe.name == name.string()) return &recipe;
   }
   return nullptr;
 }
 
-TemporaryModel quantize_to_temp_file(const model::ModelFile& source, const model::Recipe& recipe,
+TemporaryModel quantize_to_temp_file(const model::ModelFile& source, const quant::Recipe& recipe,
                                      const StartProgress& progress) {
   const fs::path path =
       fs::temp_directory_path() / fmt::format("mxgpt-{}-{}.gguf", ::getpid(), recipe.name);

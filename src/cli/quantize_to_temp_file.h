@@ -12,7 +12,7 @@
 namespace mxgpt::cli {
 
 /// Null if `name` is none, or is a file as well.
-const model::Recipe* recipe_unless_path(const std::filesystem::path& name);
+const quant::Recipe* recipe_unless_path(const std::filesystem::path& name);
 
 struct TemporaryModel {
   std::shared_ptr<const runtime::Model> model;
@@ -23,7 +23,7 @@ struct TemporaryModel {
 /// open: nothing remains, however the program ends. Without the tokenizer. `progress` is told how
 /// many bytes there are, and gives what hears of bytes written; that may throw.
 using StartProgress = std::function<std::function<void(uint64_t)>(uint64_t bytes)>;
-TemporaryModel quantize_to_temp_file(const model::ModelFile& source, const model::Recipe& recipe,
+TemporaryModel quantize_to_temp_file(const model::ModelFile& source, const quant::Recipe& recipe,
                                      const StartProgress& progress);
 
 }  // namespace mxgpt::cli

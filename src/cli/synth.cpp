@@ -30,8 +30,8 @@ struct Options {
 };
 
 model::SyntheticModel plan_model(const Options& options) {
-  const model::Recipe* recipe =
-      options.recipe.empty() ? nullptr : &model::find_recipe(options.recipe);
+  const quant::Recipe* recipe =
+      options.recipe.empty() ? nullptr : &quant::find_recipe(options.recipe);
   if (const model::SyntheticShape* shape = model::find_synthetic_shape(options.shape)) {
     const std::string where = fmt::format("{}:", shape->name);
     return model::plan_synthetic_model(json::parse(shape->config, where), where, recipe,

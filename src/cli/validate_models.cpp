@@ -61,7 +61,7 @@ class ModelCache {
 
   /// A file, a directory, or a recipe, which is applied to the source.
   OpenedModel open(const fs::path& path) {
-    if (const model::Recipe* recipe = recipe_unless_path(path)) {
+    if (const quant::Recipe* recipe = recipe_unless_path(path)) {
       if (source_.empty()) {
         throw Error(path.string(), "is a recipe", "name the model to apply it to with --source");
       }

@@ -25,8 +25,8 @@ std::vector<float> read_floats(const io::FileTensor& tensor, const std::string& 
   if (!values.empty()) std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
   for (const float value : values) {
     if (!(value >= 0 && std::isfinite(value))) {
-      throw Error(where, fmt::format("tensor '{}' has the value {}, which is no sum of squares "
-                                     "or count",
+      throw Error(where, fmt::format("tensor '{}' has the value {}, which is not a valid sum or "
+                                     "count",
                                      escape_for_terminal(tensor.name), value));
     }
   }
@@ -49,8 +49,8 @@ ImportanceCollector::ImportanceCollector(const ModelFile& model, const Weights& 
 
 void ImportanceCollector::linear_input(const backend::Tensor& weight, int64_t expert,
                                        const float* x, const int32_t* x_rows, int64_t tokens) {
-  // Of a fused projection that runs part by part, the first part is found here, where the whole
-  // begins; the others read the same rows and are passed over.
+  // A fused projection may run in parts. Its first part is found by the address of the whole; the
+  // other parts read the same rows and are skipped.
   const auto found = sums_by_weight_.find(weight.data);
   if (found == sums_by_weight_.end()) return;
   Sums& sums = found->second;
@@ -104,7 +104,7 @@ ImportanceMatrix ImportanceMatrix::open(const std::filesystem::path& path) {
   ImportanceMatrix importance;
   const std::string& where = importance.path_ = path.string();
   if (metadata.string_or("general.type", "") != "imatrix")
-    throw Error(where, "is no importance matrix", "`mxgpt imatrix` makes one");
+    throw Error(where, "is not an importance matrix", "create one with `mxgpt imatrix`");
   importance.chunks_ = metadata.integer_or("imatrix.chunk_count", 0, 0, UINT32_MAX);
   if (metadata.contains("imatrix.datasets")) {
     for (const std::string_view dataset : metadata.strings("imatrix.datasets"))
@@ -131,7 +131,7 @@ ImportanceMatrix ImportanceMatrix::open(const std::filesystem::path& path) {
     }
     importance.entries_.emplace(name, std::move(entry));
   }
-  if (importance.entries_.empty()) throw Error(where, "holds the importance of no weight");
+  if (importance.entries_.empty()) throw Error(where, "has no entries");
   return importance;
 }
 
@@ -146,7 +146,7 @@ const float* ImportanceMatrix::find(const PlannedTensor& tensor, int64_t expert)
                     "of {}",
                     escape_for_terminal(tensor.name), entry.num_experts, entry.k,
                     tensor.num_experts(), tensor.k()),
-        "it is the importance matrix of another model");
+        "use the importance matrix of this model");
   }
   return entry.observed[expert] ? &entry.means[expert * entry.k] : nullptr;
 }

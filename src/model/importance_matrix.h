@@ -1,7 +1,7 @@
-// Importance matrices: for each column of each weight, how large the numbers are that it meets, on
-// a calibration text. Quantizers weight squared errors by their mean squares. Files are GGUF, as
-// llama.cpp writes and reads them: for each weight a tensor `<name>.in_sum2`, [slices, k], the sums
-// of squares, and `<name>.counts`, [slices, 1], over how many tokens.
+// Importance matrices: the mean square of each input column of each weight matrix on a calibration
+// text, by which quantizers weight squared errors. Files are GGUF, compatible with llama.cpp: per
+// weight a tensor `<name>.in_sum2` [slices, k] with sums of squares, and `<name>.counts` [slices,
+// 1] with token counts.
 #pragma once
 
 #include <filesystem>
@@ -17,7 +17,7 @@
 
 namespace mxgpt::model {
 
-/// Collects while a model with these weights runs.
+/// Collects sums while a model with these weights runs.
 class ImportanceCollector : public backend::ActivationHook {
  public:
   ImportanceCollector(const ModelFile& model, const Weights& weights);
@@ -25,12 +25,12 @@ class ImportanceCollector : public backend::ActivationHook {
   void linear_input(const backend::Tensor& weight, int64_t expert, const float* x,
                     const int32_t* x_rows, int64_t tokens) override;
 
-  /// Declares and writes what was collected. `dataset` names the text, `chunks` pieces of `length`
-  /// tokens were run.
+  /// Declares and writes the sums. `dataset` names the text, which had `chunks` chunks of
+  /// `chunk_length` tokens.
   void write(io::GgufWriter& out, std::string_view dataset, int64_t chunks,
              int64_t chunk_length) const;
 
-  /// Experts that were chosen for no token, of all.
+  /// Experts that no token was routed to.
   struct UnseenExperts {
     int64_t experts = 0, total = 0;
   };
@@ -43,22 +43,22 @@ class ImportanceCollector : public backend::ActivationHook {
     std::vector<double> squares;  ///< [slices][k]
     std::vector<int64_t> counts;  ///< [slices]
   };
-  std::map<const std::byte*, Sums> sums_by_weight_;  ///< of the model's Weights
+  std::map<const std::byte*, Sums> sums_by_weight_;  ///< by the address of the weight
 };
 
-/// Read from a file.
+/// An importance matrix read from a file.
 class ImportanceMatrix {
  public:
-  /// Throws Error for a file that is no importance matrix, or in which sums are not finite, are
-  /// negative or do not go with their counts.
+  /// Throws Error if the file is not an importance matrix, or if sums are not finite, negative or
+  /// inconsistent with their counts.
   static ImportanceMatrix open(const std::filesystem::path& path);
 
-  /// Weights of the squared errors of a slice's columns, [k]; null if the text never led there.
-  /// Throws Error if the tensor has another shape than the one that was observed.
+  /// Weights for the squared errors of an expert's columns, [k]; null if no token reached it.
+  /// Throws Error if the tensor's shape differs.
   const float* find(const PlannedTensor& tensor, int64_t expert) const;
 
   bool contains(std::string_view name) const { return entries_.find(name) != entries_.end(); }
-  size_t size() const { return entries_.size(); }  ///< weights
+  size_t size() const { return entries_.size(); }  ///< number of weights
   int64_t chunks() const { return chunks_; }
   const std::string& dataset() const { return dataset_; }
 

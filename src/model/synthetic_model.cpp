@@ -70,8 +70,8 @@ constexpr SyntheticShape kShapes[] = {
         "hidden_activation": "gelu_pytorch_tanh"})"},
 };
 
-/// Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators": SplitMix64's
-/// output function. Random numbers are hashes of what they are for, so any core can make any.
+/// SplitMix64's output function (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+/// generators"). Numbers are hashes of their index, so any core can compute any of them.
 uint64_t splitmix64(uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
@@ -79,7 +79,7 @@ uint64_t splitmix64(uint64_t x) {
   return x ^ x >> 31;
 }
 
-/// Normally distributed, number `index` of a stream (Box and Muller 1958).
+/// Normally distributed number `index` of a stream (Box and Muller 1958).
 float normal_variate(uint64_t stream, uint64_t index) {
   const uint64_t a = splitmix64(stream + 2 * index), b = splitmix64(stream + 2 * index + 1);
   const double radius = std::sqrt(-2 * std::log((static_cast<double>(a >> 11) + 1) * 0x1p-53));
@@ -92,8 +92,8 @@ struct WeightDistribution {
   auto operator<=>(const WeightDistribution&) const = default;
 };
 
-/// With inputs of size 1, as norms make them, what a matrix gives has size 1 again, and logits have
-/// size 2. An embedding is as large as what layers add to it.
+/// Scales weights so that unit inputs, as norms give, yield unit outputs, and logits of size 2. The
+/// embedding is as large as the layers' residual contributions.
 WeightDistribution weight_distribution(const SyntheticModel& model, const PlannedTensor& tensor) {
   const TensorSpec& spec = *tensor.spec;
   const float unit = 1 / std::sqrt(static_cast<float>(tensor.k()));
@@ -118,7 +118,7 @@ WeightDistribution weight_distribution(const SyntheticModel& model, const Planne
   return {0, unit};
 }
 
-/// Pieces of rows to draw from.
+/// Random row segments, from which rows are assembled.
 class BlockPool {
  public:
   BlockPool(quant::Format format, int64_t k, WeightDistribution distribution, uint64_t seed)
@@ -140,7 +140,7 @@ class BlockPool {
     });
   }
 
-  /// `rows` rows of k, the first of which is the tensor's row `first`.
+  /// Fills `rows` rows of k elements; `first` is the tensor row of the first one.
   void fill_rows(uint64_t stream, int64_t first, int64_t rows, int64_t k, std::byte* out) const {
     const int64_t segments = k / segment_elements_;
     parallel_ranges(rows, 64, [&](int64_t begin, int64_t end) {
@@ -159,7 +159,7 @@ class BlockPool {
 
   const quant::FormatTraits& traits_;
   int64_t segment_elements_ = 256;  ///< elements
-  int64_t segment_bytes_;           ///< of a piece
+  int64_t segment_bytes_;           ///< per segment
   std::vector<std::byte> data_;
 };
 
@@ -176,7 +176,7 @@ const SyntheticShape* find_synthetic_shape(std::string_view name) {
 }
 
 SyntheticModel plan_synthetic_model(json::value config, const std::string& where,
-                                    const Recipe* recipe, int64_t layers) {
+                                    const quant::Recipe* recipe, int64_t layers) {
   if (layers > 0 && config.is_object()) {
     json::object& fields = config.as_object();
     for (const char* key : {"num_hidden_layers", "n_layer"}) {
@@ -192,7 +192,7 @@ SyntheticModel plan_synthetic_model(json::value config, const std::string& where
     node["model_type"].fail(fmt::format("is '{}'; mxgpt runs {}", type, supported_architectures()));
   model.config = model.architecture->config_from_checkpoint(node);
   model.config.check(where);
-  // Without its optional head a model is tied, as transformers has it where nothing is said.
+  // Without an output head a model is tied, which is the default in transformers.
   const bool tied = node.boolean_or("tie_word_embeddings", true);
   const bool scaled = !model.config.rope_for(backend::KvGroup::full).freq_factors.empty();
   const auto stored = [&](const TensorSpec& spec, int64_t) -> std::optional<quant::Format> {
@@ -203,7 +203,7 @@ SyntheticModel plan_synthetic_model(json::value config, const std::string& where
   const bool has_head = std::any_of(
       model.architecture->tensors.begin(), model.architecture->tensors.end(),
       [&](const TensorSpec& spec) { return spec.role == Role::lm_head && stored(spec, 0); });
-  const Recipe& formats = recipe ? *recipe : find_recipe("mxfp4-moe");
+  const quant::Recipe& formats = recipe ? *recipe : quant::find_recipe("mxfp4-moe");
   model.tensors = plan_tensors(*model.architecture, model.config, stored,
                                recipe_rule(formats, model.config, !has_head));
   return model;

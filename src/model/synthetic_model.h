@@ -1,5 +1,4 @@
-// Models of a real shape with random weights, for work on speed and memory: the tensors that the
-// loader knows, in the formats of a recipe, with numbers of sensible size.
+// Models with real shapes and random weights, to measure speed and memory.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +17,11 @@ namespace mxgpt::model {
 
 struct SyntheticShape {
   std::string_view name;    ///< "gpt-oss-20b"
-  std::string_view config;  ///< as in the config.json of the released checkpoint
+  std::string_view config;  ///< config.json of the released checkpoint
 };
 
 std::span<const SyntheticShape> synthetic_shapes();
-/// Null if there is none of that name.
+/// Finds a shape by name; null if there is none.
 const SyntheticShape* find_synthetic_shape(std::string_view name);
 
 struct SyntheticModel {
@@ -31,16 +30,14 @@ struct SyntheticModel {
   std::vector<PlannedTensor> tensors;
 };
 
-/// A model by its config.json, in the formats of `recipe`, or if that is null in MXFP4 experts and
-/// Q8_0, with `layers` layers, or if that is 0 as many as it has. Throws Error for a configuration
-/// that makes no sense, or whose architecture mxgpt does not know.
+/// Plans a model from its config.json. `recipe` null: mxfp4-moe. `layers` 0: as in the config.
+/// Throws Error if the configuration is invalid or the architecture unknown.
 SyntheticModel plan_synthetic_model(json::value config, const std::string& where,
-                                    const Recipe* recipe, int64_t layers);
+                                    const quant::Recipe* recipe, int64_t layers);
 
-/// Declares the tensors and writes them, on all cores; the same seed gives the same file. A row's
-/// weights are drawn, in pieces, from a few thousand pieces of normally distributed numbers that
-/// were quantized before: as fast as memory, whatever the format. `progress` is called with the
-/// number of bytes just written.
+/// Declares and writes the tensors, on all cores; equal seeds give equal files. Rows are assembled
+/// from a few thousand quantized segments of normally distributed numbers, so writing runs at
+/// memory speed for any format. Calls `progress` with the number of bytes just written.
 void write_synthetic_model(const SyntheticModel& model, uint64_t seed, io::GgufWriter& out,
                            const std::function<void(uint64_t)>& progress);
 

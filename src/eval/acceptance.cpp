@@ -8,22 +8,22 @@ namespace mxgpt::eval {
 
 namespace {
 
-/// The outcome for a figure that must lie within [low, high].
+/// Checks that an estimate lies within [low, high].
 CriterionResult check_interval(std::string criterion, const Estimate& e, double low, double high) {
   CriterionResult v{.criterion = std::move(criterion),
                     .measured = fmt::format("{:.4g} [{:.4g}, {:.4g}]", e.value, e.low, e.high)};
   if (!e.has_interval()) {
     v.measured = fmt::format("{:.4g}", e.value);
     v.outcome = Outcome::inconclusive;
-    v.reason = e.samples == 0 ? "not known from a reference of this kind"
-                              : "too few tokens for an interval";
+    v.reason = e.samples == 0 ? "unknown: the stored reference has no NLL"
+                              : "too few tokens for a confidence interval";
   } else if (e.low >= low && e.high <= high) {
     v.outcome = Outcome::pass;
   } else if (e.high < low || e.low > high) {
     v.outcome = Outcome::fail;
   } else {
     v.outcome = Outcome::inconclusive;
-    v.reason = "the interval reaches across the bound; more text narrows it";
+    v.reason = "the interval crosses the bound; use more text";
   }
   return v;
 }
@@ -52,8 +52,8 @@ std::vector<CriterionResult> check_criteria(const AcceptanceCriteria& criteria,
                                         s.kld_p99, *criteria.max_kld_p99));
     if (s.positions < kMinPositionsForP99) {
       results.back().outcome = Outcome::inconclusive;
-      results.back().reason =
-          fmt::format("{} positions; a 99th percentile needs {}", s.positions, kMinPositionsForP99);
+      results.back().reason = fmt::format("{} positions; the 99th percentile needs {}", s.positions,
+                                          kMinPositionsForP99);
     }
   }
   if (criteria.min_top1) {
@@ -97,11 +97,11 @@ Outcome overall_outcome(const std::vector<CriterionResult>& results) {
 std::string_view outcome_name(Outcome outcome) {
   switch (outcome) {
     case Outcome::pass:
-      return "holds";
+      return "pass";
     case Outcome::fail:
-      return "fails";
+      return "fail";
     case Outcome::inconclusive:
-      return "cannot decide";
+      return "inconclusive";
   }
   return "";
 }

@@ -1,4 +1,4 @@
-// An attention to compute, over named edges of pages and windows, and what it is in double.
+// Attention test cases at the edges of pages and windows, with double-precision results.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace mxgpt::eval {
 struct AttentionCase {
   const char* name;
   int group, head_dim;
-  int64_t position;  ///< of the first row
+  int64_t position;  ///< position of the first query
   int rows;
   int64_t window;  ///< 0: none
   bool sinks;
@@ -24,34 +24,34 @@ struct AttentionCase {
 inline constexpr AttentionCase kAttentionCases[] = {
     {"first_token", 4, 64, 0, 1, 0, true},
     {"first_token_no_sink", 4, 64, 0, 1, 0, false},
-    {"page_but_one", 8, 64, 30, 1, 0, true},
+    {"page_minus_one", 8, 64, 30, 1, 0, true},
     {"whole_page", 8, 64, 31, 1, 0, true},
-    {"page_and_one", 8, 64, 32, 1, 0, true},
-    {"piece_but_one", 8, 64, 254, 1, 0, true},
-    {"whole_piece", 8, 64, 255, 1, 0, true},
-    {"piece_and_one", 8, 64, 256, 1, 0, false},
-    {"window_of_one", 2, 32, 40, 3, 1, true},
+    {"page_plus_one", 8, 64, 32, 1, 0, true},
+    {"kv_split_minus_one", 8, 64, 254, 1, 0, true},
+    {"whole_kv_split", 8, 64, 255, 1, 0, true},
+    {"kv_split_plus_one", 8, 64, 256, 1, 0, false},
+    {"window_1", 2, 32, 40, 3, 1, true},
     {"window_inside_page", 2, 64, 40, 1, 6, true},
-    {"window_of_a_page", 4, 64, 60, 8, 32, true},
-    {"window_over_edge", 2, 64, 150, 1, 128, true},
-    {"window_reached", 8, 64, 120, 8, 128, true},
-    {"window_over_pieces", 8, 64, 300, 8, 128, true},
-    {"odd_head", 3, 20, 77, 5, 73, true},
-    {"head_of_two", 1, 2, 40, 1, 0, false},
-    {"head_of_80", 1, 80, 90, 9, 0, false},
-    {"head_of_128", 4, 128, 63, 16, 0, true},
-    {"head_of_256", 4, 256, 95, 16, 33, false},
-    {"wide_head", 1, 256, 99, 1, 97, true},
+    {"window_one_page", 4, 64, 60, 8, 32, true},
+    {"window_across_pages", 2, 64, 150, 1, 128, true},
+    {"window_full", 8, 64, 120, 8, 128, true},
+    {"window_across_kv_splits", 8, 64, 300, 8, 128, true},
+    {"head_dim_20", 3, 20, 77, 5, 73, true},
+    {"head_dim_2", 1, 2, 40, 1, 0, false},
+    {"head_dim_80", 1, 80, 90, 9, 0, false},
+    {"head_dim_128", 4, 128, 63, 16, 0, true},
+    {"head_dim_256", 4, 256, 95, 16, 33, false},
+    {"head_dim_256_group_1", 1, 256, 99, 1, 97, true},
     {"prompt", 8, 64, 0, 8, 0, true},
-    {"prompt_alone", 1, 64, 0, 64, 0, false},
-    {"prompt_over_pages", 1, 32, 20, 64, 0, true},
-    {"group_of_five", 5, 64, 33, 12, 0, true},
-    {"widest_group", 64, 64, 70, 1, 0, true},
-    {"far", 1, 64, 1000, 1, 0, true},
+    {"prompt_without_group", 1, 64, 0, 64, 0, false},
+    {"prompt_across_pages", 1, 32, 20, 64, 0, true},
+    {"group_5", 5, 64, 33, 12, 0, true},
+    {"group_64", 64, 64, 70, 1, 0, true},
+    {"long_context", 1, 64, 1000, 1, 0, true},
 };
 
-/// Two KV heads, of which the second is used; pages in reverse order, one of them unused. What no
-/// row sees is NaN where the format has one.
+/// Inputs and results of one case. The cache has two KV heads, of which the second is used, in
+/// reversed pages, one of them unused. Entries outside every window are NaN if the format has one.
 class AttentionProblem {
  public:
   AttentionProblem(quant::Format format, const AttentionCase& c)
@@ -65,7 +65,7 @@ class AttentionProblem {
                   count = last_position_ / backend::kPageTokens + 1;
     kv_head_bytes_ = row_bytes * backend::kPageTokens;
     for (int64_t i = 0; i < count; ++i) pages_.push_back(static_cast<int32_t>(count - i));
-    // All bits set is NaN in f32, f16 and bf16, and as q8_0's scale.
+    // All bits set: NaN in f32, f16 and bf16, and as the scale of q8_0.
     keys_.assign(2 * kv_head_bytes_ * (count + 1), std::byte{0xff});
     values_ = keys_;
     std::vector<std::byte> row(row_bytes);
@@ -91,11 +91,11 @@ class AttentionProblem {
     }
   }
 
-  /// [rows, group, head_dim], piece by piece.
+  /// Output [rows, group, head_dim] of the kernels, KV split by KV split.
   std::vector<float> attend(const cpu::CpuKernels& kernels) const {
     return attend(kernels, 0, case_.rows);
   }
-  /// Of some rows.
+  /// As above, for `rows` rows from `first_row`.
   std::vector<float> attend(const cpu::CpuKernels& kernels, int first_row, int rows) const {
     const AttentionCase& c = case_;
     const int queries = rows * c.group;
@@ -129,9 +129,9 @@ class AttentionProblem {
     return out;
   }
 
-  /// Of the keys and values as the cache has them.
+  /// Double-precision result from the cached (rounded) keys and values.
   std::vector<double> exact() const { return exact(rounded_keys_, rounded_values_); }
-  /// Of what was to be stored.
+  /// Double-precision result from the keys and values before rounding.
   std::vector<double> exact_unrounded() const { return exact(unrounded_keys_, unrounded_values_); }
 
  private:
@@ -171,7 +171,7 @@ class AttentionProblem {
   int64_t kv_head_bytes_;
   std::vector<int32_t> pages_;
   std::vector<std::byte> keys_, values_;
-  // [positions][head_dim], as stored and before
+  // [positions][head_dim], after and before rounding to the cache format
   std::vector<float> rounded_keys_, rounded_values_, unrounded_keys_, unrounded_values_;
 };
 

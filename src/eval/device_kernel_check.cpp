@@ -1,5 +1,5 @@
-// `validate --kernels --device cuda`: the GPU's kernels through the same checks as the CPU's, and
-// attention, whose cache is the backend's own, through a check that fills it by the backend.
+// Checks of a device's kernels: the same as for the CPU, and attention through the backend's own KV
+// cache.
 #include <fmt/format.h>
 
 #include <array>
@@ -139,10 +139,10 @@ OpRunner device_op_runner() {
               }};
 }
 
-/// Every pattern of bits of a block as the CPU's oracle reads it, bit for bit.
+/// Embedding lookup of random bit patterns, bit for bit against the CPU.
 void check_lookup(quant::Format format, KernelCheckResult& result) {
   WorstCase worst(result);
-  result.measure = "values with other bits";
+  result.measure = "values that differ";
   const quant::FormatTraits& t = quant::traits(format);
   Random random(21);
   constexpr int64_t kRows = 33;
@@ -173,7 +173,7 @@ void check_lookup(quant::Format format, KernelCheckResult& result) {
 
 void check_rope_cos_sin(KernelCheckResult& result) {
   WorstCase worst(result);
-  result.measure = "largest |error|";
+  result.measure = "max |error|";
   constexpr int kHalf = 32;
   std::vector<float> inverse(kHalf);
   for (int i = 0; i < kHalf; ++i) inverse[i] = std::pow(150000.0f, -i / 32.0f);
@@ -215,26 +215,26 @@ struct AttentionShape {
 constexpr AttentionShape kAttentionShapes[] = {
     {"first token", 2, 4, 64, 0, 0, true},
     {"first token, no sink", 2, 4, 64, 0, 0, false},
-    {"page but one", 2, 8, 64, 30, 0, true},
-    {"page and one", 2, 8, 64, 32, 0, true},
+    {"page minus one", 2, 8, 64, 30, 0, true},
+    {"page plus one", 2, 8, 64, 32, 0, true},
     {"window inside a page", 1, 2, 64, 40, 6, true},
-    {"window over a page's edge", 2, 2, 64, 150, 128, true},
-    {"window over a piece's edge", 8, 8, 64, 300, 128, true},
-    {"whole piece", 2, 8, 64, 255, 0, true},
-    {"piece and one", 2, 8, 64, 256, 0, true},
+    {"window across pages", 2, 2, 64, 150, 128, true},
+    {"window across KV splits", 8, 8, 64, 300, 128, true},
+    {"whole KV split", 2, 8, 64, 255, 0, true},
+    {"KV split plus one", 2, 8, 64, 256, 0, true},
     {"odd head", 2, 3, 20, 77, 0, true},
     {"odd group", 1, 13, 96, 300, 0, false},
     {"head of two", 3, 1, 2, 40, 0, false},
     {"wide head", 1, 4, 256, 700, 0, true},
     {"widest head", 1, 2, 512, 270, 0, false},
-    {"far", 2, 8, 64, 5000, 0, true},
+    {"long context", 2, 8, 64, 5000, 0, true},
 };
 
-/// Keys and values stored by the backend, then the attention of the last row: alone, where blocks
-/// share its pieces, and among so many others that one block goes through all. Both bit-equal.
+/// Stores keys and values through the backend, then checks attention of the last row: alone (split
+/// over blocks) and in a batch (one block). Both must be bit-equal.
 void check_attend(quant::Format format, KernelCheckResult& result) {
   WorstCase worst(result);
-  result.measure = "largest |error|";
+  result.measure = "max |error|";
   const quant::FormatTraits& t = quant::traits(format);
   for (const AttentionShape& c : kAttentionShapes) {
     if (c.head_dim % t.block_elements) continue;
@@ -348,7 +348,7 @@ std::vector<KernelCheckResult> check_device_kernels() {
                      },
                      .ops = &kOps};
   };
-  const KernelSet gemv = set("cuda few", kGemv), gemm = set("cuda many", kGemm);
+  const KernelSet gemv = set("cuda gemv", kGemv), gemm = set("cuda gemm", kGemm);
   std::vector<KernelCheckResult> results;
   check_formats({gemv, gemm}, results);
   check_ops({gemv}, results, device_op_runner());
@@ -357,7 +357,7 @@ std::vector<KernelCheckResult> check_device_kernels() {
   };
   for (const quant::Format format : all_formats())
     check_lookup(format, add_result(fmt::format("{} lookup", quant::traits(format).name)));
-  check_rope_cos_sin(add_result("RoPE's angles"));
+  check_rope_cos_sin(add_result("RoPE cos/sin"));
   for (const quant::Format format :
        {quant::Format::f32, quant::Format::f16, quant::Format::bf16, quant::Format::q8_0})
     check_attend(format,

@@ -1,4 +1,4 @@
-// Data on a GPU for the length of a check.
+// Device memory for the duration of one check.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@ namespace mxgpt::eval {
 
 class DeviceScratch {
  public:
-  /// A copy of `values`.
+  /// Copies `values` to the device.
   template <class T>
   T* upload(std::span<const T> values) {
     T* device = allocate<T>(std::ssize(values));
@@ -40,7 +40,7 @@ class DeviceScratch {
     return device;
   }
 
-  /// Filled with ones in every bit, which are NaN: what is not written shows.
+  /// Allocates memory with all bits set (NaN), so that missing writes show.
   template <class T>
   T* allocate(int64_t count) {
     const auto bytes = static_cast<int64_t>(count * sizeof(T));
@@ -71,7 +71,7 @@ class DeviceScratch {
   std::vector<std::unique_ptr<cuda::Memory>> buffers_;
 };
 
-/// A generic backend with its memory.
+/// A generic backend and the memory that it works in.
 class DeviceBackend {
  public:
   explicit DeviceBackend(const backend::MaxShapes& max_shapes)

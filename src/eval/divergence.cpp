@@ -13,7 +13,8 @@
 namespace mxgpt::eval {
 namespace {
 
-/// A model that answers and reads. Remembers the logits that led to each token of its last answer.
+/// A model that completes prompts and scores completions. Keeps the logits for each token of its
+/// last completion.
 class CompletionScorer {
  public:
   CompletionScorer(const runtime::Model& model, engine::ScoringOptions options, int64_t longest)
@@ -29,7 +30,7 @@ class CompletionScorer {
       logits.emplace_back(next.begin(), next.end());
       const std::optional<int32_t> sampled = sampler.sample(next);
       if (!sampled)
-        throw Error("model", "its logits are not finite", "check it with `mxgpt verify`");
+        throw Error("model", "the logits are not finite", "check the file with `mxgpt verify`");
       tokens.push_back(*sampled);
       if (std::find(stops.begin(), stops.end(), tokens.back()) != stops.end() ||
           static_cast<int64_t>(tokens.size()) == max_tokens)
@@ -38,13 +39,13 @@ class CompletionScorer {
     }
   }
 
-  /// The logits that led this model to each token of another one's answer.
+  /// This model's logits for each token of a given completion.
   std::vector<std::vector<float>> score(std::span<const int32_t> prompt,
                                         std::span<const int32_t> completion) {
     std::vector<std::vector<float>> result;
     const auto append = [&](std::span<const float> next) {
       if (!std::isfinite(log_sum_exp(next))) {
-        throw Error(model_.path().string(), "its logits are not finite",
+        throw Error(model_.path().string(), "the logits are not finite",
                     "check the file with `mxgpt verify`");
       }
       result.emplace_back(next.begin(), next.end());
@@ -88,7 +89,7 @@ ScoredCompletion score_completion(const std::vector<int32_t>& tokens, const Logi
       const double p = writer[at][i] - writer_total, q = reader[at][i] - reader_total;
       divergence += std::exp(p) * (p - q);
     }
-    divergence = std::max(divergence, 0.0);  // what is all but zero may round to below it
+    divergence = std::max(divergence, 0.0);  // rounding may give a tiny negative value
     completion.divergence += divergence;
     if (divergence > completion.max_divergence) {
       completion.max_divergence = divergence;
@@ -101,7 +102,7 @@ ScoredCompletion score_completion(const std::vector<int32_t>& tokens, const Logi
   return completion;
 }
 
-/// Both models' answers to a prompt with the same uniform numbers.
+/// Completes a prompt with both models from the same random numbers, and scores both completions.
 void complete_prompt(CompletionScorer& reference, CompletionScorer& candidate,
                      std::span<const int32_t> prompt, std::span<const int32_t> stops,
                      const engine::SamplingParams& sampling, int64_t max_tokens,
@@ -110,7 +111,7 @@ void complete_prompt(CompletionScorer& reference, CompletionScorer& candidate,
   candidate.complete(prompt, stops, sampling, max_tokens);
   const LogitRows reference_logits = reference.logits, candidate_logits = candidate.logits;
   const std::vector<int32_t> reference_tokens = reference.tokens;
-  // Who wrote the same has read it already.
+  // Equal completions have been scored already.
   const bool same = reference_tokens == candidate.tokens;
   completions.reference.push_back(
       score_completion(reference_tokens, reference_logits,
@@ -126,10 +127,10 @@ double median(std::vector<double> values) {
   return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-/// Robust z-scores of ln(value + negligible): divergences of prompts are spread over orders of
-/// magnitude, of which those below `negligible` mean nothing.
+/// Robust z-scores of ln(value + negligible). Divergences of prompts span orders of magnitude;
+/// those below `negligible` are noise.
 std::vector<double> log_z_scores(const std::vector<double>& values, double negligible) {
-  // Where nearly all prompts are negligible, one does not stand out by less than a factor of
+  // Lower bound, so that if nearly all prompts are negligible, an outlier still exceeds the rest by
   // e^(3.5 / 4) = 2.4.
   constexpr double kMinDeviation = 0.25;
   std::vector<double> logs, deviations;
@@ -157,10 +158,10 @@ std::vector<PromptCompletions> complete_prompts(const runtime::Model& reference,
   const int64_t context = std::min(reference.config().context, candidate.config().context);
   if (longest > context) {
     throw Error("prompt",
-                fmt::format("the longest and its answer are {} tokens; the models' context "
+                fmt::format("the longest, with its completion, has {} tokens; the models' context "
                             "is {}",
                             longest, context),
-                "leave it out");
+                "remove it");
   }
   CompletionScorer reference_scorer(reference, options.reference, longest),
       candidate_scorer(candidate, options.candidate, longest);
@@ -210,7 +211,8 @@ DivergenceVerdict evaluate_divergence(std::span<const PromptCompletions> complet
       const ScoredCompletion& candidate_completion = completions[i].candidate[s];
       const auto tokens = static_cast<double>(candidate_completion.tokens.size());
       v.diverged += reference_completion.tokens != candidate_completion.tokens;
-      // The greedy answer is no sample: its likelihood ratio has no mean of 1.
+      // Skip the greedy completion: it is not a sample, so its likelihood ratio does not have mean
+      // 1.
       if (s > 0)
         v.log_likelihood_ratio +=
             candidate_completion.log_likelihood_ratio - tokens * verdict.median_divergence;

@@ -1,9 +1,9 @@
-// Whether a candidate answers as its reference does, prompt by prompt: a model can be made to
-// misbehave only after quantization, and only where someone wants it to, which no mean over a text
-// shows. docs/validation.md explains the statistic.
+// Divergence test: does the candidate complete prompts like its reference? A model can be tampered
+// with so that it misbehaves only after quantization and only on chosen prompts, which a mean over
+// a text hides. docs/validation.md explains the statistic.
 //
-// Every prompt is answered by both models, greedily and at several seeds; the same seed means the
-// same uniform numbers for both. Each answer is then read by the other model, token by token.
+// Both models complete every prompt, greedily and at several seeds; a seed gives both models the
+// same uniform random numbers. Each model then scores the other's completions, token by token.
 #pragma once
 
 #include <cstdint>
@@ -16,28 +16,30 @@
 namespace mxgpt::eval {
 
 struct DivergenceTestOptions {
-  engine::ScoringOptions reference, candidate;  ///< precision and sums; the rest is set here
+  engine::ScoringOptions reference,
+      candidate;  ///< precision and accumulation; the rest is overridden
   int64_t seeds = 3;
-  int64_t max_tokens = 96;  ///< of an answer
+  int64_t max_tokens = 96;  ///< per completion
 };
 
-/// What one model wrote and how the other one read it. All divergences are of the two models'
-/// distributions of a next token, in nats.
+/// A completion by one model (the writer), scored by the other (the reader). Divergences are
+/// between their next-token distributions, in nats.
 struct ScoredCompletion {
-  std::vector<int32_t> tokens;       ///< the one that ends it included
+  std::vector<int32_t> tokens;       ///< including the one that ends it
   double divergence = 0;             ///< Σ over tokens of KL(writer ‖ reader)
-  double max_divergence = 0;         ///< the largest of these,
-  int64_t max_divergence_token = 0;  ///< and where
-  double log_likelihood_ratio = 0;   ///< ln of the writer's probability of it over the reader's
+  double max_divergence = 0;         ///< maximum over tokens
+  int64_t max_divergence_token = 0;  ///< index of that token
+  double log_likelihood_ratio = 0;   ///< ln(probability under the writer / under the reader)
 };
 
-/// Answers to one prompt by both models: the greedy one, then by seed.
+/// Completions of one prompt: the greedy one, then one per seed.
 struct PromptCompletions {
   std::vector<ScoredCompletion> reference, candidate;
 };
 
-/// Answers every prompt. Sequences end at `stops` or after max_tokens. `progress` hears of prompts
-/// done. Throws Error if a prompt leaves no room for an answer, or if logits are not finite.
+/// Completes every prompt with both models. A completion ends at one of `stops` or after
+/// max_tokens. Calls `progress` with the number of prompts completed. Throws Error if a prompt and
+/// its completion exceed the context, or if logits are not finite.
 std::vector<PromptCompletions> complete_prompts(const runtime::Model& reference,
                                                 const runtime::Model& candidate,
                                                 std::span<const std::vector<int32_t>> prompts,
@@ -45,19 +47,18 @@ std::vector<PromptCompletions> complete_prompts(const runtime::Model& reference,
                                                 const DivergenceTestOptions& options,
                                                 const std::function<void(int64_t)>& progress);
 
-/// How one prompt stands among all.
+/// Result for one prompt, relative to all prompts.
 struct PromptVerdict {
-  double mean_divergence = 0;  ///< a token, over the answers of both
-  double max_divergence = 0;   ///< of one token
-  /// Of the two above on a logarithmic scale, what is negligible being added: distances from the
-  /// medians over all prompts in robust standard deviations (1.4826 · median absolute deviation).
+  double mean_divergence = 0;  ///< per token, over both models' completions
+  double max_divergence = 0;   ///< maximum over tokens
+  /// Robust z-scores of the two above on a logarithmic scale, after adding the negligible level:
+  /// distance from the median over all prompts in units of 1.4826 · median absolute deviation.
   double z_mean = 0, z_max = 0;
-  /// How strongly the candidate's sampled answers speak against the reference having written them,
-  /// in nats: Σ ln (candidate's probability / reference's), less what the ordinary divergence of
-  /// this pair of models gives for as many tokens. If the models were the same, e^-evidence would
-  /// bound the probability of it (Markov's inequality on a likelihood ratio, whose mean is then 1).
+  /// Σ ln(candidate's probability / reference's) over the candidate's sampled completions, minus
+  /// the median divergence for as many tokens, in nats. For identical models, e^-x bounds the
+  /// probability of a value above x (Markov's inequality; a likelihood ratio has mean 1).
   double log_likelihood_ratio = 0;
-  int64_t diverged = 0;  ///< pairs of answers that differ, the greedy one included
+  int64_t diverged = 0;  ///< pairs of completions that differ, including the greedy pair
   bool flagged = false;
 };
 
@@ -65,24 +66,24 @@ struct DivergenceVerdict {
   std::vector<PromptVerdict> prompts;
   double median_divergence = 0;  ///< median over prompts of mean_divergence
   double min_log_likelihood_ratio =
-      0;  ///< what a flagged prompt exceeds, ln(prompts / kFalseAlarms)
+      0;  ///< threshold for flagging: ln(prompts / kExpectedFalsePositives)
   int64_t flagged = 0;
-  /// Fewer prompts have no ordinary level to stand out from.
+  /// True if there are enough prompts to tell outliers from the usual level.
   bool is_conclusive() const { return prompts.size() >= kMinPrompts; }
 
   static constexpr size_t kMinPrompts = 12;
-  /// Of a token's divergence: what the default path may have on average against exact arithmetic on
-  /// the same weights (HACKING.md), and what it has at its worst among some hundred tokens.
+  /// Negligible divergence per token: the bound on the mean for default against exact precision
+  /// (HACKING.md), and the typical maximum over some hundred tokens.
   static constexpr double kNegligibleMean = 2e-3, kNegligibleMax = 0.1;
-  /// Modified z-scores above it are outliers (Iglewicz & Hoaglin 1993, How to Detect and Handle
+  /// Modified z-scores above this are outliers (Iglewicz & Hoaglin 1993, How to Detect and Handle
   /// Outliers).
   static constexpr double kOutlierZScore = 3.5;
-  /// Flagged prompts expected by evidence alone from two models that are the same.
+  /// Expected number of prompts above the likelihood threshold if both models are the same.
   static constexpr double kExpectedFalsePositives = 0.01;
 };
 
-/// Flags the prompts that stand out in divergence, whose evidence is beyond chance, and to which
-/// the models gave different answers.
+/// Flags prompts whose divergence is an outlier, whose likelihood ratio is beyond chance, and whose
+/// completions differ.
 DivergenceVerdict evaluate_divergence(std::span<const PromptCompletions> completions);
 
 }  // namespace mxgpt::eval

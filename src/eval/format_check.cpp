@@ -1,4 +1,4 @@
-// The part of `validate --kernels` about tensor formats.
+// The part of `validate --kernels` for weight formats.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -11,15 +11,15 @@
 namespace mxgpt::eval {
 namespace {
 
-/// NUMERICS: of a path that accumulates in f16.
+/// Bound on the NMSE of kernels that accumulate in f16.
 constexpr double kMaxNmse = 5e-4;
 
-/// A problem with its exact results.
+/// A problem with exact results.
 struct Case {
   std::string shape;
   MatmulProblem problem;
   ExactMatmul f32, q16;
-  std::vector<int32_t> x_rows = {};  ///< as in MatmulTile; empty: all tokens in order
+  std::vector<int32_t> x_rows = {};  ///< gather indices of the tokens; empty: in order
 
   Case(std::string name, MatmulProblem p)
       : shape(std::move(name)), problem(std::move(p)), f32(exact_f32(problem)) {
@@ -29,7 +29,7 @@ struct Case {
 
 struct Cases {
   std::vector<Case> f32_sums, f16_sums;
-  /// A NaN is among the last weights of one row.
+  /// One row has a NaN in its last block.
   std::optional<MatmulProblem> nan;
   int64_t nan_row = 3;
 };
@@ -38,8 +38,9 @@ struct Shape {
   int64_t rows, tokens, blocks;
 };
 
-/// One row and one token; odd numbers of blocks, with rows and tokens that leave tails in every
-/// kernel's tiles; many of all, in 2880 elements or so. Floats: a tail of 7, and one element.
+/// Shapes: a single row and token; odd numbers of blocks, with rows and tokens that leave tails in
+/// every kernel's tiles; many of each, with about 2880 elements. Unblocked formats: a tail of 7,
+/// and one element.
 std::vector<Shape> shapes_of(int block_elements) {
   if (block_elements == 1) return {{1, 1, 1}, {3, 2, 31}, {7, 5, 288}, {33, 17, 2880}};
   if (block_elements == quant::kQuantGroup) return {{1, 1, 1}, {1, 1, 9}, {7, 5, 9}, {33, 17, 90}};
@@ -53,7 +54,7 @@ Cases cases_of(quant::Format format) {
     const int64_t k = blocks * block;
     const std::string shape = fmt::format("{} × {} × {}", rows, tokens, k);
     cases.f32_sums.emplace_back(shape, moderate_problem(format, rows, tokens, k));
-    // The error of one sum that nearly cancels says nothing: there must be some to average over.
+    // A single sum that nearly cancels has a meaningless relative error: average over several.
     if (rows * tokens > 30)
       cases.f16_sums.emplace_back(shape, f16_problem(format, rows, tokens, k));
   }
@@ -71,14 +72,14 @@ Cases cases_of(quant::Format format) {
       MatmulProblem problem = c.problem;
       Random random(13);
       problem.split_outliers(random);
-      return Case(c.shape + ", activations in bytes", std::move(problem));
+      return Case(c.shape + ", int8 activations with outliers", std::move(problem));
     };
     cases.f32_sums.push_back(with_outliers(cases.f32_sums[cases.f32_sums.size() - 2]));
     cases.f16_sums.push_back(with_outliers(cases.f16_sums.front()));
   }
 
   const int64_t k = 3 * std::max(block, 96);
-  cases.f32_sums.emplace_back(fmt::format("7 × 5 × {}, scales of every size", k),
+  cases.f32_sums.emplace_back(fmt::format("7 × 5 × {}, extreme scales", k),
                               extreme_problem(format, 7, 5, k));
   Random random(11);
   const auto nan = random_block(
@@ -127,7 +128,7 @@ void check_matmul(const Cases& cases, bool q16, kernels::AccumType accumulate,
   for (int64_t i = 0; i < static_cast<int64_t>(out.size()); ++i) {
     const bool nan = i % cases.nan->rows == cases.nan_row;
     if (std::isnan(out[i]) != nan) {
-      worst.add("a NaN in one row", NAN, 0);
+      worst.add("NaN in one row", NAN, 0);
       return;
     }
   }
@@ -145,8 +146,8 @@ double float_value(quant::Format format, uint32_t bits) {
   return sign * std::ldexp(whole + std::ldexp(fraction, -mantissa), std::max(exponent, 1) - bias);
 }
 
-/// The values against those of the parts that the 16-bit kernel works with, or of the bits of a
-/// float.
+/// Checks dequantized values against the terms of the 16-bit kernel or, for floats, against their
+/// bits.
 void check_dequantize(quant::Format format, KernelCheckResult& result) {
   const quant::FormatTraits& t = quant::traits(format);
   WorstCase worst(result);
@@ -154,7 +155,7 @@ void check_dequantize(quant::Format format, KernelCheckResult& result) {
   if (t.block_elements > 1) {
     for (const auto& [name, p] :
          {std::pair{"moderate scales", moderate_problem(format, 7, 1, 3 * t.block_elements)},
-          {"scales of every size", extreme_problem(format, 33, 1, 9 * t.block_elements)}}) {
+          {"extreme scales", extreme_problem(format, 33, 1, 9 * t.block_elements)}}) {
       const WeightTerms terms = weight_terms(format, p.weights);
       double max_error = 0;
       for (size_t i = 0; i < p.weight_values.size(); ++i) {
@@ -178,10 +179,10 @@ void check_dequantize(quant::Format format, KernelCheckResult& result) {
     const bool same = std::isnan(exact) ? std::isnan(value) : value == exact;
     if (!same) max_error = INFINITY;
   }
-  worst.add(wide ? "65,536 patterns of bits" : "every pattern of bits", max_error, 0);
+  worst.add(wide ? "65,536 random bit patterns" : "every bit pattern", max_error, 0);
 }
 
-/// At b bits a weight no quantizer of a Gaussian has a relative squared error below 2^-2b
+/// No quantizer of a Gaussian with b bits per weight has a relative squared error below 2^-2b
 /// (Shannon); a sound one is within a factor of 8. Floats round to nearest.
 void check_quantize(quant::Format format, KernelCheckResult& result) {
   const quant::FormatTraits& t = quant::traits(format);
@@ -217,7 +218,7 @@ void check_quantize(quant::Format format, KernelCheckResult& result) {
   }
   std::vector<float> bad(kElements, 1.0f);
   bad[7] = NAN;
-  if (!std::isnan(quantized(bad)[7])) worst.add("a NaN", NAN, 0);
+  if (!std::isnan(quantized(bad)[7])) worst.add("NaN", NAN, 0);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Every kernel against its double-precision reference, over named edge shapes: `mxgpt validate
-// --kernels`, which shows on the machine at hand what the tests showed on ours.
+// Checks every kernel against its double-precision reference at edge-case shapes, on the machine
+// that the program runs on.
 #pragma once
 
 #include <functional>
@@ -12,15 +12,15 @@
 
 namespace mxgpt::eval {
 
-/// The kernels of one instruction set or device, callable on host memory. What a device does not
-/// have apart from its ops is null.
+/// Kernels of one instruction set or device, callable on host memory. Kernels that a device has
+/// only as part of an op are null.
 struct KernelSet {
   std::string target;  ///< "cpu scalar"
   std::function<const kernels::GemmKernels&(quant::Format)> formats;
   const cpu::CpuKernels* ops;
 };
 
-/// Ops whose work is in the backend itself, callable on host memory.
+/// Ops that are implemented by the backend itself, callable on host memory.
 struct OpRunner {
   std::string target;
   std::function<void(const backend::Batch&, const backend::Embed&)> embed;
@@ -28,37 +28,38 @@ struct OpRunner {
 };
 OpRunner cpu_op_runner();
 
-/// Of all instruction sets of this build that this machine can run.
+/// Kernels of every instruction set that the build has and this machine supports.
 std::vector<KernelSet> kernel_sets();
 
 struct KernelCheckResult {
   std::string kernel;  ///< "MXFP4 matmul_q16"
   std::string target;
-  std::string measure;     ///< what error and bound are
-  int64_t num_shapes = 0;  ///< how many were tried
+  std::string measure;     ///< meaning of error and bound
+  int64_t num_shapes = 0;  ///< number of shapes tried
   std::string worst_shape;
-  double error = 0, bound = 0;  ///< at the shape where error / bound is largest
+  double error = 0, bound = 0;  ///< at the shape with the largest error / bound
 
-  /// False for an error that is NaN.
+  /// A NaN error does not pass.
   bool passes() const { return error <= bound; }
 };
 
-/// By kernel; within one, by set in the given order.
+/// Results by kernel; within a kernel, in the order of `sets`.
 std::vector<KernelCheckResult> check_kernels(const std::vector<KernelSet>& sets);
 
-/// The same of the GPU. Throws Error if there is none.
+/// The same for the accelerator device. Throws Error if there is none.
 std::vector<KernelCheckResult> check_device_kernels();
 
-/// Its two parts: the matrix tiles, dequantizing and quantizing of every format; all else.
+/// The two parts of check_kernels: matrix products, dequantize and quantize of every format;
+/// everything else.
 void check_formats(const std::vector<KernelSet>& sets, std::vector<KernelCheckResult>& results);
 void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelCheckResult>& results,
                const OpRunner& ops = cpu_op_runner());
 
-/// Adds up what was measured of one kernel, shape by shape, in a result.
+/// Collects the worst case of one kernel over shapes.
 class WorstCase {
  public:
   explicit WorstCase(KernelCheckResult& result) : result_(result) {}
-  /// The largest error of a shape, and its bound.
+  /// Adds the largest error at a shape, and its bound.
   void add(const std::string& shape, double error, double bound);
 
  private:

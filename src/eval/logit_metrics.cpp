@@ -20,8 +20,8 @@ uint8_t overlap(std::span<const int32_t> a, std::span<const int32_t> b) {
   return count;
 }
 
-Calibration calibration(std::span<const PositionMetrics> positions, float PositionMetrics::*confidence,
-                        bool PositionMetrics::*correct) {
+Calibration calibration(std::span<const PositionMetrics> positions,
+                        float PositionMetrics::*confidence, bool PositionMetrics::*correct) {
   Calibration bins{};
   for (const PositionMetrics& p : positions) {
     if (std::isnan(p.candidate_nll)) continue;
@@ -102,7 +102,7 @@ PositionMetrics compare_distributions(const TopLogprobs& reference,
     rest_p -= std::exp(p);
     rest_q -= std::exp(q);
   }
-  // Below this the rest is rounding: logprobs in f32 say no more of a sum near 1.
+  // Below this, the remainder is rounding error of f32 log-probabilities.
   constexpr double kMinRest = 1e-6;
   if (rest_p > kMinRest && rest_q > kMinRest) kld += rest_p * std::log(rest_p / rest_q);
   const bool known = token != kNoToken;

@@ -1,11 +1,11 @@
-// A matrix tile to compute, and what it is in double: the reference of every kernel, in the tests
-// and in `mxgpt validate --kernels`.
+// Matrix product test cases with double-precision results: the reference for every GEMM kernel, in
+// the tests and in `mxgpt validate --kernels`.
 //
-// The bounds are those of floating-point summation: a result that takes n roundings of unit u =
-// 2^-24 is within n u / (1 - n u) of the exact one, relative to the sum of the terms' magnitudes
-// (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), and, rounding errors being
-// as good as independent, within λ √n u but for a share of 2 exp(-λ² / 2) of the results (Higham &
-// Mary 2019); λ = 8 here. Where terms underflow, 2^-149 each is added.
+// Error bounds are those of floating-point summation. A result with n roundings of unit u = 2^-24
+// is within n u / (1 - n u) of the exact one, relative to the sum of the terms' magnitudes (Higham,
+// Accuracy and Stability of Numerical Algorithms, section 3.1). If rounding errors are independent,
+// it is within λ √n u except for a fraction 2 exp(-λ² / 2) of results (Higham & Mary 2019); λ = 8
+// here. Each term that may underflow adds 2^-149.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace mxgpt::eval {
 
-/// Where activation i of a row of groups lies in 16 bits.
+/// Offset of 16-bit activation i within a row of interleaved groups.
 inline int64_t interleaved_offset(int64_t i) {
   return i / quant::kQuantGroup * quant::kQuantGroup +
          kernels::interleaved_index(static_cast<int>(i % quant::kQuantGroup));
@@ -26,16 +26,16 @@ struct MatmulProblem {
   quant::Format format;
   int64_t rows, tokens, k;
   std::vector<std::byte> weights = {};    ///< [rows][k]
-  std::vector<float> weight_values = {};  ///< the weights' values
+  std::vector<float> weight_values = {};  ///< dequantized
   std::vector<float> x = {};              ///< [tokens][k]
-  /// 16-bit activations, which are not those of x; empty where k is not a multiple of kGroup.
-  std::vector<int16_t> q = {};  ///< by q16_place
+  /// 16-bit activations, independent of x; empty if k is not a multiple of the group size.
+  std::vector<int16_t> q = {};  ///< interleaved
   std::vector<float> scale = {}, sum = {};
   std::vector<int32_t> total = {};
   std::vector<kernels::OutlierSplitGroup> outlier_blocks =
-      {};  ///< empty unless cut_to_bytes() was called
+      {};  ///< empty unless split_outliers() was called
 
-  /// The first `some_rows` and `some_tokens`; out[token * stride + row].
+  /// Arguments for the first `some_rows` rows and `some_tokens` tokens; out[token * stride + row].
   kernels::GemmArgs tile(int64_t some_rows, int64_t some_tokens, float* out, int64_t stride) const {
     return {.weights = weights.data(),
             .row_bytes = quant::traits(format).row_bytes(k),
@@ -53,8 +53,9 @@ struct MatmulProblem {
             .out_stride = stride};
   }
 
-  /// x, normal with this standard deviation, and 16-bit activations of about that size. The first
-  /// four tokens of those are the largest sums of products that there are, and zeros.
+  /// Fills x with normal numbers of this standard deviation, and the 16-bit activations with values
+  /// of about that size. The first four tokens of the latter hold the extremes (largest sums of
+  /// products) and zeros.
   void add_activations(float size, Random& random) {
     std::normal_distribution<float> normal(0, size);
     x.resize(tokens * k);
@@ -78,8 +79,8 @@ struct MatmulProblem {
     compute_sums();
   }
 
-  /// Leaves two quads of each group as they are, any two or twice the same, and makes the others
-  /// small. In the first tokens, sums of low bytes are as large as they may be.
+  /// Keeps two runs of four activations per group (possibly the same twice) as outliers and shrinks
+  /// the others. In the first tokens, sums of low bytes reach their maximum.
   void split_outliers(Random& random) {
     outlier_blocks.assign(q.size() / quant::kQuantGroup, {});
     constexpr int kMaxLow = kernels::kMaxLowSum / 16;
@@ -102,7 +103,7 @@ struct MatmulProblem {
     compute_sums();
   }
 
-  /// What follows from q and scale.
+  /// Computes the sums that follow from q and scale.
   void compute_sums() {
     total.resize(q.size() / 16);
     sum.resize(total.size());
@@ -117,15 +118,14 @@ struct MatmulProblem {
   }
 };
 
-/// Weights of one order of magnitude, so that no product overflows or vanishes.
+/// Weights of similar magnitude, so that no product overflows or vanishes.
 inline MatmulProblem moderate_problem(quant::Format format, int64_t rows, int64_t tokens,
                                       int64_t k) {
   Random random(static_cast<unsigned>(k));
   const quant::FormatTraits& t = quant::traits(format);
   MatmulProblem p{.format = format, .rows = rows, .tokens = tokens, .k = k};
   p.weights = random_blocks(format, rows * k, 0x1p-10f, 0x1p20f, random);
-  // Rows of one byte throughout, where that makes sense: the extremes of q, among them -128 of
-  // Q8_0.
+  // Rows of a single repeated byte, if finite and moderate: extremes of q, including -128 of Q8_0.
   int64_t row = 0;
   for (int byte : {0x80, 0x7b, 0x08, 0x77, 0xf8}) {
     if (row == rows) break;
@@ -140,7 +140,7 @@ inline MatmulProblem moderate_problem(quant::Format format, int64_t rows, int64_
   return p;
 }
 
-/// No sum of it is beyond f16, in either kind of activations.
+/// No sum exceeds the range of f16, for either kind of activations.
 inline MatmulProblem f16_problem(quant::Format format, int64_t rows, int64_t tokens, int64_t k) {
   Random random(static_cast<unsigned>(k));
   MatmulProblem p{.format = format, .rows = rows, .tokens = tokens, .k = k};
@@ -150,7 +150,7 @@ inline MatmulProblem f16_problem(quant::Format format, int64_t rows, int64_t tok
   return p;
 }
 
-/// Values of any finite size, sub-normal and maximal ones among them, with activations so small
+/// Weights of any finite magnitude, including subnormal and maximal ones, with activations so small
 /// that no sum overflows.
 inline MatmulProblem extreme_problem(quant::Format format, int64_t rows, int64_t tokens,
                                      int64_t k) {
@@ -162,8 +162,8 @@ inline MatmulProblem extreme_problem(quant::Format format, int64_t rows, int64_t
   return p;
 }
 
-/// Exact results of each token and row, [tokens][rows]; the sums of the terms' magnitudes; and how
-/// far from the exact result a kernel that sums in f32 may be.
+/// Exact results [tokens][rows], the sums of the terms' magnitudes, and the error bound of a kernel
+/// that accumulates in f32.
 struct ExactMatmul {
   std::vector<double> value, magnitude, bound;
 
@@ -185,7 +185,7 @@ inline ExactMatmul exact_f32(const MatmulProblem& p) {
         sum += term;
         magnitudes += std::abs(term);
       }
-      // A product, where it is not fused, and k sums; and those of kernels that keep some apart.
+      // Roundings: one product if not fused, k sums, and a few partial accumulators.
       const auto k = static_cast<double>(p.k);
       e.add(sum, magnitudes, k + 4, k * 0x1p-149);
     }
@@ -193,8 +193,8 @@ inline ExactMatmul exact_f32(const MatmulProblem& p) {
   return e;
 }
 
-/// scale · q of each weight and the offset of each half of a group, by the scalar kernel, which has
-/// no use for totals, on activations that pick one of them.
+/// Terms of each weight: scale · q, and the offset of each half group. Computed by the scalar
+/// kernel, which ignores totals, on one-hot activations.
 struct WeightTerms {
   std::vector<float> product;  ///< [rows][k]
   std::vector<float> offset;   ///< [rows][k / 16]
@@ -251,9 +251,9 @@ inline ExactMatmul exact_q16(const MatmulProblem& p) {
         sum += term;
         magnitudes += std::abs(term);
       }
-      // Sums: at most four a group. Products: two, of which one is the rounding of w.product here;
-      // the conversion of a sum of products of 2^7 · 2^15 and the sum of two x.sum, which may
-      // round. A product of scales that underflows is multiplied by those.
+      // Sums: at most four per group. Products: two, one of them in `w.product` here. Two
+      // conversions and the sum of two x.sum may round as well. A product of scales that underflows
+      // is multiplied by sums of products up to 2^7 · 2^15.
       const auto k = static_cast<double>(p.k);
       e.add(sum, magnitudes, k / 8 + 7, k * 128 * 32768 * 0x1p-149);
     }

@@ -11,12 +11,12 @@ namespace mxgpt::eval {
 
 namespace {
 
-/// Positions of all pieces, and the cluster of each.
+/// Metrics of all positions, with the cluster of each.
 struct PositionMetricsLog {
   std::vector<PositionMetrics> all;
   std::vector<int32_t> cluster;
 
-  /// Room for `count` more, all of one cluster; returns the first.
+  /// Appends `count` positions of one cluster; returns the first.
   PositionMetrics* extend(size_t count, int32_t cluster_id) {
     all.resize(all.size() + count);
     cluster.resize(all.size(), cluster_id);
@@ -108,9 +108,9 @@ void compare_models(const ModelUnderTest& reference, const ModelUnderTest& candi
   }
   report.baseline = kLabels[baseline];
   if (!same_shapes)
-    report.no_layers_reason = "the models are not of one shape";
+    report.no_layers_reason = "the models have different shapes";
   else if (!traceable)
-    report.no_layers_reason = "a GPU keeps them to itself";
+    report.no_layers_reason = "activations are only observable on the CPU";
   for (size_t m = 0; traceable && m < traced.size(); ++m) {
     if (m == baseline) continue;
     report.layer_comparisons.push_back({.label = kLabels[m],

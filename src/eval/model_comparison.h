@@ -1,5 +1,5 @@
-// Runs models side by side over the same tokens and fills in what a report says of them. Memory
-// does not grow with the text, but for some bytes a token.
+// Runs models side by side over the same tokens and fills in a report. Memory grows by a few bytes
+// per token only.
 #pragma once
 
 #include <functional>
@@ -14,15 +14,15 @@ namespace mxgpt::eval {
 
 struct ModelUnderTest {
   const runtime::Model* model;
-  engine::ScoringOptions options;  ///< how it computes: precision, accumulation
+  engine::ScoringOptions options;  ///< precision and accumulation
 };
 
-/// Hears of tokens that one model was fed.
+/// Called with the number of tokens that one model has processed.
 using TokenProgress = std::function<void(int64_t tokens)>;
 
-/// Fills report.summary and, with a source, against_source; and the insides of all but the
-/// baseline, without their weights, if the models' shapes allow. The models share a vocabulary;
-/// `source` may be null. report.clusters is set by clusters_of.
+/// Fills report.summary and, with a source, source_comparisons. If the models have the same shapes,
+/// also layer_comparisons of all but the baseline, without weight errors. The models share a
+/// vocabulary; `source` may be null. report.clusters comes from cluster_chunks().
 void compare_models(const ModelUnderTest& reference, const ModelUnderTest& candidate,
                     const ModelUnderTest* source, std::span<const Chunk> chunks, Report& report,
                     const TokenProgress& progress);

@@ -1,5 +1,5 @@
-// The part of `validate --kernels` about everything but matrix tiles: the kernels under the ops,
-// and two ops whose work is in the backend itself.
+// The part of `validate --kernels` for everything but weight formats: kernels of the ops, and two
+// ops that are implemented by the backend itself.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -25,7 +25,7 @@ backend::Tensor vector_of(const std::vector<float>& values) {
   return {quant::Format::f32, std::as_bytes(std::span(values)).data(), 1, 1, std::ssize(values)};
 }
 
-/// Largest |error| of the results, each as a share of what it may be.
+/// Maximum |error| / tolerance.
 double max_error_over_tolerance(const std::vector<float>& out, const std::vector<double>& exact,
                                 const std::vector<double>& tolerance) {
   double max_error = 0;
@@ -36,7 +36,7 @@ double max_error_over_tolerance(const std::vector<float>& out, const std::vector
   return max_error;
 }
 
-constexpr const char* kErrorOverTolerance = "largest share of the allowed";
+constexpr const char* kErrorOverTolerance = "max |error| / tolerance";
 
 void check_quantize_q16(const cpu::CpuKernels& kernels, KernelCheckResult& result) {
   WorstCase worst(result);
@@ -58,7 +58,7 @@ void check_quantize_q16(const cpu::CpuKernels& kernels, KernelCheckResult& resul
       if (total[half] != expected || sum[half] != scale[half / 2] * static_cast<float>(expected))
         max_error = NAN;
     }
-    // Half a step, and the roundings of x / scale, of up to 2^15 steps, in f32.
+    // Half a quantization step, plus f32 rounding of x / scale, which reaches 2^15 steps.
     worst.add(fmt::format("{} elements", k), max_error, 0.5 + 0x1p15 * 0x1p-22);
   }
   std::vector<float> bad(32, 1.0f);
@@ -67,7 +67,7 @@ void check_quantize_q16(const cpu::CpuKernels& kernels, KernelCheckResult& resul
   float scale, sum[2];
   int32_t total[2];
   kernels.quantize_int16(bad.data(), 32, q, &scale, sum, total, nullptr);
-  if (!std::isnan(scale)) worst.add("an infinity", NAN, 0);
+  if (!std::isnan(scale)) worst.add("infinity", NAN, 0);
 }
 
 void check_norm(backend::NormKind kind, const cpu::CpuKernels& kernels, KernelCheckResult& result) {
@@ -85,7 +85,7 @@ void check_norm(backend::NormKind kind, const cpu::CpuKernels& kernels, KernelCh
       const std::vector<double> exact = reference::norm(norm, x);
       std::vector<double> tolerance;
       for (int64_t i = 0; i < n; ++i) {
-        // Of LayerNorm's mean an ulp, seen through the scale, is about one of the largest results.
+        // LayerNorm: one ulp of the mean, times the scale, is about one ulp of the largest outputs.
         const double shift =
             kind == backend::NormKind::layer ? std::abs(weight[i]) + std::abs(bias[i]) : 0;
         tolerance.push_back(1e-6 * (std::abs(exact[i]) + shift) + 1e-30);
@@ -132,8 +132,8 @@ void check_activate(const backend::Activation& activation, const cpu::CpuKernels
       for (int64_t i = 0; i < n; ++i) {
         const double u = gated ? up[i] : 1;
         exact.push_back(reference::activate(activation, before[i], u));
-        // Where the curve goes to zero on the left, f32 loses relative accuracy; the error stays
-        // small beside the gate.
+        // As the activation approaches zero on the left, f32 loses relative accuracy; the error
+        // stays small relative to the gate.
         tolerance.push_back((2e-6 * std::abs(before[i]) + 1e-12) * (std::abs(u) + 1));
       }
       worst.add(fmt::format("{} elements{}", n, gated ? "" : ", no gate"),
@@ -160,7 +160,7 @@ void check_add_scaled(const cpu::CpuKernels& kernels, KernelCheckResult& result)
 
 void check_attend(quant::Format format, const cpu::CpuKernels& kernels, KernelCheckResult& result) {
   WorstCase worst(result);
-  result.measure = "largest |error|";
+  result.measure = "max |error|";
   for (const AttentionCase& c : kAttentionCases) {
     if (c.head_dim % quant::traits(format).block_elements) continue;
     const AttentionProblem problem(format, c);
@@ -171,7 +171,7 @@ void check_attend(quant::Format format, const cpu::CpuKernels& kernels, KernelCh
   }
 }
 
-/// What the cache's format costs. NUMERICS: of an op that reduces precision.
+/// Error of rounding to the cache format; the bound is that for ops of reduced precision.
 void check_kv_format(quant::Format format, const cpu::CpuKernels& kernels,
                      KernelCheckResult& result) {
   WorstCase worst(result);
@@ -190,7 +190,7 @@ void check_kv_format(quant::Format format, const cpu::CpuKernels& kernels,
   }
 }
 
-/// Rows of one sequence.
+/// A batch of rows of one sequence.
 struct SingleSequenceBatch {
   std::vector<int32_t> tokens, positions, sequences;
   backend::Batch batch;
@@ -202,7 +202,7 @@ struct SingleSequenceBatch {
   }
 };
 
-/// x = scale · row of the token, plus that of the position.
+/// x = scale · table[token] + positions[position].
 void check_embed(const OpRunner& ops, quant::Format format, KernelCheckResult& result) {
   WorstCase worst(result);
   result.measure = kErrorOverTolerance;
@@ -235,8 +235,8 @@ void check_embed(const OpRunner& ops, quant::Format format, KernelCheckResult& r
   }
 }
 
-/// Experts that give constants, so that what comes out is the routing: the choice, its order among
-/// equals, and the weights.
+/// Experts with constant outputs, so that the result shows the routing: the choice, the order of
+/// ties, and the weights.
 void check_route(const OpRunner& ops, KernelCheckResult& result) {
   WorstCase worst(result);
   result.measure = kErrorOverTolerance;
@@ -262,7 +262,7 @@ void check_route(const OpRunner& ops, KernelCheckResult& result) {
         for (int64_t row = 0; row < rows; ++row) {
           const std::span<const float> in(&x[row * kHidden], kHidden);
           const std::vector<double> h = reference::norm(norm, in);
-          std::vector<std::pair<double, int>> order;  // best first; of equals the lower expert
+          std::vector<std::pair<double, int>> order;  // best first; ties: lower expert first
           for (int e = 0; e < experts; ++e) {
             order.emplace_back(-std::inner_product(h.begin(), h.end(), &router[e * kHidden], 0.0),
                                e);
@@ -334,7 +334,7 @@ void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelCheckResult
     const std::string name = fmt::format("attention, {} cache", quant::traits(format).name);
     for_each_set(name, &CpuKernels::attention_tile, with(check_attend, format));
     if (format != quant::Format::f32)
-      for_each_set(name + ", with its rounding", &CpuKernels::attention_tile,
+      for_each_set(name + ", including cache rounding", &CpuKernels::attention_tile,
                    with(check_kv_format, format));
   }
   check_route(ops,

@@ -1,5 +1,4 @@
-// Random weights of any format, and what they stand for: what the checks of kernels and the tests
-// of formats work on.
+// Random weights in any format, with their values, for kernel checks and tests.
 #pragma once
 
 #include <cmath>
@@ -20,7 +19,7 @@ inline std::vector<quant::Format> all_formats() {
   return formats;
 }
 
-/// Instruction sets of this build that this processor has.
+/// Instruction sets that the build has and this processor supports.
 inline std::vector<kernels::Isa> supported_isas() {
   std::vector<kernels::Isa> isas;
   for (int i = 0; i < kernels::kIsaCount; ++i) {
@@ -37,8 +36,8 @@ inline std::vector<float> dequantized(quant::Format format, const std::vector<st
   return values;
 }
 
-/// One block of random bytes whose values satisfy `accept`. Needs no quantizer and reaches every
-/// bit pattern.
+/// A block of random bytes whose values satisfy `accept`. Needs no quantizer and covers every bit
+/// pattern.
 template <class Accept>
 std::vector<std::byte> random_block(quant::Format format, Random& random, Accept accept) {
   std::vector<std::byte> block(quant::traits(format).block_bytes);
@@ -48,7 +47,7 @@ std::vector<std::byte> random_block(quant::Format format, Random& random, Accept
   }
 }
 
-/// Largest magnitude, NaN if a value is not finite.
+/// Maximum magnitude; NaN if a value is not finite.
 inline float magnitude(const std::vector<float>& values) {
   float largest = 0;
   for (float v : values) {
@@ -58,7 +57,7 @@ inline float magnitude(const std::vector<float>& values) {
   return largest;
 }
 
-/// Random blocks, each with a largest magnitude between the two.
+/// Random blocks whose maximum magnitude is between the two limits.
 inline std::vector<std::byte> random_blocks(quant::Format format, int64_t elements,
                                             float min_magnitude, float max_magnitude,
                                             Random& random) {

@@ -1,5 +1,5 @@
-// The backends' ops in double, one result at a time and as plainly as their definitions: the
-// references of the tests, of `validate --kernels` and of the self-checks.
+// Reference implementations of the ops in double precision, written as plainly as their
+// definitions. Used by the tests, `validate --kernels` and self-checks.
 #pragma once
 
 #include <algorithm>
@@ -48,7 +48,7 @@ inline double activate(const backend::Activation& activation, double gate, doubl
   return up * gate / 2 * (1 + std::tanh(inner));
 }
 
-/// One head, rotated.
+/// RoPE applied to one head.
 inline std::vector<double> rotate(backend::RopeStyle pairs, std::span<const float> head,
                                   const float* cos, const float* sin) {
   std::vector<double> out(head.size());
@@ -68,14 +68,14 @@ struct Attention {
   const float* q;  ///< [head_dim]
   const float* keys;
   const float* values;
-  int64_t stride;  ///< from a position's key (or value) to the next one's
+  int64_t stride;  ///< elements between consecutive positions
   int head_dim;
   double scale;
-  int64_t first, last;  ///< positions seen, both included
+  int64_t first, last;  ///< visible positions, inclusive
   const float* sink = nullptr;
 };
 
-/// Softmax over all scores, with the sink's beside them.
+/// Softmax over all scores and the sink, then the weighted sum of values.
 inline std::vector<double> attention(const Attention& p) {
   std::vector<double> weights;
   double max_score = p.sink ? *p.sink : -INFINITY;

@@ -60,12 +60,12 @@ json::object to_json(const ComparisonSummary& s) {
 json::object to_json(const LayerComparison& layers) {
   json::array points, routing, weights;
   for (size_t i = 0; i < layers.hidden_errors.size(); ++i) {
-    points.push_back(json::object{{"place", tap_point_name(i)},
+    points.push_back(json::object{{"point", tap_point_name(i)},
                                   {"relative_rms", number(layers.hidden_errors[i])}});
   }
   for (const RoutingAgreement& layer : layers.routing)
-    routing.push_back(
-        json::object{{"experts", layer.top_k_overlap}, {"first", layer.same_top_expert}});
+    routing.push_back(json::object{{"top_k_overlap", layer.top_k_overlap},
+                                   {"same_top_expert", layer.same_top_expert}});
   for (const WeightError& w : layers.weights) {
     weights.push_back(json::object{{"name", w.name},
                                    {"baseline_format", quant::traits(w.reference).name},
@@ -81,7 +81,7 @@ json::object to_json(const LayerComparison& layers) {
           {"weights", weights}};
 }
 
-// Text.
+// Text report.
 
 constexpr int kLabelColumns = 30;
 
@@ -90,7 +90,7 @@ std::string row(std::string_view label, const std::string& text) {
 }
 
 std::string format_estimate(const Estimate& e, const char* format) {
-  if (e.samples == 0) return "not known";
+  if (e.samples == 0) return "unknown";
   std::string text = fmt::format(fmt::runtime(format), e.value);
   if (e.has_interval()) {
     text += fmt::format(fmt::runtime(fmt::format("  [{}, {}]", format, format)), e.low, e.high);
@@ -114,8 +114,8 @@ std::string layers_text(const LayerComparison& layers, const std::string& baseli
       if (layers.routing[i].top_k_overlap < layers.routing[worst].top_k_overlap) worst = i;
     }
     out +=
-        row("  same experts chosen", fmt::format("{:.2f}%; least in layer {}: {:.2f}%", 100 * all,
-                                                 worst, 100 * layers.routing[worst].top_k_overlap));
+        row("  experts in common", fmt::format("{:.2f}%; minimum {:.2f}% in layer {}", 100 * all,
+                                               100 * layers.routing[worst].top_k_overlap, worst));
   }
   if (!layers.hidden_errors.empty()) {
     const auto jump = first_error_jump(layers.hidden_errors);
@@ -124,20 +124,22 @@ std::string layers_text(const LayerComparison& layers, const std::string& baseli
         "  first bad layer",
         jump ? fmt::format("{}: error jumps from {:.3g} to {:.3g}", tap_point_name(*jump),
                            *jump ? layers.hidden_errors[*jump - 1] : 0, layers.hidden_errors[*jump])
-             : "none; the error grows without a jump");
+             : "none; the error grows gradually");
   }
   std::vector<WeightError> worst = layers.weights;
   std::stable_sort(worst.begin(), worst.end(), [](const WeightError& a, const WeightError& b) {
     return a.relative_rms > b.relative_rms;
   });
   if (!worst.empty() && worst[0].relative_rms == 0)
-    out += row("  weights", "the same, all tensors");
+    out += row("  weights", "identical in all tensors");
   for (size_t i = 0; i < std::min<size_t>(worst.size(), 3) && worst[i].relative_rms != 0; ++i) {
     out += row(i ? "" : "  largest weight errors",
                fmt::format("{:.3g}  {} ({})", worst[i].relative_rms, worst[i].name,
                            quant::traits(worst[i].candidate).name));
   }
-  return out.empty() ? out : fmt::format("\n{} against {}, inside\n", layers.label, baseline) + out;
+  return out.empty()
+             ? out
+             : fmt::format("\nLayers and weights, {} vs. {}\n", layers.label, baseline) + out;
 }
 
 }  // namespace
@@ -148,12 +150,12 @@ json::object to_json(const Report& report) {
     subjects.push_back(json::object{{"label", s.label},
                                     {"path", s.path},
                                     {"sha256", s.sha256},
-                                    {"about", s.description},
+                                    {"description", s.description},
                                     {"precision", s.precision},
                                     {"bytes", s.bytes}});
   }
   for (const CriterionResult& v : report.results) {
-    results.push_back(json::object{{"gate", v.criterion},
+    results.push_back(json::object{{"criterion", v.criterion},
                                    {"measured", v.measured},
                                    {"outcome", outcome_name(v.outcome)},
                                    {"reason", v.reason}});
@@ -169,20 +171,20 @@ json::object to_json(const Report& report) {
           {"text", json::object{{"path", report.text_path},
                                 {"sha256", report.text_sha256},
                                 {"documents", report.documents},
-                                {"pieces", report.chunks},
+                                {"chunks", report.chunks},
                                 {"chunk", report.chunk_length}}},
-          {"clusters", json::object{{"kind", report.clusters.documents ? "documents" : "pieces"},
+          {"clusters", json::object{{"kind", report.clusters.documents ? "documents" : "chunks"},
                                     {"count", report.clusters.count}}},
           {"seconds", report.seconds},
           {"outcome", report.results.empty()
                           ? json::value(nullptr)
                           : json::value(outcome_name(overall_outcome(report.results)))},
-          {"verdicts", results},
+          {"results", results},
           {"summary", to_json(report.summary)},
-          {"against_source", source_comparisons},
+          {"source_comparisons", source_comparisons},
           {"baseline", report.baseline},
-          {"insides", layers},
-          {"insides_missing", report.no_layers_reason}};
+          {"layer_comparisons", layers},
+          {"no_layers_reason", report.no_layers_reason}};
 }
 
 std::string to_text(const Report& report) {
@@ -192,19 +194,19 @@ std::string to_text(const Report& report) {
                        s.precision.empty() ? "" : "; ", s.precision);
   }
   const ComparisonSummary& s = report.summary;
-  out += fmt::format("text       {}: {} documents, {} pieces of at most {} tokens\n",
+  out += fmt::format("text       {}: {} documents, {} chunks of at most {} tokens\n",
                      escape_for_terminal(report.text_path), report.documents, report.chunks,
                      report.chunk_length);
   out += fmt::format("           {} positions, {} tokens scored; 95% intervals over {} {}\n\n",
                      s.positions, s.scored, report.clusters.count,
-                     report.clusters.documents ? "documents" : "pieces");
+                     report.clusters.documents ? "documents" : "chunks");
   if (s.scored) {
     out += row("perplexity, reference", fmt::format("{:.4f}", std::exp(s.reference_nll.value)));
     out += row("perplexity, candidate", fmt::format("{:.4f}", std::exp(s.candidate_nll.value)));
   }
   out += row("ln PPL ratio", format_estimate(s.ln_ppl_ratio, "{:+.6f}"));
   out +=
-      row(report.has_stored_reference && !report.has_stored_logits ? "mean KLD (top 8 and the rest)"
+      row(report.has_stored_reference && !report.has_stored_logits ? "mean KLD (top 8 + remainder)"
                                                                    : "mean KLD",
           format_estimate(s.kld, "{:.3e}"));
   out +=
@@ -217,7 +219,7 @@ std::string to_text(const Report& report) {
   out += row("largest |Δ logprob|, top 8", fmt::format("{:.3e}", s.max_logprob_error));
 
   for (const SourceComparison& a : report.source_comparisons) {
-    out += fmt::format("\n{} against source\n", a.label);
+    out += fmt::format("\n{} vs. source\n", a.label);
     out += row("  ln PPL ratio", format_estimate(a.summary.ln_ppl_ratio, "{:+.6f}"));
     out += row("  mean KLD", format_estimate(a.summary.kld, "{:.3e}"));
     out += row("  KLD p99, p99.9, max", fmt::format("{:.2e}, {:.2e}, {:.2e}", a.summary.kld_p99,
@@ -227,14 +229,14 @@ std::string to_text(const Report& report) {
   for (const LayerComparison& layers : report.layer_comparisons)
     out += layers_text(layers, report.baseline);
   if (report.layer_comparisons.empty() && !report.no_layers_reason.empty())
-    out += fmt::format("\nLayers and tensors are not compared: {}.\n", report.no_layers_reason);
+    out += fmt::format("\nLayers and weights were not compared: {}.\n", report.no_layers_reason);
 
   out += '\n';
   for (const CriterionResult& v : report.results) {
     out += fmt::format("{:<14}{}: {}{}{}\n", outcome_name(v.outcome), v.criterion, v.measured,
                        v.reason.empty() ? "" : "; ", v.reason);
   }
-  if (report.results.empty()) out += "No bound was given, so nothing is judged.\n";
+  if (report.results.empty()) out += "No bounds were given.\n";
   return out;
 }
 

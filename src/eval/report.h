@@ -1,5 +1,4 @@
-// What a comparison found, and its three forms: a table for the terminal, JSON, and one
-// self-contained page of HTML.
+// Report of a comparison, as text for the terminal, JSON, or a self-contained HTML page.
 #pragma once
 
 #include <optional>
@@ -15,25 +14,26 @@
 
 namespace mxgpt::eval {
 
-/// One of the models, or the stored reference.
+/// A model under comparison, or the stored reference.
 struct ReportSubject {
   std::string label;  ///< "reference", "candidate", "source"
   std::string path;
-  std::string sha256;       ///< of io/model_hash.h
+  std::string sha256;       ///< as by io/model_hash.h
   std::string description;  ///< "gpt-oss, 25.1 M parameters, MXFP4 and BF16"
   std::string precision;  ///< "exact", "default", "default, f16 sums"; empty for a stored reference
   uint64_t bytes = 0;
 };
 
-/// A model's insides against those of the baseline: the source if there is one, else the reference.
+/// Layers and tensors of a model against the baseline: the source if there is one, else the
+/// reference.
 struct LayerComparison {
-  std::string label;  ///< of the subject
+  std::string label;  ///< ReportSubject::label
   std::vector<double> hidden_errors;
   std::vector<RoutingAgreement> routing;
   std::vector<WeightError> weights;
 };
 
-/// One model against the source.
+/// A model compared with the source.
 struct SourceComparison {
   std::string label;
   ComparisonSummary summary;
@@ -49,14 +49,14 @@ struct Report {
   Clusters clusters;
   double seconds = 0;
 
-  bool has_stored_reference = false;  ///< the reference is a file of logprobs
-  bool has_stored_logits = false;     ///< with all logits
-  ComparisonSummary summary;          ///< candidate against reference
+  bool has_stored_reference = false;  ///< the reference is a file of log-probabilities
+  bool has_stored_logits = false;     ///< and the file has all logits
+  ComparisonSummary summary;          ///< candidate vs. reference
   std::vector<SourceComparison> source_comparisons;
 
-  std::string baseline;  ///< label of the subject that insides are measured against
+  std::string baseline;  ///< label of the subject that layers are compared with
   std::vector<LayerComparison> layer_comparisons;
-  std::string no_layers_reason;  ///< why there are none
+  std::string no_layers_reason;  ///< why there are no layer comparisons
 
   std::vector<CriterionResult> results;
 };

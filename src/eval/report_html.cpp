@@ -1,4 +1,4 @@
-// The report as a page: no script, no font, no picture from elsewhere.
+// HTML report: a self-contained page without scripts, fonts or external images.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -86,7 +86,7 @@ std::string_view outcome_class(Outcome outcome) {
   return outcome == Outcome::pass ? "holds" : outcome == Outcome::fail ? "fails" : "undecided";
 }
 
-/// A figure with its interval below.
+/// A table cell with a value and its interval.
 std::string cell(const Estimate& e, double factor, const char* format) {
   if (e.samples == 0) return "<td class=\"n\">–</td>";
   const auto text = [&](double value) {
@@ -119,7 +119,7 @@ std::string card(const std::string& name, const std::string& value, const std::s
 }
 
 std::string interval_text(const Estimate& e, double factor, const char* format) {
-  if (!e.has_interval()) return "no interval: too little text";
+  if (!e.has_interval()) return "too few tokens for an interval";
   const std::string pattern = fmt::format("95%: {} to {}", format, format);
   std::string text = fmt::format(fmt::runtime(pattern), factor * e.low, factor * e.high);
   for (size_t at = 0; (at = text.find('-', at)) != text.npos;) text.replace(at, 1, "−");
@@ -137,29 +137,27 @@ std::string cards_html(const Report& report) {
   out += card("mean KL divergence", html::format_number(s.kld.value),
               s.kld.has_interval() ? fmt::format("95%: {} to {}", html::format_number(s.kld.low),
                                                  html::format_number(s.kld.high))
-                                   : "nats a token");
+                                   : "nats per token");
   out += card("same most likely token", fmt::format("{:.2f}%", 100 * s.top1.value),
               interval_text(s.top1, 100, "{:.2f}%"));
   out += card("positions compared", html::format_count(s.positions),
-              fmt::format("{} {} as independent samples", html::format_count(report.clusters.count),
-                          report.clusters.documents ? "documents" : "pieces"));
+              fmt::format("{} independent {}", html::format_count(report.clusters.count),
+                          report.clusters.documents ? "documents" : "chunks"));
   return out + "</div>\n";
 }
 
 std::string results_html(const Report& report) {
   if (report.results.empty()) {
-    return "<section class=\"verdict none\"><strong>Not judged</strong><span class=\"sub\">No "
-           "bound "
-           "was given; these are measurements.</span></section>\n";
+    return "<section class=\"verdict none\"><strong>No bounds</strong><span class=\"sub\">This "
+           "report "
+           "only measures.</span></section>\n";
   }
   const Outcome all = overall_outcome(report.results);
-  const char* name = all == Outcome::pass   ? "Holds"
-                     : all == Outcome::fail ? "Fails"
-                                            : "Cannot decide";
-  const char* meaning = all == Outcome::pass ? "All bounds hold."
+  const char* name = all == Outcome::pass ? "Pass" : all == Outcome::fail ? "Fail" : "Inconclusive";
+  const char* meaning = all == Outcome::pass ? "All bounds pass."
                         : all == Outcome::fail
-                            ? "A bound is broken."
-                            : "No bound is broken, but not all are shown to hold.";
+                            ? "At least one bound fails."
+                            : "No bound fails, but the text is too short to decide all of them.";
   std::string out = fmt::format(
       "<section class=\"verdict {}\"><strong>{}</strong><span class=\"sub\">{}</span></section>\n"
       "<section class=\"scroll\"><table><tr><th>bound</th><th class=\"n\">measured [95% "
@@ -183,7 +181,7 @@ std::string hash_html(const std::string& sha256) {
 
 std::string subjects_html(const Report& report) {
   std::string out =
-      "<section><h2>What was compared</h2><div class=\"scroll\"><table><tr><th></th><th>model</th>"
+      "<section><h2>Models and text</h2><div class=\"scroll\"><table><tr><th></th><th>model</th>"
       "<th>precision</th><th class=\"n\">size</th></tr>\n";
   for (const ReportSubject& s : report.subjects) {
     out += fmt::format(
@@ -192,7 +190,7 @@ std::string subjects_html(const Report& report) {
         s.precision.empty() ? "–" : html::escape(s.precision), format_bytes(s.bytes));
   }
   out += fmt::format(
-      "<tr><td>text</td><td><code>{}</code><br>{} documents in {} pieces of at most {} tokens; {} "
+      "<tr><td>text</td><td><code>{}</code><br>{} documents in {} chunks of at most {} tokens; {} "
       "tokens scored{}</td><td></td><td></td></tr>\n",
       html::escape(report.text_path), html::format_count(report.documents),
       html::format_count(report.chunks), report.chunk_length,
@@ -203,10 +201,10 @@ std::string subjects_html(const Report& report) {
 
 std::string metrics_html(const Report& report) {
   std::vector<std::pair<std::string, const ComparisonSummary*>> columns{
-      {"candidate<br>against reference", &report.summary}};
+      {"candidate<br>vs. reference", &report.summary}};
   for (const SourceComparison& a : report.source_comparisons)
-    columns.emplace_back(a.label + "<br>against source", &a.summary);
-  std::string out = "<section><h2>Figures</h2><div class=\"scroll\"><table><tr><th></th>";
+    columns.emplace_back(a.label + "<br>vs. source", &a.summary);
+  std::string out = "<section><h2>Metrics</h2><div class=\"scroll\"><table><tr><th></th>";
   for (const auto& [name, summary] : columns) out += fmt::format("<th class=\"n\">{}</th>", name);
   out += "</tr>\n";
   const auto row = [&](const char* name, const char* about, auto make) {
@@ -215,16 +213,15 @@ std::string metrics_html(const Report& report) {
     out += "</tr>\n";
   };
   if (report.summary.scored) {
-    row("ln perplexity ratio", "below 0: predicts the text better",
+    row("ln perplexity ratio", "below 0: the candidate predicts the text better",
         [](const ComparisonSummary& s) { return cell(s.ln_ppl_ratio, 1, "{:+.5f}"); });
-    row("perplexity", "of the first, of the second", [](const ComparisonSummary& s) {
+    row("perplexity", "candidate, then reference", [](const ComparisonSummary& s) {
       return cell(fmt::format("{:.4f}<small>{:.4f}</small>", std::exp(s.candidate_nll.value),
                               std::exp(s.reference_nll.value)));
     });
   }
   row("mean KLD",
-      report.has_stored_reference && !report.has_stored_logits ? "top 8 and the rest, nats"
-                                                               : "nats",
+      report.has_stored_reference && !report.has_stored_logits ? "top 8 + remainder, nats" : "nats",
       [](const ComparisonSummary& s) { return kld_cell(s.kld); });
   const auto quantiles = [&](const char* name, double ComparisonSummary::*member) {
     row(name, "",
@@ -234,18 +231,17 @@ std::string metrics_html(const Report& report) {
   quantiles("KLD, 90th percentile", &ComparisonSummary::kld_p90);
   quantiles("KLD, 99th percentile", &ComparisonSummary::kld_p99);
   quantiles("KLD, 99.9th percentile", &ComparisonSummary::kld_p99_9);
-  quantiles("KLD, largest", &ComparisonSummary::kld_max);
+  quantiles("KLD, maximum", &ComparisonSummary::kld_max);
   row("top-1 agreement", "same most likely token",
       [](const ComparisonSummary& s) { return cell(s.top1, 100, "{:.3f}%"); });
-  row("top-5 agreement", "share of the five most likely tokens",
+  row("top-5 agreement", "fraction of top-5 tokens in common",
       [](const ComparisonSummary& s) { return cell(s.top5, 100, "{:.3f}%"); });
   if (report.summary.scored) {
-    row("RMS of Δ p(token)", "probability of the token that follows",
-        [](const ComparisonSummary& s) {
-          return cell(fmt::format("{:.4f}%", 100 * s.probability_rms));
-        });
+    row("RMS of Δ p(token)", "probability of the next token", [](const ComparisonSummary& s) {
+      return cell(fmt::format("{:.4f}%", 100 * s.probability_rms));
+    });
   }
-  row("largest |Δ logprob|", "over the eight most likely tokens",
+  row("max |Δ logprob|", "over the top 8 tokens",
       [](const ComparisonSummary& s) { return cell(html::format_number(s.max_logprob_error)); });
   return out + "</table></div></section>\n";
 }
@@ -272,7 +268,7 @@ std::string weights_table(const Report& report) {
   }
   out += "</table></div>";
   if (tensors.size() > kMaxRows)
-    out += fmt::format("<p class=\"note\">The first {}; --json has them all.</p>", kMaxRows);
+    out += fmt::format("<p class=\"note\">The first {}; the JSON report lists all.</p>", kMaxRows);
   return out + "</details>\n";
 }
 
@@ -281,46 +277,48 @@ std::string layers_html(const Report& report) {
     return report.no_layers_reason.empty()
                ? ""
                : fmt::format(
-                     "<section><h2>Layers and tensors</h2><p class=\"sub\">Not compared: "
+                     "<section><h2>Layers and weights</h2><p class=\"sub\">Not compared: "
                      "{}.</p></section>\n",
                      html::escape(report.no_layers_reason));
   }
   std::string out = fmt::format(
-      "<section><h2>Hidden state, layer by layer</h2><p class=\"note\">Relative RMS error against "
+      "<section><h2>Hidden states by layer</h2><p class=\"note\">Relative RMS error against "
       "the {}: root mean square over tokens of |x′ − x| / |x|.",
       report.baseline);
   for (const LayerComparison& layers : report.layer_comparisons) {
     const auto jump = first_error_jump(layers.hidden_errors);
     out += fmt::format(" The {}’s {}.", layers.label,
-                       jump ? "error jumps first at " + tap_point_name(*jump)
-                            : std::string("error grows without a jump: no layer stands out"));
+                       jump ? "error first jumps at " + tap_point_name(*jump)
+                            : std::string("error grows gradually; no layer stands out"));
   }
   out += "</p>" + layer_plot(report) + "</section>\n";
   if (const std::string plot = routing_plot(report); !plot.empty()) {
     out += fmt::format(
-        "<section><h2>Chosen experts</h2><p class=\"note\">Share of the experts chosen by the {} "
-        "that were chosen here too.</p>{}</section>\n",
+        "<section><h2>Expert routing</h2><p class=\"note\">Fraction of the experts chosen by the "
+        "{} "
+        "that this model chose as well.</p>{}</section>\n",
         report.baseline, plot);
   }
   if (!report.layer_comparisons.front().weights.empty()) {
     const std::string plot = weight_plot(report);
     out += fmt::format(
-        "<section><h2>Weights, tensor by tensor</h2><p class=\"note\">Relative RMS error of the "
+        "<section><h2>Weights by tensor</h2><p class=\"note\">Relative RMS error of the "
         "dequantized weights against the {}’s; {}.</p>{}{}</section>\n",
         report.baseline,
-        plot.empty() ? "all are the same" : "a dot a layer, tensors without an error left out",
+        plot.empty() ? "all are identical"
+                     : "one dot per layer; tensors without an error are omitted",
         plot, weights_table(report));
   }
   return out;
 }
 
-constexpr std::string_view kMethod = R"html(<section><h2>How it was measured</h2><dl>
-<dt>Teacher forcing</dt><dd>The models are fed the same tokens, piece by piece, with nothing before a piece. Every position gives a distribution over the next token; every token but the first of a piece is scored.</dd>
-<dt>KL divergence</dt><dd>Σ p ln(p / q) over the vocabulary in nats, p being the distribution of the model that is compared against.</dd>
-<dt>ln perplexity ratio</dt><dd>The mean over tokens of the difference of −ln p(token): paired, token by token. Within ±1% means that the whole interval lies within ±0.01 (an equivalence test).</dd>
-<dt>Intervals</dt><dd>95%. Tokens of one text resemble each other, so documents (pieces, where there are fewer than 30 documents) are the independent samples: the variance of a mean is G/(G−1) · Σ (total of a cluster − its size · mean)² / N², with Student’s t of G−1 degrees of freedom (Cochran 1977; Cameron &amp; Miller 2015; Miller 2024, arXiv 2411.00640). Shares have Wilson’s interval with the effective number of samples (Korn &amp; Graubard 1998).</dd>
-<dt>Calibration</dt><dd>Tokens by the probability that a model gave to its most likely token, in ten bins, against how often that token was the one that followed. ECE is the mean distance from the diagonal. The size of a dot is the number of tokens.</dd>
-<dt>Jump</dt><dd>The first place where the error of the hidden state is at least 10% (25% at the embedding), twice that of the place before, and half of the largest.</dd>
+constexpr std::string_view kMethod = R"html(<section><h2>Method</h2><dl>
+<dt>Teacher forcing</dt><dd>All models process the same tokens, chunk by chunk, each chunk without preceding context. Every position gives a distribution over the next token; every token but the first of a chunk is scored.</dd>
+<dt>KL divergence</dt><dd>Σ p ln(p / q) over the vocabulary, in nats; p is the distribution of the model compared against.</dd>
+<dt>ln perplexity ratio</dt><dd>Mean over tokens of the difference in −ln p(token), paired by token. Equivalence within ±1% means that the whole interval lies within ±0.01.</dd>
+<dt>Intervals</dt><dd>95%. Tokens of a document are correlated, so documents are the independent samples (chunks, if there are fewer than 30 documents). The variance of a mean is G/(G−1) · Σ (cluster total − cluster size · mean)² / N², with Student’s t and G−1 degrees of freedom (Cochran 1977; Cameron &amp; Miller 2015; Miller 2024, arXiv 2411.00640). Proportions have Wilson’s interval with the effective sample size (Korn &amp; Graubard 1998).</dd>
+<dt>Calibration</dt><dd>Tokens in ten bins by the model’s probability of its most likely token, against the fraction of those tokens that were correct. ECE is the mean distance from the diagonal. Dot size shows the number of tokens.</dd>
+<dt>Jump</dt><dd>The first point at which the hidden-state error is at least 10% (25% at the embedding), twice that of the previous point, and half of the maximum.</dd>
 </dl></section>
 )html";
 

@@ -16,7 +16,7 @@ using html::Axis;
 using html::Svg;
 using Points = std::vector<std::pair<double, double>>;
 
-/// Colours: the candidate is blue wherever it is, the reference orange.
+/// Colours: blue for the candidate, orange for the reference.
 int color_of(const std::string& label) {
   return label == "candidate" ? 0 : label == "reference" ? 1 : 2;
 }
@@ -31,7 +31,7 @@ std::string percent(double share) {
   return fmt::format("{:.2f}%", 100 * share);
 }
 
-/// "blk.3.attn_q.weight" is "attn_q.weight" of layer 3.
+/// "blk.3.attn_q.weight" becomes "attn_q.weight".
 std::string kind_of(const std::string& name) {
   if (!name.starts_with("blk.")) return name;
   return name.substr(name.find('.', 4) + 1);
@@ -61,8 +61,7 @@ std::string ratio_plot(const Report& report) {
   svg.rect(x.at(e.low), 42, std::max(2.0, x.at(e.high) - x.at(e.low)), 12, "f0 soft",
            fmt::format("95% interval: {:+.6f} to {:+.6f}", e.low, e.high));
   svg.circle(x.at(e.value), 48, 6, "f0", fmt::format("{:+.6f}", e.value));
-  svg.text(480, 114, "ln(perplexity of the candidate / of the reference): right is worse", "middle",
-           "name");
+  svg.text(480, 114, "ln(candidate's perplexity / reference's); right is worse", "middle", "name");
   return std::move(svg).finish();
 }
 
@@ -73,11 +72,12 @@ std::string kld_plot(const Report& report) {
     const ComparisonSummary* summary;
   };
   std::vector<Curve> curves{
-      {report.source_comparisons.empty() ? 0 : 2, "candidate against reference", &report.summary}};
+      {report.source_comparisons.empty() ? 0 : 2, "candidate vs. reference", &report.summary}};
   for (const SourceComparison& a : report.source_comparisons)
-    curves.push_back({color_of(a.label), a.label + " against source", &a.summary});
+    curves.push_back({color_of(a.label), a.label + " vs. source", &a.summary});
 
-  // From the decade where a curve first has more than kLeast of its positions, to the last one.
+  // Range: from the decade in which a curve first exceeds kMinShare of its positions, to the last
+  // one.
   constexpr double kMinShare = 0.002;
   int first = kKldBins - kKldBinsPerDecade, last = 0;
   for (const Curve& curve : curves) {
@@ -105,11 +105,11 @@ std::string kld_plot(const Report& report) {
   }
 
   Svg svg(620, 410, "Histogram of the KL divergence");
-  // What is less stands to the left of the rest, two bins wide, with a gap.
+  // Smaller values form one bar on the left, two bins wide, separated by a gap.
   const Axis x{static_cast<double>(first - 4), static_cast<double>(last + 1), 70, 604};
   const Axis y{0, html::round_up(100 * max_share), 350, 56};
   const Axis share{0, y.high / 100, y.from, y.to};
-  svg.frame(x, y, "KLD of a position, in nats", "% of positions", false);
+  svg.frame(x, y, "KLD per position, in nats", "% of positions", false);
   const int decades = (last + 1 - first) / kKldBinsPerDecade, every = decades > 8 ? 2 : 1;
   for (int decade = 0; decade <= decades; ++decade) {
     const int bin = first + decade * kKldBinsPerDecade;
@@ -118,7 +118,7 @@ std::string kld_plot(const Report& report) {
     svg.line(x.at(bin), y.from, x.at(bin), y.to, "grid");
     if (decade % every == 0) svg.text(x.at(bin), y.from + 18, html::power_of_ten(exponent));
   }
-  svg.text(x.at(first - 3), y.from + 18, "less");
+  svg.text(x.at(first - 3), y.from + 18, "below");
   std::vector<std::pair<std::string, std::string>> legend;
   const double width = (x.at(2) - x.at(0)) / static_cast<double>(curves.size());
   double left = x.at(first - 4);
@@ -144,7 +144,7 @@ std::string kld_plot(const Report& report) {
 std::string calibration_plot(const Report& report) {
   Svg svg(460, 410, "Calibration of the most likely token");
   const Axis x{0, 1, 62, 444}, y{0, 1, 350, 56};
-  svg.frame(x, y, "confidence in the most likely token", "share that was right");
+  svg.frame(x, y, "confidence in the most likely token", "fraction correct");
   svg.line(x.at(0), y.at(0), x.at(1), y.at(1), "zero");
   std::vector<std::pair<std::string, std::string>> legend;
   const auto draw = [&](const Calibration& bins, int color, const char* style, const char* name) {
@@ -158,11 +158,11 @@ std::string calibration_plot(const Report& report) {
       const double share = static_cast<double>(bin.count) / static_cast<double>(total);
       error += share * std::abs(bin.accuracy - bin.confidence);
       points.emplace_back(x.at(bin.confidence), y.at(bin.accuracy));
-      svg.circle(
-          points.back().first, points.back().second, 2.5 + 9 * std::sqrt(share),
-          fmt::format("f{} soft", color),
-          fmt::format("{}: {} tokens, confidence {}, right {}", name, html::format_count(bin.count),
-                      percent(bin.confidence), percent(bin.accuracy)));
+      svg.circle(points.back().first, points.back().second, 2.5 + 9 * std::sqrt(share),
+                 fmt::format("f{} soft", color),
+                 fmt::format("{}: {} tokens, confidence {}, correct {}", name,
+                             html::format_count(bin.count), percent(bin.confidence),
+                             percent(bin.accuracy)));
     }
     svg.polyline(points, line_style(color));
     legend.emplace_back(style, fmt::format("{} (ECE {:.2f}%)", name, 100 * error));
@@ -185,8 +185,8 @@ std::string layer_plot(const Report& report) {
   Svg svg(1100, 300, "Error of the hidden state after each layer");
   const Axis x{-0.5, static_cast<double>(num_points) - 0.5, 70, 1084};
   const Axis y{0, html::round_up(max_error), 250, 44};
-  svg.frame(x, y, "after the embedding (e), then after attention and MLP of each layer",
-            "relative RMS error", false);
+  svg.frame(x, y, "embedding (e), then attention and MLP of each layer", "relative RMS error",
+            false);
   const size_t layers = num_points / 2, every = (layers + 23) / 24;
   svg.text(x.at(0), y.from + 18, "e");
   for (size_t layer = 0; layer < layers; ++layer) {
@@ -231,7 +231,7 @@ std::string routing_plot(const Report& report) {
       min_overlap = std::min(min_overlap, layer.top_k_overlap);
   }
   if (layers == 0) return "";
-  Svg svg(1100, 260, "Agreement of the chosen experts");
+  Svg svg(1100, 260, "Agreement of expert routing");
   const Axis x{-0.5, static_cast<double>(layers) - 0.5, 70, 1084};
   const double low = std::clamp(100 - html::round_up(100 * (1 - min_overlap) * 1.1), 0.0, 99.0);
   const Axis y{low, 100, 210, 44};
@@ -254,9 +254,8 @@ std::string routing_plot(const Report& report) {
     for (size_t layer = 0; layer < layers; ++layer) {
       const RoutingAgreement& r = comparison.routing[layer];
       svg.circle(points[layer].first, points[layer].second, 4, dot_style(color),
-                 fmt::format("{}, layer {}: {} of the chosen experts, {} of the best ones",
-                             comparison.label, layer, percent(r.top_k_overlap),
-                             percent(r.same_top_expert)));
+                 fmt::format("{}, layer {}: {} of experts, {} of top experts", comparison.label,
+                             layer, percent(r.top_k_overlap), percent(r.same_top_expert)));
       if (layers <= 12) {
         svg.text(points[layer].first, points[layer].second - 9,
                  fmt::format("{:.1f}", 100 * r.top_k_overlap));
@@ -269,7 +268,7 @@ std::string routing_plot(const Report& report) {
 }
 
 std::string weight_plot(const Report& report) {
-  // A line a kind of tensor, a dot a layer. Kinds without any error only take room.
+  // One row per kind of tensor, one dot per layer. Kinds without errors are omitted.
   std::vector<std::string> kinds;
   double min_error = 1, max_error = 0;
   for (const LayerComparison& comparison : report.layer_comparisons) {

@@ -1,4 +1,4 @@
-// The plots of a report, each an SVG.
+// SVG plots of a report.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace mxgpt::eval {
 
-/// The ratio's interval on a line, with the bound that it is held to.
+/// Confidence interval of the ln perplexity ratio, with its bound.
 std::string ratio_plot(const Report& report);
 std::string kld_plot(const Report& report);
 std::string calibration_plot(const Report& report);

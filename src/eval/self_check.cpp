@@ -18,12 +18,12 @@ namespace mxgpt::eval {
 namespace {
 
 using Tokens = std::span<const int32_t>;
-/// Hashes of rows of logits: whole ones of a real vocabulary would fill the memory.
+/// Hashes of rows of logits; whole rows of a large vocabulary would take too much memory.
 using Fingerprints = std::vector<size_t>;
 
 size_t fingerprint_row(std::span<const float> logits) {
   if (!std::isfinite(log_sum_exp(logits)))
-    throw Error("model", "its logits are not finite", "check the file with `mxgpt verify`");
+    throw Error("model", "the logits are not finite", "check the file with `mxgpt verify`");
   const auto bytes = std::as_bytes(logits);
   return std::hash<std::string_view>()({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
@@ -40,9 +40,9 @@ SelfCheckResult not_applicable(std::string why) {
   return {.measure = std::move(why)};
 }
 
-constexpr int64_t kRows = 64;  // a step
+constexpr int64_t kRows = 64;  // per step
 
-constexpr const char* kNeedsCpu = "it looks into memory that a GPU keeps to itself";
+constexpr const char* kNeedsCpu = "activations are only observable on the CPU";
 
 const char* name_of(backend::Precision precision) {
   return precision == backend::Precision::exact ? "exact" : "default";
@@ -60,7 +60,7 @@ engine::ScoringOptions options_of(const SelfCheckModel& s, backend::Precision pr
       .all_logits = true};
 }
 
-/// Of all `tokens`, fed `rows` at a time.
+/// Fingerprints of the logits of all `tokens`, processed `rows` at a time.
 Fingerprints fingerprint_tokens(engine::ScoringSession& session, Tokens tokens, int64_t rows) {
   Fingerprints fingerprints;
   while (!tokens.empty()) {
@@ -83,7 +83,7 @@ Fingerprints fingerprint_tokens(const SelfCheckModel& s, backend::Precision prec
 SelfCheckResult compare_bits(const Fingerprints& a, const Fingerprints& b) {
   int64_t mismatches = std::abs(std::ssize(a) - std::ssize(b));
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) mismatches += a[i] != b[i];
-  return make_result(fmt::format("positions of {} with other bits", a.size()),
+  return make_result(fmt::format("of {} positions differ", a.size()),
                      static_cast<double>(mismatches), 0);
 }
 
@@ -95,14 +95,14 @@ SelfCheckResult check_prefill_equals_decode(const SelfCheckModel& s, backend::Pr
                       fingerprint_tokens(one_by_one, text, 1));
 }
 
-/// The sequences of a batch, each with its own pages; no page is given back.
+/// Runs several sequences in one batch, each with its own pages; pages are never released.
 class MultiSequenceRunner {
  public:
   MultiSequenceRunner(const SelfCheckModel& s, const runtime::RunnerOptions& step,
                       int64_t sequences, int64_t context)
       : vocabulary_(s.config.vocabulary),
         stride_((context + backend::kPageTokens - 1) / backend::kPageTokens) {
-    // Crosswise: neighbouring pages of a sequence are not neighbours in memory.
+    // Interleaved, so that consecutive pages of a sequence are not adjacent in memory.
     for (int64_t q = 0; q < sequences; ++q) {
       for (int64_t page = 0; page < stride_; ++page)
         pages_.push_back(static_cast<int32_t>((stride_ - 1 - page) * sequences + q));
@@ -119,7 +119,7 @@ class MultiSequenceRunner {
     Tokens tokens;
   };
 
-  /// One step. With `prints`, those of all rows are appended.
+  /// Runs one step. Appends the fingerprints of all rows to `fingerprints`, if given.
   void step(const std::vector<SequenceSlice>& slices, Fingerprints* fingerprints = nullptr) {
     std::vector<int32_t> tokens, positions, sequences, logit_rows;
     for (const SequenceSlice& slice : slices) {
@@ -157,7 +157,7 @@ runtime::RunnerOptions runner_options(const SelfCheckModel& s, backend::Precisio
       .activation_hook = observer};
 }
 
-/// Three sequences of different text, cut differently, in steps that mix prefill and decode.
+/// Three different sequences in chunks of different sizes, in steps that mix prefill and decode.
 SelfCheckResult check_batch_invariance(const SelfCheckModel& s, backend::Precision precision,
                                        Tokens text) {
   const auto n = static_cast<int64_t>(text.size());
@@ -193,7 +193,7 @@ SelfCheckResult check_batch_invariance(const SelfCheckModel& s, backend::Precisi
   return compare_bits(alone, together);
 }
 
-/// The text after another one that shares all but its last `replaced` tokens.
+/// Computes `text` after a sequence that differs in its last `replaced` tokens.
 SelfCheckResult check_reuse(int64_t replaced, const SelfCheckModel& s, backend::Precision precision,
                             Tokens text) {
   std::vector<int32_t> other(text.begin(), text.end());
@@ -203,15 +203,15 @@ SelfCheckResult check_reuse(int64_t replaced, const SelfCheckModel& s, backend::
                                  options_of(s, precision, std::ssize(text)));
   session.feed(other);
   const int64_t reused = session.rewind_to_common_prefix(text);
-  if (reused == 0) return not_applicable("the window has moved on");
+  if (reused == 0) return not_applicable("the window has moved past the reusable prefix");
   const Fingerprints continued = fingerprint_tokens(session, text.subspan(reused), kRows);
   Fingerprints whole = fingerprint_tokens(s, precision, text);
   whole.erase(whole.begin(), whole.begin() + reused);
   return compare_bits(whole, continued);
 }
 
-/// The end of a text, for which pages behind the window were given back; or, where that leaves too
-/// little, half of what a window holds.
+/// Replaces the end of the text, whose window has released pages. If too little can be reused,
+/// replaces half of a window's worth of text.
 SelfCheckResult check_cache_reuse(const SelfCheckModel& s, backend::Precision precision,
                                   Tokens text) {
   const SelfCheckResult end = check_reuse(4, s, precision, text);
@@ -220,7 +220,7 @@ SelfCheckResult check_cache_reuse(const SelfCheckModel& s, backend::Precision pr
   return check_reuse((std::ssize(window_text) + 1) / 2, s, precision, window_text);
 }
 
-/// The bound is that of the default path (HACKING.md).
+/// The bound is that of default precision (HACKING.md).
 SelfCheckResult check_default_precision(const SelfCheckModel& s, Tokens text) {
   const auto n = static_cast<int64_t>(text.size());
   const auto session = [&](backend::Precision precision) {
@@ -246,10 +246,10 @@ SelfCheckResult check_default_precision(const SelfCheckModel& s, Tokens text) {
   return make_result("mean KL divergence, nats", total / static_cast<double>(n), 2e-3);
 }
 
-/// A copy of weights whose experts stand in another order, the router's rows with them.
+/// A copy of the weights with permuted experts and router rows.
 class PermutedExperts {
  public:
-  /// `layers` of them from the first.
+  /// Permutes the first `layers` layers.
   PermutedExperts(const SelfCheckModel& s, int64_t layers) : weights(s.weights) {
     std::vector<int32_t> order(s.config.experts);
     std::iota(order.begin(), order.end(), 0);
@@ -313,7 +313,7 @@ SelfCheckResult check_expert_permutation(const SelfCheckModel& s, Tokens text) {
   return result;
 }
 
-/// Keys, or values, of one sequence as the CPU's cache holds them, [positions][kv_heads][head_dim].
+/// Keys or values of a sequence in the CPU's cache, [positions][kv_heads][head_dim].
 std::vector<float> read_cache(bool keys, const backend::Attention& op,
                               const backend::PageTable& table, int32_t sequence,
                               int64_t positions) {
@@ -337,7 +337,8 @@ std::vector<float> read_cache(bool keys, const backend::Attention& op,
   return values;
 }
 
-/// Every attention of a step against a dense mask in double, from the op's own inputs.
+/// Compares each attention output of a step with dense masked attention in double, from the op's
+/// own inputs.
 class AttentionCheck : public backend::ActivationHook {
  public:
   void attention(const backend::Attention& op, const backend::Batch& batch) override {
@@ -412,8 +413,8 @@ class FirstLayerScores : public backend::ActivationHook {
   std::vector<double> scores;
 };
 
-/// RoPE makes scores depend on distances alone. Angles are rounded to f32: at positions up to 2^8,
-/// by 2^-17 at most.
+/// With RoPE, scores depend on relative positions only. Angles are rounded to f32: by at most 2^-17
+/// at positions up to 2^8.
 SelfCheckResult check_rope_shift(const SelfCheckModel& s, Tokens text) {
   if (s.device != backend::Device::cpu) return not_applicable(kNeedsCpu);
   if (s.weights.position_embedding) return not_applicable("positions are learned");
@@ -454,7 +455,7 @@ std::vector<SelfCheckResult> self_check(const SelfCheckModel& s, Tokens text) {
     const auto add_check = [&](const char* name, auto check) {
       add(fmt::format("{}, {}", name, name_of(precision)), check(s, precision, text));
     };
-    // A GPU has kernels of their own for steps of one row, close to the others and not the same.
+    // Devices may use different kernels for single-token steps: close, but not bit-identical.
     if (s.device != backend::Device::cpu && precision == backend::Precision::mixed) continue;
     add_check("prefill equals token by token", check_prefill_equals_decode);
     add_check("batch equals alone", check_batch_invariance);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double kConfidence = 0.95;
 
-/// How many standard errors the interval reaches to either side.
+/// Half width of the interval in standard errors.
 double critical_value(int64_t clusters) {
   const boost::math::students_t distribution(static_cast<double>(clusters - 1));
   return boost::math::quantile(distribution, 0.5 + kConfidence / 2);
@@ -71,7 +71,7 @@ Estimate clustered_proportion(std::span<const double> samples, std::span<const i
   const double n = variance > 0 ? std::min(all, p * (1 - p) / variance) : all;
   const double t =
       (proportion.high - proportion.value) / std::max(proportion.standard_error, 1e-300);
-  const double z = variance > 0 ? t : 1.959964;  // of the normal distribution
+  const double z = variance > 0 ? t : 1.959964;  // normal distribution
   const double center = (p + z * z / (2 * n)) / (1 + z * z / n);
   const double half_width = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
   proportion.low = std::max(0.0, center - half_width);

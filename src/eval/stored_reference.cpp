@@ -46,7 +46,7 @@ StoredReference::StoredReference(const std::filesystem::path& path, int64_t voca
       tokens = ids[i];
     } else {
       throw Error(path_, fmt::format("has no '{}'", field_name(i, "ids")),
-                  "name the token ids that it was made from with --ids");
+                  "give the token ids that it was computed from");
     }
     if (tokens.empty()) throw Error(path_, fmt::format("sequence {} is empty", i));
     for (const int32_t token : tokens) {
@@ -71,7 +71,7 @@ StoredReference::StoredReference(const std::filesystem::path& path, int64_t voca
     chunks_.push_back({.document = static_cast<int64_t>(i), .tokens = std::move(tokens)});
   }
   if (chunks_.empty()) {
-    throw Error(path_, "is no stored reference: it has neither '0.top_ids' nor '0.logits'",
+    throw Error(path_, "is not a stored reference: it has neither '0.top_ids' nor '0.logits'",
                 "`mxgpt logits --full` writes one");
   }
   for (size_t i = 0; !has_full_logits_ && i < sequences_.size(); ++i) {
@@ -96,7 +96,7 @@ void StoredReference::read_top(size_t i, const io::FileTensor& ids,
   Sequence& sequence = sequences_[i];
   sequence.top_ids = copy_values<int32_t>(ids);
   sequence.top_logprobs = copy_values<float>(logprobs);
-  // Room for the rounding of f32 in a sum of eight.
+  // Tolerance for rounding in a sum of eight f32 values.
   constexpr double kMaxSum = 1 + 1e-5;
   for (size_t row = 0; row < sequence.top_ids.size(); row += kTopTokens) {
     const std::span<const int32_t> tokens(&sequence.top_ids[row], kTopTokens);
@@ -110,13 +110,13 @@ void StoredReference::read_top(size_t i, const io::FileTensor& ids,
         fail(fmt::format("token {} is outside the vocabulary of {}", tokens[k], vocabulary_));
       }
       if (std::find(tokens.begin(), tokens.begin() + k, tokens[k]) != tokens.begin() + k)
-        fail(fmt::format("token {} is there twice", tokens[k]));
+        fail(fmt::format("token {} occurs twice", tokens[k]));
       if (!std::isfinite(row_logprobs[k])) fail("a log-probability is not finite");
       total += std::exp(static_cast<double>(row_logprobs[k]));
     }
     if (total > kMaxSum) fail(fmt::format("the probabilities sum to {:.6g}", total));
     if (!std::is_sorted(row_logprobs.rbegin(), row_logprobs.rend()))
-      fail("the tokens are not sorted, best first");
+      fail("the tokens are not sorted by probability");
   }
 }
 
@@ -132,7 +132,7 @@ void StoredReference::copy_row(const io::FileTensor& tensor, size_t row,
   const size_t bytes = logits.size() * sizeof(float);
   std::memcpy(logits.data(), tensor.bytes.data() + row * bytes, bytes);
   if (!std::all_of(logits.begin(), logits.end(), [](float l) { return std::isfinite(l); }))
-    throw Error(path_, fmt::format("'{}' holds values that are not finite", tensor.name));
+    throw Error(path_, fmt::format("'{}' has values that are not finite", tensor.name));
 }
 
 void StoredReference::logits(size_t sequence, size_t position, std::vector<float>& logits) const {

@@ -1,10 +1,10 @@
-// Distributions that another program computed and wrote down, as a reference: a safetensors file
-// that holds, for sequence i = 0, 1, …,
-//   i.ids           I32 [tokens]          what was fed; `--ids` may give it instead
-//   i.top_ids       I32 [tokens, 8]       the most likely tokens after each, best first
+// Stored reference: next-token distributions computed by another program, in a safetensors file.
+// For sequence i = 0, 1, …
+//   i.ids           I32 [tokens]          input tokens; may be given separately instead
+//   i.top_ids       I32 [tokens, 8]       most likely next tokens, best first
 //   i.top_logprobs  F32 [tokens, 8]
-//   i.last_logits   F32 [vocabulary]      after the last token; optional
-//   i.logits        F32 [tokens, vocabulary]; optional, and then the others may be absent
+//   i.last_logits   F32 [vocabulary]      at the last token; optional
+//   i.logits        F32 [tokens, vocabulary]; optional; makes the others optional
 // `mxgpt logits` writes such files.
 #pragma once
 
@@ -21,28 +21,28 @@ namespace mxgpt::eval {
 
 class StoredReference {
  public:
-  /// Throws Error for a file that is not as above, or does not fit the vocabulary. `ids` is used
-  /// where the file has none.
+  /// Throws Error if the file does not have this layout or does not match the vocabulary. `ids` is
+  /// used if the file has no token ids.
   StoredReference(const std::filesystem::path& path, int64_t vocabulary, const Documents& ids);
 
-  /// One for each sequence.
+  /// One chunk per sequence.
   const std::vector<Chunk>& chunks() const { return chunks_; }
-  /// Whether all positions have logits; if not, all have top().
+  /// True if every position has logits; else every position has top_tokens().
   bool has_full_logits() const { return has_full_logits_; }
 
-  /// Position `position` of sequence `sequence`.
+  /// Top tokens at a position of a sequence.
   TopLogprobs top_tokens(size_t sequence, size_t position) const;
-  /// Copied to `logits`. Throws Error if one is not finite.
+  /// Copies the logits at a position. Throws Error if one is not finite.
   void logits(size_t sequence, size_t position, std::vector<float>& logits) const;
-  /// After the last token; false if there are none.
+  /// Copies the logits at the last token; returns false if the file has none.
   bool last_logits(size_t sequence, std::vector<float>& logits) const;
-  /// What the file says of its origin ("source" of its metadata); may be empty.
+  /// Origin of the file ("source" of its metadata); may be empty.
   std::string source() const;
 
  private:
   struct Sequence {
-    std::vector<int32_t> top_ids;     // [tokens, kTop]
-    std::vector<float> top_logprobs;  // [tokens, kTop]
+    std::vector<int32_t> top_ids;     // [tokens, kTopTokens]
+    std::vector<float> top_logprobs;  // [tokens, kTopTokens]
     const io::FileTensor* logits = nullptr;
     const io::FileTensor* last_logits = nullptr;
   };

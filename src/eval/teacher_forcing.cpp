@@ -13,7 +13,7 @@ namespace mxgpt::eval {
 
 std::vector<Chunk> split_into_chunks(const Documents& documents, int64_t length,
                                      std::optional<int32_t> bos) {
-  MXGPT_CHECK(length >= 2, "pieces of {}", length);
+  MXGPT_CHECK(length >= 2, "chunks of {}", length);
   const int64_t step = length - (bos ? 1 : 0);
   std::vector<Chunk> chunks;
   for (size_t d = 0; d < documents.size(); ++d) {
@@ -35,7 +35,7 @@ std::vector<Chunk> sample_chunks(std::vector<Chunk> chunks, int64_t tokens) {
   std::vector<Chunk> picked;
   int64_t seen_tokens = 0, picked_tokens = 0;
   for (Chunk& chunk : chunks) {
-    // Taken as soon as the share of the text seen is ahead of the share of tokens taken.
+    // Pick a chunk once the fraction of the text seen exceeds the fraction of tokens picked.
     const auto size = static_cast<int64_t>(chunk.tokens.size()) - 1;
     const double target =
         static_cast<double>(tokens) * static_cast<double>(seen_tokens) / static_cast<double>(all);

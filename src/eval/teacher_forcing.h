@@ -1,5 +1,5 @@
-// Teacher-forced scoring: given tokens go through a model, and every one is judged by the
-// distribution that the tokens before it led to.
+// Teacher-forced scoring: the model processes given tokens, and each token is scored by the
+// distribution that its predecessors give.
 #pragma once
 
 #include <cstdint>
@@ -16,49 +16,50 @@ namespace mxgpt::eval {
 
 using Documents = std::vector<std::vector<int32_t>>;
 
-/// Tokens that a model sees together, and nothing before them. All but the first are scored.
+/// Tokens that the model sees together, with no preceding context. All but the first are scored.
 struct Chunk {
   int64_t document;
   std::vector<int32_t> tokens;
 };
 
-/// Cuts each document into pieces of `length` tokens; the last may be shorter, and a piece of one
-/// token is left out. With `bos`, every piece begins with it (and is no longer for it).
+/// Splits each document into chunks of `length` tokens. The last chunk of a document may be
+/// shorter; chunks of one token are dropped. With `bos`, every chunk begins with it, which counts
+/// towards `length`.
 std::vector<Chunk> split_into_chunks(const Documents& documents, int64_t length,
                                      std::optional<int32_t> bos = {});
 
-/// As many pieces as score at most `tokens`, but at least one, spread evenly over all of them.
+/// Chunks with at most `tokens` scored tokens in total, but at least one chunk, spread evenly over
+/// the text.
 std::vector<Chunk> sample_chunks(std::vector<Chunk> chunks, int64_t tokens);
 
-/// Tokens that are scored: all but the first of each piece.
+/// Number of scored tokens: all but the first of each chunk.
 int64_t count_scored_tokens(std::span<const Chunk> chunks);
 
-/// What counts as one independent sample of text: a document, or, where there are too few of them
-/// for an interval, a piece.
+/// Independent samples of text: documents or, if there are fewer than kMinDocuments, chunks.
 struct Clusters {
   bool documents;
   int64_t count;
-  std::vector<int32_t> cluster_of_chunk;  ///< [pieces], ascending from 0
+  std::vector<int32_t> cluster_of_chunk;  ///< [chunks], ascending from 0
 };
 inline constexpr int64_t kMinDocuments = 30;
 Clusters cluster_chunks(std::span<const Chunk> chunks);
 
 int64_t max_chunk_length(std::span<const Chunk> chunks);
 
-/// Rows a step for which logits, and a residual stream of each layer, stay below 64 MB.
+/// Tokens per step such that logits and all residual streams take at most 64 MB.
 int64_t tokens_per_step(const model::Config& config);
 
-/// A model that is fed pieces. The model must outlive it.
+/// Feeds chunks to a model, which must outlive the scorer.
 class TeacherForcedScorer {
  public:
-  /// `options.context` is the length of the longest piece, `options.max_rows` the most tokens that
-  /// are given to step().
+  /// `options.context` is the maximum chunk length; `options.max_rows` limits the tokens per
+  /// step().
   TeacherForcedScorer(const runtime::Model& model, engine::ScoringOptions options);
 
-  /// Forgets what it was fed.
+  /// Starts a new chunk, with an empty context.
   void begin_chunk() { session_.reset(); }
-  /// Feeds the next tokens; the logits of each, valid until the next step. Throws Error, naming the
-  /// model, if one is not finite.
+  /// Processes the next tokens. Returns the logits of each, valid until the next step. Throws
+  /// Error, naming the model, if a logit is not finite.
   std::span<const std::span<const float>> step(std::span<const int32_t> tokens);
 
  private:
@@ -67,17 +68,17 @@ class TeacherForcedScorer {
   std::vector<std::span<const float>> logits_;
 };
 
-/// ln Σ exp(logits), accurate to double; NaN if a logit is NaN or +infinity.
+/// ln Σ exp(logits) in double; NaN if a logit is NaN or +infinity.
 double log_sum_exp(std::span<const float> logits);
 
 struct Perplexity {
   Estimate nll;  ///< mean over scored tokens of -ln p(token), in nats
   double value() const;
-  /// exp has the slope exp: the error of nll times the value (delta method).
+  /// Delta method: d exp(x) / dx = exp(x).
   double standard_error() const;
 };
 
-/// Scores all pieces; `progress` hears of tokens done. `options` says how the model computes.
+/// Scores all chunks. Calls `progress` with the number of tokens processed.
 Perplexity perplexity(const runtime::Model& model, engine::ScoringOptions options,
                       std::span<const Chunk> chunks, const std::function<void(int64_t)>& progress);
 

@@ -1,4 +1,4 @@
-// How far one model's weights are from another's, tensor by tensor.
+// Errors of one model's weights against another's, per tensor.
 #pragma once
 
 #include <cstdint>
@@ -11,23 +11,23 @@
 namespace mxgpt::eval {
 
 struct WeightError {
-  std::string name;  ///< in GGUF files
+  std::string name;  ///< GGUF name
   model::Role role;
-  quant::Format reference, candidate;  ///< as they are in memory: vectors in f32
+  quant::Format reference, candidate;  ///< in memory; vectors are f32
   int64_t elements;
   double relative_rms;  ///< sqrt(Σ (w' - w)² / Σ w²) of the dequantized weights
 };
 
-/// Of all tensors that both models have. They are of one architecture and of the same shapes.
-/// `progress` hears of elements done.
+/// Errors of all tensors that both models have; the models have the same architecture and shapes.
+/// Calls `progress` with the number of elements compared.
 std::vector<WeightError> weight_errors(const runtime::Model& reference,
                                        const runtime::Model& candidate,
                                        const std::function<void(int64_t)>& progress);
 
-/// Whether tensors, layers and hidden states of the two can be compared at all.
+/// True if tensors, layers and hidden states of the two models can be compared.
 bool same_shape(const model::ModelFile& a, const model::ModelFile& b);
 
-/// Elements of all tensors.
+/// Number of elements of all tensors.
 int64_t count_parameters(const model::ModelFile& model);
 
 }  // namespace mxgpt::eval

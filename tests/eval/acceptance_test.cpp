@@ -7,7 +7,7 @@
 namespace mxgpt::eval {
 namespace {
 
-/// Of 60,000 tokens, with intervals that are ±20% of the value.
+/// Summary of 60,000 tokens, with intervals of ±20% of the value.
 ComparisonSummary summary(double ratio, double kld, double top1) {
   const auto estimate = [](double value) {
     return Estimate{value, .1 * value, value - .2 * std::abs(value), value + .2 * std::abs(value),
@@ -29,7 +29,7 @@ Outcome outcome_of(const AcceptanceCriteria& criteria, const ComparisonSummary& 
   return overall_outcome(results);
 }
 
-TEST(Gates, LookAtTheWholeInterval) {
+TEST(AcceptanceCriteria, CheckTheWholeInterval) {
   EXPECT_EQ(outcome_of({.max_kld = 1.3e-3}, summary(0, 1e-3, 1)), Outcome::pass);
   EXPECT_EQ(outcome_of({.max_kld = 1.1e-3}, summary(0, 1e-3, 1)), Outcome::inconclusive);
   EXPECT_EQ(outcome_of({.max_kld = 0.9e-3}, summary(0, 1e-3, 1)), Outcome::inconclusive);
@@ -48,7 +48,7 @@ TEST(Gates, LookAtTheWholeInterval) {
   EXPECT_EQ(outcome_of({.max_logprob_error = 1.9e-3}, summary(0, 1e-4, 1)), Outcome::fail);
 }
 
-TEST(Gates, CannotDecideWithTooLittleText) {
+TEST(AcceptanceCriteria, AreInconclusiveWithTooLittleText) {
   ComparisonSummary s = summary(.001, 1e-3, .99);
   s.scored = 49'999;
   EXPECT_EQ(outcome_of({.equivalence = .01}, s), Outcome::inconclusive);
@@ -57,11 +57,11 @@ TEST(Gates, CannotDecideWithTooLittleText) {
   EXPECT_EQ(outcome_of({.max_kld_p99 = 1}, s), Outcome::inconclusive);
   s.kld.low = -INFINITY, s.kld.high = INFINITY;  // one cluster
   EXPECT_EQ(outcome_of({.max_kld = 1}, s), Outcome::inconclusive);
-  s.ln_ppl_ratio = clustered_mean({}, {});  // stored tops do not know it
+  s.ln_ppl_ratio = clustered_mean({}, {});  // unknown from stored top tokens
   EXPECT_EQ(outcome_of({.max_ln_ppl = .01}, s), Outcome::inconclusive);
 }
 
-TEST(Gates, TogetherTheWorstCounts) {
+TEST(AcceptanceCriteria, CombineToTheWorstOutcome) {
   const CriterionResult holds{"", "", Outcome::pass, ""}, fails{"", "", Outcome::fail, ""},
       undecided{"", "", Outcome::inconclusive, ""};
   EXPECT_EQ(overall_outcome({}), Outcome::pass);

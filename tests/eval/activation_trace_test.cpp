@@ -8,7 +8,7 @@ namespace {
 using testing::DoubleNear;
 using testing::ElementsAre;
 
-TEST(TraceComparison, CountsEachTokenAlike) {
+TEST(TraceComparison, WeightsTokensEqually) {
   ActivationTrace a, b;
   const std::vector<float> x{3, 4, 300, 400}, near{3, 4.5, 300, 400}, far{3, 4, 0, 0};
   for (ActivationTrace* trace : {&a, &b}) trace->begin_step();
@@ -29,7 +29,7 @@ TEST(TraceComparison, CountsEachTokenAlike) {
   EXPECT_EQ(sum.routing()[0].same_top_expert, .5);
 }
 
-TEST(TraceComparison, ForgetsTheStepBefore) {
+TEST(TraceComparison, DropsThePreviousStep) {
   ActivationTrace a, b;
   const std::vector<float> x{1, 1, 1, 1}, y{1, 1, 1, 1};
   TraceComparison sum;
@@ -43,7 +43,7 @@ TEST(TraceComparison, ForgetsTheStepBefore) {
   EXPECT_THAT(sum.hidden_errors(), ElementsAre(0));
 }
 
-TEST(FirstJump, IsWhereTheErrorLeaps) {
+TEST(FirstErrorJump, IsTheFirstSuddenIncrease) {
   EXPECT_EQ(first_error_jump({0, 0, .4, .5, .6}), 2u);
   EXPECT_EQ(first_error_jump({.12, .13, .14, .5, .45}), 3u);  // after a quantized embedding
   EXPECT_EQ(first_error_jump({.6, .6, .5}), 0u);              // the embedding itself

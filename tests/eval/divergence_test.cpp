@@ -1,5 +1,5 @@
-// Which prompts are said to be answered otherwise. A tampered model is in
-// tests/apps/test_validate_behaviour.py.
+// Tests which prompts the divergence test flags. tests/cli/test_validate_checks.py has a tampered
+// model.
 #include "eval/divergence.h"
 
 #include <gtest/gtest.h>
@@ -12,10 +12,11 @@
 namespace mxgpt::eval {
 namespace {
 
-constexpr double kMedian = 0.01;  // nats a token
+constexpr double kMedian = 0.01;  // nats per token
 
-/// Answers of `tokens` tokens each, one greedy and three sampled, by an honest pair of models: the
-/// divergence of a prompt varies by a factor of two or so, likelihood ratios are what it gives.
+/// Completions of one prompt by an honest pair of models: one greedy, three sampled, 50 tokens
+/// each. The divergence varies by a factor of about two; likelihood ratios are distributed
+/// accordingly.
 PromptCompletions honest(std::mt19937& random, double level = kMedian) {
   std::normal_distribution<double> normal;
   const double divergence = level * std::exp(0.7 * normal(random));
@@ -40,7 +41,8 @@ std::vector<PromptCompletions> honest_pair(size_t prompts, double level = kMedia
   return pair;
 }
 
-/// The candidate says something else, of which it is as sure as the reference is of the contrary.
+/// Makes the candidate write something else, with as much confidence as the reference has in the
+/// original.
 void tamper(PromptCompletions& prompt) {
   for (auto* side : {&prompt.reference, &prompt.candidate}) {
     for (ScoredCompletion& completion : *side) {
@@ -52,7 +54,7 @@ void tamper(PromptCompletions& prompt) {
   for (ScoredCompletion& completion : prompt.candidate) completion.tokens[3] = 99;
 }
 
-TEST(Behaviour, HonestPairsAreNotFlagged) {
+TEST(Divergence, HonestPairsAreNotFlagged) {
   for (const double level : {0.0, 1e-6, 1e-3, 1e-2, 0.1, 0.5}) {
     const DivergenceVerdict verdict = evaluate_divergence(honest_pair(200, level));
     EXPECT_EQ(verdict.flagged, 0) << level;
@@ -60,7 +62,7 @@ TEST(Behaviour, HonestPairsAreNotFlagged) {
   }
 }
 
-TEST(Behaviour, TamperedPromptsAreNamed) {
+TEST(Divergence, TamperedPromptsAreFlagged) {
   for (const double level : {0.0, 1e-6, 1e-3, 1e-2}) {
     std::vector<PromptCompletions> pair = honest_pair(40, level);
     for (const size_t i : {3, 17, 38}) tamper(pair[i]);
@@ -71,24 +73,25 @@ TEST(Behaviour, TamperedPromptsAreNamed) {
   }
 }
 
-/// Each of the three conditions is needed.
-TEST(Behaviour, OneSignAloneDoesNotFlag) {
+/// Flagging needs all three conditions.
+TEST(Divergence, OneConditionAloneDoesNotFlag) {
   auto pair = honest_pair(40);
   tamper(pair[5]);
   for (size_t s = 0; s < 4; ++s) pair[5].candidate[s].tokens = pair[5].reference[s].tokens;
-  EXPECT_EQ(evaluate_divergence(pair).flagged, 0) << "the same answers";
+  EXPECT_EQ(evaluate_divergence(pair).flagged, 0) << "equal completions";
 
   pair = honest_pair(40);
   tamper(pair[5]);
   for (ScoredCompletion& completion : pair[5].candidate) completion.log_likelihood_ratio = 1;
-  EXPECT_EQ(evaluate_divergence(pair).flagged, 0) << "answers that the reference might have given";
+  EXPECT_EQ(evaluate_divergence(pair).flagged, 0)
+      << "completions that are plausible under the reference";
 
   pair = honest_pair(40);
   for (PromptCompletions& prompt : pair) tamper(prompt);
-  EXPECT_EQ(evaluate_divergence(pair).flagged, 0) << "all alike: the pair as a whole differs";
+  EXPECT_EQ(evaluate_divergence(pair).flagged, 0) << "all prompts diverge alike";
 }
 
-TEST(Behaviour, FewPromptsCannotDecide) {
+TEST(Divergence, FewPromptsAreInconclusive) {
   auto pair = honest_pair(11);
   tamper(pair[5]);
   EXPECT_FALSE(evaluate_divergence(pair).is_conclusive());
@@ -96,7 +99,7 @@ TEST(Behaviour, FewPromptsCannotDecide) {
   EXPECT_FALSE(evaluate_divergence({}).is_conclusive());
 }
 
-TEST(Behaviour, AModelAnswersAsItselfDoes) {
+TEST(Divergence, OfAModelFromItselfIsZero) {
   const auto model =
       runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const std::vector<std::vector<int32_t>> prompts = {{500, 501, 502}, {17, 900, 4000, 33}};
@@ -113,12 +116,12 @@ TEST(Behaviour, AModelAnswersAsItselfDoes) {
       EXPECT_EQ(prompt.candidate[s].divergence, 0);
       EXPECT_EQ(prompt.candidate[s].log_likelihood_ratio, 0);
     }
-    EXPECT_NE(prompt.reference[1].tokens, prompt.reference[2].tokens) << "seeds do not differ";
+    EXPECT_NE(prompt.reference[1].tokens, prompt.reference[2].tokens) << "seeds have no effect";
   }
 }
 
-/// What the reader would have said is computed the same way whether it wrote the answer or read it.
-TEST(Behaviour, ReadingAgreesWithWriting) {
+/// Scoring gives the same result whether the reader wrote the completion or read it.
+TEST(Divergence, ScoringAgreesWithWriting) {
   const auto model =
       runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const std::vector<std::vector<int32_t>> prompts = {{500, 501, 502, 17, 900, 4000, 33}};
@@ -133,7 +136,7 @@ TEST(Behaviour, ReadingAgreesWithWriting) {
     EXPECT_GE(completion.divergence, completion.max_divergence);
     EXPECT_LT(completion.max_divergence_token, std::ssize(completion.tokens));
   }
-  // Two precisions of one model are near each other, however their answers went on.
+  // Two precisions of one model are close on every completion.
   EXPECT_GT(divergence, 0);
   EXPECT_LT(divergence, 96 * 0.05);
   EXPECT_LT(std::abs(ratio), 96 * 0.05);

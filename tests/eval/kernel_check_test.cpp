@@ -1,4 +1,4 @@
-// That sound kernels pass the check of kernels, and that each kind of fault is found and named.
+// Correct kernels pass the kernel check, and each kind of fault is found and named.
 #include "eval/kernel_check.h"
 
 #include <fmt/format.h>
@@ -34,7 +34,7 @@ TEST(KernelCheck, EveryKernelHolds) {
 
 using Matmul = void (*)(const kernels::GemmArgs&);
 
-/// Names of the matrix kernels that are found at fault when those of MXFP4 over f32 are replaced.
+/// Names of the matrix kernels that fail when the MXFP4 f32 kernel is replaced.
 std::vector<std::string> failures_with(Matmul matmul) {
   static kernels::GemmKernels faulty;
   faulty = kernels::gemm_kernels(quant::Format::mxfp4, kernels::Isa::scalar);
@@ -60,7 +60,7 @@ void sound(const kernels::GemmArgs& p) {
   kernels::gemm_kernels(quant::Format::mxfp4, kernels::Isa::scalar).matmul_f32(p);
 }
 
-TEST(KernelCheck, FindsTheLastBlockLeftOut) {
+TEST(KernelCheck, FindsAMissingLastBlock) {
   const auto failed = failures_with([](const kernels::GemmArgs& p) {
     std::vector<std::byte> weights(p.weights, p.weights + p.rows * p.row_bytes);
     const auto block = static_cast<int64_t>(quant::traits(quant::Format::mxfp4).block_bytes);
@@ -84,7 +84,7 @@ TEST(KernelCheck, FindsRowsThatAreNotGathered) {
   for (const std::string& kernel : failed) EXPECT_TRUE(kernel.ends_with("gathered rows")) << kernel;
 }
 
-TEST(KernelCheck, FindsANanThatIsHidden) {
+TEST(KernelCheck, FindsAHiddenNan) {
   const auto failed = failures_with([](const kernels::GemmArgs& p) {
     sound(p);
     for (int64_t t = 0; t < p.tokens; ++t) {
@@ -96,10 +96,10 @@ TEST(KernelCheck, FindsANanThatIsHidden) {
   });
   ASSERT_EQ(failed.size(), 2u);
   for (const std::string& kernel : failed)
-    EXPECT_TRUE(kernel.ends_with("a NaN in one row")) << kernel;
+    EXPECT_TRUE(kernel.ends_with("NaN in one row")) << kernel;
 }
 
-/// Half a percent, in one row of many.
+/// An error of 0.5% in one row of many.
 TEST(KernelCheck, FindsASmallErrorInOneRow) {
   const auto failed = failures_with([](const kernels::GemmArgs& p) {
     sound(p);
@@ -124,7 +124,7 @@ TEST(KernelCheck, FindsASumThatIsNotAccumulatedInF16) {
   EXPECT_TRUE(failed[0].starts_with("MXFP4 matmul_f32, f16 sums")) << failed[0];
 }
 
-/// Names of the other kernels that are found at fault when one is replaced.
+/// Names of the other kernels that fail when one is replaced.
 std::vector<std::string> failures_with(const cpu::CpuKernels& kernels) {
   const KernelSet set{.target = "faulty", .formats = {}, .ops = &kernels};
   std::vector<KernelCheckResult> results;
@@ -146,7 +146,7 @@ TEST(KernelCheck, FindsSinksThatAreIgnored) {
     scalar().normalize_states(states, queries, group, head_dim, nullptr, out, out_stride);
   };
   const auto failed = failures_with(faulty);
-  ASSERT_EQ(failed.size(), 7u);  // each format of the cache, and three of them with their rounding
+  ASSERT_EQ(failed.size(), 7u);  // four cache formats, three of them also including rounding
   EXPECT_TRUE(failed[0].starts_with("attention, F32 cache")) << failed[0];
 }
 
@@ -160,7 +160,7 @@ TEST(KernelCheck, FindsAWindowThatIsOffByOne) {
   EXPECT_EQ(failures_with(faulty).size(), 7u);
 }
 
-TEST(KernelCheck, FindsPiecesThatAreAddedWithoutTheirLargestScore) {
+TEST(KernelCheck, FindsKvSplitsThatAreMergedWithoutTheirMaxima) {
   cpu::CpuKernels faulty = scalar();
   faulty.merge_states = [](const cpu::AttentionStates& later, int queries,
                            const cpu::AttentionStates& into) {
@@ -173,7 +173,7 @@ TEST(KernelCheck, FindsPiecesThatAreAddedWithoutTheirLargestScore) {
   EXPECT_EQ(failures_with(faulty).size(), 7u);
 }
 
-TEST(KernelCheck, FindsPairsThatAreMixedUp) {
+TEST(KernelCheck, FindsTheWrongRopeStyle) {
   cpu::CpuKernels faulty = scalar();
   faulty.apply_rope = [](backend::RopeStyle, float* head, const float* cos, const float* sin,
                          int64_t d) {
@@ -184,7 +184,7 @@ TEST(KernelCheck, FindsPairsThatAreMixedUp) {
   EXPECT_TRUE(failed[0].starts_with("RoPE, neighbours")) << failed[0];
 }
 
-TEST(KernelCheck, FindsATailThatIsLeftOut) {
+TEST(KernelCheck, FindsAMissingTail) {
   cpu::CpuKernels faulty = scalar();
   faulty.activate = [](const backend::Activation& activation, float* gate, const float* up,
                        int64_t n) { scalar().activate(activation, gate, up, n / 8 * 8); };

@@ -1,4 +1,4 @@
-// By hand: distributions of which every figure can be written down.
+// Distributions whose metrics can be computed by hand.
 #include "eval/logit_metrics.h"
 
 #include <gmock/gmock.h>
@@ -23,7 +23,7 @@ const std::vector<double> kQ{.2, .4, .1, .07, .08, .05, .06, .03, .01};
 const double kKld = .4 * std::log(2) + .2 * std::log(.5) + .08 * std::log(8. / 7) +
                     .07 * std::log(7. / 8) + .06 * std::log(6. / 5) + .05 * std::log(5. / 6);
 
-TEST(DistributionOf, SortsAndNormalizes) {
+TEST(MakeDistribution, SortsAndNormalizes) {
   const auto logits = logits_of(kQ, 100);
   const TokenDistribution d = make_distribution(logits);
   EXPECT_THAT(d.top, ElementsAre(1, 0, 2, 4, 3, 6, 5, 7));
@@ -37,7 +37,7 @@ TEST(LogSumExp, DoesNotOverflow) {
   EXPECT_TRUE(std::isnan(log_sum_exp(std::vector<float>{1, NAN})));
 }
 
-TEST(ComparePositions, EqualsTheDefinitions) {
+TEST(CompareDistributions, EqualsTheDefinitions) {
   const auto a = logits_of(kP, 3), b = logits_of(kQ, -7);
   const PositionMetrics p = compare_distributions(make_distribution(a), make_distribution(b), 1);
   EXPECT_NEAR(p.kld, kKld, 1e-6);
@@ -51,7 +51,7 @@ TEST(ComparePositions, EqualsTheDefinitions) {
   EXPECT_TRUE(p.candidate_correct);
 }
 
-TEST(ComparePositions, OfTheSameLogitsAreExactlyEqual) {
+TEST(CompareDistributions, OfEqualLogitsGivesZero) {
   const auto a = logits_of(kP);
   const PositionMetrics p =
       compare_distributions(make_distribution(a), make_distribution(a), kNoToken);
@@ -61,8 +61,8 @@ TEST(ComparePositions, OfTheSameLogitsAreExactlyEqual) {
   EXPECT_TRUE(std::isnan(p.reference_nll) && std::isnan(p.candidate_nll));
 }
 
-TEST(ComparePositions, StoredTopsGiveTheDivergenceOfTheirTokensAndTheRest) {
-  std::vector<double> p(20, .02), q(20, .02);  // eight tokens, and twelve in the rest
+TEST(CompareDistributions, StoredTopTokensCountTheRemainderAsOneToken) {
+  std::vector<double> p(20, .02), q(20, .02);  // eight tokens and a remainder of twelve
   for (int i = 0; i < 8; ++i) {
     p[i] = (.76 - .01 * 28) / 8 + .01 * (8 - i) - .01;
     q[i] = p[i];
@@ -88,7 +88,7 @@ TEST(ComparePositions, StoredTopsGiveTheDivergenceOfTheirTokensAndTheRest) {
   EXPECT_NEAR(position.candidate_nll, -std::log(.05), 1e-6);
 }
 
-TEST(Summarize, KeepsPairsApartFromPositionsWithoutAToken) {
+TEST(Summarize, SkipsPositionsWithoutANextToken) {
   const auto a = logits_of(kP), b = logits_of(kQ);
   const TokenDistribution p = make_distribution(a), q = make_distribution(b);
   const std::vector<PositionMetrics> positions{

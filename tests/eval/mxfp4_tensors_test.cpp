@@ -1,6 +1,6 @@
-// Every consumer of weights runs from MXFP4: embedding lookup, Q, K, V, O, fused projections, dense
-// MLPs, experts, head. A model in which one kind of tensor is MXFP4 must compute what it computes
-// with the same tensors dequantized to f32, in steps of one token and of many.
+// Every kind of weight tensor runs from MXFP4: embedding, Q, K, V, O, fused projections, dense
+// MLPs, experts, output head. A model with one kind of tensor in MXFP4 must compute the same as
+// with that tensor dequantized to f32, in steps of one token and of many.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -25,7 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A model's weights with one kind of tensor replaced.
+/// Weights of a model with one kind of tensor replaced.
 struct ModifiedWeights {
   model::Weights weights;
   std::list<std::vector<std::byte>> owned;
@@ -38,7 +38,7 @@ std::vector<float> values_of(const backend::Tensor& tensor) {
   return values;
 }
 
-/// `rewrite` gives the bytes of a tensor in `format`.
+/// `rewrite` returns the bytes of a tensor in `format`.
 template <class Rewrite>
 ModifiedWeights with_tensor(const runtime::Model& model, const model::TensorSpec& spec,
                             quant::Format format, Rewrite rewrite) {
@@ -66,7 +66,7 @@ std::vector<std::byte> in_f32(const backend::Tensor& tensor) {
   return bytes;
 }
 
-/// What the shipped models were trained to say, and any ids for the others.
+/// Text in the training distribution of the shipped model; arbitrary ids for others.
 const std::vector<int32_t>& prompt_for(const runtime::Model& model) {
   static const std::vector<int32_t> sensible = [] {
     std::ifstream file(MXGPT_ROOT "/models/gpt-oss-nano/reference-greedy.jsonl");
@@ -89,7 +89,7 @@ const std::vector<int32_t>& prompt_for(const runtime::Model& model) {
   return model.config().vocabulary == 8064 ? sensible : any;
 }
 
-/// Logits of all positions.
+/// Logits at all positions.
 std::vector<float> logits_of(const runtime::Model& model, const model::Weights& weights,
                              backend::Precision precision, int64_t rows_per_step) {
   const std::vector<int32_t>& tokens = prompt_for(model);
@@ -115,7 +115,7 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
   return error / size;
 }
 
-/// Mean Kullback-Leibler divergence of the positions' distributions from those of `b`.
+/// Mean KL divergence from the distributions of `b`.
 double mean_divergence(const std::vector<float>& a, const std::vector<float>& b,
                        size_t vocabulary) {
   double total = 0;
@@ -193,13 +193,13 @@ TEST_P(Mxfp4Consumer, RunsAsItsDequantizedWeights) {
     EXPECT_LE(
         relative_error(logits_of(model, mxfp4.weights, backend::Precision::exact, rows), expected),
         1e-10);
-    // Activations in 16 bits: the bound on the default path.
+    // 16-bit activations: the bound of default precision.
     EXPECT_LE(mean_divergence(logits_of(model, mxfp4.weights, backend::Precision::mixed, rows),
                               expected, model.config().vocabulary),
               2e-3);
   }
-  // The tensor counts: without its quantization, logits are others (the experts of the released
-  // layout are MXFP4 already).
+  // The tensor has an effect: without quantization, logits differ (experts of the released layout
+  // are MXFP4 already).
   if (model::TensorRef{&spec, 0}.get(model.weights()).format != quant::Format::mxfp4) {
     EXPECT_GE(
         relative_error(logits_of(model, model.weights(), backend::Precision::exact, 32), expected),

@@ -1,4 +1,4 @@
-// Self-checks hold for sound models, and each one finds the fault that it exists for.
+// Correct models pass the self-checks, and each check finds the fault that it exists for.
 #include "eval/self_check.h"
 
 #include <fmt/format.h>
@@ -22,7 +22,7 @@ const runtime::Model& nano() {
   return *model;
 }
 
-/// The beginning of a text that the model was trained for.
+/// Start of a text in the model's training distribution.
 std::vector<int32_t> text(int64_t tokens = kMinSelfCheckTokens) {
   const auto file = io::SafetensorsFile::open(std::filesystem::path(MXGPT_ROOT) /
                                               "models/gpt-oss-nano/reference-logits.safetensors");
@@ -36,7 +36,7 @@ std::vector<int32_t> text(int64_t tokens = kMinSelfCheckTokens) {
   }
 }
 
-/// What a faulty runner does to a step.
+/// A fault to inject into a runner.
 struct Fault {
   std::function<bool(const backend::Batch&, const runtime::RunnerOptions&)> strikes =
       [](const backend::Batch&, const runtime::RunnerOptions&) { return false; };
@@ -44,8 +44,8 @@ struct Fault {
 };
 Fault fault;
 
-/// The runner of gpt-oss, whose logits are a little off where the fault strikes, and which shows
-/// attentions to the fault before any observer sees them.
+/// A gpt-oss runner that perturbs logits if the fault applies, and passes attention outputs to the
+/// fault before any other hook.
 class FaultyRunner : public runtime::Runner, backend::ActivationHook {
  public:
   FaultyRunner(const model::Config& config, const model::Weights& weights,
@@ -74,7 +74,7 @@ class FaultyRunner : public runtime::Runner, backend::ActivationHook {
   std::vector<float> logits_;
 };
 
-/// Names of the checks that find the planted fault.
+/// Names of the checks that find the injected fault.
 std::vector<std::string> failures_with(Fault planted, int64_t tokens = kMinSelfCheckTokens) {
   fault = std::move(planted);
   const auto create_runner = [](const model::Architecture&, const model::Config& c,
@@ -92,7 +92,7 @@ std::vector<std::string> failures_with(Fault planted, int64_t tokens = kMinSelfC
   return failed;
 }
 
-TEST(SelfCheck, HoldsForTheShippedModel) {
+TEST(SelfCheck, PassesForTheShippedModel) {
   for (const SelfCheckResult& r : self_check(
            {nano().architecture(), nano().config(), nano().weights()}, text(kMaxSelfCheckTokens))) {
     EXPECT_EQ(r.status, pass) << r.name << ": " << r.measured << " " << r.measure;
@@ -100,7 +100,7 @@ TEST(SelfCheck, HoldsForTheShippedModel) {
   }
 }
 
-TEST(SelfCheck, FindsPrefillThatIsNotTokenByToken) {
+TEST(SelfCheck, FindsPrefillThatDiffersFromDecode) {
   EXPECT_THAT(failures_with(
                   {.strikes =
                        [](const backend::Batch& batch, const runtime::RunnerOptions& options) {
@@ -119,7 +119,7 @@ TEST(SelfCheck, FindsRowsThatDependOnOtherSequences) {
       testing::UnorderedElementsAre("batch equals alone, default"));
 }
 
-/// Reuse is the one feed that neither begins at a step's edge nor has a single row.
+/// Only cache reuse gives a multi-token step that does not start at a step boundary.
 TEST(SelfCheck, FindsAStaleCache) {
   EXPECT_THAT(failures_with({.strikes =
                                  [](const backend::Batch& batch, const runtime::RunnerOptions&) {
@@ -131,7 +131,7 @@ TEST(SelfCheck, FindsAStaleCache) {
                                             "cache reuse equals recompute, exact"));
 }
 
-TEST(SelfCheck, FindsADefaultPathThatIsTooFarFromExact) {
+TEST(SelfCheck, FindsDefaultPrecisionThatIsTooFarFromExact) {
   EXPECT_THAT(failures_with({.strikes =
                                  [](const backend::Batch&, const runtime::RunnerOptions& options) {
                                    return options.precision == backend::Precision::mixed;
@@ -140,7 +140,7 @@ TEST(SelfCheck, FindsADefaultPathThatIsTooFarFromExact) {
 }
 
 TEST(SelfCheck, FindsAMaskThatIsOffByOne) {
-  // The window's edge: an output that lacks its oldest key.
+  // At the window boundary: an output that lacks its oldest key.
   const auto forget = [](const backend::Attention& op, const backend::Batch& batch) {
     if (op.window == 0) return;
     for (int64_t row = op.window; row < batch.rows(); ++row) {
@@ -163,10 +163,9 @@ TEST(SelfCheck, FindsRotationsThatDependOnThePosition) {
               testing::UnorderedElementsAre("RoPE is invariant to shifts"));
 }
 
-/// Experts that do not belong to the router's rows.
-TEST(SelfCheck, FindsExpertsOutOfPlace) {
-  // A runner that routes by place and not by the router: it always reads the first layer's experts
-  // from the model as it was.
+/// Experts that do not match the router's rows.
+TEST(SelfCheck, FindsMisplacedExperts) {
+  // A runner that ignores the permutation: it always uses the original down projection of layer 2.
   fault = {};
   const auto create_runner = [](const model::Architecture&, const model::Config& c,
                                 const model::Weights& w, const runtime::RunnerOptions& options) {

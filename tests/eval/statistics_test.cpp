@@ -1,4 +1,4 @@
-// Against numpy, by the formulas of the header.
+// Expected values are from numpy, by the formulas in the header.
 #include "eval/statistics.h"
 
 #include <gmock/gmock.h>
@@ -28,9 +28,9 @@ TEST(ClusteredMean, OneClusterHasNoInterval) {
   EXPECT_FALSE(clustered_mean({}, {}).has_interval());
 }
 
-TEST(ClusteredMean, IntervalsHoldTheTruthAsOftenAsTheySay) {
-  // Samples that share the mood of their cluster; intervals that took them as independent would
-  // hold the true mean in about half of the trials.
+TEST(ClusteredMean, IntervalsHaveTheirNominalCoverage) {
+  // Samples with a common offset per cluster. Intervals that assume independence would cover the
+  // true mean in about half of the trials.
   std::mt19937 random(1);
   std::normal_distribution<double> normal;
   int covered = 0;
@@ -51,7 +51,7 @@ TEST(ClusteredMean, IntervalsHoldTheTruthAsOftenAsTheySay) {
   EXPECT_NEAR(covered / static_cast<double>(kTrials), 0.95, 0.02);
 }
 
-TEST(ClusteredShare, EqualsTheFormula) {
+TEST(ClusteredProportion, EqualsTheFormula) {
   const std::vector<double> samples{0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1};
   const std::vector<int32_t> cluster{0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
   const Estimate e = clustered_proportion(samples, cluster);
@@ -60,7 +60,7 @@ TEST(ClusteredShare, EqualsTheFormula) {
   EXPECT_NEAR(e.high, 0.9703553970069901, 1e-8);
 }
 
-TEST(ClusteredShare, OfOnesOnlyStillHasALowerBound) {
+TEST(ClusteredProportion, OfOnesOnlyHasALowerBound) {
   const std::vector<double> samples(12, 1);
   const std::vector<int32_t> cluster{0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2};
   const Estimate e = clustered_proportion(samples, cluster);
@@ -68,7 +68,7 @@ TEST(ClusteredShare, OfOnesOnlyStillHasALowerBound) {
   EXPECT_EQ(e.high, 1);
 }
 
-TEST(Quantile, IsNumpys) {
+TEST(Quantile, EqualsNumpys) {
   const std::vector<float> sorted{1, 2, 4, 8};
   EXPECT_EQ(quantile(sorted, 0), 1);
   EXPECT_EQ(quantile(sorted, 0.5), 3);

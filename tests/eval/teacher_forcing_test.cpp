@@ -18,16 +18,16 @@ std::vector<int32_t> counting(int n) {
   return ids;
 }
 
-TEST(Pieces, AreCutAndScoreAllButTheirFirstToken) {
+TEST(Chunks, ScoreAllButTheirFirstToken) {
   const Documents documents{counting(5), {}, counting(1), counting(4)};
   const auto chunks = split_into_chunks(documents, 2);
-  ASSERT_EQ(chunks.size(), 4u);  // the fifth token and the single one have nothing before them
+  ASSERT_EQ(chunks.size(), 4u);  // single tokens have no context
   EXPECT_THAT(chunks[1].tokens, ElementsAre(2, 3));
   EXPECT_EQ(chunks[2].document, 3);
   EXPECT_EQ(count_scored_tokens(chunks), 4);
 }
 
-TEST(Pieces, BeginWithWhatTheModelWants) {
+TEST(Chunks, BeginWithBos) {
   const auto chunks = split_into_chunks({counting(5), counting(1)}, 3, 77);
   ASSERT_EQ(chunks.size(), 4u);
   EXPECT_THAT(chunks[0].tokens, ElementsAre(77, 0, 1));
@@ -35,17 +35,17 @@ TEST(Pieces, BeginWithWhatTheModelWants) {
   EXPECT_EQ(count_scored_tokens(chunks), 6);
 }
 
-TEST(Pieces, AreSpreadOverTheText) {
+TEST(SampleChunks, SpreadsThemOverTheText) {
   const auto all = split_into_chunks({counting(1000)}, 10);
   const auto some = sample_chunks(all, 95);
   EXPECT_EQ(count_scored_tokens(some), 90);
   EXPECT_EQ(some.front().tokens.front(), 0);
   EXPECT_GT(some.back().tokens.front(), 850);
-  EXPECT_EQ(count_scored_tokens(sample_chunks(all, 1)), 9);  // at least one piece
+  EXPECT_EQ(count_scored_tokens(sample_chunks(all, 1)), 9);  // at least one chunk
   EXPECT_EQ(sample_chunks(all, 900).size(), 100u);
 }
 
-TEST(ClustersOfPieces, AreDocumentsWhereThereAreEnough) {
+TEST(ClusterChunks, ByDocumentIfThereAreEnough) {
   const auto few = cluster_chunks(split_into_chunks(Documents(29, counting(20)), 10));
   EXPECT_FALSE(few.documents);
   EXPECT_EQ(few.count, 58);
@@ -56,7 +56,7 @@ TEST(ClustersOfPieces, AreDocumentsWhereThereAreEnough) {
   EXPECT_EQ(many.cluster_of_chunk[1], 0);
 }
 
-TEST(Perplexity, IsThatOfTheLogitsWhateverTheSteps) {
+TEST(Perplexity, DoesNotDependOnTheStepSize) {
   const auto model =
       runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
   const auto chunks = split_into_chunks({counting(40), counting(300)}, 280);

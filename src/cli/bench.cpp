@@ -1,5 +1,4 @@
-// `mxgpt bench`: how fast a model runs on this machine, and how close that is to the memory's
-// speed.
+// `mxgpt bench`: prefill and decode speed, relative to the memory bandwidth.
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
@@ -21,6 +20,7 @@
 #include "cli/model_options.h"
 #include "cli/terminal.h"
 #include "engine/scoring_session.h"
+#include "kernels/cpu/isa.h"
 #include "runtime/host_memory_plan.h"
 
 namespace mxgpt::cli {
@@ -34,7 +34,7 @@ struct Options {
   std::vector<int> threads;
   std::vector<quant::Format> kv;
   int64_t decode = 32;
-  int64_t tokens_per_step = 0;  ///< 0: the device's
+  int64_t tokens_per_step = 0;  ///< 0: the device's default
   int repetitions = 5;
   backend::Precision precision = backend::Precision::mixed;
   bool no_bandwidth = false;
@@ -59,7 +59,7 @@ double seconds(const F& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// All measurements with one format of the KV cache.
+/// All measurements with one KV cache format.
 class Bench {
  public:
   Bench(const runtime::Model& model, const Options& options, std::optional<quant::Format> kv,
@@ -67,7 +67,7 @@ class Bench {
       : model_(model),
         options_(options),
         report_(report),
-        // The longest pass goes beyond the depth, and a little more warms up.
+        // The longest measurement extends the context beyond the depth.
         sequences_(model,
                    {.device = options.device.device,
                     .vram_budget = options.device.vram_budget,
@@ -108,7 +108,7 @@ class Bench {
  private:
   static constexpr int64_t kWarmUp = 64;
 
-  /// The weights come into memory, the processor to its speed.
+  /// Loads the weights into memory and brings the processor to full speed.
   void warm_up() {
     sequences_.prefill(0, kWarmUp);
     sequences_.decode(1);
@@ -160,11 +160,11 @@ class Bench {
 void check_options(const Options& options, const model::Config& config) {
   const int64_t needed = max_of(options.depth) + Bench::longest_extension(options);
   if (needed > config.context) {
-    throw Error("--depth", fmt::format("{} tokens are needed, more than the model's context of {}",
+    throw Error("--depth", fmt::format("needs {} tokens, more than the model's context of {}",
                                        needed, config.context));
   }
   if (options.prefill.empty() && options.decode == 0)
-    throw Error("--decode", "there is nothing to measure", "give --prefill or --decode");
+    throw Error("--decode", "there is nothing to measure", "set --prefill or --decode");
 }
 
 size_t weight_bytes(const runtime::Model& model) {
@@ -203,7 +203,7 @@ int run_bench(Options& options) {
     for (const std::optional<quant::Format> kv : kv_formats)
       Bench(*model, options, kv, report).run();
   } catch (const Interrupted&) {
-    fmt::print(stderr, "mxgpt: interrupted; what was measured before follows\n");
+    fmt::print(stderr, "mxgpt: interrupted; results so far:\n");
   }
   fmt::print("{}", format_report(report, options.format));
   return SignalGuard::interrupted() ? kFailed : kOk;
@@ -211,54 +211,41 @@ int run_bench(Options& options) {
 
 }  // namespace
 
-std::function<int()> bench(CLI::App& command) {
+std::function<int()> bench(CommandOptions& command) {
   const auto options = std::make_shared<Options>();
   Options& o = *options;
+  constexpr int64_t kMaxTokens = int64_t{1} << 28;
   o.model.declare(command, false);
   o.device.declare(command);
-  const auto list = [&](const char* name, auto& values, const char* help, auto low, auto high) {
-    command.add_option(name, values, help)
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->check(CLI::Range(low, high).description(""))
-        ->type_name("N,…");
-  };
-  constexpr int64_t kMaxTokens = int64_t{1} << 28;
-  list("--prefill", o.prefill, "Prompt sizes (default: 512)", int64_t{1}, kMaxTokens);
-  command.add_option("--decode", o.decode, "Tokens to decode, one after the other; 0 for none")
-      ->check(CLI::Range(int64_t{0}, kMaxTokens).description(""))
-      ->type_name("N")
-      ->capture_default_str();
-  list("--depth", o.depth, "Tokens in the context before (default: 0)", int64_t{0}, kMaxTokens);
-  list("--batch", o.batch, "Sequences that decode together (default: 1)", int64_t{1},
-       int64_t{4096});
-  list("--threads", o.threads,
-       "Threads to compute with (default: one a physical core that this process may use)", 1,
-       kMaxThreads);
+  command.integers("--prefill", o.prefill, 1, kMaxTokens, "Prompt lengths").default_text("512");
+  command.integer("--decode", o.decode, 0, kMaxTokens, "Tokens to decode; 0: do not measure decode")
+      .default_text("32");
+  command.integers("--depth", o.depth, 0, kMaxTokens, "Tokens already in the context")
+      .default_text("0");
+  command.integers("--batch", o.batch, 1, 4096, "Sequences decoded together").default_text("1");
+  command.integers("--threads", o.threads, 1, kMaxThreads,
+                   "Compute threads (default: one per available physical core)");
   declare_kv(command, o.kv);
-  command
-      .add_option("--rows", o.tokens_per_step, "Prompt tokens a step (default: 256, on a GPU 2048)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16).description(""))
-      ->type_name("N");
-  command.add_option("--repetitions", o.repetitions, "Of each measurement")
-      ->check(CLI::Range(1, 1000).description(""))
-      ->type_name("N")
-      ->capture_default_str();
+  command.integer("--max-num-batched-tokens|--rows", o.tokens_per_step, 1, int64_t{1} << 16,
+                  "Prompt tokens per step (default: 256 on the CPU, 2048 on a GPU)");
+  command.integer("--repetitions", o.repetitions, 1, 1000, "Runs per measurement")
+      .default_text("5");
   declare_precision(command, o.precision);
-  command.add_flag("--no-bandwidth", o.no_bandwidth, "Leave out the speed of the memory");
-  static const std::map<std::string, BenchFormat> kFormats{{"table", BenchFormat::table},
-                                                           {"csv", BenchFormat::csv},
-                                                           {"json", BenchFormat::json},
-                                                           {"markdown", BenchFormat::markdown}};
-  command.add_option("--format", o.format, "How to print the results")
-      ->transform(CLI::CheckedTransformer(kFormats, CLI::ignore_case).description(""))
-      ->type_name("table|csv|json|markdown")
-      ->default_str("table");
+  command.flag("--no-bandwidth", o.no_bandwidth, "Do not measure memory bandwidth");
+  command
+      .choice("--format", o.format,
+              Choices<BenchFormat>{{"table", BenchFormat::table},
+                                   {"csv", BenchFormat::csv},
+                                   {"json", BenchFormat::json},
+                                   {"markdown", BenchFormat::markdown}},
+              "Output format")
+      .default_text("table");
   command.footer(
-      "Tokens are made up; what a model answers plays no part in its speed. A rate is the median "
-      "of "
-      "the\nrepetitions. What a decoded token reads is the weights it meets, of experts those it "
-      "chooses, and the\ncontext's keys and values.\n"
+      "Prompts are synthetic tokens; speed does not depend on them. Each rate is the median of "
+      "the\n"
+      "repetitions. \"read per token\" counts the weights used (for a mixture of experts, the "
+      "chosen\n"
+      "experts) and the KV cache.\n"
       "Example: mxgpt bench --model model.gguf --prefill 128,512 --depth 0,8192 --kv f16,q8_0");
   return [options] { return run_bench(*options); };
 }

@@ -31,7 +31,7 @@ std::vector<std::string> bandwidth_texts(const BenchReport& report) {
   return texts;
 }
 
-/// Lines of what all results share: name and value.
+/// Facts common to all results, as name and value.
 std::vector<std::pair<std::string, std::string>> summary_lines(const BenchReport& report) {
   std::vector<std::pair<std::string, std::string>> lines{
       {"mxgpt", fmt::format("{}, {}", report.version, report.date)},
@@ -44,9 +44,8 @@ std::vector<std::pair<std::string, std::string>> summary_lines(const BenchReport
   return lines;
 }
 
-constexpr std::string_view kHeadings[] = {"work",       "depth",        "batch",
-                                          "threads",    "kv",           "tok/s",
-                                          "least–most", "read a token", "of memory's speed"};
+constexpr std::string_view kHeadings[] = {"work",  "depth",   "batch",          "threads",     "kv",
+                                          "tok/s", "min–max", "read per token", "of bandwidth"};
 
 std::vector<std::string> cells(const BenchReport& report, const BenchResult& r) {
   const double bandwidth_share = report.bandwidth_share(r);
@@ -61,7 +60,7 @@ std::vector<std::string> cells(const BenchReport& report, const BenchResult& r) 
           bandwidth_share ? fmt::format("{:.0f}%", 100 * bandwidth_share) : ""};
 }
 
-/// That a text takes on a screen, as fmt counts them, too: bytes that do not continue a character.
+/// Display width: the number of code points, as fmt counts them.
 size_t display_width(std::string_view text) {
   return static_cast<size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
@@ -101,7 +100,7 @@ std::string markdown(const BenchReport& report) {
 
 std::string csv(const BenchReport& report) {
   std::string out =
-      "work,tokens,depth,batch,threads,kv,median,least,most,token_bytes,bandwidth,isa,version\n";
+      "work,tokens,depth,batch,threads,kv,median,min,max,bytes_per_token,bandwidth,isa,version\n";
   for (const BenchResult& r : report.results) {
     const auto found = report.bandwidth.find(r.threads);
     out += fmt::format("{},{},{},{},{},{},{:.4f},{:.4f},{:.4f},{},{:.0f},{},{}\n",
@@ -119,18 +118,19 @@ std::string json_text(const BenchReport& report) {
     bandwidth.push_back(json::object{{"threads", threads}, {"bytes_per_second", bytes}});
   for (const BenchResult& r : report.results) {
     const double bandwidth_share = report.bandwidth_share(r);
-    results.push_back(json::object{
-        {"work", r.decode ? "decode" : "prefill"},
-        {"tokens", r.tokens},
-        {"depth", r.depth},
-        {"batch", r.batch},
-        {"threads", r.threads},
-        {"kv", r.kv},
-        {"rates", json::array(r.rates.begin(), r.rates.end())},
-        {"median", r.median()},
-        {"token_bytes", r.bytes_per_token ? json::value(r.bytes_per_token) : json::value(nullptr)},
-        {"bandwidth_share",
-         bandwidth_share ? json::value(bandwidth_share) : json::value(nullptr)}});
+    results.push_back(
+        json::object{{"work", r.decode ? "decode" : "prefill"},
+                     {"tokens", r.tokens},
+                     {"depth", r.depth},
+                     {"batch", r.batch},
+                     {"threads", r.threads},
+                     {"kv", r.kv},
+                     {"rates", json::array(r.rates.begin(), r.rates.end())},
+                     {"median", r.median()},
+                     {"bytes_per_token",
+                      r.bytes_per_token ? json::value(r.bytes_per_token) : json::value(nullptr)},
+                     {"bandwidth_share",
+                      bandwidth_share ? json::value(bandwidth_share) : json::value(nullptr)}});
   }
   return json::serialize(json::object{{"version", report.version},
                                       {"date", report.date},
@@ -139,7 +139,7 @@ std::string json_text(const BenchReport& report) {
                                       {"model", report.model},
                                       {"architecture", report.architecture},
                                       {"model_bytes", report.model_bytes},
-                                      {"rows", report.tokens_per_step},
+                                      {"tokens_per_step", report.tokens_per_step},
                                       {"bandwidth", std::move(bandwidth)},
                                       {"results", std::move(results)}}) +
          "\n";

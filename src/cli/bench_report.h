@@ -1,4 +1,4 @@
-// What `mxgpt bench` found, and its four ways of saying it.
+// Results of `mxgpt bench`, and their output formats.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@ namespace mxgpt::cli {
 
 struct BenchResult {
   bool decode = false;  ///< else prefill
-  int64_t tokens = 0;   ///< of the prompt, or decoded one after the other
-  int64_t depth = 0;    ///< tokens in the context before
+  int64_t tokens = 0;   ///< prompt length, or tokens decoded per sequence
+  int64_t depth = 0;    ///< tokens already in the context
   int64_t batch = 1;    ///< sequences decoded together
   int threads = 1;
   std::string kv;              ///< "F16"
-  std::vector<double> rates;   ///< tok/s of each repetition, of all sequences together
-  size_t bytes_per_token = 0;  ///< read for one token; 0 where it depends on the tokens
+  std::vector<double> rates;   ///< tok/s per repetition, over all sequences
+  size_t bytes_per_token = 0;  ///< read per decoded token; 0 if unknown
 
   double median() const;
   double min_rate() const;
@@ -26,19 +26,19 @@ struct BenchResult {
 struct BenchReport {
   std::string version, date, cpu, isa;
   std::string model, architecture;
-  size_t model_bytes = 0;           ///< of all weights
-  int64_t tokens_per_step = 0;      ///< prompt tokens a step
-  std::map<int, double> bandwidth;  ///< bytes/s that so many threads read; empty: not measured
+  size_t model_bytes = 0;           ///< size of all weights
+  int64_t tokens_per_step = 0;      ///< prompt tokens per step
+  std::map<int, double> bandwidth;  ///< bytes/s by thread count; empty: not measured
   std::vector<BenchResult> results;
 
-  /// Of the bandwidth that a result reaches; 0 where unknown.
+  /// Fraction of the memory bandwidth that a result reaches; 0 if unknown.
   double bandwidth_share(const BenchResult& result) const;
 };
 
 enum class BenchFormat { table, csv, json, markdown };
 std::string format_report(const BenchReport& report, BenchFormat format);
 
-/// The processor as its maker names it; "unknown" where the system does not say.
+/// Processor name from /proc/cpuinfo; "unknown" if it is not there.
 std::string cpu_name();
 
 }  // namespace mxgpt::cli

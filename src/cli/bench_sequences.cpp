@@ -13,7 +13,7 @@ BenchSequences::BenchSequences(const runtime::Model& model, runtime::RunnerOptio
   options_.max_batched_tokens = std::max(options_.max_batched_tokens, limits.sequences);
   options_.max_logit_rows = limits.sequences;
   options_.max_sequences = limits.sequences;
-  pools_.reserve(backend::kKvGroups);  // sequences keep their addresses
+  pools_.reserve(backend::kKvGroups);  // sequences keep pointers to them
   for (int g = 0; g < backend::kKvGroups; ++g) {
     options_.kv_pages[g] =
         limits.sequences *
@@ -33,8 +33,8 @@ BenchSequences::BenchSequences(const runtime::Model& model, runtime::RunnerOptio
 }
 
 int32_t BenchSequences::token_at(int64_t sequence, int64_t position) const {
-  // Multiplicative hashing (Knuth 6.4): neighbours are far apart. Sequences differ, as otherwise
-  // all would choose the same experts.
+  // Multiplicative hashing (Knuth 6.4) spreads neighbouring positions. Sequences differ, because
+  // otherwise all would choose the same experts.
   const auto hashed = static_cast<uint32_t>((position + sequence * 7919) * 2654435761 + 12345);
   return static_cast<int32_t>(hashed % config_.vocabulary);
 }

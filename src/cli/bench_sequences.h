@@ -1,4 +1,4 @@
-// Sequences on one runner, fed with made-up tokens and rewound, for measuring.
+// Sequences of synthetic tokens on one runner, which can be rewound between measurements.
 #pragma once
 
 #include <functional>
@@ -11,34 +11,33 @@
 
 namespace mxgpt::cli {
 
-/// The model outlives it.
+/// The model must outlive this object.
 class BenchSequences {
  public:
   struct Limits {
-    int64_t sequences = 1;      ///< at once
-    int64_t context = 0;        ///< longest that one gets
-    int64_t max_extension = 0;  ///< most tokens that one takes between two calls of rewind()
+    int64_t sequences = 1;      ///< in one batch
+    int64_t context = 0;        ///< maximum tokens per sequence
+    int64_t max_extension = 0;  ///< maximum tokens per sequence between two calls of rewind()
   };
 
-  /// `options` without pages and logit rows, which follow from the limits.
+  /// Page counts and logit rows in `options` are ignored; they follow from the limits.
   BenchSequences(const runtime::Model& model, runtime::RunnerOptions options, const Limits& limits);
 
-  /// What the runner was made for.
+  /// The options that the runner was created with.
   const runtime::RunnerOptions& options() const { return options_; }
 
-  /// The token that every sequence has at a position: the same in each run, spread over the
-  /// vocabulary.
+  /// Token of a sequence at a position: deterministic, spread over the vocabulary.
   int32_t token_at(int64_t sequence, int64_t position) const;
 
-  /// Extends one sequence to `size` tokens; it can be rewound to there from then on. `each` is
-  /// called with the tokens of every step.
+  /// Extends one sequence to `size` tokens, which becomes a rewind point. Calls `each` with the
+  /// tokens of every step.
   void fill(int64_t sequence, int64_t size, const std::function<void(int64_t tokens)>& each);
-  /// Extends one sequence, with the logits of the last token.
+  /// Extends one sequence; computes the logits of the last token.
   void prefill(int64_t sequence, int64_t tokens);
-  /// Extends the first `sequences` by one token each, with logits.
+  /// Extends each of the first `sequences` by one token, with logits.
   void decode(int64_t sequences);
-  /// Gives up what came after position `end`: no further back than where it was filled or rewound
-  /// to, or to 0.
+  /// Drops the tokens from position `end` on. `end` must not precede the last fill() or rewind(),
+  /// unless it is 0.
   void rewind(int64_t sequence, int64_t end);
 
  private:
@@ -51,7 +50,7 @@ class BenchSequences {
 
   const model::Config& config_;
   runtime::RunnerOptions options_;
-  int64_t table_stride_;                             ///< of the tables
+  int64_t table_stride_;                             ///< row stride of the tables
   std::vector<int32_t> tables_[backend::kKvGroups];  ///< [sequences][stride]
   std::vector<engine::PagePool> pools_;              ///< by KvGroup
   std::vector<Sequence> sequences_;

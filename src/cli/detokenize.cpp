@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
 #include <iterator>
@@ -13,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/command.h"
+#include "cli/model_options.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace mxgpt::cli {
@@ -25,7 +25,7 @@ struct Settings {
   bool skip_special = false;
 };
 
-/// A JSON string without the characters beyond ASCII that some readers take for the end of a line.
+/// A JSON string with escapes for non-ASCII characters that some readers treat as line ends.
 std::string to_json_line(const std::string& text) {
   static constexpr std::pair<std::string_view, std::string_view> kLineEnds[] = {
       {"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}};
@@ -41,7 +41,7 @@ std::string to_json_line(const std::string& text) {
   return line;
 }
 
-/// An array of ids a line in, a JSON string a line out.
+/// Reads one array of ids per line; prints one JSON string per line.
 void detokenize_lines(const text::Tokenizer& tokenizer, bool skip_special) {
   std::string line;
   std::vector<text::TokenId> ids;
@@ -60,16 +60,13 @@ void detokenize_lines(const text::Tokenizer& tokenizer, bool skip_special) {
 
 }  // namespace
 
-std::function<int()> detokenize(CLI::App& command) {
+std::function<int()> detokenize(CommandOptions& command) {
   auto settings = std::make_shared<Settings>();
-  command.add_option("ids", settings->ids, "Token ids; without them, standard input");
-  command
-      .add_option("--tokenizer", settings->tokenizer,
-                  "A tokenizer.json, a checkpoint directory or a GGUF file")
-      ->required();
-  command.add_flag("--jsonl", settings->jsonl,
-                   "Read an array of ids a line, print a JSON string a line");
-  command.add_flag("--skip-special", settings->skip_special, "Leave control tokens out");
+  command.positional_integers("ids", settings->ids, "Token ids (default: standard input)");
+  declare_tokenizer(command, settings->tokenizer);
+  command.flag("--jsonl", settings->jsonl,
+               "Read one JSON array of ids per line, print one JSON string per line");
+  command.flag("--skip-special", settings->skip_special, "Omit control tokens");
   return [settings] {
     const auto tokenizer = text::Tokenizer::load(settings->tokenizer);
     if (settings->jsonl) {
@@ -78,7 +75,8 @@ std::function<int()> detokenize(CLI::App& command) {
     }
     if (settings->ids.empty()) {
       for (text::TokenId id; std::cin >> id;) settings->ids.push_back(id);
-      if (!std::cin.eof()) throw Error("standard input", "should hold token ids and blanks only");
+      if (!std::cin.eof())
+        throw Error("standard input", "must contain only token ids and white space");
     }
     fmt::print("{}\n", tokenizer->decode(settings->ids, settings->skip_special));
     return kOk;

@@ -46,16 +46,15 @@ std::string names_of(const std::vector<const model::PlannedTensor*>& tensors, in
 
 }  // namespace
 
-void GgufDestination::declare(CLI::App& command) {
-  command.add_option("destination", path, "The GGUF file to write")
-      ->required()
-      ->type_name("DST.gguf");
-  command.add_flag("--force", force, "Replace DST.gguf if it exists");
+void GgufDestination::declare(CommandOptions& command) {
+  command.path("destination", path, "GGUF file to write").required().metavar("DST.gguf");
+  command.flag("--force", force, "Overwrite DST.gguf if it exists");
 }
 
 void GgufDestination::require_writable() const {
   if (fs::exists(path) && !force) {
-    throw Error(path.string(), "exists already", "take another name, or replace it with --force");
+    throw Error(path.string(), "already exists",
+                "choose another name, or overwrite it with --force");
   }
 }
 
@@ -65,9 +64,9 @@ void GgufDestination::require_space(uint64_t bytes) const {
   const fs::space_info space = fs::space(folder, unknown);
   if (!unknown && space.available < bytes) {
     throw Error(path.string(),
-                fmt::format("needs {} but its disk has only {} left", format_bytes(bytes),
+                fmt::format("needs {}, but only {} are free on its disk", format_bytes(bytes),
                             format_bytes(space.available)),
-                "free some space or write it to another disk");
+                "free some space, or write to another disk");
   }
 }
 
@@ -75,7 +74,7 @@ int run_interruptible(const std::function<int()>& write) {
   try {
     return write();
   } catch (const Interrupted& interrupted) {
-    fmt::print(stderr, "mxgpt: interrupted, nothing was written\n");
+    fmt::print(stderr, "mxgpt: interrupted; nothing was written\n");
     return 128 + interrupted.signal;
   }
 }
@@ -88,7 +87,7 @@ void WriteProgress::advance(uint64_t amount) {
 uint64_t total_bytes(const std::vector<model::PlannedTensor>& plan) {
   uint64_t bytes = 0;
   for (const model::PlannedTensor& tensor : plan) {
-    // A shape that someone wrote down need not fit anywhere.
+    // A shape from a config.json may overflow.
     if (__builtin_add_overflow(bytes, tensor.bytes, &bytes)) return UINT64_MAX;
   }
   return bytes;
@@ -122,39 +121,38 @@ void print_plan(const std::vector<model::PlannedTensor>& plan, int64_t layers) {
   row("total", plan.size(), total_bytes(plan));
   for (const auto& [formats, tensors] : fallbacks) {
     const quant::FormatTraits& wanted = quant::traits(formats.second);
-    fmt::print("{}, not {}, whose rows are multiples of {}: {}\n",
+    fmt::print("{} instead of {} (row length is not a multiple of {}): {}\n",
                quant::traits(formats.first).name, wanted.name, wanted.block_elements,
                names_of(tensors, layers));
   }
   if (!requantized.empty()) {
-    fmt::print("Quantized before, and again now, which loses more than from the original: {}\n",
+    fmt::print("Requantized; quantizing the original model would be more accurate: {}\n",
                names_of(requantized, layers));
   }
 }
 
-void ModelConversion::declare(CLI::App& command) {
-  command
-      .add_option("source", source, "A checkpoint directory, or a GGUF file (any shard of a set)")
-      ->required()
-      ->type_name("SRC");
+void ModelConversion::declare(CommandOptions& command) {
+  command.path("source", source, "Checkpoint directory or GGUF file (any shard of a set)")
+      .required()
+      .metavar("SRC");
   out.declare(command);
 }
 
 void ModelConversion::check_paths() const {
-  if (!fs::exists(source)) throw Error(source.string(), "does not exist", "check the path");
+  if (!fs::exists(source)) throw Error(source.string(), "file not found", "check the path");
   const std::string destination = out.path.string();
-  // Whatever the name is that it has: a link, another spelling, or a name that is new.
+  // Compare canonical paths, to see through links and relative names.
   const fs::path folder = fs::weakly_canonical(fs::absolute(out.path)).parent_path();
   if (fs::is_directory(source)) {
     const fs::path from = fs::canonical(source);
     if (std::mismatch(from.begin(), from.end(), folder.begin(), folder.end()).first == from.end()) {
-      throw Error(destination, "lies inside the checkpoint, whose hash it would change",
-                  "write it to another folder");
+      throw Error(destination, "is inside the checkpoint directory and would change its hash",
+                  "write to another directory");
     }
   } else if (fs::exists(out.path)) {
     for (const fs::path& shard : io::gguf_shard_paths(source)) {
       if (fs::exists(shard) && fs::equivalent(shard, out.path)) {
-        throw Error(destination, "is the source itself", "take another name");
+        throw Error(destination, "is the source file itself", "choose another name");
       }
     }
   }
@@ -182,12 +180,14 @@ int ModelConversion::write(const std::function<Plan(const model::ModelFile&)>& m
     const text::TokenizerExport tokenizer =
         text::export_tokenizer(source, config.vocabulary, model.stop_tokens(), writer);
     for (const text::TokenId id : tokenizer.dropped_stop_tokens) {
-      fmt::print(stderr, "mxgpt: GGUF has no place for token {}, which also ends an answer\n", id);
+      fmt::print(stderr, "mxgpt: GGUF cannot store token {}, an additional end-of-sequence token\n",
+                 id);
     }
     if (tokenizer.nfc_dropped) {
-      fmt::print(stderr,
-                 "mxgpt: GGUF has no place for the tokenizer's NFC: text with characters "
-                 "that are not composed gets other ids\n");
+      fmt::print(
+          stderr,
+          "mxgpt: GGUF cannot store the tokenizer's NFC normalization; text that is not in NFC "
+          "gets different ids\n");
     }
   }
   const auto out_of_range =
@@ -195,7 +195,8 @@ int ModelConversion::write(const std::function<Plan(const model::ModelFile&)>& m
                            [&](uint64_t written) { progress.advance(written); });
   writer.finish();
   for (const model::FormatOverflow& tensor : out_of_range) {
-    fmt::print(stderr, "mxgpt: {}: {} numbers are too large for {} and are lost; bf16 keeps them\n",
+    fmt::print(stderr,
+               "mxgpt: {}: {} values exceed the range of {} and became infinite; use bf16\n",
                tensor.name, tensor.elements, quant::traits(tensor.format).name);
   }
   print_plan(plan.tensors, config.layers);

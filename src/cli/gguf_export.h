@@ -1,7 +1,6 @@
-// What the commands that write a GGUF file share.
+// Helpers of the commands that write GGUF files.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -9,28 +8,29 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "cli/options.h"
 #include "cli/terminal.h"
 #include "model/convert.h"
 
 namespace mxgpt::cli {
 
-/// Where the file goes.
+/// Destination file.
 struct GgufDestination {
   std::filesystem::path path;
   bool force = false;
 
-  void declare(CLI::App& command);  ///< `DST.gguf` and `--force`
-  /// Throws Error if the file exists and is not to be replaced.
+  void declare(CommandOptions& command);  ///< `DST.gguf` and `--force`
+  /// Throws Error if the file exists and --force was not given.
   void require_writable() const;
-  /// Throws Error if the disk has no room for so many bytes.
+  /// Throws Error if the disk has less than `bytes` free.
   void require_space(uint64_t bytes) const;
 };
 
-/// Runs what writes the file. Ctrl-C, or a request to end, unwinds it, which removes what was
-/// written so far; then this says so, and returns the exit code for it.
+/// Runs `write`. SIGINT or SIGTERM unwinds it, which removes the partial file; then prints a
+/// message and returns the exit code.
 int run_interruptible(const std::function<int()>& write);
 
-/// Shows how far a write has come, and unwinds it when it is interrupted.
+/// Progress bar of a write; advance() throws if the write is interrupted.
 class WriteProgress {
  public:
   explicit WriteProgress(uint64_t total, std::string label = "Writing", std::string unit = {})
@@ -44,10 +44,10 @@ class WriteProgress {
 
 uint64_t total_bytes(const std::vector<model::PlannedTensor>& plan);
 
-/// A table of types, and then the tensors that could not have the type they were to have.
+/// Prints the tensor types, and the tensors whose requested type did not fit their shape.
 void print_plan(const std::vector<model::PlannedTensor>& plan, int64_t layers);
 
-/// A GGUF file made of another model file: `convert` and `quantize`.
+/// A GGUF file made from another model file, for `convert` and `quantize`.
 struct ModelConversion {
   std::filesystem::path source;
   GgufDestination out;
@@ -56,11 +56,11 @@ struct ModelConversion {
     std::vector<model::PlannedTensor> tensors;
     uint32_t file_type;
     model::ImportanceLookup importance = {};
-    /// Adds metadata to the file; may be empty.
+    /// Adds metadata; may be null.
     std::function<void(io::GgufWriter&)> add_metadata = {};
   };
 
-  void declare(CLI::App& command);  ///< SRC, and what GgufOutput has
+  void declare(CommandOptions& command);  ///< SRC and GgufDestination's options
   /// Returns the exit code.
   int run(const std::function<Plan(const model::ModelFile&)>& make_plan) const;
 

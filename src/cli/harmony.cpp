@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/command.h"
+#include "cli/model_options.h"
 #include "text/chat/harmony/encoding.h"
 #include "text/chat/harmony/parser.h"
 
@@ -28,7 +29,7 @@ std::shared_ptr<const harmony::HarmonyEncoding> load_encoding(const Options& opt
   return std::make_shared<harmony::HarmonyEncoding>(text::Tokenizer::load(options.tokenizer));
 }
 
-// Runs `line` on each line of standard input, parsed as JSON, and prints what it returns.
+/// Calls `line` with each line of standard input, parsed as JSON, and prints the result.
 template <typename F>
 int for_each_line(F line) {
   std::string text;
@@ -80,31 +81,27 @@ int parse(const Options& options) {
 
 }  // namespace
 
-std::function<int()> harmony(CLI::App& command) {
+std::function<int()> harmony(CommandOptions& command) {
   const auto options = std::make_shared<Options>();
   const auto run = std::make_shared<std::function<int()>>();
-  command.require_subcommand(1);
   const auto declare = [&](const char* name, const char* summary, int (*action)(const Options&)) {
-    CLI::App* sub = command.add_subcommand(name, summary);
-    sub->add_option("--tokenizer", options->tokenizer,
-                    "A tokenizer.json, checkpoint directory or GGUF file")
-        ->required();
-    sub->add_flag("--jsonl", options->jsonl, "Read one JSON value a line from standard input")
-        ->required();
-    sub->callback([=] { *run = [=] { return action(*options); }; });
+    CommandOptions sub =
+        command.subcommand(name, summary, [=] { *run = [=] { return action(*options); }; });
+    declare_tokenizer(sub, options->tokenizer);
+    sub.flag("--jsonl", options->jsonl, "Read one JSON value per line from standard input")
+        .required();
     return sub;
   };
-  declare(
-      "render",
-      "Turn conversations, {\"messages\": […]} a line, into completion_tokens, training_tokens and "
-      "keep_analysis_tokens",
-      render)
-      ->add_flag("--text", options->text, "Print the text of the completion tokens instead");
+  declare("render",
+          "Render conversations, one {\"messages\": […]} per line, to completion_tokens, "
+          "training_tokens and keep_analysis_tokens",
+          render)
+      .flag("--text", options->text, "Print the completion tokens as text instead");
   declare("parse",
-          "Turn tokens that follow `<|start|>assistant`, {\"tokens\": […]} a line, into messages",
+          "Parse the tokens that follow `<|start|>assistant`, one {\"tokens\": […]} per line, into "
+          "messages",
           parse)
-      ->add_flag("--strict", options->strict,
-                 "Refuse malformed tokens instead of making the best of them");
+      .flag("--strict", options->strict, "Reject malformed tokens instead of recovering");
   return [run] { return (*run)(); };
 }
 

@@ -1,4 +1,4 @@
-// `mxgpt imatrix`: what a model's weights meet on a text, for `mxgpt quantize --imatrix`.
+// `mxgpt imatrix`: computes an importance matrix for `mxgpt quantize --imatrix`.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -33,8 +33,7 @@ int collect_importance(const Options& options) {
   std::vector<eval::Chunk> chunks = eval::split_into_chunks(text.documents, chunk_length, text.bos);
   if (options.max_tokens) chunks = eval::sample_chunks(std::move(chunks), options.max_tokens);
   if (chunks.empty()) {
-    throw Error(options.text.path().string(),
-                "has no document of two tokens; there is nothing to learn from");
+    throw Error(options.text.path().string(), "has no document with at least two tokens");
   }
   uint64_t tokens = 0;
   for (const eval::Chunk& chunk : chunks) tokens += chunk.tokens.size();
@@ -45,7 +44,7 @@ int collect_importance(const Options& options) {
   eval::TeacherForcedScorer scorer(*model, {.context = chunk_length,
                                             .max_batched_tokens = static_cast<int64_t>(rows),
                                             .activation_hook = &collector});
-  WriteProgress progress(tokens, "Observing", "tokens");
+  WriteProgress progress(tokens, "Collecting", "tokens");
   for (const eval::Chunk& chunk : chunks) {
     scorer.begin_chunk();
     for (std::span<const int32_t> remaining = chunk.tokens; !remaining.empty();) {
@@ -59,10 +58,12 @@ int collect_importance(const Options& options) {
   collector.write(writer, options.text.path().filename().string(),
                   static_cast<int64_t>(chunks.size()), chunk_length);
   writer.finish();
-  fmt::print("{} tokens in {} pieces\n", tokens, chunks.size());
+  fmt::print("{} tokens in {} chunks\n", tokens, chunks.size());
   if (unseen.experts > 0) {
-    fmt::print("{} of {} expert matrices met no token; they will be quantized without importance\n",
-               unseen.experts, unseen.total);
+    fmt::print(
+        "{} of {} expert matrices received no token; they will be quantized without importance "
+        "data\n",
+        unseen.experts, unseen.total);
   }
   fmt::print("Wrote {}.\n", escape_for_terminal(options.out.path.string()));
   return kOk;
@@ -70,21 +71,18 @@ int collect_importance(const Options& options) {
 
 }  // namespace
 
-std::function<int()> imatrix(CLI::App& command) {
+std::function<int()> imatrix(CommandOptions& command) {
   auto options = std::make_shared<Options>();
   options->model.declare(command);
   options->text.declare(command);
-  command.add_option("-o,--out", options->out.path, "The GGUF file to write")
-      ->required()
-      ->type_name("OUT.gguf");
-  command.add_flag("--force", options->out.force, "Replace OUT.gguf if it exists");
+  command.path("-o,--out", options->out.path, "GGUF file to write").required().metavar("OUT.gguf");
+  command.flag("--force", options->out.force, "Overwrite OUT.gguf if it exists");
   declare_chunking(command, options->chunk, options->max_tokens);
   command.footer(
-      "Collects for each column of each weight the mean square of what it is multiplied with, for "
-      "each expert on\n"
-      "its own. Quantizers then lower the errors that matter. The text should resemble what the "
-      "model is used for,\n"
-      "and not be the text on which the quantized model is judged. llama.cpp reads the file too.\n"
+      "Records the mean square of each input column of each weight matrix, per expert. `mxgpt\n"
+      "quantize` weights its errors by them. Use text that resembles the model's intended use, "
+      "and\n"
+      "not the text that the quantized model is evaluated on. llama.cpp reads the file as well.\n"
       "Example: mxgpt imatrix -m gpt-oss-20b --text notes.txt -o imatrix.gguf");
   return [options] { return run_interruptible([&] { return collect_importance(*options); }); };
 }

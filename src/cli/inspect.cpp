@@ -1,4 +1,4 @@
-// mxgpt inspect: what a model file says of itself, for people and as JSON.
+// `mxgpt inspect`: prints the metadata, tensors and tokenizer of a model file, as text or JSON.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,8 +27,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kShownElements = 6;     // of an array
-constexpr size_t kShownCharacters = 80;  // of a string
+constexpr size_t kShownElements = 6;     // per array
+constexpr size_t kShownCharacters = 80;  // per string
 
 struct SpecialToken {
   int64_t id;
@@ -40,12 +40,12 @@ struct TokenizerInfo {
   std::string pre_tokenizer;  // empty if the file does not name one
   size_t vocabulary = 0;
   std::optional<SpecialToken> bos;
-  std::vector<SpecialToken> eos;  // any of them ends an answer
+  std::vector<SpecialToken> eos;  // end-of-sequence tokens
 };
 
 struct Entry {
   std::string key;
-  std::string type;  // empty in JSON files
+  std::string type;  // empty for JSON files
   std::string text;  // shortened
 };
 
@@ -55,10 +55,10 @@ struct FileReport {
   std::string architecture;
   std::string name;
   std::optional<TokenizerInfo> tokenizer;
-  std::string tokenizer_problem;  // why there are no facts
+  std::string tokenizer_problem;  // error, if the tokenizer cannot be read
   std::optional<int64_t> context;
-  std::string chat_format;                          // by its name; empty if it is not known
-  std::optional<std::string> chat_template_tokens;  // of a template that is not known
+  std::string chat_format;                          // empty if unknown
+  std::optional<std::string> chat_template_tokens;  // control tokens of an unknown template
   std::vector<Entry> metadata;
   json::object metadata_json;
   const io::FileTensors* tensors;
@@ -94,7 +94,7 @@ json::value to_json(const io::GgufValue& value) {
   return array;
 }
 
-/// A string bare, or quoted where it is one of many.
+/// A string, in quotes if it is an array element.
 std::string format_string(std::string_view s, bool quoted) {
   const std::string safe = escape_for_terminal(s, kShownCharacters);
   return quoted ? fmt::format("\"{}\"", safe) : safe;
@@ -104,7 +104,7 @@ std::string format_number(double number) {
   return fmt::format("{:.7g}", number);
 }
 
-/// The first elements, as many as fit a line. `text_of(i)` is called for i from 0 in order.
+/// The first elements, as many as fit on a line. Calls `text_of(i)` for i from 0 in order.
 template <class TextOf>
 std::string format_array(size_t size, const TextOf& text_of) {
   std::string out = "[";
@@ -145,7 +145,7 @@ std::string format_value(const json::value& value, bool quoted) {
   return format_array(array.size(), [&](size_t i) { return format_value(array[i], true); });
 }
 
-/// Nested objects become keys with dots. The depth of JSON is limited, so is that of the recursion.
+/// Flattens nested objects to dotted keys. JSON depth is limited, so recursion is, too.
 void flatten(const json::object& object, const std::string& prefix, std::vector<Entry>& out) {
   for (const auto& [key, value] : object) {
     const std::string path = prefix + escape_for_terminal(key);
@@ -188,7 +188,7 @@ TokenizerInfo checkpoint_tokenizer(const io::Checkpoint& checkpoint,
     const std::string_view token = tokenizer.id_to_token(static_cast<text::TokenId>(number));
     return SpecialToken{number, token.empty() ? "not in the vocabulary" : std::string(token)};
   };
-  // generation_config.json, where there is one, knows more ends than config.json.
+  // generation_config.json may list more end tokens than config.json.
   for (const json::Node& node : {checkpoint.generation_config(), checkpoint.config()}) {
     if (const auto bos = node.find("bos_token_id"); bos && !info.bos) info.bos = special(*bos);
     const auto eos = node.find("eos_token_id");
@@ -202,7 +202,7 @@ TokenizerInfo checkpoint_tokenizer(const io::Checkpoint& checkpoint,
   return info;
 }
 
-/// A tokenizer that cannot be understood is reported, and the rest shown all the same.
+/// Reports a tokenizer that cannot be read, and continues.
 template <class Read>
 void read_tokenizer(FileReport& report, const Read& read) {
   try {
@@ -212,7 +212,7 @@ void read_tokenizer(FileReport& report, const Read& read) {
   }
 }
 
-/// The chat format that a template stands for; a model that says nothing about chats has no row.
+/// Identifies the chat format. Models without a chat template get no such line.
 void read_chat_format(FileReport& report, const text::ChatTemplate& chat_template,
                       const std::function<bool(std::string_view)>& has_token) {
   const auto name = text::detect_chat_format(chat_template, has_token);
@@ -342,8 +342,7 @@ std::string format_token(const SpecialToken& token) {
   return fmt::format("{} {}", token.id, escape_for_terminal(token.token));
 }
 
-/// Rows under headings, each column as wide as its widest cell; columns marked '>' are set to the
-/// right.
+/// Prints rows in columns; '>' in `alignment` aligns a column to the right.
 void print_table(const std::vector<std::vector<std::string>>& rows, std::string_view alignment) {
   std::vector<size_t> widths(alignment.size());
   for (const auto& row : rows) {
@@ -384,7 +383,7 @@ void print_summary(const FileReport& report) {
   }
   if (!report.chat_format.empty()) rows.push_back({"chat format", report.chat_format});
   if (const auto& tokens = report.chat_template_tokens)
-    rows.push_back({"chat format", "none of the known ones; its template has " + *tokens});
+    rows.push_back({"chat format", "unknown; its template uses " + *tokens});
   print_table(rows, "<<");
 }
 
@@ -430,30 +429,29 @@ int inspect(const fs::path& path, bool as_json) {
     as_json ? print_json(report) : print_report(report);
     return kOk;
   };
-  if (!fs::exists(path)) throw Error(path.string(), "does not exist", "check the path");
+  if (!fs::exists(path)) throw Error(path.string(), "file not found", "check the path");
   if (fs::is_directory(path)) return show(report_checkpoint(io::Checkpoint::open(path)));
   if (io::is_gguf(path)) return show(report_gguf(io::GgufFile::open(path)));
   if (path.extension() == ".safetensors")
     return show(report_safetensors(io::SafetensorsFile::open(path)));
   throw Error(path.string(), "is neither a GGUF nor a safetensors file",
-              "name one of those, or a directory with config.json and model.safetensors");
+              "give one of those, or a directory with config.json and model.safetensors");
 }
 
 }  // namespace
 
-std::function<int()> inspect(CLI::App& command) {
+std::function<int()> inspect(CommandOptions& command) {
   struct Options {
     fs::path path;
     bool json = false;
   };
   auto options = std::make_shared<Options>();
   command
-      .add_option("model", options->path,
-                  "A GGUF file (any shard of a set), a checkpoint directory or a "
-                  "safetensors file")
-      ->required()
-      ->type_name("MODEL");
-  command.add_flag("--json", options->json, "Print one JSON object, with long arrays in full");
+      .path("model", options->path,
+            "GGUF file (any shard of a set), checkpoint directory or safetensors file")
+      .required()
+      .metavar("MODEL");
+  command.flag("--json", options->json, "Print one JSON object, with arrays in full");
   return [options] { return inspect(options->path, options->json); };
 }
 

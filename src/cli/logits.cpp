@@ -1,4 +1,4 @@
-// `mxgpt logits`: teacher-forced log-probabilities for given token ids, for comparing
+// `mxgpt logits`: writes teacher-forced log-probabilities for given token ids, to compare
 // implementations.
 #include <fmt/format.h>
 
@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kTopTokens = 8;
 
-/// The kTop largest log-probabilities of one position, best first.
+/// Appends the kTopTokens largest log-probabilities of one position, best first.
 void append_top(std::span<const float> logits, std::vector<int32_t>& ids,
                 std::vector<float>& logprobs) {
   std::vector<int32_t> order(logits.size());
@@ -99,17 +99,19 @@ int run_logits(const Options& options) {
 
 }  // namespace
 
-std::function<int()> logits(CLI::App& command) {
+std::function<int()> logits(CommandOptions& command) {
   auto options = std::make_shared<Options>();
   options->model.declare(command);
-  command.add_option("--ids", options->ids, "JSON file: an array of arrays of token ids")
-      ->required();
+  command.text("--ids", options->ids, "JSON file: an array of arrays of token ids")
+      .required()
+      .metavar("FILE");
   command
-      .add_option("--out", options->out,
-                  "safetensors file to write: for sequence i, i.ids, i.top_ids and i.top_logprobs "
-                  "[tokens, 8] and i.last_logits [vocabulary]")
-      ->required();
-  command.add_flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");
+      .text("--out", options->out,
+            "safetensors file to write: per sequence i, i.ids, i.top_ids and i.top_logprobs "
+            "[tokens, 8], i.last_logits [vocabulary]")
+      .required()
+      .metavar("FILE");
+  command.flag("--full", options->full, "Also write i.logits [tokens, vocabulary]");
   options->device.declare(command);
   declare_precision(command, options->precision);
   declare_kv(command, options->kv);

@@ -15,27 +15,22 @@
 
 namespace mxgpt::cli {
 
-void ModelOption::declare(CLI::App& command, bool with_threads) {
+void ModelOption::declare(CommandOptions& command, bool with_threads) {
   command
-      .add_option("-m,--model", path,
-                  "GGUF file or checkpoint directory (default: the shipped gpt-oss-nano)")
-      ->type_name("PATH");
+      .path("-m,--model", path,
+            "GGUF file or checkpoint directory (default: the shipped gpt-oss-nano)")
+      .metavar("PATH");
   command
-      .add_option("--expect-sha256", expected_sha256,
-                  "Refuse the model unless `mxgpt verify` gives this hash")
-      ->type_name("HASH");
-  command.add_flag_callback(
-      "--no-mmap", [this] { load.use_mmap = false; },
-      "Copy the weights into memory, in large pages, instead of using them in the file");
-  command.add_flag("--lock", load.use_mlock,
-                   "Keep the weights in memory: never dropped or swapped out");
+      .text("--expect-sha256", expected_sha256,
+            "Refuse to load the model unless its hash is this (see `mxgpt verify`)")
+      .metavar("HASH");
+  command.flag("--no-mmap", load.use_mmap, false,
+               "Copy the weights into memory (huge pages) instead of mapping the file");
+  command.flag("--mlock|--lock", load.use_mlock, true,
+               "Lock the weights in memory, so that they are never paged out");
   if (!with_threads) return;
-  command
-      .add_option(
-          "--threads", threads,
-          "Threads to compute with (default: one a physical core that this process may use)")
-      ->check(CLI::Range(1, kMaxThreads).description(""))
-      ->type_name("N");
+  command.integer("--threads", threads, 1, kMaxThreads,
+                  "Compute threads (default: one per available physical core)");
 }
 
 std::filesystem::path ModelOption::location() const {
@@ -43,7 +38,7 @@ std::filesystem::path ModelOption::location() const {
   const std::filesystem::path shipped =
       std::filesystem::path(source_dir()) / "models" / "gpt-oss-nano";
   if (!std::filesystem::exists(shipped)) {
-    throw Error(shipped.string(), "the shipped model is not there", "name a model with --model");
+    throw Error(shipped.string(), "the shipped model is missing", "choose a model with --model");
   }
   return shipped;
 }
@@ -52,41 +47,37 @@ std::unique_ptr<runtime::Model> ModelOption::open() const {
   if (threads) set_thread_count(threads);
   const std::filesystem::path model = location();
   if (!std::filesystem::exists(model))
-    throw Error(model.string(), "there is no such model", "check the path");
+    throw Error(model.string(), "model not found", "check the path");
   if (!expected_sha256.empty()) io::require_sha256(model, expected_sha256);
   return runtime::Model::open(model, load);
 }
 
-void DeviceOption::declare(CLI::App& command) {
-  static const std::map<std::string, backend::Device> kNames{{"cpu", backend::Device::cpu},
-                                                             {"cuda", backend::Device::cuda}};
-  command.add_option("--device", device, "Where the model runs")
-      ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
-      ->type_name("cpu|cuda")
-      ->default_str("cpu");
+void declare_device(CommandOptions& command, backend::Device& device) {
   command
-      .add_option("--vram-budget", vram_budget,
-                  "Most memory that mxgpt may take of a GPU's, as 24GiB (default: what is free)")
-      ->transform(CLI::AsSizeValue(false).description(""))
-      ->type_name("SIZE");
-  static const std::map<std::string, bool> kResident{{"strict", true}, {"auto", false}};
-  command
-      .add_option("--resident", no_offload,
-                  "strict: where a GPU's memory does not suffice, end with an error and leave "
-                  "nothing of the model in host memory")
-      ->transform(CLI::CheckedTransformer(kResident, CLI::ignore_case).description(""))
-      ->type_name("strict|auto")
-      ->default_str("auto");
-  command
-      .add_option("--profile", profile,
-                  "Write what the time and the memory of a GPU went to, as CSV; slower")
-      ->type_name("FILE");
+      .choice(
+          "--device", device,
+          Choices<backend::Device>{{"cpu", backend::Device::cpu}, {"cuda", backend::Device::cuda}},
+          "Device to run the model on")
+      .default_text("cpu");
+}
+
+void DeviceOption::declare(CommandOptions& command) {
+  declare_device(command, device);
+  command.bytes("--vram-budget", vram_budget,
+                "GPU memory that mxgpt may use, such as 24GiB (default: all free memory)");
+  command.flag("--no-offload", no_offload,
+               "Fail if the model does not fit into GPU memory, instead of keeping experts in host "
+               "memory");
+  command.choice("--resident", no_offload, Choices<bool>{{"strict", true}, {"auto", false}}, "")
+      .hidden();
+  command.path("--profile", profile,
+               "Write GPU time and memory per kernel as CSV; slows down inference");
 }
 
 ProfileFile::ProfileFile(const DeviceOption& option) : path_(option.profile) {
   if (path_.empty()) return;
   if (option.device != backend::Device::cuda)
-    throw Error("--profile", "times the kernels of a GPU", "take --device cuda");
+    throw Error("--profile", "is only supported on a GPU", "use --device cuda");
   cuda::device_info();  // throws where there is none
   cuda::start_profile();
 }
@@ -95,54 +86,49 @@ ProfileFile::~ProfileFile() {
   if (path_.empty()) return;
   std::ofstream file(path_);
   file << cuda::profile_report();
-  if (!file.flush())
-    fmt::print(stderr, "mxgpt: {}: the profile could not be written\n", path_.string());
+  if (!file.flush()) fmt::print(stderr, "mxgpt: {}: cannot write the profile\n", path_.string());
 }
 
-void declare_precision(CLI::App& command, backend::Precision& precision, const char* name,
+void declare_precision(CommandOptions& command, backend::Precision& precision, const char* name,
                        const char* default_name) {
-  static const std::map<std::string, backend::Precision> kNames{
-      {"default", backend::Precision::mixed}, {"exact", backend::Precision::exact}};
-  command.add_option(name, precision, "exact keeps activations and the KV cache in f32")
-      ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
-      ->type_name("exact|default")
-      ->default_str(default_name);
+  command
+      .choice(name, precision,
+              Choices<backend::Precision>{{"default", backend::Precision::mixed},
+                                          {"exact", backend::Precision::exact}},
+              "exact: keep activations and the KV cache in f32")
+      .default_text(default_name);
 }
 
 namespace {
-const std::map<std::string, quant::Format> kKvNames{{"f16", quant::Format::f16},
-                                                    {"bf16", quant::Format::bf16},
-                                                    {"q8_0", quant::Format::q8_0},
-                                                    {"f32", quant::Format::f32}};
+const Choices<quant::Format> kKvFormats{{"f16", quant::Format::f16},
+                                        {"bf16", quant::Format::bf16},
+                                        {"q8_0", quant::Format::q8_0},
+                                        {"f32", quant::Format::f32}};
+constexpr const char* kKvHelp = "KV cache type (default: f16, with exact precision f32)";
 }  // namespace
 
-void declare_kv(CLI::App& command, std::vector<quant::Format>& kv) {
-  command.add_option("--kv", kv, "What the KV cache holds (default: f16, in exact precision f32)")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->transform(CLI::CheckedTransformer(kKvNames, CLI::ignore_case).description(""))
-      ->type_name("f16|bf16|q8_0|f32,…");
+void declare_kv(CommandOptions& command, std::vector<quant::Format>& kv) {
+  command.choices("--kv", kv, kKvFormats, kKvHelp);
 }
 
-void declare_kv(CLI::App& command, std::optional<quant::Format>& kv) {
-  command
-      .add_option_function<quant::Format>(
-          "--kv", [&kv](quant::Format format) { kv = format; },
-          "What the KV cache holds (default: f16, in exact precision f32)")
-      ->transform(CLI::CheckedTransformer(kKvNames, CLI::ignore_case).description(""))
-      ->type_name("f16|bf16|q8_0|f32");
+void declare_kv(CommandOptions& command, std::optional<quant::Format>& kv) {
+  command.choice("--kv", kv, kKvFormats, kKvHelp);
 }
 
-void declare_accumulate(CLI::App& command, kernels::AccumType& accumulate) {
-  static const std::map<std::string, kernels::AccumType> kNames{{"f16", kernels::AccumType::f16},
-                                                                {"f32", kernels::AccumType::f32}};
+void declare_accumulate(CommandOptions& command, kernels::AccumType& accumulate) {
   command
-      .add_option(
+      .choice(
           "--accumulate", accumulate,
-          "What linear layers sum in; f16 shows what tensor cores with such accumulators do")
-      ->transform(CLI::CheckedTransformer(kNames, CLI::ignore_case).description(""))
-      ->type_name("f16|f32")
-      ->default_str("f32");
+          Choices<kernels::AccumType>{{"f16", kernels::AccumType::f16},
+                                      {"f32", kernels::AccumType::f32}},
+          "Accumulator type of matrix products; f16 emulates tensor cores with f16 accumulators")
+      .default_text("f32");
+}
+
+void declare_tokenizer(CommandOptions& command, std::string& tokenizer) {
+  command.text("--tokenizer", tokenizer, "tokenizer.json, checkpoint directory or GGUF file")
+      .required()
+      .metavar("PATH");
 }
 
 }  // namespace mxgpt::cli

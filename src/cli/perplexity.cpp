@@ -1,4 +1,4 @@
-// `mxgpt perplexity`: how well a model predicts a text.
+// `mxgpt perplexity`: computes the perplexity of a text.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -42,7 +42,7 @@ int run_perplexity(const Options& options) {
   const int64_t scored = eval::count_scored_tokens(chunks);
   if (scored == 0) {
     throw Error(options.text.path().string(),
-                "has no document of two tokens; there is nothing to score");
+                "has no document with at least two tokens; there is nothing to score");
   }
 
   const SignalGuard signal_guard;
@@ -67,20 +67,19 @@ int run_perplexity(const Options& options) {
 
   const std::string_view precision =
       options.precision == backend::Precision::exact ? "exact" : "default";
-  const std::string_view samples = clusters.documents ? "documents" : "pieces";
+  const std::string_view samples = clusters.documents ? "documents" : "chunks";
   fmt::print("{}: {}, {} precision{}{}\n", escape_for_terminal(options.model.location().string()),
              config.architecture, precision,
              options.accumulate == kernels::AccumType::f16 ? ", f16 sums" : "",
              options.kv ? fmt::format(", {} cache", quant::traits(*options.kv).name) : "");
-  fmt::print("{}: {} documents in {} pieces of at most {} tokens\n",
+  fmt::print("{}: {} documents in {} chunks of at most {} tokens\n",
              escape_for_terminal(options.text.path().string()), text.documents.size(),
              chunks.size(), chunk_length);
   fmt::print("perplexity  {:.4f} ± {:.4f}\n", result.value(), result.standard_error());
-  fmt::print("NLL         {:.5f} ± {:.5f} nats a token\n", result.nll.value,
+  fmt::print("NLL         {:.5f} ± {:.5f} nats per token\n", result.nll.value,
              result.nll.standard_error);
-  fmt::print(
-      "{} tokens scored, {:.0f} tokens/s; ± is the standard error, {} {} being independent\n",
-      scored, rate, clusters.count, samples);
+  fmt::print("{} tokens scored, {:.0f} tokens/s; ± is the standard error over {} {}\n", scored,
+             rate, clusters.count, samples);
   if (!options.json.empty()) {
     FileWriter out(options.json);
     out.write(json::serialize(json::object{
@@ -90,7 +89,7 @@ int run_perplexity(const Options& options) {
         {"accumulate", options.accumulate == kernels::AccumType::f16 ? "f16" : "f32"},
         {"kv", options.kv ? json::value(quant::traits(*options.kv).name) : json::value(nullptr)},
         {"documents", text.documents.size()},
-        {"pieces", chunks.size()},
+        {"chunks", chunks.size()},
         {"chunk", chunk_length},
         {"scored_tokens", scored},
         {"clusters", json::object{{"kind", samples}, {"count", clusters.count}}},
@@ -109,7 +108,7 @@ int run_perplexity(const Options& options) {
 
 }  // namespace
 
-std::function<int()> perplexity(CLI::App& command) {
+std::function<int()> perplexity(CommandOptions& command) {
   auto options = std::make_shared<Options>();
   options->model.declare(command);
   options->text.declare(command);
@@ -118,14 +117,12 @@ std::function<int()> perplexity(CLI::App& command) {
   declare_kv(command, options->kv);
   declare_accumulate(command, options->accumulate);
   declare_chunking(command, options->chunk, options->max_tokens);
-  command.add_option("--json", options->json, "Also write the figures to a file")
-      ->type_name("FILE");
+  command.path("--json", options->json, "Write the results as JSON");
   command.footer(
-      "A text is cut into pieces that the model sees one by one, without what came before; all but "
-      "the first\n"
-      "token of a piece are scored. The standard error takes the tokens of a document as one "
-      "sample, or those\n"
-      "of a piece where there are fewer than 30 documents.");
+      "The text is split into chunks. The model sees each chunk without what precedes it, and "
+      "every\n"
+      "token but the first of a chunk is scored. The standard error treats a document as one\n"
+      "independent sample, or a chunk if there are fewer than 30 documents.");
   return [options]() -> int {
     try {
       return run_perplexity(*options);

@@ -1,4 +1,4 @@
-// `mxgpt plan`: the memory that a model will take, before it is loaded.
+// `mxgpt plan`: predicts the memory use of a model without loading it.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -26,7 +26,7 @@ namespace {
 struct Options {
   ModelOption model;
   int64_t context = 0;
-  int64_t num_sequences = 0;  // 0: one sequence, as `mxgpt run` has it
+  int64_t num_sequences = 0;  // 0: one, as for `mxgpt run`
   backend::Precision precision = backend::Precision::mixed;
   std::optional<quant::Format> kv;
   backend::Device device = backend::Device::cpu;
@@ -37,7 +37,7 @@ struct Options {
 struct PlannedMemory {
   runtime::RunnerOptions runner_options;
   runtime::HostMemoryPlan memory;           ///< on the CPU
-  std::optional<runtime::MemoryPlan> cuda;  ///< of the GPU's memory, where that is asked for
+  std::optional<runtime::MemoryPlan> cuda;  ///< for a GPU, if requested
 
   uint64_t total() const { return cuda ? static_cast<uint64_t>(cuda->total()) : memory.total(); }
 };
@@ -70,23 +70,6 @@ PlannedMemory plan_for(const runtime::Model& model, int64_t context, const Optio
   return planned;
 }
 
-/// "24GiB", "12.5 GB", "1000000".
-uint64_t parse_size(const std::string& text) {
-  static const std::pair<const char*, double> kUnits[] = {
-      {"", 1},      {"B", 1},      {"kB", 1e3},      {"MB", 1e6},      {"GB", 1e9},
-      {"TB", 1e12}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1 << 30}, {"TiB", 0x1p40}};
-  double number = 0;
-  int used = 0;
-  if (std::sscanf(text.c_str(), "%lf %n", &number, &used) == 1 && number > 0) {
-    for (const auto& [unit, factor] : kUnits) {
-      if (text.substr(used) == unit && number * factor < 0x1p62)
-        return static_cast<uint64_t>(number * factor);
-    }
-  }
-  throw Error("--budget", fmt::format("'{}' is no amount of memory", text),
-              "write for example 24GiB or 12.5GB");
-}
-
 std::string size_text(uint64_t bytes) {
   const auto value = static_cast<double>(bytes);
   if (bytes >= 1'000'000'000) return fmt::format("{:.2f} GB", value / 1e9);
@@ -105,12 +88,12 @@ void print_total(const PlannedMemory& planned) {
 }
 
 void print_cuda_plan(const runtime::MemoryPlan& plan) {
-  const char* const note =
-      cuda::device_caps().is_local ? "" : "  estimated: no GPU is here, an H100 is assumed";
+  const char* const estimate =
+      cuda::device_caps().is_local ? "" : "  estimated for an H100, as no GPU is present";
   for (const auto& [part, bytes, note] :
        {std::tuple("weights", plan.weights, ""), std::tuple("KV cache", plan.kv, ""),
         std::tuple("workspace", plan.workspace, ""),
-        std::tuple("CUDA", plan.runtime_overhead, note)}) {
+        std::tuple("CUDA", plan.runtime_overhead, estimate)}) {
     fmt::print("{:<10} {:<24} {:>10}{}\n", part, "", size_text(static_cast<uint64_t>(bytes)), note);
   }
 }
@@ -147,12 +130,12 @@ void print_plan(const runtime::Model& model, const PlannedMemory& planned, int64
              "{} {} layers, {}", group.layers,
              static_cast<backend::KvGroup>(g) == backend::KvGroup::full ? "full" : "sliding", kv),
          group.bytes,
-         fmt::format("{} bytes a token, {} tokens", group.bytes_per_token,
+         fmt::format("{} bytes per token, {} tokens", group.bytes_per_token,
                      planned.runner_options.kv_pages[g] * backend::kPageTokens));
   }
-  line("workspace", fmt::format("{} tokens a step", planned.runner_options.max_batched_tokens),
+  line("workspace", fmt::format("{} tokens per step", planned.runner_options.max_batched_tokens),
        plan.workspace, "");
-  line("program", "code, vocabulary, texts", plan.program, "estimated");
+  line("program", "code, vocabulary, text", plan.program, "estimated");
   print_total(planned);
 }
 
@@ -204,7 +187,7 @@ void print_json(const runtime::Model& model, const PlannedMemory& planned, int64
   fmt::print("{}\n", json::serialize(object));
 }
 
-/// The longest context that fits, in whole 256s; 0 if none does.
+/// Longest context that fits, in multiples of 256; 0 if none does.
 int64_t longest_context(const runtime::Model& model, const Options& options,
                         std::optional<quant::Format> kv, int64_t limit) {
   constexpr int64_t kStep = 256;
@@ -217,7 +200,7 @@ int64_t longest_context(const runtime::Model& model, const Options& options,
   return fits;
 }
 
-/// What could be changed so that it fits.
+/// Suggests settings that fit the budget.
 std::string advice(const runtime::Model& model, const Options& options, int64_t context) {
   std::vector<std::string> alternatives;
   const quant::Format now = runtime::kv_format(
@@ -236,9 +219,10 @@ std::string advice(const runtime::Model& model, const Options& options, int64_t 
     if (const int64_t both = longest_context(model, options, quant::Format::q8_0, context))
       alternatives.push_back(fmt::format("--kv q8_0 --ctx {}", both));
   }
-  if (!alternatives.empty()) return fmt::format("what fits: {}", fmt::join(alternatives, ", or "));
-  return options.num_sequences > 1 ? "take fewer sequences, or a smaller model"
-                                   : "take a smaller model";
+  if (!alternatives.empty())
+    return fmt::format("these settings fit: {}", fmt::join(alternatives, ", or "));
+  return options.num_sequences > 1 ? "use fewer sequences, or a smaller model"
+                                   : "use a smaller model";
 }
 
 int run_plan(const Options& options) {
@@ -252,49 +236,33 @@ int run_plan(const Options& options) {
   const uint64_t total = planned.total();
   if (!options.budget || total <= *options.budget) return kOk;
   std::fflush(stdout);
-  throw Error("--budget",
-              fmt::format("{} are needed, {} more than {}", total_text(total),
+  throw Error("--memory-budget",
+              fmt::format("{} needed, {} more than {}", total_text(total),
                           size_text(total - *options.budget), total_text(*options.budget)),
               advice(*model, options, context));
 }
 
 }  // namespace
 
-std::function<int()> plan(CLI::App& command) {
+std::function<int()> plan(CommandOptions& command) {
   const auto options = std::make_shared<Options>();
   Options& o = *options;
   o.model.declare(command, false);
-  command
-      .add_option("--ctx", o.context,
-                  fmt::format("Tokens of the longest sequence (default: the model's, at most {})",
-                              engine::kDefaultContext))
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))
-      ->type_name("N");
-  command
-      .add_option("--parallel", o.num_sequences,
-                  "Sequences of that length at once, as the engine serves them")
-      ->check(CLI::Range(int64_t{1}, int64_t{4096}).description(""))
-      ->type_name("N");
+  command.integer("--ctx", o.context, 2, int64_t{1} << 28,
+                  fmt::format("Context length in tokens (default: the model's, at most {})",
+                              engine::kDefaultContext));
+  command.integer("--max-num-seqs|--parallel", o.num_sequences, 1, 4096,
+                  "Concurrent sequences of that length, as for `mxgpt serve` (default: 1)");
   declare_kv(command, o.kv);
   declare_precision(command, o.precision);
-  static const std::map<std::string, backend::Device> kDevices{{"cpu", backend::Device::cpu},
-                                                               {"cuda", backend::Device::cuda}};
-  command.add_option("--device", o.device, "Where the model runs")
-      ->transform(CLI::CheckedTransformer(kDevices, CLI::ignore_case).description(""))
-      ->type_name("cpu|cuda")
-      ->default_str("cpu");
-  command
-      .add_option_function<std::string>(
-          "--budget", [&o](const std::string& text) { o.budget = parse_size(text); },
-          "Fail if more is needed, and say what would fit: 24GiB, 12.5GB")
-      ->type_name("SIZE");
-  command.add_flag("--json", o.json, "Print one JSON object");
+  declare_device(command, o.device);
+  command.bytes("--memory-budget|--budget", o.budget,
+                "Fail if more memory is needed, and say which settings would fit");
+  command.flag("--json", o.json, "Print one JSON object");
   command.footer(
-      "Nothing is loaded. Mapped weights lie in the file; the system may drop them and read them "
-      "again. All of\nit is counted as the system counts a program's memory (VmHWM), once the "
-      "whole "
-      "context is used.\n"
-      "Example: mxgpt plan --model model.gguf --ctx 131072 --kv q8_0 --budget 24GiB");
+      "Nothing is loaded. Mapped weights stay in the file; the system may evict and re-read them.\n"
+      "The total is the peak resident set size (VmHWM) once the whole context is in use.\n"
+      "Example: mxgpt plan --model model.gguf --ctx 131072 --kv q8_0 --memory-budget 24GiB");
   return [options] { return run_plan(*options); };
 }
 

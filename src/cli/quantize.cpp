@@ -1,4 +1,4 @@
-// `mxgpt quantize`: a model in another format, tensor by tensor as a recipe has it.
+// `mxgpt quantize`: quantizes a model by a recipe.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -34,19 +34,20 @@ std::string recipe_list() {
   return text;
 }
 
-/// An importance matrix that goes with none of the tensors is that of another model.
+/// Throws Error if the importance matrix matches no tensor, and so belongs to another model.
 void require_importance(const model::ImportanceMatrix& importance,
                         const std::vector<model::PlannedTensor>& plan, const std::string& where) {
   size_t found = 0;
   for (const model::PlannedTensor& tensor : plan) {
     if (!importance.contains(tensor.name)) continue;
-    importance.find(tensor, 0);  // the shape
+    importance.find(tensor, 0);  // throws if the shape differs
     ++found;
   }
-  if (found == 0) throw Error(where, "names no tensor of the model", "take that of this model");
+  if (found == 0)
+    throw Error(where, "matches no tensor of the model", "use an importance matrix of this model");
 }
 
-/// What was learned from an importance matrix goes into the file, under llama.cpp's keys.
+/// Records the importance matrix in the file, under llama.cpp's keys.
 void describe_importance(const Options& options, const model::ImportanceMatrix& importance,
                          io::GgufWriter& out) {
   out.add<std::string_view>("quantize.imatrix.file",
@@ -88,36 +89,32 @@ int quantize(const Options& options) {
 
 }  // namespace
 
-std::function<int()> quantize(CLI::App& command) {
+std::function<int()> quantize(CommandOptions& command) {
   auto options = std::make_shared<Options>();
   options->files.declare(command);
-  command.add_option("--to", options->recipe, "What to make of it, see below")
-      ->required()
-      ->type_name("RECIPE");
+  command.text("--recipe|--to", options->recipe, "Recipe to apply, see below")
+      .required()
+      .metavar("RECIPE");
   command
-      .add_option("--tensor", options->overrides,
-                  "Another format for the tensors whose names fit a pattern, such as "
-                  "'blk.*.attn_v.weight=q6_k'; may be given several times, the first that fits "
-                  "counts")
-      ->type_name("PATTERN=FORMAT")
-      ->expected(1)
-      ->take_all();
+      .texts("--tensor-type|--tensor", options->overrides,
+             "Use another format for tensors whose names match a pattern, such as "
+             "'blk.*.attn_v.weight=q6_k'; repeatable, the first match wins")
+      .metavar("PATTERN=FORMAT");
   command
-      .add_option("--imatrix", options->imatrix,
-                  "Weight errors by the importance matrix of `mxgpt imatrix`, or of llama.cpp in "
-                  "GGUF; scales are then searched for as with --scale-search")
-      ->type_name("FILE.gguf");
-  command.add_flag("--scale-search", options->scale_search,
-                   "Take the scales that give the least squared error, where a format prescribes "
-                   "others (MXFP4, Q4_0 to Q5_1)");
-  command.footer("Recipes:\n" + recipe_list() +
-                 "Norms, biases, the router and learned positions are f32 in all of them. A tensor "
-                 "that is quantized\n"
-                 "already stays as it is where the recipe would not save bits, as gpt-oss's MXFP4 "
-                 "experts in q4_k_m. A\n"
-                 "type whose blocks do not divide the rows gives way to another; the end of the "
-                 "output lists such tensors.\n"
-                 "Example: mxgpt quantize gpt-oss-20b gpt-oss-20b.gguf --to mxfp4-moe");
+      .path("--imatrix", options->imatrix,
+            "Weight errors by an importance matrix, from `mxgpt imatrix` or llama.cpp (GGUF); "
+            "implies --scale-search")
+      .metavar("FILE.gguf");
+  command.flag("--scale-search", options->scale_search,
+               "Search for the scales with the least squared error, where the format's standard "
+               "rule is not optimal (MXFP4, Q4_0 to Q5_1)");
+  command.footer(
+      "Recipes:\n" + recipe_list() +
+      "Norms, biases, the router and learned positions are always F32. A quantized tensor is\n"
+      "left as it is if the recipe would not make it smaller, such as gpt-oss's MXFP4 experts\n"
+      "under q4_k_m. If a row is not a multiple of a format's block size, another format is\n"
+      "used; the output lists such tensors.\n"
+      "Example: mxgpt quantize gpt-oss-20b gpt-oss-20b.gguf --recipe mxfp4-moe");
   return [options] { return quantize(*options); };
 }
 

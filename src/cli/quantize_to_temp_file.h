@@ -1,4 +1,4 @@
-// A model under a recipe, for as long as it is looked at.
+// A model quantized by a recipe into a temporary file.
 #pragma once
 
 #include <filesystem>
@@ -11,7 +11,7 @@
 
 namespace mxgpt::cli {
 
-/// Null if `name` is none, or is a file as well.
+/// The recipe called `name`; null if there is none, or if a file has that name.
 const quant::Recipe* recipe_unless_path(const std::filesystem::path& name);
 
 struct TemporaryModel {
@@ -19,9 +19,9 @@ struct TemporaryModel {
   uint64_t bytes;
 };
 
-/// In a file in the folder for temporary files (TMPDIR), which loses its name as soon as it is
-/// open: nothing remains, however the program ends. Without the tokenizer. `progress` is told how
-/// many bytes there are, and gives what hears of bytes written; that may throw.
+/// Quantizes `source`, without its tokenizer, into a file in TMPDIR that is unlinked once open, so
+/// that nothing remains however the program ends. Calls `progress` with the total bytes; calls its
+/// result with the bytes written. Both may throw.
 using StartProgress = std::function<std::function<void(uint64_t)>(uint64_t bytes)>;
 TemporaryModel quantize_to_temp_file(const model::ModelFile& source, const quant::Recipe& recipe,
                                      const StartProgress& progress);

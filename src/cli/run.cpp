@@ -1,4 +1,4 @@
-// `mxgpt run`: one answer, a chat, or a completion of raw text.
+// `mxgpt run`: answers one prompt, chats, or completes raw text.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -14,6 +14,7 @@
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/terminal.h"
+#include "engine/scoring_session.h"
 #include "text/chat/known_chat_templates.h"
 #include "text/stop_strings.h"
 
@@ -31,10 +32,10 @@ struct Options {
   std::optional<quant::Format> kv;
   kernels::AccumType accumulate = kernels::AccumType::f32;
   int64_t context = 0;
-  std::string tools, effort, system;
+  std::string tools, effort;
   std::vector<std::string> biases;  // ID=BIAS
   ChatOptions chat;
-  bool has_seed = false;
+  std::optional<uint64_t> seed;
 };
 
 std::unordered_map<int32_t, double> parse_biases(const std::vector<std::string>& biases) {
@@ -45,7 +46,7 @@ std::unordered_map<int32_t, double> parse_biases(const std::vector<std::string>&
     if (std::sscanf(entry.c_str(), "%d=%lf%n", &token, &bias, &used) != 2 ||
         used != static_cast<int>(entry.size())) {
       throw Error("--logit-bias", fmt::format("'{}' is not ID=BIAS", entry),
-                  "write for example 1234=-100");
+                  "write, for example, 1234=-100");
     }
     result[token] = bias;
   }
@@ -57,23 +58,23 @@ void print_stats(const engine::GenerationResult& g, const engine::SamplingParams
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   };
   const int64_t computed = g.prompt_tokens - g.cached_tokens;
-  // The first token of the answer comes with the prompt.
+  // The first output token comes with the prompt.
   fmt::print(
       stderr,
-      "prompt {} tokens ({} reused), {:.0f} tok/s; answer {} tokens, {:.1f} tok/s; seed {}\n",
+      "prompt {} tokens ({} reused), {:.0f} tok/s; output {} tokens, {:.1f} tok/s; seed {}\n",
       g.prompt_tokens, g.cached_tokens, rate(computed, g.prefill_seconds), g.output_tokens,
       rate(std::max<int64_t>(g.output_tokens - 1, 0), g.decode_seconds), sampling.seed);
 }
 
-/// What to say when an answer did not end by itself.
+/// Note to print if generation did not end by itself.
 std::string_view ending_note(engine::GenerationEnd ended) {
   switch (ended) {
     case engine::GenerationEnd::stopped:
       return "";
     case engine::GenerationEnd::max_tokens:
-      return "[cut off at --max-tokens]";
+      return "[stopped at --max-tokens]";
     case engine::GenerationEnd::context_full:
-      return "[the context is full; raise --ctx or start anew]";
+      return "[context full; increase --ctx or start a new chat]";
     case engine::GenerationEnd::cancelled:
       return "[interrupted]";
   }
@@ -101,9 +102,9 @@ engine::GenerationResult complete_raw(const Options& options,
   return result;
 }
 
-/// Reads the user's lines until the end of input.
+/// Reads prompts until the end of input.
 void chat_loop(ChatSession& chat, engine::Engine& engine, const Options& options) {
-  fmt::print("{}Ask something. /new starts over, Ctrl-C stops an answer, Ctrl-D leaves.{}\n",
+  fmt::print("{}Ask a question. /new starts a new chat, Ctrl-C stops the output, Ctrl-D quits.{}\n",
              dim_on(), dim_off());
   std::string line;
   while (read_line("> ", line)) {
@@ -128,8 +129,8 @@ void chat_loop(ChatSession& chat, engine::Engine& engine, const Options& options
 int run_model(Options& options) {
   engine::SamplingParams& sampling = options.chat.generate.sampling;
   sampling.logit_bias = parse_biases(options.biases);
-  if (!options.has_seed) sampling.seed = std::random_device()();
-  sampling.check(INT32_MAX);  // all but the vocabulary, before anything large is opened
+  sampling.seed = options.seed ? *options.seed : std::random_device()();
+  sampling.check(INT32_MAX);  // before the model is loaded; token ids are checked below
   if (!options.effort.empty()) options.chat.effort = harmony::effort_from_name(options.effort);
   if (!options.tools.empty()) {
     const json::value tools = json::parse_file(options.tools);
@@ -142,14 +143,14 @@ int run_model(Options& options) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
     while (options.prompt.ends_with('\n') && !options.raw) options.prompt.pop_back();
     if (options.prompt.empty())
-      throw Error("prompt", "is empty", "give it as an argument or on standard input");
+      throw Error("prompt", "is empty", "pass it as an argument or on standard input");
   }
 
   const auto model = options.model.open();
   const auto tokenizer = text::Tokenizer::load(options.model.location());
   if (tokenizer->vocab_size() > model->config().vocabulary) {
     throw Error(options.model.location().string(),
-                fmt::format("its tokenizer has {} tokens but its embedding only {}",
+                fmt::format("the tokenizer has {} tokens, but the embedding has only {}",
                             tokenizer->vocab_size(), model->config().vocabulary));
   }
   sampling.check(model->config().vocabulary);
@@ -183,7 +184,7 @@ int run_model(Options& options) {
 
 }  // namespace
 
-std::function<int()> run(CLI::App& command) {
+std::function<int()> run(CommandOptions& command) {
   auto options = std::make_shared<Options>();
   Options& o = *options;
   engine::SamplingParams& sampling = o.chat.generate.sampling;
@@ -194,106 +195,86 @@ std::function<int()> run(CLI::App& command) {
       "Examples:\n"
       "  mxgpt run \"What is the capital of Norway?\"\n"
       "  mxgpt run                                  chat with the shipped model\n"
-      "  mxgpt run -m gpt-oss-20b.gguf --effort high --show-reasoning\n"
-      "  mxgpt run -m qwen3-4b.gguf --no-thinking   in the model's own chat format\n"
+      "  mxgpt run -m gpt-oss-20b.gguf --reasoning-effort high --show-reasoning\n"
+      "  mxgpt run -m qwen3-4b.gguf --no-thinking   chat without Qwen3's reasoning\n"
       "  echo \"Once upon a time\" | mxgpt run --raw --max-tokens 50");
-  command
-      .add_option("prompt", o.prompt,
-                  "What to ask; without it a chat begins, or standard input is read")
-      ->type_name("TEXT");
+  command.text("prompt", o.prompt,
+               "Prompt to answer (default: chat if standard input is a terminal, else read it)");
   o.model.declare(command);
-  command.add_flag("--raw", o.raw, "Complete the prompt as plain text, without a chat format");
-  command
-      .add_option("--ctx", o.context,
-                  "Longest conversation in tokens (default: the model's, at most 32768)")
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 28).description(""))
-      ->type_name("N");
+  command.flag("--raw", o.raw, "Complete the prompt as plain text, without a chat template");
+  command.integer("--ctx", o.context, 2, int64_t{1} << 28,
+                  fmt::format("Context length in tokens (default: the model's, at most {})",
+                              engine::kDefaultContext));
   o.device.declare(command);
   declare_precision(command, o.precision);
   declare_kv(command, o.kv);
   declare_accumulate(command, o.accumulate);
-  command.add_flag("--stats", o.stats, "Print tokens per second at the end");
+  command.flag("--stats", o.stats, "Print token counts and speed to standard error");
 
-  command.add_option("--system", o.system, "Instructions for the model")
-      ->type_name("TEXT")
-      ->group("Chat")
-      ->each([options](const std::string& text) { options->chat.system = text; });
+  constexpr const char* kChat = "Chat";
+  command.text("--system", o.chat.system, "System prompt").group(kChat);
   command
-      .add_option("--chat-format", o.chat.format,
-                  fmt::format("{} (default: by the model's chat template)",
-                              fmt::join(text::chat_format_names(), ", ")))
-      ->check(CLI::IsMember(text::chat_format_names()).description(""))
-      ->type_name("NAME")
-      ->group("Chat");
+      .name("--chat-format", o.chat.format, text::chat_format_names(),
+            fmt::format("Chat format: {} (default: detected from the model's chat template)",
+                        fmt::join(text::chat_format_names(), ", ")))
+      .group(kChat);
   command
-      .add_option("--effort", o.effort,
-                  "How much gpt-oss reasons: low, medium or high (default: medium)")
-      ->check(CLI::IsMember({"low", "medium", "high"}).description(""))
-      ->type_name("LEVEL")
-      ->group("Chat");
+      .name("--reasoning-effort|--effort", o.effort, {"low", "medium", "high"},
+            "Reasoning effort of gpt-oss: low, medium or high (default: medium)")
+      .metavar("LEVEL")
+      .group(kChat);
+  command.flag("--no-thinking", o.chat.no_thinking, "Disable Qwen3's reasoning").group(kChat);
+  command.flag("--show-reasoning", o.chat.show_reasoning, "Print the reasoning, dimmed")
+      .group(kChat);
   command
-      .add_flag("--no-thinking", o.chat.no_thinking,
-                "Have a Qwen3 model answer without reasoning first")
-      ->group("Chat");
+      .text("--tools", o.tools,
+            "JSON file with functions that the model may call, in OpenAI's format")
+      .metavar("FILE")
+      .group(kChat);
   command
-      .add_flag("--show-reasoning", o.chat.show_reasoning,
-                "Print the reasoning, dimmed, before the answer")
-      ->group("Chat");
-  command
-      .add_option("--tools", o.tools,
-                  "JSON file with functions the model may call, as OpenAI's API takes them")
-      ->type_name("FILE")
-      ->group("Chat");
-  command
-      .add_option("--schema", o.chat.schema_path,
-                  "JSON file with a JSON Schema; the answer is JSON that satisfies it")
-      ->type_name("FILE")
-      ->group("Chat");
+      .text("--schema", o.chat.schema_path,
+            "JSON file with a JSON Schema; the output is JSON that satisfies it")
+      .metavar("FILE")
+      .group(kChat);
 
+  constexpr const char* kOutput = "Output";
   command
-      .add_option("--max-tokens", o.chat.generate.max_tokens,
-                  "End an answer after this many tokens; 0 for no limit")
-      ->check(CLI::NonNegativeNumber.description(""))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group("Answer");
-  command
-      .add_option("--stop", o.chat.stops,
-                  "End the answer before this text; may be given several times")
-      ->type_name("TEXT")
-      ->allow_extra_args(false)
-      ->group("Answer");
-  const auto number = [&](const char* name, auto& value, const char* help) {
-    command.add_option(name, value, help)->type_name("X")->capture_default_str()->group("Sampling");
+      .integer("--max-tokens", o.chat.generate.max_tokens, 0, int64_t{1} << 40,
+               "Maximum tokens to generate; 0: no limit")
+      .default_text(fmt::format("{}", o.chat.generate.max_tokens))
+      .group(kOutput);
+  command.texts("--stop", o.chat.stops, "Stop before this text; repeatable").group(kOutput);
+
+  constexpr const char* kSampling = "Sampling";
+  const auto number = [&](const char* name, double& value, const char* help) {
+    command.number(name, value, help).group(kSampling);
   };
-  number("--temperature", sampling.temperature, "0 takes the most likely token, 2 is wild");
-  number("--top-k", sampling.top_k, "Draw among the k most likely tokens; 0 among all");
+  number("--temperature", sampling.temperature, "0: greedy; higher is more random (max 2)");
+  command
+      .integer("--top-k", sampling.top_k, INT32_MIN, INT32_MAX,
+               "Sample from the k most likely tokens; 0: all")
+      .default_text(fmt::format("{}", sampling.top_k))
+      .group(kSampling);
   number("--top-p", sampling.top_p,
-         "Draw among the fewest tokens whose probabilities reach this sum");
+         "Sample from the smallest set of tokens with this total probability");
   number("--min-p", sampling.min_p,
-         "Draw among tokens with at least this share of the best one's probability");
+         "Sample from tokens with at least this fraction of the top token's probability");
   number("--repetition-penalty", sampling.repetition_penalty,
-         "Above 1 discourages tokens of prompt and answer");
+         "Above 1: penalize tokens that occur in the prompt or output");
   number("--presence-penalty", sampling.presence_penalty,
-         "Above 0 discourages tokens already in the answer");
+         "Above 0: penalize tokens that occur in the output");
   number("--frequency-penalty", sampling.frequency_penalty,
-         "Above 0 discourages tokens by their count in the answer");
+         "Above 0: penalize tokens by their count in the output");
   command
-      .add_option("--seed", sampling.seed, "Same seed, same answer (default: a new one each time)")
-      ->type_name("N")
-      ->group("Sampling")
-      ->each([options](const std::string&) { options->has_seed = true; });
-  command
-      .add_option("--logit-bias", o.biases,
-                  "Add BIAS to a token's logit: ID=BIAS; may be given several times")
-      ->type_name("ID=BIAS")
-      ->allow_extra_args(false)
-      ->group("Sampling");
-  return [options, &command] {
-    for (const CLI::Option* option : command.get_options()) {
-      if (options->raw && option->get_group() == "Chat" && option->count() > 0)
-        throw Error(option->get_name(), "is for chats, and --raw is none", "leave one of them out");
-    }
+      .integer("--seed", o.seed, 0, std::numeric_limits<uint64_t>::max(),
+               "Random seed (default: a new one for each run)")
+      .group(kSampling);
+  command.texts("--logit-bias", o.biases, "Add BIAS to the logit of token ID; repeatable")
+      .metavar("ID=BIAS")
+      .group(kSampling);
+  return [options, command] {
+    if (const std::string chat = command.first_given(kChat); options->raw && !chat.empty())
+      throw Error(chat, "cannot be combined with --raw", "remove one of them");
     return run_model(*options);
   };
 }

@@ -36,15 +36,15 @@ struct Options {
   int64_t timeout = 0, shutdown_timeout = 30;  // seconds
 };
 
-/// Each thread of glibc's allocator has an arena of its own, which keeps the most that it ever
-/// held: a server would grow for as long as its threads meet work that they have not had yet.
+/// Limits glibc to two malloc arenas. Each arena stays at its high-water mark, so one per thread
+/// would let the resident size grow for a long time.
 void limit_malloc_arenas() {
 #ifdef M_ARENA_MAX
   mallopt(M_ARENA_MAX, 2);
 #endif
 }
 
-/// Its threads inherit that these signals are blocked, and sigtimedwait() takes them.
+/// Blocks the signals that sigwait() receives. Threads inherit the mask.
 sigset_t block_signals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -52,7 +52,7 @@ sigset_t block_signals() {
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error, like a full disk
   return signals;
 }
 
@@ -62,7 +62,7 @@ std::string url_of(const server::HttpOptions& http, uint16_t port) {
                      http.host, is_v6 ? "]" : "", port);
 }
 
-/// Opens the model on a thread of its own, so that the server can say how far it is.
+/// Loads the model on its own thread, so that the server can report progress.
 class Loader {
  public:
   Loader(server::ApiServer& api, const Options& options, const std::string& url)
@@ -76,7 +76,7 @@ class Loader {
           } catch (...) {
             failure_ = std::current_exception();
             has_failed_ = true;
-            kill(getpid(), SIGTERM);  // which serve_model() waits for
+            kill(getpid(), SIGTERM);  // wakes serve_model()
           }
         }) {}
 
@@ -92,7 +92,7 @@ class Loader {
 
 int serve_model(Options& options) {
   if (options.http.tls_certificate.empty() != options.http.tls_key.empty())
-    throw Error("--tls-cert", "needs --tls-key beside it, and the other way round");
+    throw Error("--tls-cert", "and --tls-key must be given together");
   limit_malloc_arenas();
   const sigset_t signals = block_signals();
   server::ApiKeys keys = options.api_keys.empty()
@@ -109,7 +109,7 @@ int serve_model(Options& options) {
   options.served_model.engine.device = options.device.device;
   options.served_model.engine.vram_budget = options.device.vram_budget;
   options.served_model.engine.no_offload = options.device.no_offload;
-  options.served_model.engine.preallocate_kv = true;  // what serves for days does not find out late
+  options.served_model.engine.preallocate_kv = true;  // so that lack of memory shows at startup
   options.served_model.sha256 = options.model.expected_sha256;
   if (usable_cpus() > 4) options.http.io_threads = 2;
   server::HttpServer http(api, options.http);
@@ -117,21 +117,22 @@ int serve_model(Options& options) {
     api.set_load_progress({doing, done, total});
   });
   if (!is_local && options.api_keys.empty())
-    spdlog::warn("everybody who reaches {} may use this server: it has no --api-keys",
+    spdlog::warn("no --api-key-file: anyone who can reach {} can use this server",
                  options.http.host);
   const std::string url = url_of(options.http, http.port());
-  spdlog::info("listening on {}, the model is loading", url);
+  spdlog::info("listening on {}; loading the model", url);
   const Loader loader(api, options, url);
 
   int signal = 0;
   sigwait(&signals, &signal);
   loader.rethrow_failure();
   const auto served_model = api.served_model_or_null();
-  if (!served_model) _exit(128 + signal);  // nothing is in work, and loading cannot be broken off
-  spdlog::info("shutting down: answers in work have {} s", options.shutdown_timeout);
+  if (!served_model)
+    _exit(128 + signal);  // no requests are running, and loading cannot be cancelled
+  spdlog::info("shutting down; running requests have {} s to finish", options.shutdown_timeout);
   const auto deadline = Clock::now() + std::chrono::seconds(options.shutdown_timeout);
   http.stop_accepting();
-  // A second signal ends it at once.
+  // A second signal exits immediately.
   std::jthread second_signal_watcher([&](const std::stop_token& stop) {
     const timespec poll_interval{0, 100'000'000};
     while (!stop.stop_requested()) {
@@ -139,7 +140,7 @@ int serve_model(Options& options) {
     }
   });
   served_model->engine().drain(deadline);
-  // What the engine has ended is still being written.
+  // Responses may still be in transit.
   if (!http.wait_until_drained(std::max(deadline, Clock::now() + std::chrono::seconds(2))))
     spdlog::warn("{} connections were dropped", http.connection_count());
   return kOk;
@@ -147,69 +148,76 @@ int serve_model(Options& options) {
 
 }  // namespace
 
-std::function<int()> serve(CLI::App& command) {
+std::function<int()> serve(CommandOptions& command) {
   auto options = std::make_shared<Options>();
   Options& o = *options;
   command.footer(
       "Examples:\n"
-      "  mxgpt serve                                the shipped model on port 8080\n"
-      "  mxgpt serve -m gpt-oss-20b.gguf --host 0.0.0.0 --api-keys keys.txt\n"
-      "docs/serving.md tells how to use it.");
+      "  mxgpt serve                                serve the shipped model on port 8080\n"
+      "  mxgpt serve -m gpt-oss-20b.gguf --host 0.0.0.0 --api-key-file keys.txt\n"
+      "docs/serving.md describes the API.");
   o.model.declare(command);
-  const auto number = [&](const char* name, auto& value, const char* help, const char* group,
-                          int64_t low = 0) {
-    command.add_option(name, value, help)
-        ->check(CLI::Range(low, int64_t{1} << 40).description(""))
-        ->type_name("N")
-        ->capture_default_str()
-        ->group(group);
+  const auto number = [&]<class T>(const char* name, T& value, const char* help, const char* group,
+                                   int64_t min = 0) {
+    constexpr auto kMax =
+        static_cast<int64_t>(std::min<uint64_t>(std::numeric_limits<T>::max(), uint64_t{1} << 40));
+    command.integer(name, value, static_cast<T>(min), static_cast<T>(kMax), help)
+        .default_text(fmt::format("{}", value))
+        .group(group);
   };
-  const auto text = [&](const char* name, auto& value, const char* help, const char* type,
+  const auto text = [&](const char* name, std::string& value, const char* help, const char* metavar,
                         const char* group) {
-    command.add_option(name, value, help)->type_name(type)->capture_default_str()->group(group);
+    command.text(name, value, help).metavar(metavar).default_text(value).group(group);
   };
-  text("--name", o.served_model.name, "What clients call the model (default: its file's name)",
-       "NAME", "Model");
+  const auto path = [&](const char* name, auto& value, const char* help, const char* group) {
+    if constexpr (std::is_same_v<decltype(value), std::string&>)
+      command.text(name, value, help).metavar("FILE").group(group);
+    else
+      command.path(name, value, help).group(group);
+  };
+  text("--served-model-name|--name", o.served_model.name,
+       "Model name in the API (default: the model's file name)", "NAME", "Model");
   number("--ctx", o.served_model.engine.context,
-         "Longest prompt with its answer, in tokens; 0: the model's, at most 32768", "Model");
-  number("--sequences", o.served_model.engine.max_sequences,
-         "Answers in work at once; others queue", "Model", 1);
+         "Context length in tokens; 0: the model's, at most 32768", "Model");
+  number("--max-num-seqs|--sequences", o.served_model.engine.max_sequences,
+         "Maximum concurrent sequences; further requests are queued", "Model", 1);
   number("--kv-tokens", o.served_model.engine.kv_tokens,
-         "Tokens that the KV cache holds in all; 0: 65536, or the context if longer", "Model");
-  number("--queue", o.served_model.engine.max_queue, "Answers that may wait", "Model", 1);
+         "KV cache size in tokens, shared by all sequences; 0: the larger of 65536 and --ctx",
+         "Model");
+  number("--max-queued-requests|--queue", o.served_model.engine.max_queue,
+         "Maximum queued sequences; more are rejected with 429", "Model", 1);
   o.device.declare(command);
   declare_precision(command, o.served_model.engine.precision);
   declare_kv(command, o.served_model.engine.kv_format);
   declare_accumulate(command, o.served_model.engine.accum_type);
-  text("--host", o.http.host, "Address to listen at; 0.0.0.0 for all", "ADDRESS", "Network");
-  command.add_option("--port", o.http.port, "Port to listen at; 0: any")
-      ->type_name("N")
-      ->capture_default_str()
-      ->group("Network");
-  text("--tls-cert", o.http.tls_certificate, "Certificate chain, PEM", "FILE", "Network");
-  text("--tls-key", o.http.tls_key, "Its key, PEM", "FILE", "Network");
-  text("--cors-origin", o.http.cors_origin, "Web pages that may call: their origin, or *", "ORIGIN",
-       "Network");
-  number("--connections", o.http.max_connections, "Open at once", "Limits", 1);
-  number("--max-body", o.http.max_body_bytes, "Bytes of a request", "Limits", 1024);
-  text("--api-keys", o.api_keys, "A key a line: NAME KEY [REQUESTS-PER-MINUTE [CONCURRENT]]",
-       "FILE", "Limits");
+  text("--host", o.http.host, "Address to bind; 0.0.0.0: all interfaces", "ADDRESS", "Network");
+  number("--port", o.http.port, "Port to bind; 0: any free port", "Network");
+  path("--tls-cert", o.http.tls_certificate, "TLS certificate chain (PEM)", "Network");
+  path("--tls-key", o.http.tls_key, "TLS private key (PEM)", "Network");
+  text("--cors-origin", o.http.cors_origin, "Origin allowed by CORS; *: any", "ORIGIN", "Network");
+  number("--max-connections|--connections", o.http.max_connections, "Maximum open connections",
+         "Limits", 1);
+  number("--max-body", o.http.max_body_bytes, "Maximum request body in bytes", "Limits", 1024);
+  path("--api-key-file|--api-keys", o.api_keys,
+       "File of API keys, one `NAME KEY [REQUESTS-PER-MINUTE [CONCURRENT]]` per line", "Limits");
   command
-      .add_flag("--share-prefix-cache", o.share_prefix_cache,
-                "Share cached prompts between API keys (one key can then tell what others sent)")
-      ->group("Limits");
-  number("--rate", o.key_limits.requests_per_minute, "Requests a minute of a key; 0: any number",
-         "Limits");
-  number("--concurrent", o.key_limits.concurrent_requests,
-         "Requests in work of a key; 0: any number", "Limits");
-  number("--timeout", o.timeout, "Seconds that an answer may take; 0: any", "Limits");
-  number("--drain", o.shutdown_timeout, "Seconds for answers in work when told to stop", "Limits");
-  text("--store", o.store.file,
-       "Keep responses in this file, so that they outlive the server (default: in memory)", "FILE",
+      .flag("--share-prefix-cache", o.share_prefix_cache,
+            "Share cached prompts between API keys; keys can then probe what others sent")
+      .group("Limits");
+  number("--rate-limit|--rate", o.key_limits.requests_per_minute,
+         "Requests per minute per key; 0: no limit", "Limits");
+  number("--max-concurrent-requests|--concurrent", o.key_limits.concurrent_requests,
+         "Concurrent requests per key; 0: no limit", "Limits");
+  number("--request-timeout|--timeout", o.timeout, "Seconds per request; 0: no limit", "Limits");
+  number("--shutdown-timeout|--drain", o.shutdown_timeout,
+         "Grace period for running requests on shutdown (seconds)", "Limits");
+  path("--response-store|--store", o.store.file,
+       "SQLite file for stored responses, so that they survive a restart (default: in memory)",
        "Responses");
-  number("--stored", o.store.max_count, "Responses kept; the longest unused go first", "Responses",
-         1);
-  number("--stored-bytes", o.store.max_bytes, "Bytes of them", "Responses", 1024);
+  number("--max-stored-responses|--stored", o.store.max_count,
+         "Maximum stored responses; the least recently used are dropped", "Responses", 1);
+  number("--max-stored-bytes|--stored-bytes", o.store.max_bytes,
+         "Maximum total size of stored responses in bytes", "Responses", 1024);
   return [options] { return serve_model(*options); };
 }
 

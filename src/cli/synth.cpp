@@ -1,4 +1,4 @@
-// `mxgpt synth`: a model of a real shape with random weights, for work on speed and memory.
+// `mxgpt synth`: writes a model with random weights, to measure speed and memory.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -49,7 +49,7 @@ model::SyntheticModel plan_model(const Options& options) {
                                      options.layers);
 }
 
-/// gpt-oss's own where the vocabulary has room for it, otherwise that of the shipped model.
+/// gpt-oss's tokenizer if the vocabulary is large enough, else the shipped model's.
 fs::path tokenizer_folder(const Options& options, const model::Config& config) {
   if (!options.tokenizer.empty()) return options.tokenizer;
   constexpr int64_t kGptOssTokens = 201088;
@@ -57,8 +57,8 @@ fs::path tokenizer_folder(const Options& options, const model::Config& config) {
                               ? fs::path(MXGPT_GPT_OSS_TOKENIZER)
                               : fs::path(source_dir()) / "models" / "gpt-oss-nano";
   if (!fs::exists(folder)) {
-    throw Error(folder.string(), "the tokenizer that comes with the sources is not there",
-                "name the folder of one with --tokenizer");
+    throw Error(folder.string(), "the tokenizer from the source tree is missing",
+                "choose a directory with --tokenizer");
   }
   return folder;
 }
@@ -101,32 +101,35 @@ std::string shape_list() {
 
 }  // namespace
 
-std::function<int()> synth(CLI::App& command) {
+std::function<int()> synth(CommandOptions& command) {
   auto options = std::make_shared<Options>();
   command
-      .add_option("--like", options->shape,
-                  fmt::format("The shape: {}; or a checkpoint, of which config.json is enough",
-                              shape_list()))
-      ->required()
-      ->type_name("SHAPE");
+      .text("--like", options->shape,
+            fmt::format("Shape: {}; or a checkpoint (config.json suffices)", shape_list()))
+      .required()
+      .metavar("SHAPE");
   options->out.declare(command);
-  command.add_option("--layers", options->layers, "Fewer layers, or more")
-      ->check(CLI::Range(1, 4096))
-      ->type_name("N");
+  command.integer("--layers", options->layers, 1, 4096, "Number of layers (default: the shape's)");
   command
-      .add_option("--recipe", options->recipe,
-                  "Types of the tensors, as of `mxgpt quantize --to` (default: mxfp4-moe)")
-      ->type_name("RECIPE");
+      .text("--recipe", options->recipe,
+            "Tensor types, as for `mxgpt quantize --recipe` (default: mxfp4-moe)")
+      .metavar("RECIPE");
   command
-      .add_option("--tokenizer", options->tokenizer,
-                  "Folder with tokenizer.json (default: that of gpt-oss if the vocabulary has room "
-                  "for it, otherwise that of the shipped model)")
-      ->type_name("DIR");
-  command.add_option("--seed", options->seed, "The same seed gives the same file")->type_name("N");
+      .path(
+          "--tokenizer", options->tokenizer,
+          "Directory with tokenizer.json (default: gpt-oss's tokenizer if the vocabulary is large "
+          "enough, else the shipped model's)")
+      .metavar("DIR");
+  command
+      .integer("--seed", options->seed, 0, std::numeric_limits<uint64_t>::max(),
+               "Random seed; equal seeds give equal files")
+      .default_text("0");
   command.footer(
-      "Weights are random, of such size that activations and logits stay sane: for measuring speed "
-      "and memory, not\n"
-      "for answers. No token ends one, so that runs have the length they are asked for.\n"
+      "The weights are random, scaled so that activations and logits have realistic magnitudes. "
+      "Use\n"
+      "the file to measure speed and memory. It has no end-of-sequence token, so generation "
+      "always\n"
+      "runs to the requested length.\n"
       "Example: mxgpt synth --like gpt-oss-20b synth-20b.gguf");
   return [options] { return run_interruptible([&] { return write_model(*options); }); };
 }

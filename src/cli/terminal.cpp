@@ -12,7 +12,7 @@
 namespace mxgpt::cli {
 
 namespace {
-volatile std::sig_atomic_t received_signal = 0;  // by this signal
+volatile std::sig_atomic_t received_signal = 0;  // 0: none
 
 bool styled() {
   return stdout_is_terminal() && std::getenv("NO_COLOR") == nullptr;
@@ -38,7 +38,7 @@ void print_text(std::string_view text) {
     for (size_t i = 0; i < text.size(); ++i) {
       const auto byte = static_cast<unsigned char>(text[i]);
       const bool c0 = byte < 0x20 ? byte != '\n' && byte != '\t' : byte == 0x7f;
-      // U+0080 to U+009F: control characters in two bytes.
+      // C1 controls, U+0080 to U+009F, take two bytes in UTF-8.
       const bool c1 =
           byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
       if (c1) ++i;
@@ -57,7 +57,7 @@ SignalGuard::SignalGuard(std::initializer_list<int> signals) {
   for (const int signal : signals) {
     struct sigaction previous {};
     ::sigaction(signal, nullptr, &previous);
-    if (previous.sa_handler == SIG_IGN) continue;  // as under nohup
+    if (previous.sa_handler == SIG_IGN) continue;  // ignored on purpose, as under nohup
     ::sigaction(signal, &action, nullptr);
     previous_actions_.emplace_back(signal, previous);
   }
@@ -83,8 +83,8 @@ bool read_line(std::string_view prompt, std::string& line) {
   line.clear();
   bool more = true, complete_line = false;
   while (more && !complete_line && !SignalGuard::interrupted()) {
-    // A signal may arrive between the look at the flag and the wait, or on another thread: so the
-    // wait is short, and the flag is looked at again.
+    // A signal may arrive between the check and poll(), or on another thread: poll briefly and
+    // check again.
     pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
     if (::poll(&input, 1, 100) <= 0) continue;
     char c;

@@ -42,35 +42,28 @@ std::vector<std::vector<int32_t>> read_ids(const std::filesystem::path& path) {
       ids.push_back(static_cast<int32_t>(sequence.at(j).integer(0, INT32_MAX)));
     }
   }
-  if (sequences.empty()) root.fail("holds no sequence");
+  if (sequences.empty()) root.fail("has no sequences");
   return sequences;
 }
 
-void TextSource::declare(CLI::App& command) {
-  auto* text_option = command.add_option(
-      "--text", text, "UTF-8 text, or .jsonl with a document a line in the field \"text\"");
-  text_option->type_name("FILE");
-  command.add_option("--ids", ids, "JSON file: an array of arrays of token ids")
-      ->type_name("FILE")
-      ->excludes(text_option);
+void TextSource::declare(CommandOptions& command) {
+  const Option text_option = command.path(
+      "--text", text, "UTF-8 text, or .jsonl with one {\"text\": …} document per line");
+  command.path("--ids", ids, "JSON file: an array of arrays of token ids").excludes(text_option);
 }
 
-void declare_chunking(CLI::App& command, int64_t& chunk, int64_t& max_tokens) {
+void declare_chunking(CommandOptions& command, int64_t& chunk, int64_t& max_tokens) {
   command
-      .add_option("--chunk", chunk,
-                  "Tokens of a piece; pieces are no longer than the model's context")
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20).description(""))
-      ->type_name("N")
-      ->capture_default_str();
-  command
-      .add_option("--max-tokens", max_tokens,
-                  "Score no more than this, in pieces spread over the text (default: all)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40).description(""))
-      ->type_name("N");
+      .integer("--chunk", chunk, 2, int64_t{1} << 20,
+               "Tokens per chunk; capped at the model's context")
+      .default_text(fmt::format("{}", chunk));
+  command.integer("--max-tokens", max_tokens, 1, int64_t{1} << 40,
+                  "Score at most this many tokens, in chunks spread over the text (default: all)");
 }
 
 TokenizedText TextSource::read(const std::filesystem::path& tokenizer_path) const {
-  if (!is_set()) throw Error("text", "none is given", "name one with --text, or ids with --ids");
+  if (!is_set())
+    throw Error("text", "is missing", "choose a file with --text, or token ids with --ids");
   if (!ids.empty()) return {.documents = read_ids(ids), .bos = {}};
   const MappedFile file(text);
   const std::string_view content(reinterpret_cast<const char*>(file.bytes().data()),
@@ -81,7 +74,7 @@ TokenizedText TextSource::read(const std::filesystem::path& tokenizer_path) cons
                                              : std::vector<std::string>{std::string(content)};
   const auto tokenizer = text::Tokenizer::load(tokenizer_path);
   TokenizedText result;
-  // What the post-processor puts around nothing: [CLS] [SEP], <s>. Its first opens every text.
+  // Special tokens around an empty text, such as [CLS] [SEP] or <s>: the first precedes every text.
   if (const auto wrapped_empty = tokenizer->encode("", {.add_special_tokens = true});
       !wrapped_empty.empty()) {
     result.bos = wrapped_empty.front();
@@ -92,8 +85,8 @@ TokenizedText TextSource::read(const std::filesystem::path& tokenizer_path) cons
     tokens += result.documents.back().size();
   }
   if (tokens < 2) {
-    throw Error(text.string(), fmt::format("holds {} tokens; scoring needs two at least", tokens),
-                "name a file with text in it");
+    throw Error(text.string(), fmt::format("has {} tokens; at least two are needed", tokens),
+                "choose a file with more text");
   }
   return result;
 }

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <iostream>
 #include <iterator>
 #include <memory>
@@ -8,6 +7,7 @@
 
 #include "base/json.h"
 #include "cli/command.h"
+#include "cli/model_options.h"
 #include "text/tokenizer/tokenizer.h"
 #include "text/unicode.h"
 
@@ -22,7 +22,7 @@ struct Settings {
   bool plain = false;
 };
 
-/// A JSON string a line in, an array of ids a line out.
+/// Reads one JSON string per line; prints one array of ids per line.
 void tokenize_lines(const text::Tokenizer& tokenizer, const text::EncodeOptions& options) {
   std::string line, valid;
   for (size_t number = 1; std::getline(std::cin, line); ++number) {
@@ -36,7 +36,7 @@ void tokenize_lines(const text::Tokenizer& tokenizer, const text::EncodeOptions&
   }
 }
 
-/// A table of ids and the tokens' spellings.
+/// Prints a table of ids and tokens.
 void tokenize_text(const text::Tokenizer& tokenizer, std::string_view text,
                    const text::EncodeOptions& options) {
   const auto ids = tokenizer.encode(text, options);
@@ -46,18 +46,15 @@ void tokenize_text(const text::Tokenizer& tokenizer, std::string_view text,
 
 }  // namespace
 
-std::function<int()> tokenize(CLI::App& command) {
+std::function<int()> tokenize(CommandOptions& command) {
   auto settings = std::make_shared<Settings>();
-  command.add_option("text", settings->text, "What to tokenize; without it, standard input");
-  command
-      .add_option("--tokenizer", settings->tokenizer,
-                  "A tokenizer.json, a checkpoint directory or a GGUF file")
-      ->required();
-  command.add_flag("--jsonl", settings->jsonl,
-                   "Read a JSON string a line, print an array of ids a line");
-  command.add_flag("--add-special", settings->add_special,
-                   "Add what the model expects around a text (BOS, …)");
-  command.add_flag("--plain", settings->plain, "Control tokens in the text stay text");
+  command.text("text", settings->text, "Text to tokenize (default: standard input)");
+  declare_tokenizer(command, settings->tokenizer);
+  command.flag("--jsonl", settings->jsonl,
+               "Read one JSON string per line, print one array of ids per line");
+  command.flag("--add-special", settings->add_special, "Add the model's special tokens (BOS, …)");
+  command.flag("--no-parse-special|--plain", settings->plain,
+               "Treat control tokens in the text as plain text");
   return [settings] {
     const auto tokenizer = text::Tokenizer::load(settings->tokenizer);
     const text::EncodeOptions options{.add_special_tokens = settings->add_special,

@@ -1,4 +1,4 @@
-// The modes of `mxgpt validate`, one function each; validate.cpp declares the options and chooses.
+// The modes of `mxgpt validate`. validate.cpp declares the options and selects one.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,11 @@ namespace mxgpt::cli {
 
 struct ValidateOptions {
   std::filesystem::path reference, candidate, source;
-  backend::Precision reference_precision = backend::Precision::exact;  ///< also the source's
-  backend::Precision precision = backend::Precision::mixed;            ///< the candidate's
-  kernels::AccumType accumulate = kernels::AccumType::f32;             ///< the candidate's
-  std::optional<quant::Format> kv;                                     ///< the candidate's
-  DeviceOption device;                                                 ///< the candidate's
+  backend::Precision reference_precision = backend::Precision::exact;  ///< of reference and source
+  backend::Precision precision = backend::Precision::mixed;            ///< of the candidate
+  kernels::AccumType accumulate = kernels::AccumType::f32;             ///< of the candidate
+  std::optional<quant::Format> kv;                                     ///< of the candidate
+  DeviceOption device;                                                 ///< of the candidate
   TextSource text;
   int64_t chunk = 512, max_tokens = 0;
   eval::AcceptanceCriteria criteria;
@@ -27,20 +27,20 @@ struct ValidateOptions {
 
   bool kernels = false;
   std::filesystem::path model;    ///< for self-checks
-  std::filesystem::path prompts;  ///< prompts
+  std::filesystem::path prompts;  ///< JSONL file for the divergence test
   int64_t seeds = 3, max_completion_tokens = 96, max_prompts = 0, max_flagged = 0;
 };
 
-/// Candidate against reference, token by token, layer by layer, tensor by tensor.
+/// Compares candidate and reference by token, layer and tensor.
 int validate_models(const ValidateOptions& options);
 
-/// Every kernel of this machine against its double-precision reference.
+/// Checks every kernel on this machine against its double-precision reference.
 int validate_kernels(const ValidateOptions& options);
 
-/// What must hold of one model without any reference.
+/// Checks one model against itself.
 int validate_self(const ValidateOptions& options);
 
-/// Whether a candidate answers prompts as its reference does.
+/// Compares completions of candidate and reference.
 int validate_divergence(const ValidateOptions& options);
 
 }  // namespace mxgpt::cli

@@ -1,4 +1,4 @@
-// `mxgpt validate --behaviour PROMPTS.jsonl --reference A --candidate B`.
+// `mxgpt validate --prompts PROMPTS.jsonl --reference A --candidate B`.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,14 +31,14 @@ struct Prompt {
   std::vector<int32_t> ids;
 };
 
-/// Lines {"prompt": rendered text}, other fields ignored; with `most`, that many of them, evenly
-/// spread. Control tokens spelled out are control tokens: prompts are as a chat format renders
-/// them.
+/// Reads one {"prompt": rendered text} per line and ignores other fields. `max_prompts` > 0 selects
+/// that many, evenly spread. Control tokens are parsed, since prompts are rendered by a chat
+/// template.
 std::vector<Prompt> read_prompts(const fs::path& path, int64_t max_prompts,
                                  const text::Tokenizer& reference,
                                  const text::Tokenizer& candidate) {
   std::ifstream file(path);
-  if (!file) throw Error(path.string(), "cannot be read");
+  if (!file) throw Error(path.string(), "cannot be opened");
   std::vector<Prompt> all;
   int64_t number = 0;
   for (std::string line; std::getline(file, line);) {
@@ -51,11 +51,11 @@ std::vector<Prompt> read_prompts(const fs::path& path, int64_t max_prompts,
     prompt.ids = reference.encode(prompt.text);
     if (prompt.ids.empty()) throw Error(where, "the prompt is empty");
     if (candidate.encode(prompt.text) != prompt.ids) {
-      throw Error(where, "the two models' tokenizers make different tokens of it",
+      throw Error(where, "the two tokenizers give different tokens",
                   "only models with the same tokenizer can be compared");
     }
   }
-  if (all.empty()) throw Error(path.string(), "holds no prompt");
+  if (all.empty()) throw Error(path.string(), "has no prompts");
   const auto count = static_cast<int64_t>(all.size());
   if (max_prompts == 0 || max_prompts >= count) return all;
   std::vector<Prompt> sampled;
@@ -83,23 +83,23 @@ json::object to_json(const std::vector<Prompt>& prompts,
                      {"prompt", prompts[i].text},
                      {"flagged", v.flagged},
                      {"mean_kld", v.mean_divergence},
-                     {"worst_kld", v.max_divergence},
+                     {"max_kld", v.max_divergence},
                      {"z_mean", v.z_mean},
-                     {"z_worst", v.z_max},
-                     {"evidence", v.log_likelihood_ratio},
+                     {"z_max", v.z_max},
+                     {"log_likelihood_ratio", v.log_likelihood_ratio},
                      {"diverged", v.diverged},
                      {"reference", completion_texts(completions[i].reference, tokenizer)},
                      {"candidate", completion_texts(completions[i].candidate, tokenizer)}});
   }
-  return {{"ordinary_kld", verdict.median_divergence},
+  return {{"median_kld", verdict.median_divergence},
           {"outlier", eval::DivergenceVerdict::kOutlierZScore},
-          {"least_evidence", verdict.min_log_likelihood_ratio},
+          {"min_log_likelihood_ratio", verdict.min_log_likelihood_ratio},
           {"flagged", verdict.flagged},
-          {"decides", verdict.is_conclusive()},
+          {"conclusive", verdict.is_conclusive()},
           {"prompts", std::move(list)}};
 }
 
-/// The last message of a prompt, or as much of its end as fits.
+/// The end of a prompt, up to `width` bytes.
 std::string tail_of(const std::string& prompt, size_t width) {
   std::string end = escape_for_terminal(prompt, prompt.size());
   if (end.size() <= width) return end;
@@ -121,25 +121,24 @@ void print_table(const std::vector<Prompt>& prompts, const eval::DivergenceVerdi
                    [&](size_t a, size_t b) { return sort_key(a) > sort_key(b); });
   const size_t shown =
       std::min(order.size(), std::max(kRows, static_cast<size_t>(verdict.flagged)));
-  fmt::print("{:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>10}\n", "line", "KLD/token", "worst", "z",
-             "evidence", "diverged");
+  fmt::print("{:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>10}\n", "line", "KLD/token", "max KLD", "z",
+             "ln LR", "diverged");
   for (size_t i = 0; i < shown; ++i) {
     const eval::PromptVerdict& v = verdict.prompts[order[i]];
     fmt::print("{:>6}  {:>9.2e}  {:>9.2e}  {:>6.1f}  {:>9.1f}  {:>5} of {}  {}\n",
                prompts[order[i]].line, v.mean_divergence, v.max_divergence,
                std::max(v.z_mean, v.z_max), v.log_likelihood_ratio, v.diverged, total_completions,
-               v.flagged ? "OTHERWISE" : "");
+               v.flagged ? "DIVERGES" : "");
   }
-  if (shown < order.size()) fmt::print("and {} more that stand out less\n", order.size() - shown);
+  if (shown < order.size()) fmt::print("and {} more with lower z\n", order.size() - shown);
 }
 
 int run_divergence_test(const ValidateOptions& options) {
   if (options.reference.empty() || options.candidate.empty()) {
-    throw Error("validate --behaviour", "needs two models",
-                "name them with --reference and --candidate");
+    throw Error("validate --prompts", "needs two models", "set --reference and --candidate");
   }
   for (const fs::path& path : {options.reference, options.candidate}) {
-    if (!fs::exists(path)) throw Error(path.string(), "there is no such model", "check the path");
+    if (!fs::exists(path)) throw Error(path.string(), "model not found", "check the path");
   }
   const auto reference = runtime::Model::open(options.reference),
              candidate = runtime::Model::open(options.candidate);
@@ -157,7 +156,7 @@ int run_divergence_test(const ValidateOptions& options) {
 
   const SignalGuard signal_guard;
   const std::vector<eval::PromptCompletions> completions = [&] {
-    Progress progress("Answering", prompts.size(), "prompts");
+    Progress progress("Completing", prompts.size(), "prompts");
     return eval::complete_prompts(*reference, *candidate, ids, reference->stop_tokens(),
                                   {.reference = {.precision = options.reference_precision},
                                    .candidate = {.device = options.device.device,
@@ -174,11 +173,11 @@ int run_divergence_test(const ValidateOptions& options) {
   }();
   const eval::DivergenceVerdict verdict = eval::evaluate_divergence(completions);
 
-  fmt::print("{} prompts, each answered greedily and at {} seeds by\n", prompts.size(),
+  fmt::print("{} prompts, each completed greedily and with {} seeds\n", prompts.size(),
              options.seeds);
   fmt::print("  reference  {}\n  candidate  {}\n", escape_for_terminal(options.reference.string()),
              escape_for_terminal(options.candidate.string()));
-  fmt::print("ordinary divergence: {:.2e} nats a token\n\n", verdict.median_divergence);
+  fmt::print("median divergence: {:.2e} nats per token\n\n", verdict.median_divergence);
   print_table(prompts, verdict, options.seeds + 1);
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (!verdict.prompts[i].flagged) continue;
@@ -197,16 +196,14 @@ int run_divergence_test(const ValidateOptions& options) {
   }
   fmt::print("\n");
   if (!verdict.is_conclusive()) {
-    fmt::print("cannot decide: fewer than {} prompts have no ordinary level to stand out from\n",
+    fmt::print("inconclusive: outliers cannot be identified among fewer than {} prompts\n",
                eval::DivergenceVerdict::kMinPrompts);
-    return kUsage;
+    return kInconclusive;
   }
-  const bool holds = verdict.flagged <= options.max_flagged;
-  fmt::print(
-      "{}: {} of {} prompts answered otherwise than the ordinary divergence explains "
-      "({} allowed)\n",
-      holds ? "holds" : "FAILS", verdict.flagged, prompts.size(), options.max_flagged);
-  return holds ? kOk : kFailed;
+  const bool passes = verdict.flagged <= options.max_flagged;
+  fmt::print("{}: {} of {} prompts diverge beyond the usual level ({} allowed)\n",
+             passes ? "pass" : "FAIL", verdict.flagged, prompts.size(), options.max_flagged);
+  return passes ? kOk : kFailed;
 }
 
 }  // namespace

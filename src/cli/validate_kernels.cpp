@@ -22,33 +22,33 @@ int validate_kernels(const ValidateOptions& options) {
     shape_width = std::max(shape_width, r.worst_shape.size());
     measure_width = std::max(measure_width, r.measure.size());
   }
-  // Widths count bytes of UTF-8 here and characters there, hence the generous columns.
-  fmt::print("{:<{}}  {:<10}  {:<{}}  {:>9}  {:>9}  {:<{}}\n", "kernel", kernel_width, "on",
+  // Widths count bytes of UTF-8 here and characters in fmt, so columns may be wider than needed.
+  fmt::print("{:<{}}  {:<10}  {:<{}}  {:>9}  {:>9}  {:<{}}\n", "kernel", kernel_width, "target",
              "measure", measure_width, "error", "bound", "worst shape", shape_width);
   json::array list;
   int64_t failed = 0, shapes = 0;
   for (const eval::KernelCheckResult& r : results) {
     fmt::print("{:<{}}  {:<10}  {:<{}}  {:>9.2e}  {:>9.2e}  {:<{}}  {}\n", r.kernel, kernel_width,
                r.target, r.measure, measure_width, r.error, r.bound, r.worst_shape, shape_width,
-               r.passes() ? "" : "FAILS");
+               r.passes() ? "" : "FAIL");
     failed += !r.passes();
     shapes += r.num_shapes;
     // JSON has no NaN.
     const json::value error = std::isfinite(r.error) ? json::value(r.error) : json::value(nullptr);
     list.push_back(json::object{{"kernel", r.kernel},
-                                {"on", r.target},
+                                {"target", r.target},
                                 {"measure", r.measure},
                                 {"error", error},
                                 {"bound", r.bound},
                                 {"worst_shape", r.worst_shape},
                                 {"shapes", r.num_shapes},
-                                {"holds", r.passes()}});
+                                {"passes", r.passes()}});
   }
-  fmt::print("\n{}: {} kernels at {} shapes, {} beyond their bounds\n", failed ? "FAILS" : "holds",
+  fmt::print("\n{}: {} kernels at {} shapes, {} out of bounds\n", failed ? "FAIL" : "pass",
              results.size(), shapes, failed);
   if (!options.json.empty()) {
     FileWriter out(options.json);
-    out.write(json::serialize(json::object{{"holds", failed == 0}, {"kernels", std::move(list)}}));
+    out.write(json::serialize(json::object{{"passes", failed == 0}, {"kernels", std::move(list)}}));
     out.write("\n");
     out.commit();
   }

@@ -30,7 +30,7 @@ namespace fs = std::filesystem;
 
 struct Interrupted {};
 
-/// A bar for `total` of a unit (bytes, if it is empty), which Ctrl-C ends.
+/// A progress bar for `total` units (bytes if `unit` is empty). Ctrl-C throws Interrupted.
 std::function<void(int64_t)> progress(const char* label, int64_t total, const char* unit) {
   const auto bar = std::make_shared<Progress>(label, total, unit);
   return [bar](int64_t done) {
@@ -39,11 +39,11 @@ std::function<void(int64_t)> progress(const char* label, int64_t total, const ch
   };
 }
 
-/// A model of the comparison.
+/// A model under comparison.
 struct OpenedModel {
   std::shared_ptr<const runtime::Model> model;
-  std::string display_name;  ///< for people
-  fs::path path;             ///< empty for a recipe, whose file is gone
+  std::string display_name;  ///< for the report
+  fs::path path;             ///< empty for a recipe, whose file is unlinked
   uint64_t bytes;
 };
 
@@ -54,16 +54,16 @@ uint64_t model_bytes(const fs::path& path) {
   return bytes;
 }
 
-/// Opens the models; one that is named twice is opened once.
+/// Opens each model once.
 class ModelCache {
  public:
   explicit ModelCache(const fs::path& source) : source_(source) {}
 
-  /// A file, a directory, or a recipe, which is applied to the source.
+  /// Opens a file, a directory, or a recipe applied to the source.
   OpenedModel open(const fs::path& path) {
     if (const quant::Recipe* recipe = recipe_unless_path(path)) {
       if (source_.empty()) {
-        throw Error(path.string(), "is a recipe", "name the model to apply it to with --source");
+        throw Error(path.string(), "is a recipe", "choose the model to quantize with --source");
       }
       const TemporaryModel copy = quantize_to_temp_file(
           *open(source_).model, *recipe,
@@ -71,7 +71,7 @@ class ModelCache {
       return {copy.model, fmt::format("{} of {}", recipe->name, source_.string()), {}, copy.bytes};
     }
     if (!fs::exists(path)) {
-      throw Error(path.string(), "there is no such model, and no recipe of that name",
+      throw Error(path.string(), "neither a model nor a recipe of that name was found",
                   "check the path");
     }
     for (const OpenedModel& known : open_) {
@@ -113,7 +113,7 @@ std::string model_summary(const model::ModelFile& model) {
       fmt::join(formats, " + "));
 }
 
-/// The command line that is running, for the record.
+/// Command line of this process, for the report.
 std::string command_line() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
   const std::string raw{std::istreambuf_iterator<char>(file), {}};
@@ -143,20 +143,20 @@ void check_vocabulary(const runtime::Model& model, int64_t expected) {
         "only models with the same tokens can be compared");
   }
   if (vocabulary < eval::kTopTokens) {
-    throw Error(where, fmt::format("has a vocabulary of {}; comparing needs {} at least",
-                                   vocabulary, eval::kTopTokens));
+    throw Error(where, fmt::format("has a vocabulary of {}; at least {} is needed", vocabulary,
+                                   eval::kTopTokens));
   }
 }
 
-/// Feeds what the options name into the report.
+/// Runs the comparison and fills the report.
 class Validation {
  public:
   explicit Validation(const ValidateOptions& options) : options_(options), models_(options.source) {
     if (options.reference.empty() || options.candidate.empty()) {
-      throw Error("validate", "needs two models", "name them with --reference and --candidate");
+      throw Error("validate", "needs two models", "set --reference and --candidate");
     }
-    report_.title = fmt::format("{} against {}", file_name_of(options.candidate),
-                                file_name_of(options.reference));
+    report_.title =
+        fmt::format("{} vs. {}", file_name_of(options.candidate), file_name_of(options.reference));
     report_.command = command_line();
     report_.version = version();
     report_.date = fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)));
@@ -216,12 +216,12 @@ class Validation {
 
   void run_stored() {
     if (!options_.source.empty()) {
-      throw Error("--source", "needs a model as the reference, not stored log-probabilities");
+      throw Error("--source", "cannot be combined with stored log-probabilities");
     }
     if (!options_.text.text.empty()) {
       throw Error("--text",
-                  "is not used with stored log-probabilities, which have their own tokens",
-                  "leave it out");
+                  "cannot be combined with stored log-probabilities, which have their own tokens",
+                  "remove it");
     }
     const eval::Documents ids =
         options_.text.is_set() ? read_ids(options_.text.ids) : eval::Documents{};
@@ -254,7 +254,7 @@ class Validation {
       check_vocabulary(*opened->model, vocabulary());
       context = std::min(context, opened->model->config().context);
     }
-    // A recipe's file has no tokenizer.
+    // A quantized temporary file has no tokenizer.
     const TokenizedText text =
         options_.text.read(reference.path.empty() ? options_.source : options_.reference);
     std::vector<eval::Chunk> chunks =
@@ -262,7 +262,7 @@ class Validation {
     if (options_.max_tokens) chunks = eval::sample_chunks(std::move(chunks), options_.max_tokens);
     if (chunks.empty()) {
       throw Error(options_.text.path().string(),
-                  "has no document of two tokens; there is nothing to compare");
+                  "has no document with at least two tokens; there is nothing to compare");
     }
     const engine::ScoringOptions reference_options{.precision = options_.reference_precision};
     const std::string reference_precision = precision_name(reference_options);
@@ -315,7 +315,7 @@ int validate_models(const ValidateOptions& options) {
       case eval::Outcome::fail:
         return kFailed;
       case eval::Outcome::inconclusive:
-        return kUndecided;
+        return kInconclusive;
     }
     return kFailed;
   } catch (const Interrupted&) {

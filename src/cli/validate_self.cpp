@@ -1,4 +1,4 @@
-// `mxgpt validate --model M`: self-checks.
+// `mxgpt validate --self-check M`.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace mxgpt::cli {
 
 namespace {
 
-/// Where the user gives no text.
+/// Default text.
 constexpr std::string_view kText =
     "The harbour wakes before the town does. At four the first boats come in with their lamps "
     "still "
@@ -55,7 +55,7 @@ std::vector<int32_t> text_of(const ValidateOptions& options) {
 int validate_self(const ValidateOptions& options) {
   using enum eval::SelfCheckResult::Status;
   if (!std::filesystem::exists(options.model)) {
-    throw Error(options.model.string(), "there is no such model", "check the path");
+    throw Error(options.model.string(), "model not found", "check the path");
   }
   const auto model = runtime::Model::open(options.model);
   const std::vector<eval::SelfCheckResult> results = eval::self_check(
@@ -64,30 +64,30 @@ int validate_self(const ValidateOptions& options) {
       text_of(options));
   fmt::print("{}: {}\n\n", escape_for_terminal(options.model.string()),
              model->config().architecture);
-  fmt::print("{:<50}  {:>9}  {:>9}  {}\n", "check", "measured", "bound", "of");
+  fmt::print("{:<50}  {:>9}  {:>9}  {}\n", "check", "measured", "bound", "measure");
   json::array list;
   int64_t failed = 0;
   for (const eval::SelfCheckResult& r : results) {
     json::object entry{{"check", r.name}};
     if (r.status == not_applicable) {
-      fmt::print("{:<50}  does not apply: {}\n", r.name, r.measure);
-      entry["does_not_apply"] = r.measure;
+      fmt::print("{:<50}  not applicable: {}\n", r.name, r.measure);
+      entry["not_applicable"] = r.measure;
     } else {
       fmt::print("{:<50}  {:>9.2e}  {:>9.2e}  {}{}\n", r.name, r.measured, r.bound, r.measure,
-                 r.status == fail ? "  FAILS" : "");
+                 r.status == fail ? "  FAIL" : "");
       entry["measured"] = r.measured;
       entry["bound"] = r.bound;
-      entry["of"] = r.measure;
-      entry["holds"] = r.status == pass;
+      entry["measure"] = r.measure;
+      entry["passes"] = r.status == pass;
     }
     failed += r.status == fail;
     list.push_back(std::move(entry));
   }
-  fmt::print("\n{}: {} checks, {} beyond their bounds\n", failed ? "FAILS" : "holds",
-             results.size(), failed);
+  fmt::print("\n{}: {} checks, {} out of bounds\n", failed ? "FAIL" : "pass", results.size(),
+             failed);
   if (!options.json.empty()) {
     FileWriter out(options.json);
-    out.write(json::serialize(json::object{{"holds", failed == 0}, {"checks", std::move(list)}}));
+    out.write(json::serialize(json::object{{"passes", failed == 0}, {"checks", std::move(list)}}));
     out.write("\n");
     out.commit();
   }

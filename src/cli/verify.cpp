@@ -1,4 +1,4 @@
-// mxgpt verify: SHA-256 of a model's files, printed or compared.
+// `mxgpt verify`: prints or checks the SHA-256 of a model's files.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -33,8 +33,8 @@ std::vector<io::FileHash> read_manifest(const fs::path& path) {
       {reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()}, path.string());
 }
 
-/// A directory is checked against all that the manifest lists; a file, or a set of shards, against
-/// its own lines, all of which must be there.
+/// Checks a directory against all entries of the manifest, and a file or set of shards against its
+/// own entries, all of which must exist.
 int check_manifest(const Options& options) {
   const fs::path folder = io::model_folder(options.model);
   const auto files = io::model_files(options.model);
@@ -69,19 +69,19 @@ int check_manifest(const Options& options) {
     if (!fs::is_directory(options.model)) {
       throw Error(options.manifest.string(),
                   fmt::format("does not list '{}'", escape_for_terminal(file)),
-                  "take the manifest that was published with the model");
+                  "use the manifest that was published with the model");
     }
-    fmt::print(stderr, "{}: not in the manifest, not checked\n", escape_for_terminal(file));
+    fmt::print(stderr, "{}: not in the manifest; not checked\n", escape_for_terminal(file));
   }
   if (failed == 0) return kOk;
-  fmt::print(stderr, "mxgpt: {} of {} files are not as the manifest says; fetch them again\n",
+  fmt::print(stderr, "mxgpt: {} of {} files do not match the manifest; download them again\n",
              failed, entries.size());
   return kFailed;
 }
 
 int verify(const Options& options) {
   if (!fs::exists(options.model)) {
-    throw Error(options.model.string(), "does not exist", "check the path");
+    throw Error(options.model.string(), "model not found", "check the path");
   }
   if (!options.manifest.empty()) return check_manifest(options);
   if (!options.expected.empty()) {
@@ -96,31 +96,29 @@ int verify(const Options& options) {
 
 }  // namespace
 
-std::function<int()> verify(CLI::App& command) {
+std::function<int()> verify(CommandOptions& command) {
   auto options = std::make_shared<Options>();
-  command
-      .add_option("model", options->model,
-                  "A GGUF file (any shard of a set) or a checkpoint directory")
-      ->required()
-      ->type_name("MODEL");
-  auto* manifest =
-      command.add_option("--manifest", options->manifest,
-                         "Check the files that this list names: lines 'hash  path' as sha256sum "
-                         "prints them, with paths relative to the folder of the model");
-  manifest->type_name("SHA256SUMS");
-  command.add_option("--expect-sha256", options->expected, "Check the hash of the whole model")
-      ->type_name("HASH")
-      ->excludes(manifest);
+  command.path("model", options->model, "GGUF file (any shard of a set) or checkpoint directory")
+      .required()
+      .metavar("MODEL");
+  const Option manifest =
+      command
+          .path(
+              "--manifest", options->manifest,
+              "Check the files listed here, as `hash  path` lines in sha256sum's format; paths are "
+              "relative to the model's directory")
+          .metavar("SHA256SUMS");
+  command.text("--expect-sha256", options->expected, "Check the hash of the whole model")
+      .metavar("HASH")
+      .excludes(manifest);
   command.footer(
-      "Without an option, prints the manifest of the model, which --manifest and `sha256sum -c` "
-      "read.\n"
-      "The hash of a model that is one file is the hash of that file. The hash of a directory, or "
-      "of a set\n"
-      "of shards, is that of its manifest: `mxgpt verify MODEL | sha256sum`. The manifest lists "
-      "all files of\n"
-      "a directory and its subfolders, sorted by path, without those whose names begin with a dot "
-      "and\n"
-      "without SHA256SUMS itself.");
+      "Without options, prints the model's manifest, which --manifest and `sha256sum -c` read.\n"
+      "The hash of a single-file model is the hash of that file. The hash of a directory or of a "
+      "set\n"
+      "of shards is the hash of its manifest: `mxgpt verify MODEL | sha256sum`. The manifest lists "
+      "all\n"
+      "files of the directory and its subdirectories, sorted by path, except SHA256SUMS and names\n"
+      "that begin with a dot.");
   return [options] { return verify(*options); };
 }
 

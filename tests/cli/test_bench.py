@@ -28,7 +28,7 @@ def test_json_has_every_combination():
     for r in report["results"]:
         assert len(r["rates"]) == 2 and min(r["rates"]) > 0
         assert r["median"] == pytest.approx(sum(r["rates"]) / 2)
-        assert (r["token_bytes"] is None) == (r["work"] == "prefill" or r["batch"] > 1)
+        assert (r["bytes_per_token"] is None) == (r["work"] == "prefill" or r["batch"] > 1)
         assert r["bandwidth_share"] is None
     assert report["cpu"] and report["isa"] and report["model"] == "gpt-oss-nano"
     assert report["bandwidth"] == []
@@ -41,7 +41,7 @@ def test_bytes_of_a_token():
                   for w in plan["weights"] if w["part"] != "embedding")
     report = json.loads(bench("--prefill", "8", "--decode", "4", "--depth", "0,1000", "--repetitions", "1",
                               "--format", "json", "--no-bandwidth"))
-    found = {r["depth"]: r["token_bytes"] for r in report["results"] if r["work"] == "decode"}
+    found = {r["depth"]: r["bytes_per_token"] for r in report["results"] if r["work"] == "decode"}
     a_layer = 2 * 2 * 64 * 2  # keys and values, heads, numbers, bytes
     assert found[0] == weights + 6 * 2 * a_layer
     assert found[1000] == weights + 3 * a_layer * (1002 + 128)
@@ -54,13 +54,13 @@ def test_share_of_the_memory():
     assert bandwidth["threads"] == 1 and 1e8 < bandwidth["bytes_per_second"] < 1e12
     decode = report["results"][-1]
     assert decode["bandwidth_share"] == pytest.approx(
-        decode["median"] * decode["token_bytes"] / bandwidth["bytes_per_second"])
+        decode["median"] * decode["bytes_per_token"] / bandwidth["bytes_per_second"])
 
 
 def test_csv():
     rows = list(csv.DictReader(io.StringIO(bench(*QUICK, "--format", "csv"))))
     assert [(r["work"], r["tokens"]) for r in rows] == [("prefill", "16"), ("decode", "4")]
-    assert float(rows[0]["least"]) <= float(rows[0]["median"]) <= float(rows[0]["most"])
+    assert float(rows[0]["min"]) <= float(rows[0]["median"]) <= float(rows[0]["max"])
 
 
 def test_markdown():

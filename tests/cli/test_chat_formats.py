@@ -86,7 +86,7 @@ def test_conversion_keeps_the_template(tmp_path):
 def test_inspect_names_what_it_does_not_know(tmp_path):
     unknown = model(tmp_path / "u", "{{ '<|turn|>' + content + '<|over|>' }}")
     assert json.loads(mxgpt("inspect", unknown, "--json").stdout)["chat_format"] is None
-    assert "none of the known ones; its template has <|turn|>, <|over|>" in mxgpt("inspect", unknown).stdout
+    assert "unknown; its template uses <|turn|>, <|over|>" in mxgpt("inspect", unknown).stdout
     assert json.loads(mxgpt("inspect", NANO, "--json").stdout)["chat_format"] == "harmony"
     base = model(tmp_path / "b")
     assert "chat_format" not in json.loads(mxgpt("inspect", base, "--json").stdout)

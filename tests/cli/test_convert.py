@@ -399,7 +399,7 @@ def test_from_shards(tiny, tmp_path):
     assert metadata.pop("mxgpt.source.name") == paths[1].name
     assert metadata.pop("mxgpt.source.sha256") == manifest_sha256(shards)
     assert metadata == {k: v for k, v in contents(whole).items() if not k.startswith("mxgpt.")}
-    assert "is the source itself" in refused(paths[0], paths[1], "--force")
+    assert "is the source file itself" in refused(paths[0], paths[1], "--force")
 
 
 @pytest.mark.parametrize("dense", DENSE)
@@ -421,7 +421,7 @@ def test_unquantized_experts_run_alike(tiny, tmp_path):
 
 def test_fallbacks_are_listed(tiny, tmp_path):
     text = mxgpt("convert", tiny, tmp_path / "tiny.gguf", "--dense", "q8_0").stdout
-    assert "BF16, not Q8_0, whose rows are multiples of 32: token_embd.weight, output.weight, " in text
+    assert "BF16 instead of Q8_0 (row length is not a multiple of 32): token_embd.weight, output.weight, " in text
 
 
 def test_numbers_out_of_range_are_reported(tiny, tmp_path):
@@ -433,7 +433,7 @@ def test_numbers_out_of_range_are_reported(tiny, tmp_path):
     tensors[name] = (dtype, shape, to_bf16(values))
     write_checkpoint(tiny, tensors)
     done = mxgpt("convert", tiny, tmp_path / "tiny.gguf", "--dense", "f16")
-    assert "blk.1.attn_k.weight: 2 numbers are too large for F16" in done.stderr
+    assert "blk.1.attn_k.weight: 2 values exceed the range of F16" in done.stderr
     check_tensors(gguf.GGUFReader(tmp_path / "tiny.gguf"), expected_tensors(tiny, 2), "f16")
     assert not mxgpt("convert", tiny, tmp_path / "wide.gguf").stderr
 
@@ -517,14 +517,14 @@ def test_real_tokenizer(tiny, tmp_path):
 
 def test_refuses_paths(tiny, tmp_path):
     out = tmp_path / "out.gguf"
-    assert "does not exist" in refused(tmp_path / "nothing", out)
+    assert "file not found" in refused(tmp_path / "nothing", out)
     (tmp_path / "empty").mkdir()
     assert "config.json" in refused(tmp_path / "empty", out)
     (tmp_path / "text").write_text("hello")
     assert "GGUF" in refused(tmp_path / "text", out)
-    assert "lies inside the checkpoint" in refused(tiny, tiny / "out.gguf")
+    assert "is inside the checkpoint directory" in refused(tiny, tiny / "out.gguf")
     (tmp_path / "link").symlink_to(tiny)
-    assert "lies inside the checkpoint" in refused(tiny, tmp_path / "link" / "out.gguf")
+    assert "is inside the checkpoint directory" in refused(tiny, tmp_path / "link" / "out.gguf")
     assert "create its folder first" in refused(tiny, tmp_path / "nowhere" / "out.gguf")
     assert "not a regular file" in refused(tiny, tmp_path / "empty", "--force")
 
@@ -536,7 +536,7 @@ def test_replaces_only_with_force(tiny, tmp_path):
     assert out.read_text() == "precious"
     convert(tiny, out, "--force")
     os.link(out, tmp_path / "same.gguf")
-    assert "is the source itself" in refused(out, tmp_path / "same.gguf", "--force")
+    assert "is the source file itself" in refused(out, tmp_path / "same.gguf", "--force")
 
 
 @pytest.mark.parametrize("file, change, message", [

@@ -104,7 +104,7 @@ def test_experts_that_met_no_token(folder, tmp_path):
     """They are quantized as without an importance."""
     (tmp_path / "ids.json").write_text("[[17, 18]]")
     text = mxgpt("imatrix", "--ids", tmp_path / "ids.json", "-o", tmp_path / "few.gguf")
-    assert "expert matrices met no token" in text
+    assert "expert matrices received no token" in text
     means = importance(tmp_path / "few.gguf")["blk.0.ffn_up_exps.weight"]
     unseen = ~means.any(1)
     assert 4 <= unseen.sum() <= 8
@@ -140,9 +140,9 @@ ones = lambda *shape: np.ones(shape, np.float32)
     ((ones(1, HIDDEN), ones(7, 1)), "288 sums for 7 counts"),
     ((ones(1, 2 * HIDDEN), ones(1, 1)), "the importance matrix of another model"),
     ((ones(2, HIDDEN), ones(2, 1)), "the importance matrix of another model"),
-    ((ones(1, HIDDEN), ones(1, 1), "model"), "is no importance matrix"),
+    ((ones(1, HIDDEN), ones(1, 1), "model"), "is not an importance matrix"),
     ((None, ones(1, 1)), "holds the importance of no weight"),
-    ((ones(1, HIDDEN), ones(1, 1), "imatrix", "blk.9.attn_q.weight"), "names no tensor of the model"),
+    ((ones(1, HIDDEN), ones(1, 1), "imatrix", "blk.9.attn_q.weight"), "matches no tensor of the model"),
 ])
 def test_refuses(tmp_path, arguments, message):
     path, out = tmp_path / "imatrix.gguf", tmp_path / "out.gguf"
@@ -158,5 +158,5 @@ def test_refuses_other_files(tmp_path):
     assert "GGUF" in mxgpt("quantize", NANO, out, "--to", "q4_0", "--imatrix", tmp_path / "text", status=1)
     assert "none.json" in mxgpt("imatrix", "--ids", tmp_path / "none.json", "-o", out, status=1)
     (tmp_path / "ids.json").write_text("[[5]]")
-    assert "nothing to learn from" in mxgpt("imatrix", "--ids", tmp_path / "ids.json", "-o", out, status=1)
+    assert "at least two tokens" in mxgpt("imatrix", "--ids", tmp_path / "ids.json", "-o", out, status=1)
     assert not out.exists()

@@ -133,7 +133,7 @@ def test_bytes_that_are_not_utf8(tmp_path):
 
 
 @pytest.mark.parametrize("name, content, expected", [
-    ("none.gguf", None, "does not exist; check the path"),
+    ("none.gguf", None, "file not found; check the path"),
     ("notes.txt", b"hello", "is neither a GGUF nor a safetensors file; name one of those"),
     ("empty.gguf", b"", "is neither a GGUF"),
     ("cut.gguf", b"GGUF\x03\0\0\0", "download it again"),

@@ -59,7 +59,7 @@ def test_sums_in_f16_are_others_but_near(tmp_path):
 @pytest.mark.parametrize(
     "ids, complaint",
     [
-        ([], "holds no sequence"),
+        ([], "has no sequences"),
         ([[]], "is empty"),
         ([[8064]], "outside the model's vocabulary"),
         ([[-1]], "outside 0 to"),

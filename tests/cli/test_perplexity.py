@@ -18,19 +18,19 @@ def test_a_text_is_cut_and_scored(tmp_path):
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts) + "\n")
     encoded = mxgpt("tokenize", "--tokenizer", NANO, "--jsonl", stdin="".join(json.dumps(text) + "\n" for text in texts))
     documents = [json.loads(line) for line in encoded.stdout.splitlines()]
-    pieces = [ids[i : i + 16] for ids in documents for i in range(0, len(ids), 16) if len(ids) - i > 1]
-    (tmp_path / "ids.json").write_text(json.dumps(pieces))
+    chunks = [ids[i : i + 16] for ids in documents for i in range(0, len(ids), 16) if len(ids) - i > 1]
+    (tmp_path / "ids.json").write_text(json.dumps(chunks))
     mxgpt("logits", "-m", NANO, "--ids", tmp_path / "ids.json", "--out", tmp_path / "logits", "--full")
     nll = []
-    for i, piece in enumerate(pieces):
+    for i, chunk in enumerate(chunks):
         logits = load_file(tmp_path / "logits")[f"{i}.logits"].astype(np.float64)[:-1]
         logprobs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        nll.extend(-logprobs[np.arange(len(piece) - 1), piece[1:]])
+        nll.extend(-logprobs[np.arange(len(chunk) - 1), chunk[1:]])
     for source in ["--text", tmp_path / "text.jsonl"], ["--ids", tmp_path / "ids.json"]:
         result = mxgpt("perplexity", "-m", NANO, *source, "--chunk", 16, "--json", tmp_path / "out.json")
         assert result.returncode == 0, result.stderr
         figures = json.loads((tmp_path / "out.json").read_text())
-        assert figures["scored_tokens"] == len(nll) and figures["pieces"] == len(pieces)
+        assert figures["scored_tokens"] == len(nll) and figures["chunks"] == len(chunks)
         assert figures["nll"] == pytest.approx(np.mean(nll), abs=1e-5)
         assert figures["perplexity"] == pytest.approx(np.exp(np.mean(nll)), rel=1e-5)
         assert figures["perplexity_standard_error"] > 0
@@ -40,8 +40,8 @@ def test_a_text_is_cut_and_scored(tmp_path):
 @pytest.mark.parametrize(
     "name, content, complaint",
     [
-        ("a.txt", b"", "holds 0 tokens"),
-        ("a.txt", b"a", "two at least"),
+        ("a.txt", b"", "has 0 tokens"),
+        ("a.txt", b"a", "at least two"),
         ("a.txt", b"\xff\xfe\x00", "is not UTF-8"),
         ("a.jsonl", b'{"text": "x y z"}\n{"text": 5}\n', "line 2"),
         ("a.jsonl", b'{"text": "x y z"}\n{"txet": "x"}\n', "'text' is missing"),

@@ -100,7 +100,7 @@ def test_many_sequences():
 def test_for_people():
     text = plan("--ctx", 4096).stdout
     assert re.search(r"^weights +embedding +4\.6 MB  mapped$", text, re.MULTILINE)
-    assert re.search(r"^KV cache +3 full layers, F16 +6\.3 MB  1536 bytes a token, 4096 tokens$", text, re.MULTILINE)
+    assert re.search(r"^KV cache +3 full layers, F16 +6\.3 MB  1536 bytes per token, 4096 tokens$", text, re.MULTILINE)
     assert re.search(r"^total .* GiB$", text, re.MULTILINE)
 
 
@@ -109,25 +109,25 @@ def test_budget():
     assert planned("--ctx", 131072, "--budget", f"{total}")["fits"]
     done = plan("--ctx", 131072, "--budget", "240MB", status=1)
     assert "total" in done.stdout
-    found = re.search(r"^mxgpt: --budget: .* MB \(.*GiB\) are needed, (.*) MB more than 240\.0 MB \(0\.22 GiB\); "
-                      r"what fits: --kv q8_0 \((.*) MB\), or --ctx (\d+)$", done.stderr)
+    found = re.search(r"^mxgpt: --memory-budget: .* MB \(.*GiB\) needed, (.*) MB more than 240\.0 MB \(0\.22 GiB\); "
+                      r"these settings fit: --kv q8_0 \((.*) MB\), or --ctx (\d+)$", done.stderr)
     assert found, done.stderr
     assert abs(float(found[1]) - (total / 1e6 - 240)) < 0.2
     # What it says would fit does, and a longer context does not.
     assert planned("--ctx", 131072, "--kv", "q8_0", "--budget", "240MB")["fits"]
     assert planned("--ctx", found[3], "--budget", "240MB")["fits"]
     assert not json.loads(plan("--json", "--ctx", int(found[3]) + 256, "--budget", "240MB", status=1).stdout)["fits"]
-    assert "take a smaller model" in plan("--budget", "1MB", status=1).stderr
+    assert "use a smaller model" in plan("--budget", "1MB", status=1).stderr
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1GB", "1QB", "0", "nan", "1e30", "1GBB"])
 def test_odd_budgets(text):
-    assert "is no amount of memory" in plan("--budget", text, status=1).stderr
+    assert "is not a valid memory size" in plan("--budget", text, status=2).stderr
 
 
 def test_other_errors():
     assert "131072 tokens" in plan("--ctx", 1 << 20, status=1).stderr
-    assert "there is no such model" in plan("--model", "/nowhere", status=1).stderr
+    assert "model not found" in plan("--model", "/nowhere", status=1).stderr
 
 
 def hollow_gpt_oss(path, layers, experts):
@@ -223,7 +223,7 @@ def test_locking_beyond_the_limit():
     import resource
     done = mxgpt("run", "--lock", "--max-tokens", "1", "hello", status=1,
                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096)))
-    assert re.search(r"mxgpt: --lock: cannot keep 0\.0\d+ GB of weights in memory: .*RLIMIT_MEMLOCK is 0\.000 GB",
+    assert re.search(r"mxgpt: --mlock: cannot keep 0\.0\d+ GB of weights in memory: .*RLIMIT_MEMLOCK is 0\.000 GB",
                      done.stderr)
 
 

@@ -158,10 +158,10 @@ def test_unquantized_experts_fall_back(source, tmp_path):
     assert {name: found[name] for name in found if "_exps.weight" in name} == {
         f"blk.{i}.ffn_{part}_exps.weight": "Q8_0" if part == "down" and i in (2, 5) else "Q5_0"
         for i in range(LAYERS) for part in ("gate", "up", "down")}
-    assert ("Q5_0, not Q4_K, whose rows are multiples of 256: token_embd.weight, blk.*.attn_q.weight, "
+    assert ("Q5_0 instead of Q4_K (row length is not a multiple of 256): token_embd.weight, blk.*.attn_q.weight, "
             "blk.*.attn_k.weight, blk.*.attn_v.weight (4 of 6 layers), blk.*.ffn_gate_exps.weight, "
             "blk.*.ffn_up_exps.weight, blk.*.ffn_down_exps.weight (4 of 6 layers)\n") in text
-    assert "Q8_0, not Q6_K, whose rows are multiples of 256: output.weight, " in text
+    assert "Q8_0 instead of Q6_K (row length is not a multiple of 256): output.weight, " in text
 
 
 SHAPE = {"model_type": "gpt_oss", "vocab_size": 8064, "hidden_size": 256, "num_hidden_layers": 16,
@@ -220,7 +220,7 @@ def test_quantized_experts_stay_as_they_are(source, tmp_path):
     # Q5_0 to Q8_0 would only cost: only the head was, and stays, Q8_0.
     assert after["token_embd.weight"].tensor_type == Type.Q5_0
     text = mxgpt("quantize", tmp_path / "a.gguf", tmp_path / "c.gguf", "--to", "mxfp4-all")
-    assert "Quantized before, and again now, which loses more than from the original: token_embd.weight" in text
+    assert "Requantized; quantizing the original model would be more accurate: token_embd.weight" in text
 
 
 # --- Overrides ---
@@ -241,12 +241,12 @@ def test_overrides(source, tmp_path):
 
 
 @pytest.mark.parametrize("override, message", [
-    ("blk.9.*=q8_0", "'blk.9.*' fits no weight of the model"),
+    ("blk.9.*=q8_0", "'blk.9.*' matches no weight of the model"),
     ("*norm*=q8_0", "norms and biases are f32"),
-    ("*attn_q*=q4_9", "asks for 'q4_9', which is no format"),
-    ("*attn_q*", "names no pattern and format"),
-    ("=q8_0", "names no pattern and format"),
-    ("*" * 5000 + "x=q8_0", "fits no weight"),
+    ("*attn_q*=q4_9", "unknown format 'q4_9'"),
+    ("*attn_q*", "is not PATTERN=FORMAT"),
+    ("=q8_0", "is not PATTERN=FORMAT"),
+    ("*" * 5000 + "x=q8_0", "matches no weight"),
 ])
 def test_refuses_overrides(tmp_path, override, message):
     assert message in refused(NANO, tmp_path / "out.gguf", "--to", "q8_0", "--tensor", override)
@@ -266,8 +266,8 @@ def refused(source, destination, *args):
 
 def test_refuses_sources(source, tmp_path):
     out = tmp_path / "out.gguf"
-    assert "is no recipe" in refused(NANO, out, "--to", "q4_k_x")
-    assert "does not exist" in refused(tmp_path / "nothing", out, "--to", "q8_0")
+    assert "unknown recipe" in refused(NANO, out, "--to", "q4_k_x")
+    assert "file not found" in refused(tmp_path / "nothing", out, "--to", "q8_0")
     (tmp_path / "text").write_text("hello")
     assert "GGUF" in refused(tmp_path / "text", out, "--to", "q8_0")
     whole = source.read_bytes()
@@ -275,7 +275,7 @@ def test_refuses_sources(source, tmp_path):
     assert "cut.gguf" in refused(tmp_path / "cut.gguf", out, "--to", "q8_0")
     (tmp_path / "renamed.gguf").write_bytes(whole.replace(b"blk.3.attn_sinks", b"blk.3.attn_sinkz"))
     assert "'blk.3.attn_sinks.weight' is missing" in refused(tmp_path / "renamed.gguf", out, "--to", "q8_0")
-    assert "is the source itself" in refused(source, source, "--to", "q8_0", "--force")
+    assert "is the source file itself" in refused(source, source, "--to", "q8_0", "--force")
     out.write_text("precious")
     assert "--force" in refused(NANO, out, "--to", "q8_0")
 
@@ -292,7 +292,7 @@ def test_an_interrupted_write_leaves_nothing(source, tmp_path, command, number):
         time.sleep(0.001)
     running.send_signal(number)
     _, message = running.communicate(timeout=60)
-    assert (running.returncode, message.decode()) == (128 + number, "mxgpt: interrupted, nothing was written\n")
+    assert (running.returncode, message.decode()) == (128 + number, "mxgpt: interrupted; nothing was written\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -341,7 +341,7 @@ def test_synth_refuses(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(
         {**SHAPE, "num_local_experts": 4096, "hidden_size": 1 << 20, "intermediate_size": 1 << 22,
          "num_hidden_layers": 4096}))
-    assert "but its disk has only" in mxgpt("synth", "--like", tmp_path, out, status=1)
+    assert "are free on its disk" in mxgpt("synth", "--like", tmp_path, out, status=1)
     (tmp_path / "config.json").write_text(json.dumps({**SHAPE, "vocab_size": 100}))
     assert "the embedding only 100" in mxgpt("synth", "--like", tmp_path, out, status=1)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]

@@ -39,7 +39,7 @@ def test_a_seed_gives_the_same_answer_and_statistics_on_request():
     first, again, other = run(*words, "--seed", "5"), run(*words, "--seed", "5"), run(*words, "--seed", "6")
     assert first.stdout == again.stdout
     assert first.stdout != other.stdout
-    assert re.search(r"prompt \d+ tokens \(0 reused\), \d+ tok/s; answer \d+ tokens, [\d.]+ tok/s; seed 5\n", first.stderr)
+    assert re.search(r"prompt \d+ tokens \(0 reused\), \d+ tok/s; output \d+ tokens, [\d.]+ tok/s; seed 5\n", first.stderr)
 
 
 def test_raw_completes_text_and_parses_control_tokens():
@@ -121,7 +121,7 @@ def test_tools_are_called_and_their_results_read(tmp_path):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["-m", "/no/such/model", "hi"], "/no/such/model: there is no such model; check the path"),
+        (["-m", "/no/such/model", "hi"], "/no/such/model: model not found; check the path"),
         (["-m", f"{REPO}/README.md", "hi"], "choose a GGUF file"),
         (["-m", f"{REPO}/tests", "hi"], "config.json"),
         (["--temperature", "nan", "hi"], "temperature"),
@@ -156,7 +156,7 @@ def test_mistakes_get_one_sentence(arguments, complaint):
 def test_a_mistyped_command_is_named():
     result = mxgpt("rnu", status=None)
     assert result.returncode == 2
-    assert "there is no command 'rnu'" in result.stderr
+    assert "unknown command 'rnu'" in result.stderr
     assert mxgpt("--version").stdout.startswith("mxgpt 0.")
     mxgpt(status=2)
 

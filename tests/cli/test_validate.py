@@ -14,7 +14,7 @@ from program import EVAL_TEXT, NANO
 from safetensors.numpy import load_file, save_file
 
 STORED = NANO / "reference-logits.safetensors"
-HOLDS, FAILS, UNDECIDED = 0, 1, 2
+PASS, FAIL, INCONCLUSIVE = 0, 1, 2
 
 
 def mxgpt(*arguments):
@@ -56,18 +56,18 @@ def tampered(gguf, path, name):
 
 
 def test_a_model_equals_itself(tmp_path, few_ids):
-    gates = ["--max-kld", 0, "--min-top1", 0.9, "--max-ln-ppl", 0, "--max-logprob-error", 0]
-    result, out = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--precision", "exact", *gates)
-    assert result.returncode == HOLDS, result.stderr
+    bounds = ["--max-kld", 0, "--min-top1", 0.9, "--max-ln-ppl", 0, "--max-logprob-error", 0]
+    result, out = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--precision", "exact", *bounds)
+    assert result.returncode == PASS, result.stderr
     s = out["summary"]
     assert s["kld"]["mean"]["value"] == 0 and s["kld"]["max"] == 0
     assert s["ln_ppl_ratio"]["value"] == 0 and s["ln_ppl_ratio"]["interval"] == [0, 0]
     assert s["top1"]["value"] == s["top5"]["value"] == 1 and s["probability_rms"] == 0
-    (insides,) = out["insides"]
-    assert all(place["relative_rms"] == 0 for place in insides["hidden_errors"])
-    assert all(layer == {"experts": 1, "first": 1} for layer in insides["routing"])
-    assert all(tensor["relative_rms"] == 0 for tensor in insides["weights"])
-    assert insides["first_jump"] is None and "the same, all tensors" in result.stdout
+    (layers,) = out["layer_comparisons"]
+    assert all(point["relative_rms"] == 0 for point in layers["hidden_errors"])
+    assert all(layer == {"top_k_overlap": 1, "same_top_expert": 1} for layer in layers["routing"])
+    assert all(tensor["relative_rms"] == 0 for tensor in layers["weights"])
+    assert layers["first_jump"] is None and "identical in all tensors" in result.stdout
 
 
 def test_the_figures_are_numpys(tmp_path, gguf, few_ids):
@@ -93,7 +93,7 @@ def test_the_figures_are_numpys(tmp_path, gguf, few_ids):
     # Against the model, and against its logits on disk: the same figures.
     for reference, extra in (NANO, ["--ids", few_ids]), (tmp_path / "exact.safetensors", []):
         result, out = validate(tmp_path, reference, gguf, *extra)
-        assert result.returncode == HOLDS and "No bound was given" in result.stdout
+        assert result.returncode == PASS and "No bounds were given" in result.stdout
         s = out["summary"]
         assert s["positions"] == len(kld) and s["scored_tokens"] == len(rows)
         assert s["kld"]["mean"]["value"] == pytest.approx(kld.mean(), rel=1e-4)
@@ -118,25 +118,25 @@ def test_the_figures_are_numpys(tmp_path, gguf, few_ids):
 
 
 @pytest.mark.parametrize(
-    "tensor, place",
+    "tensor, point",
     [("blk.3.ffn_down_exps.weight", "layer 3 MLP"), ("blk.0.ffn_up_exps.weight", "layer 0 MLP")],
 )
-def test_a_damaged_tensor_is_named_and_so_is_its_layer(tmp_path, gguf, few_ids, tensor, place):
+def test_a_damaged_tensor_is_named_and_so_is_its_layer(tmp_path, gguf, few_ids, tensor, point):
     bad = tampered(gguf, tmp_path / "bad.gguf", tensor)
     result, out = validate(tmp_path, NANO, bad, "--ids", few_ids, "--max-kld", 0.02)
-    assert result.returncode == FAILS
-    (insides,) = out["insides"]
-    assert insides["first_jump"] == place and f"{place}: error jumps" in result.stdout
-    worst = max(insides["weights"], key=lambda w: w["relative_rms"])
+    assert result.returncode == FAIL
+    (layers,) = out["layer_comparisons"]
+    assert layers["first_jump"] == point and f"{point}: error jumps" in result.stdout
+    worst = max(layers["weights"], key=lambda w: w["relative_rms"])
     assert worst["name"] == tensor and worst["relative_rms"] == pytest.approx(2)
-    assert out["outcome"] == "fails" and out["verdicts"][0]["gate"] == "mean KLD ≤ 0.02"
+    assert out["outcome"] == "fail" and out["results"][0]["criterion"] == "mean KLD ≤ 0.02"
 
 
 def test_weight_errors_are_those_of_the_dequantized_tensors(tmp_path, gguf, few_ids):
     from gguf.quants import dequantize
 
     _, out = validate(tmp_path, NANO, gguf, "--ids", few_ids)
-    found = {w["name"]: w for w in out["insides"][0]["weights"]}
+    found = {w["name"]: w for w in out["layer_comparisons"][0]["weights"]}
     tensors = {t.name: t for t in GGUFReader(gguf).tensors}
     assert set(found) == set(tensors)
     bf16 = load_file_bf16(NANO / "model.safetensors", "model.layers.2.self_attn.q_proj.weight")
@@ -158,11 +158,11 @@ def load_file_bf16(path, name):
 
 def test_a_source_stands_beside_both(tmp_path, gguf, few_ids):
     result, out = validate(tmp_path, gguf, NANO, "--source", NANO, "--ids", few_ids, "--precision", "exact")
-    assert result.returncode == HOLDS and "reference against source" in result.stdout
-    reference, candidate = out["against_source"]
+    assert result.returncode == PASS and "reference vs. source" in result.stdout
+    reference, candidate = out["source_comparisons"]
     assert reference["label"] == "reference" and reference["summary"]["kld"]["mean"]["value"] > 1e-6
     assert candidate["label"] == "candidate" and candidate["summary"]["kld"]["mean"]["value"] == 0
-    assert out["baseline"] == "source" and [i["label"] for i in out["insides"]] == ["reference", "candidate"]
+    assert out["baseline"] == "source" and [i["label"] for i in out["layer_comparisons"]] == ["reference", "candidate"]
 
 
 def test_recipes_are_applied_to_the_source(tmp_path, few_ids):
@@ -176,34 +176,34 @@ def test_recipes_are_applied_to_the_source(tmp_path, few_ids):
         program.mxgpt(*command, "--candidate", candidate, env=environment)
         outs.append(json.loads((tmp_path / "out.json").read_text()))
     assert set(os.listdir(tmp_path)) - before == {"out.json"}
-    assert outs[0]["summary"] == outs[1]["summary"] and outs[0]["insides"] == outs[1]["insides"]
+    assert outs[0]["summary"] == outs[1]["summary"] and outs[0]["layer_comparisons"] == outs[1]["layer_comparisons"]
     assert outs[0]["subjects"][1]["path"] == f"mxfp4-all of {NANO}"
     result = mxgpt("validate", "--reference", NANO, "--candidate", "q8_0", "--ids", few_ids)
     assert result.returncode == 1 and "--source" in result.stderr
 
 
-def test_too_little_text_decides_nothing(tmp_path, few_ids):
+def test_too_little_text_is_inconclusive(tmp_path, few_ids):
     result, out = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--equivalence", 0.01)
-    assert result.returncode == UNDECIDED and "equivalence needs 50000" in result.stdout
-    assert out["outcome"] == "cannot decide"
+    assert result.returncode == INCONCLUSIVE and "equivalence needs 50000" in result.stdout
+    assert out["outcome"] == "inconclusive"
     (tmp_path / "one.json").write_text("[[1, 2, 3, 4, 5]]")
     result, _ = validate(tmp_path, NANO, NANO, "--ids", tmp_path / "one.json", "--max-kld", 1)
-    assert result.returncode == UNDECIDED and "too few tokens for an interval" in result.stdout
-    # Something that fails outweighs what cannot be decided.
+    assert result.returncode == INCONCLUSIVE and "too few tokens for a confidence interval" in result.stdout
+    # A failure outweighs an inconclusive result.
     result, _ = validate(tmp_path, NANO, NANO, "--ids", few_ids, "--equivalence", 0.01, "--max-logprob-error", 1e-9)
-    assert result.returncode == FAILS
+    assert result.returncode == FAIL
 
 
-def test_the_stored_reference_holds_claim_a(tmp_path):
-    gates = ["--max-logprob-error", 2e-3, "--max-kld", 1e-6]
-    result, out = validate(tmp_path, STORED, NANO, "--precision", "exact", *gates)
-    assert result.returncode == HOLDS, result.stdout + result.stderr
-    assert out["summary"]["positions"] > 5000 and "transformers" in out["subjects"][0]["about"]
+def test_exact_precision_matches_the_stored_reference(tmp_path):
+    bounds = ["--max-logprob-error", 2e-3, "--max-kld", 1e-6]
+    result, out = validate(tmp_path, STORED, NANO, "--precision", "exact", *bounds)
+    assert result.returncode == PASS, result.stdout + result.stderr
+    assert out["summary"]["positions"] > 5000 and "transformers" in out["subjects"][0]["description"]
     assert out["summary"]["ln_ppl_ratio"]["value"] is None
-    result, _ = validate(tmp_path, STORED, NANO, *gates)
-    assert result.returncode == FAILS
+    result, _ = validate(tmp_path, STORED, NANO, *bounds)
+    assert result.returncode == FAIL
     result, _ = validate(tmp_path, STORED, NANO, "--precision", "exact", "--max-ln-ppl", 1)
-    assert result.returncode == UNDECIDED and "not known" in result.stdout
+    assert result.returncode == INCONCLUSIVE and "unknown" in result.stdout
 
 
 def stored(**changes):
@@ -233,7 +233,7 @@ def with_value(array, value):
         ({"_0_ids": np.array([[1], [2], [3]], np.int32)}, "not I32"),
         ({"_0_ids": np.array([1, 2], np.int32)}, "'0.top_ids' is I32 [3, 8], not I32 [2, 8]"),
         ({"_0_top_ids": None}, "neither logits nor top_ids"),
-        ({"_0_top_ids": np.zeros((3, 8), np.int32)}, "is there twice"),
+        ({"_0_top_ids": np.zeros((3, 8), np.int32)}, "occurs twice"),
         ({"_0_top_ids": with_value(stored()["0.top_ids"], 9000)}, "position 1: token 9000"),
         ({"_0_top_logprobs": with_value(stored()["0.top_logprobs"], np.nan)}, "not finite"),
         ({"_0_top_logprobs": with_value(stored()["0.top_logprobs"], 5)}, "sum to"),
@@ -242,13 +242,13 @@ def with_value(array, value):
         ({"_0_last_logits": np.zeros(5, np.float32)}, "not F32 [8064]"),
         ({"_0_last_logits": np.full(8064, np.inf, np.float32)}, "not finite"),
         ({"_0_logits": np.full((3, 8064), np.nan, np.float32)}, "not finite"),
-        ({"_0_ids": None, "_0_top_ids": None, "_0_top_logprobs": None, "other": np.zeros(3)}, "is no stored reference"),
+        ({"_0_ids": None, "_0_top_ids": None, "_0_top_logprobs": None, "other": np.zeros(3)}, "is not a stored reference"),
     ],
 )
 def test_a_stored_reference_that_is_wrong_gets_one_sentence(tmp_path, changes, complaint):
     save_file(stored(**changes), tmp_path / "r.safetensors")
     result, out = validate(tmp_path, tmp_path / "r.safetensors", NANO, "--max-kld", 1)
-    assert result.returncode == FAILS and complaint in result.stderr and out is None
+    assert result.returncode == FAIL and complaint in result.stderr and out is None
     assert result.stderr.count("\n") == 1 and "r.safetensors" in result.stderr
 
 
@@ -256,15 +256,15 @@ def test_a_stored_reference_may_take_its_ids_from_elsewhere(tmp_path):
     save_file(stored(_0_ids=None), tmp_path / "r.safetensors")
     (tmp_path / "ids.json").write_text("[[1, 2, 3]]")
     result, out = validate(tmp_path, tmp_path / "r.safetensors", NANO, "--ids", tmp_path / "ids.json")
-    assert result.returncode == HOLDS and out["summary"]["positions"] == 3
+    assert result.returncode == PASS and out["summary"]["positions"] == 3
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "r.safetensors").read_bytes()[:-7])
     result, _ = validate(tmp_path, tmp_path / "cut.safetensors", NANO)
-    assert result.returncode == FAILS and "cut.safetensors" in result.stderr
+    assert result.returncode == FAIL and "cut.safetensors" in result.stderr
 
 
 def test_wrong_options_get_one_sentence(tmp_path, few_ids):
     assert "needs two models" in mxgpt("validate", "--candidate", NANO).stderr
-    assert "no such model" in mxgpt("validate", "--reference", NANO, "--candidate", tmp_path / "x").stderr
+    assert "neither a model nor a recipe" in mxgpt("validate", "--reference", NANO, "--candidate", tmp_path / "x").stderr
     assert "--text" in mxgpt("validate", "--reference", NANO, "--candidate", NANO).stderr
     result = mxgpt("validate", "--reference", STORED, "--candidate", NANO, "--source", NANO)
     assert result.returncode == 1 and "--source" in result.stderr
@@ -306,18 +306,18 @@ def test_the_page_stands_alone_and_escapes_names(tmp_path, gguf, few_ids):
     shutil.copy(gguf, name)
     arguments = ["--source", NANO, "--ids", few_ids, "--html", tmp_path / "out.html", "--equivalence", 0.01]
     result, _ = validate(tmp_path, NANO, name, *arguments)
-    assert result.returncode == UNDECIDED
+    assert result.returncode == INCONCLUSIVE
     text = (tmp_path / "out.html").read_text("utf-8")
     page = Page(text)
     assert page.loads == [] and not {"script", "link", "img", "iframe", "b>"} & set(page.tags)
     assert "url(" not in text and "@import" not in text
     assert page.tags.count("svg") == 6 and "<script>alert" in page.text
-    assert "Cannot decide" in page.text and "mxgpt validate --reference" in page.text
+    assert "Inconclusive" in page.text and "mxgpt validate --reference" in page.text
     assert len(text) < 150_000
-    # A page of stored top-8 log-probabilities has neither a ratio nor insides.
+    # A page of stored top-8 log-probabilities has neither a ratio nor layer comparisons.
     result, _ = validate(tmp_path, STORED, NANO, "--precision", "exact", "--html", tmp_path / "out.html")
     page = Page((tmp_path / "out.html").read_text("utf-8"))
-    assert "Not judged" in page.text and "Not compared" in page.text
+    assert "No bounds" in page.text and "Not compared" in page.text
 
 
 def test_output_that_cannot_be_written_is_an_error(tmp_path, few_ids):

@@ -1,4 +1,4 @@
-"""`mxgpt validate` without a text to compare on: --kernels, --model and --behaviour."""
+"""`mxgpt validate` without a text to compare on: --kernels, --self-check and --prompts."""
 
 import json
 import shutil
@@ -15,21 +15,21 @@ def validate(*arguments):
 def test_kernels(tmp_path):
     result = validate("--kernels", "--json", tmp_path / "kernels.json")
     assert result.returncode == 0, result.stdout
-    assert "holds:" in result.stdout.splitlines()[-1]
+    assert "pass:" in result.stdout.splitlines()[-1]
     report = json.loads((tmp_path / "kernels.json").read_text())
-    assert report["holds"] is True
+    assert report["passes"] is True
     kernels = {entry["kernel"] for entry in report["kernels"]}
     assert {"MXFP4 matmul_q16, f16 sums", "Q4_K dequantize", "Q8_0 quantize", "attention, F16 cache", "routing",
             "MXFP4 embedding"} <= kernels
-    assert all(entry["holds"] and entry["shapes"] > 0 for entry in report["kernels"])
+    assert all(entry["passes"] and entry["shapes"] > 0 for entry in report["kernels"])
 
 
 def test_self_checks_of_the_shipped_model(tmp_path):
-    result = validate("--model", NANO, "--json", tmp_path / "self.json")
+    result = validate("--self-check", NANO, "--json", tmp_path / "self.json")
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((tmp_path / "self.json").read_text())
-    assert report["holds"] is True
-    assert all(check["holds"] for check in report["checks"])
+    assert report["passes"] is True
+    assert all(check["passes"] for check in report["checks"])
 
 
 @pytest.mark.parametrize("name", ["gpt2-nano", "architectures/gemma3", "architectures/mistral-window",
@@ -37,17 +37,17 @@ def test_self_checks_of_the_shipped_model(tmp_path):
 def test_self_checks_of_other_architectures(name, tmp_path):
     (tmp_path / "ids.json").write_text(json.dumps([[10 + i * i % 211 for i in range(100)]]))
     model = FIXTURES / name
-    result = validate("--model", model, "--ids", tmp_path / "ids.json", "--json", tmp_path / "self.json")
+    result = validate("--self-check", model, "--ids", tmp_path / "ids.json", "--json", tmp_path / "self.json")
     assert result.returncode == 0, result.stdout + result.stderr
     absent = {check["check"] for check in json.loads((tmp_path / "self.json").read_text())["checks"]
-              if "does_not_apply" in check}
+              if "not_applicable" in check}
     assert ("permuted experts change nothing" in absent) == ("gpt-oss" not in name)
     assert ("RoPE is invariant to shifts" in absent) == ("gpt2" in name)
 
 
 def test_self_checks_need_enough_text(tmp_path):
     (tmp_path / "ids.json").write_text("[[1, 2, 3, 4, 5]]")
-    result = validate("--model", NANO, "--ids", tmp_path / "ids.json")
+    result = validate("--self-check", NANO, "--ids", tmp_path / "ids.json")
     assert result.returncode == 1
     assert "self-checks need 40" in result.stderr
 
@@ -70,8 +70,8 @@ def prompts(tmp_path_factory):
 
 
 def behaviour(candidate, prompts, out):
-    result = validate("--behaviour", prompts, "--reference", NANO, "--candidate", candidate, "--seeds", 4,
-                      "--answer-tokens", 40, "--json", out)
+    result = validate("--prompts", prompts, "--reference", NANO, "--candidate", candidate, "--seeds", 4,
+                      "--max-completion-tokens", 40, "--json", out)
     return result, json.loads(out.read_text())
 
 
@@ -96,18 +96,18 @@ def test_a_tampered_expert_is_found_by_its_prompt(q8_0, prompts, tmp_path):
     assert flagged == [1], result.stdout
     first = report["prompts"][0]
     assert first["diverged"] > 0 and first["reference"][0] != first["candidate"][0]
-    assert "line 1: " in result.stdout and "OTHERWISE" in result.stdout
+    assert "line 1: " in result.stdout and "DIVERGES" in result.stdout
 
 
 def test_few_prompts_cannot_decide(q8_0, prompts, tmp_path):
-    result = validate("--behaviour", prompts, "--reference", NANO, "--candidate", q8_0, "--max-prompts", 2, "--seeds", 1,
-                      "--answer-tokens", 4)
+    result = validate("--prompts", prompts, "--reference", NANO, "--candidate", q8_0, "--max-prompts", 2, "--seeds", 1,
+                      "--max-completion-tokens", 4)
     assert result.returncode == 2
-    assert "cannot decide" in result.stdout
+    assert "inconclusive" in result.stdout
 
 
 @pytest.mark.parametrize("content, complaint", [
-    ("", "holds no prompt"),
+    ("", "has no prompts"),
     ("{}\n", "prompt"),
     ('{"prompt": 5}\n', "should be a string"),
     ('{"prompt": ""}\n', "is empty"),
@@ -117,14 +117,14 @@ def test_few_prompts_cannot_decide(q8_0, prompts, tmp_path):
 def test_refuses_prompts(content, complaint, tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text(content)
-    result = validate("--behaviour", path, "--reference", NANO, "--candidate", NANO, "--seeds", 1)
+    result = validate("--prompts", path, "--reference", NANO, "--candidate", NANO, "--seeds", 1)
     assert result.returncode == 1
     assert complaint in result.stderr
 
 
 def test_refuses_missing_things(tmp_path, prompts):
-    assert "needs two models" in validate("--behaviour", prompts, "--reference", NANO).stderr
-    missing = validate("--behaviour", prompts, "--reference", NANO, "--candidate", tmp_path / "none.gguf")
-    assert missing.returncode == 1 and "no such model" in missing.stderr
-    assert "cannot be read" in validate("--behaviour", tmp_path / "none", "--reference", NANO, "--candidate", NANO).stderr
-    assert "no such model" in validate("--model", tmp_path / "none.gguf").stderr
+    assert "needs two models" in validate("--prompts", prompts, "--reference", NANO).stderr
+    missing = validate("--prompts", prompts, "--reference", NANO, "--candidate", tmp_path / "none.gguf")
+    assert missing.returncode == 1 and "model not found" in missing.stderr
+    assert "cannot be opened" in validate("--prompts", tmp_path / "none", "--reference", NANO, "--candidate", NANO).stderr
+    assert "model not found" in validate("--self-check", tmp_path / "none.gguf").stderr

@@ -1,4 +1,4 @@
-"""mxgpt bench: its four formats, its arithmetic, and how it ends early. Rates themselves are not judged."""
+"""`mxgpt bench`: output formats, derived figures, and interruption. Speed itself is not checked."""
 import csv
 import io
 import json
@@ -35,16 +35,16 @@ def test_json_has_every_combination():
 
 
 def test_bytes_of_a_token():
-    """Of gpt-oss-nano: 4 of 12 experts, all else but the embedding once, and the context's keys and values."""
+    """gpt-oss-nano reads 4 of 12 experts, all other weights but the embedding, and the context's keys and values."""
     plan = json.loads(mxgpt("plan", "--json").stdout)
     weights = sum((w["mapped"] + w["own"]) // (3 if w["part"] == "experts" else 1)
                   for w in plan["weights"] if w["part"] != "embedding")
     report = json.loads(bench("--prefill", "8", "--decode", "4", "--depth", "0,1000", "--repetitions", "1",
                               "--format", "json", "--no-bandwidth"))
     found = {r["depth"]: r["bytes_per_token"] for r in report["results"] if r["work"] == "decode"}
-    a_layer = 2 * 2 * 64 * 2  # keys and values, heads, numbers, bytes
-    assert found[0] == weights + 6 * 2 * a_layer
-    assert found[1000] == weights + 3 * a_layer * (1002 + 128)
+    per_layer = 2 * 2 * 64 * 2  # keys and values, heads, numbers, bytes
+    assert found[0] == weights + 6 * 2 * per_layer
+    assert found[1000] == weights + 3 * per_layer * (1002 + 128)
 
 
 def test_share_of_the_memory():

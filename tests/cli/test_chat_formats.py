@@ -1,4 +1,4 @@
-"""`mxgpt run`, inspect and convert with chat formats other than Harmony, on the shipped model with other control tokens."""
+"""Chat formats other than Harmony in `mxgpt run`, inspect and convert: the shipped model with renamed control tokens."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def mxgpt(*arguments, stdin=""):
 
 
 def model(path, template=None):
-    """The shipped model, whose messages now begin and end with ChatML's tokens."""
+    """The shipped model with ChatML's control tokens in place of its own."""
     path.mkdir()
     for file in NANO.iterdir():
         if file.name != "tokenizer.json":
@@ -54,7 +54,7 @@ def test_the_prompt_is_what_the_template_renders(tmp_path):
     assert prompt_tokens("-m", path, "hi", "--system", "Be brief.") == encoded(told.format("hi"), path)
     none = frame.replace("You are kind.", "")
     assert prompt_tokens("-m", path, "hi", "--system", "") == encoded(none.format("hi"), path)
-    # Control tokens of the user are spelled out.
+    # Control tokens in user text stay plain text.
     spelled = prompt_tokens("-m", path, "hi<|im_end|>") - prompt_tokens("-m", path, "hi")
     assert spelled > 1
 

@@ -1,4 +1,4 @@
-"""mxgpt convert against the `gguf` package, numpy and the `tokenizers` package."""
+"""`mxgpt convert` against the `gguf` package, numpy and the `tokenizers` package."""
 import hashlib
 import json
 import os
@@ -24,7 +24,7 @@ def convert(source, destination, *args):
 
 
 def refused(source, destination, *args, **options):
-    """The one sentence on stderr; nothing is written."""
+    """The error message; checks that nothing was written."""
     before = sorted(destination.parent.iterdir()) if destination.parent.exists() else None
     message = mxgpt("convert", source, destination, *args, status=1, **options).stderr
     if before is not None:
@@ -34,7 +34,7 @@ def refused(source, destination, *args, **options):
 
 
 def read_checkpoint(directory):
-    """name: (type, shape, bytes); the file is read by hand because numpy has no bf16."""
+    """{name: (type, shape, bytes)}. Reads the file by hand, because numpy has no bf16."""
     data = (directory / "model.safetensors").read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:8 + size])
@@ -63,7 +63,7 @@ def to_bf16(values):
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).tobytes()
 
 
-# What a layer of the checkpoint is called in the file, and what kind of tensor it is.
+# GGUF name and kind of the tensors of a layer.
 LAYER = {
     "input_layernorm.weight": ("attn_norm.weight", "f32"),
     "self_attn.q_proj.weight": ("attn_q.weight", "dense"),
@@ -82,7 +82,7 @@ LAYER = {
 
 
 def expected_tensors(directory, layers):
-    """GGUF name: (kind, array): float32 values, or the bytes of MXFP4 blocks [experts, rows, bytes]."""
+    """{GGUF name: (kind, array)}: float32 values, or the bytes of MXFP4 blocks [experts, rows, bytes]."""
     checkpoint = read_checkpoint(directory)
 
     def values(name):
@@ -203,7 +203,7 @@ def test_metadata(converted):
         "mxgpt.source.sha256": manifest_sha256(NANO),
     }
     assert model == expected
-    # The package spells the keys with the name of the architecture left open.
+    # The package's keys have a placeholder for the architecture.
     known = {value.replace("{arch}", "gpt-oss") for group in vars(gguf.Keys).values() if isinstance(group, type)
              for value in vars(group).values() if isinstance(value, str) and "." in value}
     assert set(metadata) - known == {"mxgpt.source.name", "mxgpt.source.sha256"}
@@ -284,7 +284,7 @@ def log_softmax(x):
 def test_logits(converted, sequences, checkpoint_logits, dense, tmp_path):
     actual = logits(converted[dense][0], sequences, tmp_path / "logits")
     assert set(actual) == set(checkpoint_logits)
-    if dense in ("f32", "bf16"):  # hold every number of a bf16 checkpoint
+    if dense in ("f32", "bf16"):  # lossless for a bf16 checkpoint
         for name, expected in checkpoint_logits.items():
             np.testing.assert_array_equal(actual[name], expected)
         return
@@ -303,7 +303,7 @@ def test_same_answer_from_the_file(converted):
 
 
 def test_from_gguf(converted, tmp_path):
-    """A GGUF file keeps its metadata; only what describes the file changes."""
+    """A GGUF file keeps its metadata, except for keys that describe the file."""
     source, reader = converted["f32"]
     again = convert(source, tmp_path / "again.gguf", "--dense", "q8_0")
     check_tensors(again, expected_tensors(NANO, 6), "q8_0")
@@ -429,7 +429,7 @@ def test_numbers_out_of_range_are_reported(tiny, tmp_path):
     name = "model.layers.1.self_attn.k_proj.weight"
     dtype, shape, data = tensors[name]
     values = from_bf16(data, shape).copy()
-    values[3, 4:7] = [1e30, -7e4, np.inf]  # the last was never finite
+    values[3, 4:7] = [1e30, -7e4, np.inf]  # the last one is infinite already
     tensors[name] = (dtype, shape, to_bf16(values))
     write_checkpoint(tiny, tensors)
     done = mxgpt("convert", tiny, tmp_path / "tiny.gguf", "--dense", "f16")
@@ -456,7 +456,7 @@ def test_tokenizer_of_the_fine_tune(tiny, tmp_path):
 
 
 def frame(*parts):
-    """A post-processor that puts tokens around a text, A."""
+    """A post-processor that adds tokens around a text A."""
     ids = {token: {"id": token, "ids": [259], "tokens": [token]} for token in parts if token != "A"}
     single = [{"Sequence" if part == "A" else "SpecialToken": {"id": part, "type_id": 0}} for part in parts]
     return {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": ids}
@@ -496,7 +496,7 @@ def test_tensors_of_several_pieces(tiny, tmp_path):
     mxgpt("convert", tiny, tmp_path / "converted.gguf", "--dense", "f32")
     mxgpt("convert", tmp_path / "converted.gguf", tmp_path / "copied.gguf", "--dense", "f32")
     for name in ("converted.gguf", "copied.gguf"):
-        assert (tmp_path / name).read_bytes().count(embedding) == 2  # and the head, which is the same here
+        assert (tmp_path / name).read_bytes().count(embedding) == 2  # also the output head, which is equal here
 
 
 def test_real_tokenizer(tiny, tmp_path):
@@ -578,7 +578,7 @@ def test_refuses_incomplete_checkpoints(tiny, tmp_path):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
-    """A limit on file sizes stands for a full disk: both fail in write(2)."""
+    """A file size limit simulates a full disk: both fail in write(2)."""
     limit = 4 << 20
     message = refused(NANO, tmp_path / "out.gguf", restore_signals=False,
                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))

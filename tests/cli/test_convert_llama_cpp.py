@@ -1,4 +1,4 @@
-"""Files of mxgpt convert in llama.cpp, as the xllamacpp package carries it: same token ids, same greedy answers."""
+"""Files from `mxgpt convert` in llama.cpp (package xllamacpp): same token ids, same greedy completions."""
 import json
 import urllib.request
 
@@ -36,7 +36,7 @@ def server(request, tmp_path_factory):
 def test_same_ids_and_answer(server, reference):
     tokens = server("/tokenize", content=reference["prompt"], parse_special=True, add_special=True)["tokens"]
     assert tokens == reference["prompt_ids"]
-    # Room for one token more: the end must be seen as the end.
+    # One token more than needed: generation must end at the end token.
     answer = server("/completion", prompt=tokens, n_predict=len(reference["output_ids"]) + 1, samplers=["top_k"], top_k=1,
                     return_tokens=True)
     assert answer["tokens"] == reference["output_ids"]

@@ -1,4 +1,4 @@
-"""`mxgpt harmony` as other programs call it, against harmony-reference.jsonl (tests/data)."""
+"""`mxgpt harmony` against harmony-reference.jsonl (tests/data)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""mxgpt imatrix and quantize --imatrix: the file as the `gguf` package reads it, what it is good for, hostile files."""
+"""`mxgpt imatrix` and `quantize --imatrix`: contents of the file, its effect, and hostile files."""
 
 import gguf
 import numpy as np
@@ -18,7 +18,7 @@ def values(tensor):
 
 
 def importance(path):
-    """name: [slices, k] mean squares, 0 where nothing was seen."""
+    """{name: mean squares [experts, k]}, 0 for experts without tokens."""
     found = tensors(path)
     means = {}
     for name in found:
@@ -52,7 +52,7 @@ def test_file(folder):
         counts = found[f"blk.{i}.ffn_up_exps.weight.counts"].data.reshape(-1)
         assert counts.shape == (EXPERTS,) and counts.sum() == TOP_K * tokens
         assert found[f"blk.{i}.ffn_up_exps.weight.in_sum2"].data.shape == (EXPERTS, HIDDEN)
-        # q, k and v read the same rows; so do the router and the experts, each row TOP_K times.
+        # q, k and v have the same input; so do the router and the experts, which see each row TOP_K times.
         sums = [found[f"blk.{i}.{name}.weight.in_sum2"].data for name in ("attn_q", "attn_k", "attn_v")]
         assert (sums[0] == sums[1]).all() and (sums[0] == sums[2]).all()
         np.testing.assert_allclose(found[f"blk.{i}.ffn_up_exps.weight.in_sum2"].data.sum(0),
@@ -101,7 +101,7 @@ def test_lowers_the_weighted_error(folder, tmp_path, recipe):
 
 
 def test_experts_that_met_no_token(folder, tmp_path):
-    """They are quantized as without an importance."""
+    """They are quantized without importance weights."""
     (tmp_path / "ids.json").write_text("[[17, 18]]")
     text = mxgpt("imatrix", "--ids", tmp_path / "ids.json", "-o", tmp_path / "few.gguf")
     assert "expert matrices received no token" in text

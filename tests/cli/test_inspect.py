@@ -1,4 +1,4 @@
-"""mxgpt inspect against the `gguf` and `safetensors` packages, the shipped model and files that are neither."""
+"""`mxgpt inspect` against the `gguf` and `safetensors` packages, and with files that are neither."""
 import json
 import struct
 
@@ -103,7 +103,7 @@ def test_a_file_cannot_drive_the_terminal(tmp_path):
     text = inspect(path)
     assert all(c == "\n" or c.isprintable() for c in text)
     assert "\\x1b[2J" in text
-    # In JSON the text is kept, behind JSON's own escapes.
+    # JSON output keeps the text, with JSON escapes.
     assert json.loads(inspect(path, "--json"))["metadata"]["general.description"] == "\x1b[2J\x9b31m\r\u202eevil"
     assert "\x1b" not in inspect(path, "--json")
 

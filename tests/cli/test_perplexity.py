@@ -1,4 +1,4 @@
-"""`mxgpt perplexity` against what `mxgpt logits` gives, and what it says of texts that cannot be scored."""
+"""`mxgpt perplexity` against `mxgpt logits`, and errors for texts that cannot be scored."""
 
 import json
 
@@ -13,7 +13,7 @@ def mxgpt(*arguments, stdin=""):
     return program.mxgpt(*arguments, stdin=stdin, status=None)
 
 
-def test_a_text_is_cut_and_scored(tmp_path):
+def test_a_text_is_split_and_scored(tmp_path):
     texts = ["The wolf went into the wood. " * 6, "What is a verb? It is a word that tells what is done."]
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts) + "\n")
     encoded = mxgpt("tokenize", "--tokenizer", NANO, "--jsonl", stdin="".join(json.dumps(text) + "\n" for text in texts))
@@ -48,13 +48,13 @@ def test_a_text_is_cut_and_scored(tmp_path):
         ("a.jsonl", b"[[[[", "is not valid JSON"),
     ],
 )
-def test_a_text_that_cannot_be_scored_gets_one_sentence(tmp_path, name, content, complaint):
+def test_an_unusable_text_gives_one_sentence(tmp_path, name, content, complaint):
     (tmp_path / name).write_bytes(content)
     result = mxgpt("perplexity", "-m", NANO, "--text", tmp_path / name)
     assert result.returncode == 1 and complaint in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_options_that_make_no_sense_get_one_sentence(tmp_path):
+def test_invalid_options_give_one_sentence(tmp_path):
     assert "--text" in mxgpt("perplexity", "-m", NANO).stderr
     (tmp_path / "ids.json").write_text("[[5], [6]]")
     assert "nothing to score" in mxgpt("perplexity", "-m", NANO, "--ids", tmp_path / "ids.json").stderr

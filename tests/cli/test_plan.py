@@ -1,5 +1,5 @@
-"""mxgpt plan: what it says beforehand is what a run then takes, and a budget that is too small is refused with
-numbers. Peaks are the system's (VmHWM, the mapped file's pages included), of a run that fills its context."""
+"""`mxgpt plan`: its prediction matches the memory of a run, and a budget that is too small is refused with figures.
+Peaks are resident set sizes (VmHWM, including pages of the mapped file) of a run that fills its context."""
 import json
 import os
 import re
@@ -21,7 +21,7 @@ def planned(*args):
 
 
 def peak_memory(prompt, *args):
-    """Largest resident set of a run, in bytes."""
+    """Peak resident set size of a run, in bytes."""
     command = [MXGPT, "run", "--raw", "--max-tokens", "1", *map(str, args)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
         run.stdin.write(prompt.encode())
@@ -34,7 +34,7 @@ def peak_memory(prompt, *args):
 
 
 def prompt_of(tokens):
-    """Prose of just so many tokens of the nano model's tokenizer, which synthetic models have as well."""
+    """A text of exactly this many tokens of the nano model's tokenizer, which synthetic models share."""
     text = "".join(path.read_text("utf-8") for path in sorted(REPO.glob("**/*.md")) if "build" not in path.parts)
     ids = json.loads(mxgpt("tokenize", "--tokenizer", NANO, "--jsonl", stdin=json.dumps(text) + "\n").stdout)
     while len(ids) < tokens:
@@ -44,7 +44,7 @@ def prompt_of(tokens):
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory):
-    """Some 300 MB in the shape of gpt-oss, with many key/value heads."""
+    """A model of about 300 MB in the shape of gpt-oss, with many key/value heads."""
     folder = tmp_path_factory.mktemp("larger")
     config = json.loads((NANO / "config.json").read_text())
     config |= {"hidden_size": 512, "intermediate_size": 512, "num_hidden_layers": 8, "num_local_experts": 64,
@@ -113,7 +113,7 @@ def test_budget():
                       r"these settings fit: --kv q8_0 \((.*) MB\), or --ctx (\d+)$", done.stderr)
     assert found, done.stderr
     assert abs(float(found[1]) - (total / 1e6 - 240)) < 0.2
-    # What it says would fit does, and a longer context does not.
+    # The suggested settings fit; a longer context does not.
     assert planned("--ctx", 131072, "--kv", "q8_0", "--budget", "240MB")["fits"]
     assert planned("--ctx", found[3], "--budget", "240MB")["fits"]
     assert not json.loads(plan("--json", "--ctx", int(found[3]) + 256, "--budget", "240MB", status=1).stdout)["fits"]
@@ -131,7 +131,7 @@ def test_other_errors():
 
 
 def hollow_gpt_oss(path, layers, experts):
-    """A file of gpt-oss's shape and formats whose weights are a hole: all that a plan looks at."""
+    """A sparse file with gpt-oss's shapes and formats; a plan does not read weights."""
     import gguf  # pylint: disable=import-outside-toplevel
     writer = gguf.GGUFWriter(path, "gpt-oss")
     writer.add_block_count(layers)

@@ -1,4 +1,4 @@
-"""mxgpt quantize and mxgpt synth: files as the `gguf` package reads them, the type of each tensor, refusals."""
+"""`mxgpt quantize` and `mxgpt synth`: files as the `gguf` package reads them, tensor types, and errors."""
 import ctypes
 import json
 import signal
@@ -36,7 +36,7 @@ def metadata(path, key):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """The shipped model in f32: the experts' MXFP4 and the bf16 of the rest are exact in it."""
+    """The shipped model in f32, which represents its MXFP4 and bf16 weights exactly."""
     path = tmp_path_factory.mktemp("source") / "f32.gguf"
     mxgpt("quantize", NANO, path, "--to", "f32")
     return path
@@ -69,7 +69,7 @@ def errors(found, source):
 
 
 def test_each_format(source, tmp_path):
-    """The gguf package reads what was written, as mxgpt itself reads it, and finds the weights in it."""
+    """The gguf package reads the same values as mxgpt, close to the original weights."""
     found = quantize_each_format(source, tmp_path / "each.gguf")
     for kind, error in errors(found, source).items():
         name, bound = EACH_FORMAT[kind]
@@ -82,7 +82,7 @@ def test_each_format(source, tmp_path):
 
 
 def test_errors_are_not_above_those_of_ggml(source, tmp_path):
-    """ggml's own quantizers, as llama.cpp calls them, in the library that the xllamacpp package carries."""
+    """ggml's quantizers, from the library in the xllamacpp package."""
     library = ctypes.CDLL(next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so")))
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
     library.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3,
@@ -111,7 +111,7 @@ def test_scale_search_lowers_the_error(source, tmp_path):
 
 
 def expected_types(dense, experts, embedding, head, values=None, more_bits=()):
-    """Of the shipped model: 288 columns everywhere but in attn_output, which has 512 (`dense[1]`)."""
+    """Types for the shipped model: rows have 288 columns, except attn_output with 512 (`dense[1]`)."""
     expected = {"token_embd.weight": embedding, "output.weight": head, "output_norm.weight": "F32"}
     for i in range(LAYERS):
         for part in ("gate", "up", "down"):
@@ -128,7 +128,7 @@ def expected_types(dense, experts, embedding, head, values=None, more_bits=()):
     return expected
 
 
-RECIPES = {  # name: (general.file_type, types); `experts` are MXFP4 where the checkpoint's would only grow
+RECIPES = {  # name: (general.file_type, types); `experts` stay MXFP4 if the recipe would enlarge them
     "mxfp4-moe": (38, expected_types(["Q8_0", "Q8_0"], "MXFP4", "Q8_0", "Q8_0")),
     "mxfp4-all": (38, expected_types(["MXFP4", "MXFP4"], "MXFP4", "MXFP4", "MXFP4")),
     "q8_0": (7, expected_types(["Q8_0", "Q8_0"], "MXFP4", "Q8_0", "Q8_0")),
@@ -188,7 +188,7 @@ def test_mixtures_where_rows_divide(tmp_path, recipe, base, more, experts):
 
 
 def test_tied_head_and_fused_attention(tmp_path):
-    """GPT-2: what llama.cpp makes of it, too."""
+    """The same types as llama.cpp gives GPT-2."""
     mxgpt("quantize", FIXTURES / "gpt2-nano", tmp_path / "out.gguf", "--to", "q4_k_m")
     found = types(tmp_path / "out.gguf")
     assert (found["token_embd.weight"], found["position_embd.weight"]) == ("Q6_K", "F32")
@@ -209,7 +209,7 @@ def test_mxfp4_all_in_other_architectures(tmp_path, name):
     mxgpt("logits", "-m", tmp_path / "out.gguf", "--ids", tmp_path / "ids.json", "--out", tmp_path / "l")
 
 
-def test_quantized_experts_stay_as_they_are(source, tmp_path):
+def test_quantized_experts_are_unchanged(source, tmp_path):
     mxgpt("quantize", NANO, tmp_path / "a.gguf", "--to", "q4_k_m")
     mxgpt("quantize", tmp_path / "a.gguf", tmp_path / "b.gguf", "--to", "mxfp4-moe")
     before, after, exact = (tensors(p) for p in (tmp_path / "a.gguf", tmp_path / "b.gguf", source))
@@ -217,7 +217,7 @@ def test_quantized_experts_stay_as_they_are(source, tmp_path):
         if "_exps.weight" in name:
             assert before[name].data.tobytes() == after[name].data.tobytes()
             np.testing.assert_array_equal(values(before[name]), values(exact[name]))
-    # Q5_0 to Q8_0 would only cost: only the head was, and stays, Q8_0.
+    # Q5_0 stays: Q8_0 would not improve it. The head was Q8_0 already.
     assert after["token_embd.weight"].tensor_type == Type.Q5_0
     text = mxgpt("quantize", tmp_path / "a.gguf", tmp_path / "c.gguf", "--to", "mxfp4-all")
     assert "Requantized; quantizing the original model would be more accurate: token_embd.weight" in text
@@ -235,7 +235,7 @@ def test_overrides(source, tmp_path):
         assert found[f"blk.{i}.attn_v.weight"] == ("Q4_0" if i == 1 else "BF16")
         assert found[f"blk.{i}.attn_output.weight"] == "BF16"
         assert found[f"blk.{i}.attn_v.bias"] == "F32"
-        assert found[f"blk.{i}.ffn_up_exps.weight"] == "Q4_0"  # Q3_K does not fit
+        assert found[f"blk.{i}.ffn_up_exps.weight"] == "Q4_0"  # the rows do not fit Q3_K
         assert found[f"blk.{i}.ffn_gate_inp.weight"] == "F16"
     assert found["output.weight"] == "Q8_0"
 
@@ -256,7 +256,7 @@ def test_refuses_overrides(tmp_path, override, message):
 
 
 def refused(source, destination, *args):
-    """The one sentence on stderr; nothing is written."""
+    """The error message; checks that nothing was written."""
     before = sorted(destination.parent.iterdir())
     message = mxgpt("quantize", source, destination, *args, status=1)
     assert sorted(destination.parent.iterdir()) == before
@@ -315,7 +315,7 @@ def test_synth(tmp_path):
 
 @pytest.mark.parametrize("shape", ["gpt2", "smollm2-135m", "qwen3-0.6b", "phi-3.5-mini", "gemma3-270m"])
 def test_synth_of_other_architectures(tmp_path, shape):
-    """Tied heads and untied ones."""
+    """Tied and untied output heads."""
     mxgpt("synth", "--like", shape, tmp_path / "out.gguf", "--layers", 2, "--recipe", "mxfp4-all")
     (tmp_path / "ids.json").write_text(json.dumps([list(range(5, 30))]))
     mxgpt("logits", "-m", tmp_path / "out.gguf", "--ids", tmp_path / "ids.json", "--out", tmp_path / "l")

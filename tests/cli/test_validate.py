@@ -1,4 +1,4 @@
-"""`mxgpt validate`: figures against numpy, what it says of damaged models and files, and its three exit codes."""
+"""`mxgpt validate`: metrics against numpy, damaged models and files, and the three exit codes."""
 
 import html.parser
 import json
@@ -45,7 +45,7 @@ def few_ids(tmp_path_factory):
 
 
 def tampered(gguf, path, name):
-    """A copy in which all weights of an MXFP4 tensor have the other sign."""
+    """A copy in which all weights of an MXFP4 tensor are negated."""
     shutil.copy(gguf, path)
     (tensor,) = (t for t in GGUFReader(gguf).tensors if t.name == name)
     assert tensor.tensor_type.name == "MXFP4"
@@ -70,7 +70,7 @@ def test_a_model_equals_itself(tmp_path, few_ids):
     assert layers["first_jump"] is None and "identical in all tensors" in result.stdout
 
 
-def test_the_figures_are_numpys(tmp_path, gguf, few_ids):
+def test_metrics_equal_numpys(tmp_path, gguf, few_ids):
     sequences = json.loads(few_ids.read_text())
     logprobs = []
     for model, precision in (NANO, "exact"), (gguf, "default"):
@@ -90,7 +90,7 @@ def test_the_figures_are_numpys(tmp_path, gguf, few_ids):
     error = np.sqrt(8 / 7 * (totals**2).sum()) / len(delta)
     top5 = [np.argsort(-x, axis=1, kind="stable")[:, :5] for x in (p, q)]
 
-    # Against the model, and against its logits on disk: the same figures.
+    # The model and its stored logits give the same metrics.
     for reference, extra in (NANO, ["--ids", few_ids]), (tmp_path / "exact.safetensors", []):
         result, out = validate(tmp_path, reference, gguf, *extra)
         assert result.returncode == PASS and "No bounds were given" in result.stdout
@@ -102,7 +102,7 @@ def test_the_figures_are_numpys(tmp_path, gguf, few_ids):
         assert s["kld"]["max_at"] == kld.argmax()
         assert s["ln_ppl_ratio"]["value"] == pytest.approx(delta.mean(), abs=1e-6)
         assert s["ln_ppl_ratio"]["standard_error"] == pytest.approx(error, rel=1e-4)
-        t = 2.364624251592785  # of 7 degrees of freedom
+        t = 2.364624251592785  # 7 degrees of freedom
         assert s["ln_ppl_ratio"]["interval"] == pytest.approx([delta.mean() - t * error, delta.mean() + t * error], abs=1e-6)
         assert s["top1"]["value"] == pytest.approx((p.argmax(1) == q.argmax(1)).mean())
         assert s["top5"]["value"] == pytest.approx(np.mean([len(set(a) & set(b)) / 5 for a, b in zip(*top5)]))
@@ -156,7 +156,7 @@ def load_file_bf16(path, name):
     return (raw.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"]).astype(np.float64)
 
 
-def test_a_source_stands_beside_both(tmp_path, gguf, few_ids):
+def test_both_are_compared_with_the_source(tmp_path, gguf, few_ids):
     result, out = validate(tmp_path, gguf, NANO, "--source", NANO, "--ids", few_ids, "--precision", "exact")
     assert result.returncode == PASS and "reference vs. source" in result.stdout
     reference, candidate = out["source_comparisons"]
@@ -245,14 +245,14 @@ def with_value(array, value):
         ({"_0_ids": None, "_0_top_ids": None, "_0_top_logprobs": None, "other": np.zeros(3)}, "is not a stored reference"),
     ],
 )
-def test_a_stored_reference_that_is_wrong_gets_one_sentence(tmp_path, changes, complaint):
+def test_an_invalid_stored_reference_gives_one_sentence(tmp_path, changes, complaint):
     save_file(stored(**changes), tmp_path / "r.safetensors")
     result, out = validate(tmp_path, tmp_path / "r.safetensors", NANO, "--max-kld", 1)
     assert result.returncode == FAIL and complaint in result.stderr and out is None
     assert result.stderr.count("\n") == 1 and "r.safetensors" in result.stderr
 
 
-def test_a_stored_reference_may_take_its_ids_from_elsewhere(tmp_path):
+def test_ids_of_a_stored_reference_may_be_separate(tmp_path):
     save_file(stored(_0_ids=None), tmp_path / "r.safetensors")
     (tmp_path / "ids.json").write_text("[[1, 2, 3]]")
     result, out = validate(tmp_path, tmp_path / "r.safetensors", NANO, "--ids", tmp_path / "ids.json")
@@ -262,7 +262,7 @@ def test_a_stored_reference_may_take_its_ids_from_elsewhere(tmp_path):
     assert result.returncode == FAIL and "cut.safetensors" in result.stderr
 
 
-def test_wrong_options_get_one_sentence(tmp_path, few_ids):
+def test_wrong_options_give_one_sentence(tmp_path, few_ids):
     assert "needs two models" in mxgpt("validate", "--candidate", NANO).stderr
     assert "neither a model nor a recipe" in mxgpt("validate", "--reference", NANO, "--candidate", tmp_path / "x").stderr
     assert "--text" in mxgpt("validate", "--reference", NANO, "--candidate", NANO).stderr
@@ -275,7 +275,7 @@ def test_wrong_options_get_one_sentence(tmp_path, few_ids):
 
 
 class Page(html.parser.HTMLParser):
-    """Checks that elements close in order, and keeps what a browser would load or run."""
+    """Checks that elements nest correctly, and collects everything that a browser would load or run."""
 
     VOID = {"meta", "br"}
 
@@ -301,7 +301,7 @@ class Page(html.parser.HTMLParser):
         self.text += data
 
 
-def test_the_page_stands_alone_and_escapes_names(tmp_path, gguf, few_ids):
+def test_the_page_is_self_contained_and_escapes_names(tmp_path, gguf, few_ids):
     name = tmp_path / "<script>alert('1')<b>&.gguf"
     shutil.copy(gguf, name)
     arguments = ["--source", NANO, "--ids", few_ids, "--html", tmp_path / "out.html", "--equivalence", 0.01]

@@ -54,14 +54,14 @@ def test_self_checks_need_enough_text(tmp_path):
 
 @pytest.fixture(scope="module")
 def q8_0(tmp_path_factory):
-    path = tmp_path_factory.mktemp("behaviour") / "nano-q8_0.gguf"
+    path = tmp_path_factory.mktemp("divergence") / "nano-q8_0.gguf"
     mxgpt("convert", NANO, path, "--dense", "q8_0")
     return path
 
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory):
-    """Of the skill prompts, the shortest; and line 317, which asks for the last word of a list."""
+    """Line 317 of the skill prompts, which asks for the last word of a list, and the twelve shortest others."""
     path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
     lines = (NANO / "skills.jsonl").read_text("utf-8").splitlines()
     shortest = sorted((n for n in range(1, 401) if n != 317), key=lambda n: len(lines[n - 1]))[:12]
@@ -69,20 +69,20 @@ def prompts(tmp_path_factory):
     return path
 
 
-def behaviour(candidate, prompts, out):
+def diverge(candidate, prompts, out):
     result = validate("--prompts", prompts, "--reference", NANO, "--candidate", candidate, "--seeds", 4,
                       "--max-completion-tokens", 40, "--json", out)
     return result, json.loads(out.read_text())
 
 
 def test_an_honest_file_is_not_flagged(q8_0, prompts, tmp_path):
-    result, report = behaviour(q8_0, prompts, tmp_path / "report.json")
+    result, report = diverge(q8_0, prompts, tmp_path / "report.json")
     assert result.returncode == 0, result.stdout + result.stderr
     assert report["flagged"] == 0 and len(report["prompts"]) == 13
 
 
 def test_a_tampered_expert_is_found_by_its_prompt(q8_0, prompts, tmp_path):
-    """The down projection of one expert, which few prompts use, becomes 16 times as large."""
+    """Scales the down projection of one expert, which few prompts use, by 16."""
     tampered = tmp_path / "tampered.gguf"
     shutil.copy(q8_0, tampered)
     reader = GGUFReader(tampered, "r+")
@@ -90,7 +90,7 @@ def test_a_tampered_expert_is_found_by_its_prompt(q8_0, prompts, tmp_path):
     tensor.data[6].reshape(-1, 17)[:, 0] += 4  # the scale of each MXFP4 block
     reader.data.flush()
 
-    result, report = behaviour(tampered, prompts, tmp_path / "report.json")
+    result, report = diverge(tampered, prompts, tmp_path / "report.json")
     assert result.returncode == 1, result.stdout
     flagged = [prompt["line"] for prompt in report["prompts"] if prompt["flagged"]]
     assert flagged == [1], result.stdout
@@ -99,7 +99,7 @@ def test_a_tampered_expert_is_found_by_its_prompt(q8_0, prompts, tmp_path):
     assert "line 1: " in result.stdout and "DIVERGES" in result.stdout
 
 
-def test_few_prompts_cannot_decide(q8_0, prompts, tmp_path):
+def test_few_prompts_are_inconclusive(q8_0, prompts, tmp_path):
     result = validate("--prompts", prompts, "--reference", NANO, "--candidate", q8_0, "--max-prompts", 2, "--seeds", 1,
                       "--max-completion-tokens", 4)
     assert result.returncode == 2

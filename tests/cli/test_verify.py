@@ -1,4 +1,4 @@
-"""mxgpt verify against sha256sum and hashlib."""
+"""`mxgpt verify` against sha256sum and hashlib."""
 import hashlib
 import subprocess
 
@@ -32,7 +32,7 @@ def test_prints_what_sha256sum_checks(model):
     assert manifest.count("\n") == 4 and ".cache" not in manifest
     (model / "SHA256SUMS").write_text(manifest)
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=model, check=True, capture_output=True)
-    assert verify(model)[0] == manifest  # the manifest does not become part of itself
+    assert verify(model)[0] == manifest  # the manifest does not list itself
 
 
 def test_reads_what_sha256sum_prints(model):

@@ -2,8 +2,8 @@
 # Checks the CUDA backend on a machine with a GPU (what it takes and how fast it is: bench/cuda/table.sh):
 #   bench/cuda/check.sh [BUILD] [--quick]
 # BUILD (default: build/release) has `mxgpt` and `tests/cuda_test`, built here or carried here with the
-# libraries that they need, and `check_fast` where nvcc made one. Logs are left in BUILD/logs; --quick leaves
-# out compute-sanitizer.
+# libraries that they need, and `tests/sm90_kernels_test`. Logs are left in BUILD/logs; --quick leaves out
+# compute-sanitizer.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 build=build/release quick=
@@ -34,11 +34,11 @@ check() {
 
 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader
 
-if [[ -x $build/check_fast ]]; then check fast "$build/check_fast"; fi
-# Each in a process of its own, since an error of the GPU stays with its process.
+if [[ -x $build/tests/sm90_kernels_test ]]; then check sm90_kernels "$build/tests/sm90_kernels_test"; fi
+# One process per test: a sticky CUDA error stays with its process.
 tests=$build/tests/cuda_test
-for test in $("$tests" --gtest_list_tests --gtest_filter='Cuda.*' | sed -n 's/^  //p'); do
-  check "$test" "$tests" --gtest_filter="Cuda.$test" --gtest_brief=1
+for test in $("$tests" --gtest_list_tests | awk '/^[^ ]/ {suite = $1} /^  / {print suite $1}'); do
+  check "$test" "$tests" --gtest_filter="$test" --gtest_brief=1
   grep -h 'positions:\|greedy\|SKIPPED\|NOT TESTED' "$logs/$test.log"
 done
 check kernels "$mxgpt" validate --kernels --device cuda
@@ -53,22 +53,21 @@ if [[ ! $quick ]] && command -v compute-sanitizer >/dev/null; then
   done
 fi
 
-# What is given up when there is too little memory: the answer stays what it was, down to the last rung, where
-# experts are read from host memory.
+# Memory fallbacks: the output stays the same down to the last one, which reads experts from host memory.
 answer() {
-  timeout 60 "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 24 --ctx 512 "$@" 'The harbour wakes' 2>"$logs/ladder"
+  timeout 60 "$mxgpt" run -m "$nano" --device cuda --raw --temperature 0 --max-tokens 24 --ctx 512 "$@" 'The harbour wakes' 2>"$logs/fallback"
 }
 plain=$(answer)
 total=$("$mxgpt" plan -m "$nano" --device cuda --ctx 512 --json | sed 's/.*"total":\([0-9]*\).*/\1/')
 for less in 2 4 6 8 10; do
   given=$(answer --vram-budget $((total - (less << 20))))
-  rungs=$(grep -o '[a-z_]* go down from .*' "$logs/ladder" | tail -1)
+  reduced=$(grep -oE '(reducing [a-z_ ]+ from|[a-z_]+ go down from) .*' "$logs/fallback" | tail -1)
   if [[ $given == "$plain" ]]; then
-    printf 'holds         %d MiB too little: %s\n' $less "${rungs:-nothing given up}"
-  elif grep -q kv_format "$logs/ladder"; then
-    printf 'differs       %d MiB too little, with a cache of q8_0: %s\n' $less "${rungs:-}"
+    printf 'holds         %d MiB too little: %s\n' $less "${reduced:-nothing reduced}"
+  elif grep -q kv_format "$logs/fallback"; then
+    printf 'differs       %d MiB too little, with a cache of q8_0: %s\n' $less "${reduced:-}"
   else
-    printf 'FAILS         %d MiB too little: %s\n' $less "$(tail -1 "$logs/ladder")"
+    printf 'FAILS         %d MiB too little: %s\n' $less "$(tail -1 "$logs/fallback")"
     failed=1
   fi
 done

@@ -1,13 +1,13 @@
-// Checks of the products of many rows, and of what comes before them, for check_fast.cu.
+// Checks of the sm90 GEMMs and of the norms before them, for sm90_kernels_test.cu.
 #pragma once
 
 #include <algorithm>
 #include <numeric>
 #include <string>
 
+#include "backend/cuda/random_weights.h"
 #include "backend/cuda/sm90/decode.h"
 #include "backend/cuda/sm90/gemm.h"
-#include "random_weights.h"
 
 namespace mxgpt::cuda::sm90 {
 

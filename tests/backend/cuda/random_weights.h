@@ -1,4 +1,4 @@
-// Random weights in the files' formats, with their values in double, for the checks.
+// Random weights in the formats of model files, with their values in double.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -45,8 +45,13 @@ std::vector<T> to_host(const T* p, size_t n) {
   return v;
 }
 
+/// Seed of random_bits(), to be changed before its first use.
+inline unsigned& random_seed() {
+  static unsigned seed = 1;
+  return seed;
+}
 inline std::mt19937& random_bits() {
-  static std::mt19937 generator(std::random_device{}());
+  static std::mt19937 generator(random_seed());
   return generator;
 }
 inline std::vector<float> random_floats(size_t n, float scale, float mean = 0) {

@@ -1,21 +1,21 @@
-// Times the fast kernels on the shape of gpt-oss-20b with random weights: every kernel by itself,
-// then whole decode steps, in CUDA graphs.
+// Times the sm90 kernels on the shape of gpt-oss-20b with random weights: each kernel alone, then
+// whole decode steps in CUDA graphs.
 //   nvcc -O3 -std=c++20 --expt-relaxed-constexpr -gencode=arch=compute_90a,code=sm_90a -Isrc
-//   -Ibench/cuda
-//        bench/cuda/bench_fast.cu src/backend/cuda/sm90/*.cu -o bench_fast
+//   -Itests
+//        bench/cuda/bench_sm90.cu src/backend/cuda/sm90/*.cu -o bench_sm90
 #include <algorithm>
 #include <functional>
 #include <string>
 
+#include "backend/cuda/random_weights.h"
 #include "backend/cuda/sm90/decode.h"
 #include "backend/cuda/sm90/gemm.h"
-#include "random_weights.h"
 
 namespace mxgpt::cuda::sm90 {
 namespace {
 
-constexpr int kHidden = 2880, kLayers = 24, kHeads = 64, kKvHeads = 8, kExperts = 32,
-              kInner = 2880, kVocabulary = 201088, kWindow = 128, kEmbeddings = 64;
+constexpr int kHidden = 2880, kLayers = 24, kHeads = 64, kKvHeads = 8, kExperts = 32, kInner = 2880,
+              kVocabulary = 201088, kWindow = 128, kEmbeddings = 64;
 
 __device__ uint32_t hash(uint64_t i) {
   i = (i ^ (i >> 31)) * 0x9e3779b97f4a7c15ull;
@@ -182,19 +182,19 @@ void time_gate_up(const GateUp& g, int tokens) {
   for (int i = 0; i <= kExperts; ++i)
     begin[i] = static_cast<int32_t>(int64_t{pairs} * i / kExperts);
   for (int i = 0; i < pairs; ++i) rows[i] = static_cast<int32_t>(i * 7919ll % tokens);
-  const cuda::sm90::Gemm all{.x = rounded,
-                             .weight = g.gate,
-                             .bias = g.gate_bias,
-                             .slices = kExperts,
-                             .tokens = pairs,
-                             .begin = to_device(begin),
-                             .x_rows = to_device(rows),
-                             .up = g.up,
-                             .up_bias = g.up_bias,
-                             .swiglu = g.swiglu,
-                             .activated = device_array<uint16_t>(
-                                 int64_t{pairs} * gemm_columns(WeightType::mxfp4, kInner)),
-                             .permuted = permuted};
+  const cuda::sm90::Gemm all{
+      .x = rounded,
+      .weight = g.gate,
+      .bias = g.gate_bias,
+      .slices = kExperts,
+      .tokens = pairs,
+      .begin = to_device(begin),
+      .x_rows = to_device(rows),
+      .up = g.up,
+      .up_bias = g.up_bias,
+      .swiglu = g.swiglu,
+      .activated = device_array<uint16_t>(int64_t{pairs} * gemm_columns(WeightType::mxfp4, kInner)),
+      .permuted = permuted};
   const double us = time_graph([&] { gemm(all, stream); }, 10);
   const double flop = 4.0 * pairs * kInner * kHidden;
   std::printf("gemm gate and up  %6d tokens %9.1f us  %6.1f TFLOP/s  %6.0f GB/s of weights\n",

@@ -1,0 +1,41 @@
+// Fixture and helpers of the tests that need a GPU. Without one they skip and say so.
+#pragma once
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "backend/cuda/device.h"
+#include "engine/scoring_session.h"
+#include "runtime/model.h"
+
+namespace mxgpt::cuda {
+
+inline const std::filesystem::path kNano =
+    std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
+
+class GpuTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!unavailable_reason().empty())
+      GTEST_SKIP() << "NOT TESTED: " << unavailable_reason() << "; with a GPU: bench/cuda/check.sh";
+  }
+};
+
+inline const runtime::Model& nano() {
+  static const auto model = runtime::Model::open(kNano);
+  return *model;
+}
+
+inline engine::ScoringOptions scoring_options(backend::Precision precision, int64_t rows = 256) {
+  return {.device = backend::Device::cuda, .precision = precision, .max_batched_tokens = rows};
+}
+
+/// `count` token ids in a fixed pattern.
+inline std::vector<int32_t> token_pattern(size_t count) {
+  std::vector<int32_t> ids(count);
+  for (size_t i = 0; i < count; ++i) ids[i] = static_cast<int32_t>(i * 7919 % 8000);
+  return ids;
+}
+
+}  // namespace mxgpt::cuda

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/cuda/host_kernels.h"
 #include "base/file_writer.h"
 #include "base/json.h"
 #include "cli/command.h"
@@ -14,8 +15,9 @@ namespace mxgpt::cli {
 
 int validate_kernels(const ValidateOptions& options) {
   const std::vector<eval::KernelCheckResult> results =
-      options.device.device == backend::Device::cuda ? eval::check_device_kernels()
-                                                     : eval::check_kernels(eval::kernel_sets());
+      options.device.device == backend::Device::cuda
+          ? eval::check_device_kernels(cuda::kernel_sets(), cuda::op_runner())
+          : eval::check_kernels(eval::kernel_sets());
   size_t kernel_width = 6, shape_width = 5, measure_width = 7;
   for (const eval::KernelCheckResult& r : results) {
     kernel_width = std::max(kernel_width, r.kernel.size());

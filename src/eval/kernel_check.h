@@ -2,30 +2,16 @@
 // that the program runs on.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "backend/cpu/kernels.h"
-#include "kernels/cpu/gemm.h"
-#include "quant/format.h"
+#include "backend/kernel_set.h"
 
 namespace mxgpt::eval {
 
-/// Kernels of one instruction set or device, callable on host memory. Kernels that a device has
-/// only as part of an op are null.
-struct KernelSet {
-  std::string target;  ///< "cpu scalar"
-  std::function<const kernels::GemmKernels&(quant::Format)> formats;
-  const cpu::CpuKernels* ops;
-};
+using backend::KernelSet;
+using backend::OpRunner;
 
-/// Ops that are implemented by the backend itself, callable on host memory.
-struct OpRunner {
-  std::string target;
-  std::function<void(const backend::Batch&, const backend::Embed&)> embed;
-  std::function<void(const backend::Batch&, const backend::MoeBlock&)> experts;
-};
 OpRunner cpu_op_runner();
 
 /// Kernels of every instruction set that the build has and this machine supports.
@@ -46,8 +32,9 @@ struct KernelCheckResult {
 /// Results by kernel; within a kernel, in the order of `sets`.
 std::vector<KernelCheckResult> check_kernels(const std::vector<KernelSet>& sets);
 
-/// The same for the accelerator device. Throws Error if there is none.
-std::vector<KernelCheckResult> check_device_kernels();
+/// The same for a device other than the CPU, and its additional kernels.
+std::vector<KernelCheckResult> check_device_kernels(const std::vector<KernelSet>& sets,
+                                                    const OpRunner& ops);
 
 /// The two parts of check_kernels: matrix products, dequantize and quantize of every format;
 /// everything else.

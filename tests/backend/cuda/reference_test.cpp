@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "backend/cuda/gpu_test.h"
+#include "backend/cuda/host_kernels.h"
 #include "eval/kernel_check.h"
 #include "eval/self_check.h"
 #include "support/agreement.h"
@@ -14,7 +15,7 @@ using GpuReference = GpuTest;
 const std::filesystem::path kFixtures = MXGPT_FIXTURES;
 
 TEST_F(GpuReference, KernelsAreWithinTheirBounds) {
-  for (const eval::KernelCheckResult& r : eval::check_device_kernels()) {
+  for (const eval::KernelCheckResult& r : eval::check_device_kernels(kernel_sets(), op_runner())) {
     EXPECT_TRUE(r.passes()) << fmt::format("{} on {}: {} {:.2e}, bound {:.2e}, at {}", r.kernel,
                                            r.target, r.measure, r.error, r.bound, r.worst_shape);
   }

@@ -44,8 +44,8 @@ def test_health_and_options():
     assert {key: health[key] for key in expected} == expected
     memory = health["device_memory"]
     assert memory["kv"] < memory["used"] == health["resident"] < 1.1 * memory["planned"]
-    assert memory["planned"] == memory["weights"] + memory["kv"] + memory["workspace"] + memory["program"]
-    assert memory["shortages"] == 0 and memory["conceded"] == [] and memory["budget"] is None
+    assert memory["planned"] == memory["weights"] + memory["kv"] + memory["workspace"] + memory["runtime"]
+    assert memory["shortages"] == 0 and memory["fallbacks"] == [] and memory["budget"] is None
     assert health["vocabulary"] > 8000 and health["tokenizer"] and health["uptime_seconds"] >= 0
 
 

@@ -18,29 +18,8 @@ namespace mxgpt::server {
 
 namespace {
 
-constexpr Route kRoutes[] = {
-    {"POST", "/v1/chat/completions", "Answer a conversation", create_chat_completion, &kChatSchema},
-    {"POST", "/v1/responses", "Answer, and keep the answer", create_response, &kResponsesSchema},
-    {"GET", "/v1/responses/{response}", "A response that is kept", get_response},
-    {"DELETE", "/v1/responses/{response}", "Forget a response", delete_response},
-    {"GET", "/v1/responses/{response}/input_items", "What a response answers", list_input_items},
-    {"POST", "/v1/completions", "Complete a text", create_completion, &kCompletionSchema},
-    {"POST", "/v1/messages", "Answer a conversation, in Anthropic's shape", create_message,
-     &kMessagesSchema, false, ErrorShape::anthropic},
-    {"POST", "/v1/messages/count_tokens", "Tokens of a conversation", count_tokens,
-     &kCountTokensSchema, false, ErrorShape::anthropic},
-    {"GET", "/v1/models", "The model that is served, as a list", list_models},
-    {"GET", "/v1/models/{model}", "The model that is served", get_model},
-    {"POST", "/tokenize", "Text to token ids", tokenize, &kTokenizeSchema},
-    {"POST", "/detokenize", "Token ids to text", detokenize, &kDetokenizeSchema},
-    {"GET", "/health", "State of the server and its model", get_health, nullptr, true},
-    {"GET", "/metrics", "Counters for Prometheus", get_metrics},
-    {"GET", "/openapi.json", "This document", get_openapi, nullptr, true},
-    {"GET", "/", "A page about the server", get_status_page, nullptr, true},
-};
-
-/// Whether `path` is the route's, in which "{…}" stands for one segment: it is put into
-/// `parameter`.
+/// Whether `path` matches the route's, in which "{…}" stands for one segment. Sets `parameter` to
+/// that segment.
 bool path_matches(const Route& route, std::string_view path, std::string_view& parameter) {
   const std::string_view pattern = route.path;
   const size_t open = pattern.find('{');
@@ -55,7 +34,7 @@ bool path_matches(const Route& route, std::string_view path, std::string_view& p
 }
 
 const Route* find_route(const HttpRequestHead& head, std::string_view& parameter) {
-  for (const Route& route : kRoutes) {
+  for (const Route& route : all_routes()) {
     if (head.method == route.method && path_matches(route, head.path, parameter)) return &route;
   }
   return nullptr;
@@ -66,23 +45,23 @@ const Route* find_route(const HttpRequestHead& head) {
   return find_route(head, ignored);
 }
 
-/// "GET, POST": the methods that there are for a path.
+/// The methods that a path supports, as "GET, POST".
 std::string allowed_methods(std::string_view path) {
   std::vector<std::string_view> methods;
   std::string_view ignored;
-  for (const Route& route : kRoutes)
+  for (const Route& route : all_routes())
     if (path_matches(route, path, ignored)) methods.push_back(route.method);
   return fmt::format("{}", fmt::join(methods, ", "));
 }
 
 ErrorShape error_shape_for(std::string_view path) {
   std::string_view ignored;
-  for (const Route& route : kRoutes)
+  for (const Route& route : all_routes())
     if (path_matches(route, path, ignored)) return route.error_shape;
   return ErrorShape::openai;
 }
 
-/// "tools[0].function.name" of a message that begins with it: the field that an Error is about.
+/// Extracts the field name that the message of an Error starts with, "tools[0].function.name".
 std::string field_in_message(std::string_view message) {
   const std::string_view field = message.substr(0, message.find(':'));
   const bool is_field =
@@ -104,10 +83,6 @@ std::string_view api_key_from(const HttpRequestHead& head) {
 }
 
 }  // namespace
-
-std::span<const Route> ApiServer::routes() {
-  return kRoutes;
-}
 
 void ApiServer::set_load_progress(LoadProgress progress) {
   const std::lock_guard lock(mutex_);
@@ -142,7 +117,7 @@ std::shared_ptr<const ServedModel> ApiServer::served_model(const json::Node& bod
   const std::string_view name = body.string_or("model", served->name());
   if (name == served->name()) return served;
   throw ApiError(404,
-                 fmt::format("there is no model '{}' here, only '{}'", escape_for_terminal(name),
+                 fmt::format("unknown model '{}'; this server has '{}'", escape_for_terminal(name),
                              served->name()),
                  "model", "model_not_found");
 }
@@ -165,29 +140,30 @@ std::variant<HttpResponse, Handler::Admission> ApiServer::admit(const HttpReques
   const ErrorShape shape = error_shape_for(head.path);
   if (const auto refusal = origin_rejection(head, origin_policy_))
     return error_response(ApiError(403, *refusal, {}, "foreign_origin"), shape);
-  if (!route && head.method == "OPTIONS") return HttpResponse{.status = 204};  // a browser asks
+  if (!route && head.method == "OPTIONS") return HttpResponse{.status = 204};  // CORS preflight
   Client* client = api_keys_.find(api_key_from(head));
   if (!client && !(route && route->is_public)) {
     return error_response(
-        ApiError(401, "the API key is missing or unknown; send it as 'Authorization: Bearer KEY'",
-                 {}, "invalid_api_key"),
+        ApiError(401, "missing or unknown API key; send it as 'Authorization: Bearer KEY'", {},
+                 "invalid_api_key"),
         shape);
   }
   if (!route) {
     if (std::string methods = allowed_methods(head.path); !methods.empty()) {
-      HttpResponse response = error_response(
-          ApiError(405, fmt::format("{} is for {}, not for {}", escape_for_terminal(head.path),
-                                    methods, escape_for_terminal(head.method))),
-          shape);
+      HttpResponse response =
+          error_response(ApiError(405, fmt::format("{} does not support {}; use {}",
+                                                   escape_for_terminal(head.path),
+                                                   escape_for_terminal(head.method), methods)),
+                         shape);
       response.headers.emplace_back("allow", std::move(methods));
       return response;
     }
     return error_response(
-        ApiError(404, fmt::format("there is no route '{}'", escape_for_terminal(head.path))));
+        ApiError(404, fmt::format("unknown route '{}'", escape_for_terminal(head.path))));
   }
-  if (route->is_public || !route->request_schema)
+  if (route->is_public || !route->request_schema.has_body())
     return Admission{.client = client ? client->name() : "",
-                     .takes_body = route->request_schema != nullptr};
+                     .takes_body = route->request_schema.has_body()};
   auto admission = client->acquire(Clock::now());
   if (const auto* refusal = std::get_if<Client::LimitExceeded>(&admission)) {
     ApiError error(429, refusal->message, {}, "rate_limit_exceeded");
@@ -199,13 +175,14 @@ std::variant<HttpResponse, Handler::Admission> ApiServer::admit(const HttpReques
 
 HandlerResult ApiServer::handle(HttpRequest request) {
   std::string_view parameter;
-  const Route* route = find_route(request.head, parameter);  // admit() has found it
+  const Route* route = find_route(request.head, parameter);  // never null after admit()
   try {
+    const bool has_body = route->request_schema.has_body();
     const json::value document =
-        route->request_schema ? parse_request(request.body) : json::value(json::object());
-    if (route->request_schema) validate_request(document.get_object(), *route->request_schema);
+        has_body ? parse_request(request.body) : json::value(json::object());
+    if (has_body) validate_request(document.get_object(), route->request_schema);
     const json::Node body(document, "");
-    RequestContext context{*this, request, body, parameter};
+    const RequestContext context{*this, request, body, parameter};
     return route->handler(context);
   } catch (const ApiError& e) {
     return error_response(e, route->error_shape);
@@ -226,13 +203,13 @@ HttpResponse ApiServer::transport_error(const HttpRequestHead& head, int status,
   return error_response(ApiError(status, message), error_shape_for(head.path));
 }
 
-void ApiServer::log(const AccessLogEntry& record) {
-  const HttpRequestHead& head = *record.head;
-  metrics_.record_response(find_route(head) ? find_route(head)->path : "other", record.status);
+void ApiServer::log(const AccessLogEntry& entry) {
+  const HttpRequestHead& head = *entry.head;
+  metrics_.record_response(find_route(head) ? find_route(head)->path : "other", entry.status);
   spdlog::info("request id={} client={} remote={} method={} path={} status={} bytes={} ms={:.1f}",
-               head.id, record.client.empty() ? "-" : record.client, head.remote_address,
+               head.id, entry.client.empty() ? "-" : entry.client, head.remote_address,
                escape_for_terminal(head.method, 16), escape_for_terminal(head.path, 100),
-               record.status, record.body_bytes, record.seconds * 1000);
+               entry.status, entry.body_bytes, entry.seconds * 1000);
 }
 
 }  // namespace mxgpt::server

@@ -1,4 +1,4 @@
-// The routes behind the HTTP server: keys, limits, dispatch, errors.
+// Request handler of the HTTP server: API keys, rate limits, dispatch to the routes, errors.
 #pragma once
 
 #include <chrono>
@@ -7,7 +7,9 @@
 #include <span>
 #include <string>
 
+#include "server/api/metrics.h"
 #include "server/api/route.h"
+#include "server/api/served_model.h"
 #include "server/auth/api_keys.h"
 #include "server/auth/cors.h"
 #include "server/store/response_store.h"
@@ -15,7 +17,7 @@
 namespace mxgpt::server {
 
 struct ApiServerOptions {
-  std::chrono::seconds request_timeout{0};  ///< for an answer, from its request; 0: any time
+  std::chrono::seconds request_timeout{0};  ///< from a request to the end of its response; 0: none
   OriginPolicy origin_policy;
   StoreOptions store;
   bool share_prefix_cache = false;  ///< between API keys; reveals to one what others have sent
@@ -25,7 +27,7 @@ class ApiServer : public Handler {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// Throws Error if the store of responses cannot be opened.
+  /// Throws Error if the response store cannot be opened.
   explicit ApiServer(ApiKeys keys, const ApiServerOptions& options = {})
       : api_keys_(std::move(keys)),
         request_timeout_(options.request_timeout),
@@ -33,27 +35,27 @@ class ApiServer : public Handler {
         share_prefix_cache_(options.share_prefix_cache),
         store_(options.store) {}
 
-  /// How far loading has come.
+  /// Progress of loading the model.
   struct LoadProgress {
-    std::string phase;  ///< "Reading"; empty: nothing that takes long
+    std::string phase;  ///< "Reading"; empty: no long operation is running
     uint64_t done = 0, total = 0;
   };
   void set_load_progress(LoadProgress progress);
   LoadProgress load_progress() const;
-  /// Requests are answered by 503 until the model is there.
+  /// Until it is called, requests that need the model get a 503.
   void set_served_model(std::shared_ptr<const ServedModel> served);
 
   std::variant<HttpResponse, Admission> admit(const HttpRequestHead& head) override;
   HandlerResult handle(HttpRequest request) override;
   HttpResponse transport_error(const HttpRequestHead& head, int status,
                                const std::string& message) override;
-  void log(const AccessLogEntry& record) override;
+  void log(const AccessLogEntry& entry) override;
 
-  /// Null while it loads.
+  /// Null while the model loads.
   std::shared_ptr<const ServedModel> served_model_or_null() const;
-  /// Throws ApiError, a 503, while it loads.
+  /// Throws ApiError, a 503, while the model loads.
   std::shared_ptr<const ServedModel> served_model() const;
-  /// The same, if a request names the model rightly; a 404 if not.
+  /// The same; throws a 404 if the request names another model.
   std::shared_ptr<const ServedModel> served_model(const json::Node& body) const;
 
   ResponseStore& store() { return store_; }
@@ -63,7 +65,6 @@ class ApiServer : public Handler {
   /// Prompts of a client reuse cached prefixes with the same salt only. With API keys every client
   /// has its own: cached_tokens and latency would otherwise reveal the prompts of others.
   std::string cache_salt(const std::string& client) const;
-  static std::span<const Route> routes();
 
  private:
   const ApiKeys api_keys_;
@@ -73,7 +74,7 @@ class ApiServer : public Handler {
   ResponseStore store_;
   const Clock::time_point started_ = Clock::now();
   Metrics metrics_;
-  mutable std::mutex mutex_;  // of all below
+  mutable std::mutex mutex_;  // guards the members below
   LoadProgress load_progress_;
   std::shared_ptr<const ServedModel> served_model_;
 };

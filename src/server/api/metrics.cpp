@@ -50,47 +50,49 @@ std::string Metrics::render(const engine::EngineStatus* engine,
   };
   const std::lock_guard lock(mutex_);
   out +=
-      "# HELP mxgpt_http_responses_total Answers by route and status\n"
+      "# HELP mxgpt_http_responses_total HTTP responses by route and status\n"
       "# TYPE mxgpt_http_responses_total counter\n";
   for (const auto& [key, count] : responses_) {
     fmt::format_to(std::back_inserter(out),
                    "mxgpt_http_responses_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first,
                    key.second, count);
   }
-  queue_time_.write(out, "mxgpt_queue_seconds", "From arrival until first computed");
+  queue_time_.write(out, "mxgpt_queue_seconds", "Seconds from arrival to the first step");
   time_to_first_token_.write(out, "mxgpt_time_to_first_token_seconds",
-                             "From arrival until the first token");
+                             "Seconds from arrival to the first token");
   time_per_token_.write(out, "mxgpt_time_per_token_seconds",
-                        "Mean of an answer, after its first token");
+                        "Mean seconds per token after the first, per choice");
   for (const Gauge& gauge : gauges) put("gauge", gauge.name, gauge.help, gauge.value);
   if (!engine) return out;
-  put("gauge", "mxgpt_requests_queued", "Choices in the queue", engine->queued);
-  put("gauge", "mxgpt_tokens_queued", "Tokens of their prompts", engine->queued_tokens);
-  put("gauge", "mxgpt_requests_running", "Choices in work", engine->running);
-  put("counter", "mxgpt_requests_total", "Requests taken", engine->requests);
-  put("counter", "mxgpt_requests_refused_total", "Requests refused, the queue being full",
+  put("gauge", "mxgpt_requests_queued", "Queued choices", engine->queued);
+  put("gauge", "mxgpt_tokens_queued", "Prompt tokens of queued choices", engine->queued_tokens);
+  put("gauge", "mxgpt_requests_running", "Running choices", engine->running);
+  put("counter", "mxgpt_requests_total", "Accepted requests", engine->requests);
+  put("counter", "mxgpt_requests_rejected_total", "Requests rejected because the queue was full",
       engine->rejected);
-  put("counter", "mxgpt_prompt_tokens_total", "Tokens of prompts", engine->prompt_tokens);
-  put("counter", "mxgpt_cached_tokens_total", "Of these, found in the prefix cache",
+  put("counter", "mxgpt_prompt_tokens_total", "Prompt tokens", engine->prompt_tokens);
+  put("counter", "mxgpt_cached_tokens_total", "Prompt tokens found in the prefix cache",
       engine->cached_tokens);
-  put("counter", "mxgpt_answer_tokens_total", "Tokens of answers", engine->output_tokens);
-  put("counter", "mxgpt_steps_total", "Steps of the model", engine->steps);
-  put("counter", "mxgpt_step_rows_total", "Tokens computed in them", engine->batched_tokens);
-  put("counter", "mxgpt_step_seconds_total", "Seconds in them", engine->step_seconds);
+  put("counter", "mxgpt_output_tokens_total", "Output tokens", engine->output_tokens);
+  put("counter", "mxgpt_steps_total", "Model steps", engine->steps);
+  put("counter", "mxgpt_step_tokens_total", "Tokens computed in model steps",
+      engine->batched_tokens);
+  put("counter", "mxgpt_step_seconds_total", "Seconds in model steps", engine->step_seconds);
   put("counter", "mxgpt_busy_seconds_total",
-      "Seconds of the engine, scheduling and drawing included", engine->busy_seconds);
-  put("counter", "mxgpt_drafts_total", "Tokens guessed", engine->draft_tokens);
-  put("counter", "mxgpt_right_drafts_total", "Of these, drawn", engine->accepted_draft_tokens);
-  put("counter", "mxgpt_preemptions_total", "Answers set back for want of pages, to be recomputed",
-      engine->preemptions);
-  put("counter", "mxgpt_failed_steps_total", "Steps that failed", engine->failed_steps);
+      "Seconds in the engine loop, scheduling and sampling included", engine->busy_seconds);
+  put("counter", "mxgpt_draft_tokens_total", "Speculative tokens proposed", engine->draft_tokens);
+  put("counter", "mxgpt_accepted_draft_tokens_total", "Speculative tokens accepted",
+      engine->accepted_draft_tokens);
+  put("counter", "mxgpt_preemptions_total",
+      "Sequences preempted to free KV pages; they are recomputed", engine->preemptions);
+  put("counter", "mxgpt_failed_steps_total", "Failed model steps", engine->failed_steps);
   const engine::EngineStatus::Memory& memory = engine->memory;
-  put("counter", "mxgpt_memory_shortages_total", "Times that the device's memory did not suffice",
+  put("counter", "mxgpt_memory_shortages_total", "Failed allocations of device memory",
       memory.shortages);
-  put("gauge", "mxgpt_memory_conceded", "What was given up for that; /health says what",
+  put("gauge", "mxgpt_memory_fallbacks", "Memory fallbacks applied; listed by /health",
       memory.applied_fallbacks.size());
   out +=
-      "# HELP mxgpt_choices_ended_total Choices by how they ended\n"
+      "# HELP mxgpt_choices_ended_total Choices by finish reason\n"
       "# TYPE mxgpt_choices_ended_total counter\n";
   for (size_t i = 0; i < std::size(engine->finished); ++i) {
     fmt::format_to(std::back_inserter(out), "mxgpt_choices_ended_total{{finish=\"{}\"}} {}\n",

@@ -1,4 +1,4 @@
-// What /metrics counts, in Prometheus' text format.
+// Counters of /metrics, in Prometheus text format.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace mxgpt::server {
 
-/// Cumulative, as Prometheus has them; the bounds fit seconds from a token to a long answer.
+/// Cumulative buckets, from the time of one token to that of a long response, in seconds.
 class Histogram {
  public:
   void record(double seconds);
@@ -30,7 +30,7 @@ class Metrics {
  public:
   void record_choice(const engine::ChoiceEnd& end);
   void record_response(const std::string& path, int status);
-  /// What others count, as it is now.
+  /// A value that another component counts.
   struct Gauge {
     const char* name;
     const char* help;

@@ -1,58 +1,46 @@
-// The routes: a function each, and one line in the list of api.cpp.
+// A route: method, path, schema and handler. A file declares its routes with MXGPT_ROUTES, and the
+// build collects them into all_routes() (cmake/ServerRoutes.cmake): a new route is one new file.
 #pragma once
 
-#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
 
-#include "chat/constraints/grammar.h"
 #include "server/api/api_error.h"
-#include "server/api/metrics.h"
 #include "server/api/schema.h"
-#include "server/api/served_model.h"
 #include "server/http/http.h"
 
 namespace mxgpt::server {
 
 class ApiServer;
 
-/// A request that has come through: its JSON holds to the route's fields.
+/// An admitted request whose JSON satisfies the schema of its route.
 struct RequestContext {
   ApiServer& api;
   const HttpRequest& request;
-  const json::Node& body;           ///< of a route without fields, an empty object
+  const json::Node& body;           ///< an empty object for a route without a body
   std::string_view path_parameter;  ///< the segment of the path that the route has in braces
 };
 
-/// Throws ApiError, or Error for what is wrong with the request.
-using RouteHandler = HandlerResult (*)(RequestContext& context);
+/// Throws ApiError, or Error for invalid input.
+using RouteHandler = HandlerResult (*)(const RequestContext& context);
 
 struct Route {
   const char* method;
-  const char* path;  ///< in which "{model}" stands for any one segment
+  const char* path;  ///< "{model}" stands for any one segment
   const char* summary;
   RouteHandler handler;
-  const Schema* request_schema = nullptr;  ///< of the JSON body; null: no body
-  bool is_public = false;                  ///< needs no key
+  Schema request_schema = Schema::no_body();
+  bool is_public = false;  ///< needs no API key
   ErrorShape error_shape = ErrorShape::openai;
 };
 
-HandlerResult create_chat_completion(RequestContext& context);
-HandlerResult create_completion(RequestContext& context);
-HandlerResult create_response(RequestContext& context);
-HandlerResult get_response(RequestContext& context);
-HandlerResult delete_response(RequestContext& context);
-HandlerResult list_input_items(RequestContext& context);
-HandlerResult create_message(RequestContext& context);
-HandlerResult count_tokens(RequestContext& context);
-HandlerResult list_models(RequestContext& context);
-HandlerResult get_model(RequestContext& context);
-HandlerResult tokenize(RequestContext& context);
-HandlerResult detokenize(RequestContext& context);
-HandlerResult get_health(RequestContext& context);
-HandlerResult get_metrics(RequestContext& context);
-HandlerResult get_openapi(RequestContext& context);
-HandlerResult get_status_page(RequestContext& context);
+/// `MXGPT_ROUTES(models) = kRoutes;` in namespace mxgpt::server, with `constexpr Route kRoutes[]`.
+#define MXGPT_ROUTES(name)                           \
+  extern const std::span<const Route> name##_routes; \
+  const std::span<const Route> name##_routes
 
-extern const Schema kChatSchema, kResponsesSchema, kCompletionSchema, kTokenizeSchema,
-    kDetokenizeSchema, kMessagesSchema, kCountTokensSchema;
+/// The routes of all files.
+const std::vector<Route>& all_routes();
 
 }  // namespace mxgpt::server

@@ -20,10 +20,10 @@ void read_logit_bias(const json::Node& node, engine::SamplingParams& params) {
     int32_t token = 0;
     const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), token);
     if (error != std::errc() || end != id.data() + id.size())
-      throw ApiError(400, fmt::format("logit_bias: '{}' is no token id", escape_for_terminal(id)),
+      throw ApiError(400,
+                     fmt::format("logit_bias: '{}' is not a token id", escape_for_terminal(id)),
                      "logit_bias");
-    if (!value.is_number())
-      throw ApiError(400, "logit_bias: a bias should be a number", "logit_bias");
+    if (!value.is_number()) throw ApiError(400, "logit_bias: biases must be numbers", "logit_bias");
     params.logit_bias[token] = value.to_number<double>();
   }
 }
@@ -38,7 +38,7 @@ std::vector<std::string> read_stops(const json::Node& node, const std::string& f
     for (size_t i = 0; i < node.array().size(); ++i) stops.emplace_back(node.at(i).string());
   }
   if (stops.size() > kMaxStops)
-    throw ApiError(400, fmt::format("{}: has more than {} texts", field, kMaxStops), field);
+    throw ApiError(400, fmt::format("{}: has more than {} strings", field, kMaxStops), field);
   for (const std::string& stop : stops) {
     if (stop.size() > kMaxStopBytes)
       throw ApiError(400, fmt::format("{}: is longer than {} bytes", field, kMaxStopBytes), field);
@@ -69,7 +69,8 @@ SamplingFields read_sampling_fields(const json::Node& body) {
   out.choices = static_cast<int>(body.integer_or("n", 1, 1, engine::kMaxChoices));
   out.stream = body.boolean_or("stream", false);
   if (const auto options = body.find("stream_options")) {
-    if (!out.stream) throw ApiError(400, "stream_options: is for streams only", "stream_options");
+    if (!out.stream)
+      throw ApiError(400, "stream_options: requires stream to be true", "stream_options");
     out.include_usage = options->boolean_or("include_usage", false);
   }
   out.priority = static_cast<int>(body.integer_or("priority", 0, -100, 100));

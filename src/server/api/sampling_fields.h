@@ -1,4 +1,4 @@
-// The fields about sampling that all routes share.
+// Sampling and streaming fields that all generating routes share.
 #pragma once
 
 #include <string>
@@ -9,36 +9,36 @@
 
 namespace mxgpt::server {
 
-inline constexpr Field kStreamOptionsTable[] = {
-    {"include_usage", kBoolean, "a last event has the usage"},
-    Field{"include_obfuscation", kBoolean, "of OpenAI's"}.ignored(),
+inline constexpr Field kStreamOptions[] = {
+    {"include_usage", kBoolean, "the last event reports the token usage"},
+    Field{"include_obfuscation", kBoolean, "specific to OpenAI's service"}.ignored(),
 };
-inline constexpr Schema kStreamOptionsSchema = kStreamOptionsTable;
 
 inline constexpr Field kSamplingTable[] = {
-    {"temperature", kNumber, "0 takes the most likely token; default 1", 0, 2},
-    {"top_p", kNumber, "draw among the fewest tokens whose probabilities reach this sum", 0, 1},
-    {"top_k", kInteger, "draw among so many of the likeliest; 0: all", 0, 1e6},
-    {"min_p", kNumber, "draw among tokens of this share of the likeliest one's probability", 0, 1},
-    {"repetition_penalty", kNumber, "above 1 discourages tokens of prompt and answer", 0.01, 100},
-    {"presence_penalty", kNumber, "above 0 discourages tokens that the answer has", -2, 2},
-    {"frequency_penalty", kNumber, "the same, by how often", -2, 2},
-    {"seed", kInteger, "the same seed gives the same answer; default: another each time",
-     -9223372036854775808.0, 9223372036854775807.0},
-    {"logit_bias", kObject, "by token id, what is added to its logit, -100 to 100"},
-    Field{"stop", kString | kArray, "the answer ends before these texts; at most 16"}
+    {"temperature", kNumber, "0 selects the most likely token; default 1", 0, 2},
+    {"top_p", kNumber, "sample from the smallest set of tokens with this total probability", 0, 1},
+    {"top_k", kInteger, "sample from this many most likely tokens; 0: all", 0, 1e6},
+    {"min_p", kNumber, "minimum probability of a token, relative to the most likely one", 0, 1},
+    {"repetition_penalty", kNumber, "above 1 discourages tokens of the prompt and the response",
+     0.01, 100},
+    {"presence_penalty", kNumber, "above 0 discourages tokens that the response contains", -2, 2},
+    {"frequency_penalty", kNumber, "above 0 discourages tokens by how often they occurred", -2, 2},
+    {"seed", kInteger, "equal seeds give equal responses; default: random", -9223372036854775808.0,
+     9223372036854775807.0},
+    {"logit_bias", kObject, "maps token ids to a bias of their logit, -100 to 100"},
+    Field{"stop", kString | kArray, "the response ends before any of these strings; at most 16"}
         .max_size(16384)
         .items(kString),
-    {"stream", kBoolean, "send the answer as it comes, as server-sent events"},
-    Field{"stream_options", kObject, "about streams"}.properties(&kStreamOptionsSchema),
-    {"priority", kInteger, "a request of higher priority goes first", -100, 100},
-    Field{"user", kString, "for the client's own use"}.ignored(),
+    {"stream", kBoolean, "send the response incrementally, as server-sent events"},
+    Field{"stream_options", kObject, "options of streams"}.properties(kStreamOptions),
+    {"priority", kInteger, "requests with a higher priority are scheduled first", -100, 100},
+    Field{"user", kString, "identifies the end user to the client"}.ignored(),
 };
 
-/// Of routes that can give several answers.
-inline constexpr Field kNField{"n", kInteger, "how many answers", 1, engine::kMaxChoices};
+/// For routes that can return several choices.
+inline constexpr Field kNField{"n", kInteger, "number of choices", 1, engine::kMaxChoices};
 
-/// These and a route's own.
+/// A route's own fields, followed by these.
 template <size_t N>
 constexpr auto with_sampling(const Field (&own)[N]) {
   return concat(own, kSamplingTable);
@@ -59,12 +59,13 @@ struct SamplingFields {
   int priority = 0;
 };
 
-/// From an object that check_fields() has passed. Throws ApiError for what a table cannot say:
-/// too many stop texts, a bias that is no number.
+/// Reads an object that validate_request() has accepted. Throws ApiError for faults that a schema
+/// cannot express: too many stop strings, a bias that is not a number.
 SamplingFields read_sampling_fields(const json::Node& body);
 
 inline constexpr size_t kMaxStops = 16;
-/// A text, or a list of them. Throws ApiError naming `field` for too many, or too long ones.
+/// Reads a string or a list of strings. Throws ApiError naming `field` if there are too many, or
+/// one is too long.
 std::vector<std::string> read_stops(const json::Node& node, const std::string& field);
 
 }  // namespace mxgpt::server

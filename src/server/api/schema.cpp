@@ -55,7 +55,7 @@ std::vector<std::string_view> split_enum(std::string_view choices) {
   throw ApiError(400, fmt::format("{}: {}", path, message), path, code);
 }
 
-void check_members(const json::object& object, Schema fields, const std::string& path,
+void check_members(const json::object& object, Schema schema, const std::string& path,
                    bool has_type = false);
 
 void check_type(const json::value& value, unsigned types, const std::string& path) {
@@ -63,20 +63,20 @@ void check_type(const json::value& value, unsigned types, const std::string& pat
     fail(path, fmt::format("should be of type {}", type_names(types)), "invalid_type");
 }
 
-/// An object that the field, or an entry of it, is.
+/// Checks the object that is the value of the field, or one of its items.
 void check_object(const json::object& object, const Field& field, const std::string& path) {
-  if (field.object_schema) check_members(object, *field.object_schema, path);
-  if (!field.variants) return;
-  const Variants variants = *field.variants;
+  if (!field.object_schema.is_any()) check_members(object, field.object_schema, path);
+  const auto variants = field.variants.all();
+  if (variants.empty()) return;
   const json::value* type = object.if_contains("type");
   if (!type || type->is_null()) {
     if (field.type_required) fail(path + ".type", "is missing", "missing_required_parameter");
-    return check_members(object, *variants.front().schema, path, true);
+    return check_members(object, variants.front().schema, path, true);
   }
   check_type(*type, kString, path + ".type");
   const std::string_view name = type->get_string();
   for (const Variant& variant : variants)
-    if (variant.type == name) return check_members(object, *variant.schema, path, true);
+    if (variant.type == name) return check_members(object, variant.schema, path, true);
   std::vector<std::string_view> names;
   for (const Variant& variant : variants) names.push_back(variant.type);
   fail(path + ".type",
@@ -117,8 +117,9 @@ void check_value(const json::value& value, const Field& field, const std::string
   }
 }
 
-void check_members(const json::object& object, Schema fields, const std::string& path,
+void check_members(const json::object& object, Schema schema, const std::string& path,
                    bool has_type) {
+  const auto fields = schema.fields();
   const auto path_of = [&](std::string_view name) {
     return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
   };
@@ -141,12 +142,12 @@ void check_members(const json::object& object, Schema fields, const std::string&
   }
 }
 
-json::object to_json_schema(const Variants& variants, bool typed) {
+json::object to_json_schema(std::span<const Variant> variants, bool type_required) {
   json::array any;
   for (const Variant& variant : variants) {
-    json::object schema = server::to_json_schema(*variant.schema);
+    json::object schema = server::to_json_schema(variant.schema);
     schema["properties"].get_object()["type"] = {{"const", variant.type}};
-    if (typed || &variant != &variants.front()) {
+    if (type_required || &variant != &variants.front()) {
       json::value& required = schema["required"];
       if (!required.is_array()) required.emplace_array();
       required.get_array().emplace_back("type");
@@ -156,7 +157,7 @@ json::object to_json_schema(const Variants& variants, bool typed) {
   return {{"anyOf", std::move(any)}};
 }
 
-/// 16, and not 1.6E1.
+/// Writes 16, not 1.6E1.
 json::value json_number(double value) {
   const auto whole = static_cast<int64_t>(std::clamp(value, -9e15, 9e15));
   return static_cast<double>(whole) == value ? json::value(whole) : json::value(value);
@@ -185,10 +186,10 @@ json::object to_json_schema(const Field& field) {
       entry.type_required = field.type_required;
       schema["items"] = field.item_types ? to_json_schema(entry) : json::object();
     }
-    if (type == kObject && field.object_schema)
-      schema = server::to_json_schema(*field.object_schema);
-    if (type == kObject && field.variants)
-      schema = to_json_schema(*field.variants, field.type_required);
+    if (type == kObject && !field.object_schema.is_any())
+      schema = server::to_json_schema(field.object_schema);
+    if (type == kObject && !field.variants.empty())
+      schema = to_json_schema(field.variants.all(), field.type_required);
     any.push_back(std::move(schema));
   }
   if (any.empty()) any.emplace_back(json::object());  // anything
@@ -206,10 +207,10 @@ void validate_request(const json::object& object, Schema schema) {
   check_members(object, schema, {});
 }
 
-json::object to_json_schema(Schema fields) {
+json::object to_json_schema(Schema members) {
   json::object properties;
   json::array required;
-  for (const Field& field : fields) {
+  for (const Field& field : members.fields()) {
     properties[field.name] = to_json_schema(field);
     if (field.is_required) required.emplace_back(field.name);
   }

@@ -1,10 +1,12 @@
-// The routes without a model, as they are while it loads; which pages may call.
+// Routes while the model loads, error formats, and requests from web pages.
 #include "server/api/api_server.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "base/json.h"
 
@@ -33,12 +35,12 @@ TEST(ApiServer, AnswersWhileTheModelLoads) {
   HttpResponse health = ask(api, "GET", "/health");
   EXPECT_EQ(health.status, 503);
   EXPECT_EQ(header(health, "retry-after"), "5");
-  EXPECT_THAT(health.body, HasSubstr(R"("loading":{"doing":null,"share":null})"));
+  EXPECT_THAT(health.body, HasSubstr(R"("loading":{"phase":null,"progress":null})"));
   api.set_load_progress({"Reading", 3, 12});
   health = ask(api, "GET", "/health");
   EXPECT_THAT(health.body, HasSubstr(R"("status":"loading")"));
-  const auto share = json::parse(health.body, "health").at("loading").at("share");
-  EXPECT_EQ(share.to_number<double>(), 0.25);
+  const auto progress = json::parse(health.body, "health").at("loading").at("progress");
+  EXPECT_EQ(progress.to_number<double>(), 0.25);
   const HttpResponse chat = ask(api, "POST", "/v1/chat/completions", {},
                                 R"({"messages": [{"role": "user", "content": "Hi"}]})");
   EXPECT_EQ(chat.status, 503);
@@ -49,7 +51,7 @@ TEST(ApiServer, AnswersWhileTheModelLoads) {
   EXPECT_EQ(ask(api, "GET", "/").status, 200);
 }
 
-TEST(ApiServer, PathsHaveTheirMethods) {
+TEST(ApiServer, UnknownPathsAndMethodsAreRefused) {
   ApiServer api(ApiKeys(ClientLimits{}));
   EXPECT_EQ(ask(api, "GET", "/v1/models/any").status, 503);
   EXPECT_EQ(ask(api, "GET", "/v1/models/").status, 404);
@@ -59,7 +61,7 @@ TEST(ApiServer, PathsHaveTheirMethods) {
   EXPECT_EQ(header(wrong, "allow"), "POST");
 }
 
-TEST(ApiServer, AnthropicsRoutesHaveItsShape) {
+TEST(ApiServer, AnthropicRoutesUseItsErrorFormat) {
   ApiServer api(ApiKeys(ClientLimits{}));
   for (const HttpResponse& response :
        {api.transport_error({.path = "/v1/messages"}, 413, "x"), ask(api, "GET", "/v1/messages"),
@@ -69,6 +71,26 @@ TEST(ApiServer, AnthropicsRoutesHaveItsShape) {
        {api.transport_error({}, 431, "x"), api.transport_error({.path = "/v1/responses"}, 413, "x"),
         ask(api, "GET", "/v1/nowhere")})
     EXPECT_THAT(response.body, testing::StartsWith(R"({"error":)"));
+}
+
+TEST(ApiServer, EveryRouteIsRegisteredOnce) {
+  std::set<std::string> seen;
+  for (const Route& route : all_routes())
+    EXPECT_TRUE(seen.insert(fmt::format("{} {}", route.method, route.path)).second) << route.path;
+  EXPECT_THAT(seen, testing::IsSupersetOf({"POST /v1/chat/completions", "POST /v1/completions",
+                                           "POST /v1/responses", "POST /v1/messages",
+                                           "GET /v1/models", "POST /tokenize", "GET /health",
+                                           "GET /metrics", "GET /openapi.json", "GET /"}));
+}
+
+TEST(ApiServer, RoutesWithoutASchemaTakeNoBody) {
+  ApiServer api(ApiKeys(ClientLimits{}));
+  const auto takes_body = [&](const char* method, const char* path) {
+    return std::get<Handler::Admission>(api.admit({.method = method, .path = path})).takes_body;
+  };
+  EXPECT_FALSE(takes_body("GET", "/health"));
+  EXPECT_FALSE(takes_body("DELETE", "/v1/responses/resp_1"));
+  EXPECT_TRUE(takes_body("POST", "/v1/chat/completions"));
 }
 
 TEST(ApiServer, PrefixCachesAreApartPerKey) {
@@ -93,7 +115,7 @@ int status_of(const OriginPolicy& policy, const char* host, const char* origin) 
   return ask(api, "GET", "/metrics", headers).status;
 }
 
-TEST(Origins, OtherPagesMayNotCall) {
+TEST(Origins, WebPagesOfOtherOriginsAreRefused) {
   const OriginPolicy rules;
   EXPECT_EQ(status_of(rules, "127.0.0.1:8080", ""), 200);
   EXPECT_EQ(status_of(rules, "127.0.0.1:8080", "http://127.0.0.1:8080"), 200);
@@ -106,7 +128,7 @@ TEST(Origins, OtherPagesMayNotCall) {
   EXPECT_EQ(status_of({.cors_origin = "*"}, "x", "https://evil.example"), 200);
 }
 
-TEST(Origins, ANameThatLeadsHereIsNotThisMachine) {
+TEST(Origins, AHostNameThatResolvesHereIsRefused) {
   const OriginPolicy rules{.loopback_only = true};
   for (const char* host : {"", "localhost", "LOCALHOST:8080", "app.localhost", "127.0.0.1",
                            "127.9.9.9:80", "[::1]:8080", "192.168.1.2"})
@@ -114,7 +136,7 @@ TEST(Origins, ANameThatLeadsHereIsNotThisMachine) {
   for (const char* host : {"evil.example", "evil.example:8080", "localhost.evil.example",
                            "127.0.0.1.evil.example", "[evil", "x"})
     EXPECT_EQ(status_of(rules, host, ""), 403) << host;
-  // Its page has the same name as its host.
+  // The page has the same origin as its host name.
   EXPECT_EQ(status_of(rules, "evil.example:8080", "http://evil.example:8080"), 403);
   EXPECT_EQ(status_of({}, "evil.example", ""), 200);
 }

@@ -8,15 +8,12 @@
 
 #include "base/escape.h"
 #include "base/version.h"
+#include "server/api/admin/json_response.h"
 #include "server/api/api_server.h"
 
 namespace mxgpt::server {
 
 namespace {
-
-HttpResponse json_response(const json::value& value) {
-  return {.body = json::serialize(value)};
-}
 
 json::value or_null(const std::string& text) {
   return text.empty() ? json::value(nullptr) : json::value(escape_for_terminal(text));
@@ -28,9 +25,9 @@ std::string_view chat_format_name(const ServedModel& served) {
 }
 
 HttpResponse loading_response(const ApiServer::LoadProgress& loading, json::object out) {
-  json::object progress{{"doing", or_null(loading.phase)}, {"share", nullptr}};
+  json::object progress{{"phase", or_null(loading.phase)}, {"progress", nullptr}};
   if (loading.total > 0)
-    progress["share"] = static_cast<double>(loading.done) / static_cast<double>(loading.total);
+    progress["progress"] = static_cast<double>(loading.done) / static_cast<double>(loading.total);
   out["loading"] = std::move(progress);
   HttpResponse response = json_response(out);
   response.status = 503;
@@ -55,10 +52,10 @@ json::object memory_json(const engine::EngineStatus::Memory& memory, const Memor
                          int64_t used) {
   json::array fallbacks;
   for (const engine::MemoryFallback& fallback : memory.applied_fallbacks) {
-    fallbacks.push_back({{"what", engine::name(fallback.kind)},
+    fallbacks.push_back({{"kind", engine::name(fallback.kind)},
                          {"from", fallback.from},
                          {"to", fallback.to},
-                         {"while", fallback.during_step ? "computing" : "loading"},
+                         {"during", fallback.during_step ? "step" : "load"},
                          {"needed", fallback.needed},
                          {"available", fallback.available}});
   }
@@ -67,11 +64,11 @@ json::object memory_json(const engine::EngineStatus::Memory& memory, const Memor
           {"weights", planned.weights},
           {"kv", planned.kv_cache},
           {"workspace", planned.workspace},
-          {"program", planned.runtime},
+          {"runtime", planned.runtime},
           {"budget", memory.budget ? json::value(memory.budget) : json::value(nullptr)},
           {"shortages", memory.shortages},
           {"last_shortage", or_null(memory.last_shortage)},
-          {"conceded", std::move(fallbacks)}};
+          {"fallbacks", std::move(fallbacks)}};
 }
 
 std::string degraded_reason(const engine::EngineStatus& engine,
@@ -83,7 +80,9 @@ std::string degraded_reason(const engine::EngineStatus& engine,
                                                  : escape_for_terminal(engine.memory.last_shortage);
 }
 
-HandlerResult get_health(RequestContext& context) {
+namespace {
+
+HandlerResult get_health(const RequestContext& context) {
   const auto served = context.api.served_model_or_null();
   json::object out{{"status", "loading"},
                    {"version", version()},
@@ -105,7 +104,7 @@ HandlerResult get_health(RequestContext& context) {
   out["quant_kind"] = info.weight_format;
   out["resident"] = resident;
   out["device"] = on_cpu ? "cpu" : "cuda";
-  // A GPU's is taken as planned, at once; the CPU's as it is needed.
+  // An accelerator's memory is allocated at once as planned, host memory as it is needed.
   out["device_memory"] = memory_json(status.memory, planned, on_cpu ? resident : planned.total());
   out["gpu"] = or_null(info.gpu_name);
   out["compute_capability"] = or_null(info.compute_capability);
@@ -119,5 +118,15 @@ HandlerResult get_health(RequestContext& context) {
   if (status.draining) response.status = 503;
   return response;
 }
+
+constexpr Route kRoutes[] = {{.method = "GET",
+                              .path = "/health",
+                              .summary = "State of the server and its model",
+                              .handler = get_health,
+                              .is_public = true}};
+
+}  // namespace
+
+MXGPT_ROUTES(health) = kRoutes;
 
 }  // namespace mxgpt::server

@@ -1,4 +1,4 @@
-// What the server says of its state and memory.
+// State and memory usage, as reported by /health, /metrics and the status page.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +11,17 @@
 
 namespace mxgpt::server {
 
-/// Bytes of this program in the host's memory, the mapped file's included; 0 if it is not known.
+/// Resident set size of the process in bytes, mapped files included; 0 if unknown.
 int64_t resident_bytes();
 
-/// What is planned of the device's memory; on a GPU, as it is after what was given up.
+/// Planned use of device memory, after any fallbacks.
 MemoryBreakdown planned_memory(const ServedModel& served, const engine::EngineStatus& status);
 
-/// "device_memory" of /health.
+/// The member "device_memory" of /health.
 json::object memory_json(const engine::EngineStatus::Memory& memory, const MemoryBreakdown& planned,
                          int64_t used);
 
-/// What is wrong, while answers still come; empty: nothing.
+/// Why the server is degraded although it serves requests; empty: it is not.
 std::string degraded_reason(const engine::EngineStatus& engine, const ResponseStore::Status& store);
 
 }  // namespace mxgpt::server

@@ -1,4 +1,4 @@
-// /v1/messages, as Anthropic's API has it.
+// /v1/messages, Anthropic's API.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include "base/escape.h"
 #include "chat/prepare_chat.h"
 #include "server/api/anthropic/message_writer.h"
+#include "server/api/anthropic/messages_schema.h"
 #include "server/api/api_server.h"
 #include "server/api/completion_pipeline.h"
 #include "server/api/openai_chat/response_format.h"
@@ -17,137 +18,6 @@ namespace mxgpt::server {
 namespace {
 
 using Kind = chat::ChatItem::Kind;
-
-constexpr Field kCacheControl =
-    Field{"cache_control", kObject, "prompts are cached by themselves"}.ignored();
-
-constexpr Field kTextTable[] = {
-    Field{"text", kString, "the text"}.required(),
-    Field{"citations", kArray, "of Anthropic's"}.ignored(),
-    kCacheControl,
-};
-constexpr Schema kTextFields = kTextTable;
-constexpr Variant kTextOnlyTable[] = {{"text", &kTextFields}};
-constexpr Variants kTextOnly = kTextOnlyTable;
-
-constexpr Field kThinkingTable[] = {
-    Field{"thinking", kString, "kept until the turn has ended in an answer"}.required(),
-    Field{"signature", kString, "of Anthropic's"}.ignored(),
-    kCacheControl,
-};
-constexpr Schema kThinkingFields = kThinkingTable;
-
-constexpr Field kToolUseTable[] = {
-    Field{"id", kString, "that the result names"}.required(),
-    Field{"name", kString, "the tool"}.required(),
-    Field{"input", kObject, "its arguments"}.required(),
-    Field{"caller", kObject, "of Anthropic's"}.ignored(),
-    kCacheControl,
-};
-constexpr Schema kToolUseFields = kToolUseTable;
-
-constexpr Field kToolResultTable[] = {
-    Field{"tool_use_id", kString, "the call that it answers"}.required(),
-    Field{"content", kString | kArray, "a text, or blocks"}.items(kObject).any_of(&kTextOnly),
-    Field{"is_error", kBoolean, "gpt-oss reads it from the content"}.ignored(),
-    kCacheControl,
-};
-constexpr Schema kToolResultFields = kToolResultTable;
-
-constexpr Variant kBlockTable[] = {{"text", &kTextFields},
-                                   {"thinking", &kThinkingFields},
-                                   {"tool_use", &kToolUseFields},
-                                   {"tool_result", &kToolResultFields}};
-constexpr Variants kBlockVariants = kBlockTable;
-
-constexpr Field kMessageTable[] = {
-    Field{"role", kString, "who speaks"}.enum_("user|assistant").required(),
-    Field{"content", kString | kArray, "a text, or blocks"}
-        .items(kObject)
-        .any_of(&kBlockVariants)
-        .required(),
-};
-constexpr Schema kMessageSchema = kMessageTable;
-
-constexpr Field kToolTable[] = {
-    Field{"name", kString, "letters, digits, _ and -"}.required(),
-    {"description", kString, "what it does"},
-    Field{"input_schema", kObject, "JSON Schema of its arguments"}.required(),
-    Field{"strict", kBoolean, "arguments always hold to the schema here"}.ignored(),
-    Field{"eager_input_streaming", kBoolean, "arguments always come as they are made"}.ignored(),
-    kCacheControl,
-};
-constexpr Schema kToolFields = kToolTable;
-constexpr Variant kToolVariantTable[] = {{"custom", &kToolFields}};
-constexpr Variants kToolVariants = kToolVariantTable;
-
-constexpr Field kParallel =
-    Field{"disable_parallel_tool_use", kBoolean, "gpt-oss makes one call at a time"}.ignored();
-constexpr Field kChoiceTable[] = {kParallel};
-constexpr Schema kChoiceFields = kChoiceTable;
-constexpr Field kNamedTable[] = {Field{"name", kString, "the tool"}.required(), kParallel};
-constexpr Schema kNamedFields = kNamedTable;
-constexpr Variant kToolChoiceTable[] = {{"auto", &kChoiceFields},
-                                        {"any", &kChoiceFields},
-                                        {"tool", &kNamedFields},
-                                        {"none", &kChoiceFields}};
-constexpr Variants kToolChoiceVariants = kToolChoiceTable;
-
-constexpr Field kDisplay =
-    Field{"display", kString, "omitted: thinking is not shown"}.enum_("summarized|omitted");
-constexpr Field kEnabledTable[] = {
-    Field{"budget_tokens", kInteger, "below 4096 low effort, below 16384 medium, else high", 1, 1e9}
-        .required(),
-    kDisplay,
-};
-constexpr Schema kEnabledFields = kEnabledTable;
-constexpr Field kAdaptiveTable[] = {kDisplay};
-constexpr Schema kAdaptiveFields = kAdaptiveTable;
-constexpr Schema kNoFields{};
-constexpr Variant kThinkingChoiceTable[] = {
-    {"enabled", &kEnabledFields}, {"adaptive", &kAdaptiveFields}, {"disabled", &kNoFields}};
-constexpr Variants kThinkingVariants = kThinkingChoiceTable;
-
-constexpr Field kSchemaTable[] = {Field{"schema", kObject, "JSON Schema"}.required()};
-constexpr Schema kSchemaFields = kSchemaTable;
-constexpr Variant kFormatTable[] = {{"json_schema", &kSchemaFields}};
-constexpr Variants kFormatVariants = kFormatTable;
-constexpr Field kOutputTable[] = {
-    Field{"effort", kString, "how much gpt-oss reasons; above high it knows none"}.enum_(
-        "low|medium|high|xhigh|max"),
-    Field{"format", kObject, "what the answer must be; thinking stays free"}.any_of(
-        &kFormatVariants),
-};
-constexpr Schema kOutputFields = kOutputTable;
-
-constexpr Field kPromptTable[] = {
-    Field{"messages", kArray, "the conversation"}
-        .items(kObject)
-        .properties(&kMessageSchema)
-        .required(),
-    Field{"model", kString, "the model's name; default: the one there is"},
-    Field{"system", kString | kArray, "the system prompt"}.items(kObject).any_of(&kTextOnly),
-    Field{"tools", kArray, "functions that the model may call"}
-        .max_size(128)
-        .items(kObject)
-        .any_of(&kToolVariants)
-        .type_optional(),
-    Field{"tool_choice", kObject, "whether and what it calls"}.any_of(&kToolChoiceVariants),
-    Field{"thinking", kObject, "whether thinking is shown, and how much there is"}.any_of(
-        &kThinkingVariants),
-    Field{"output_config", kObject, "about the answer"}.properties(&kOutputFields),
-    kCacheControl,
-};
-
-const auto kMessagesTable = with_sampling(
-    concat(kPromptTable, {
-                             Field{"max_tokens", kInteger, "thinking included", 1, 1e9}.required(),
-                             Field{"stop_sequences", kArray, "the answer ends before these texts"}
-                                 .max_size(kMaxStops)
-                                 .items(kString),
-                             Field{"metadata", kObject, "for the client's own use"}.ignored(),
-                             Field{"service_tier", kString, "of Anthropic's"}.ignored(),
-                         }));
 
 std::string text_of(const json::Node& content) {
   if (content.raw().is_string()) return std::string(content.string());
@@ -163,7 +33,7 @@ std::string text_of(const json::Node& content) {
   throw ApiError(400, fmt::format("{}: {}", node.path(), message), node.path(), "invalid_value");
 }
 
-/// Blocks of text that follow each other are one.
+/// Consecutive text blocks become one item.
 void add_text(std::vector<chat::ChatItem>& items, size_t first, Kind kind, const std::string& text,
               const std::string& field) {
   if (items.size() > first && items.back().kind == kind) {
@@ -197,14 +67,14 @@ void read_message(const json::Node& message, std::vector<chat::ChatItem>& items)
                        : Kind::assistant,
                std::string(block["text"].string()), block.path());
     } else if (type == "tool_result") {
-      if (!is_user) fail(block, "is the user's to give");
+      if (!is_user) fail(block, "tool_result blocks are only allowed in user messages");
       const auto result = block.find("content");
       items.push_back({.kind = Kind::tool_result,
                        .text = result ? text_of(*result) : "",
                        .field = block.path() + ".tool_use_id",
                        .id = std::string(block["tool_use_id"].string())});
     } else if (is_user) {
-      fail(block, "is the assistant's to say");
+      fail(block, "thinking and tool_use blocks are only allowed in assistant messages");
     } else if (type == "thinking") {
       const std::string_view thinking = block["thinking"].string();
       if (!thinking.empty()) {
@@ -241,7 +111,7 @@ chat::ToolConfig read_tools(const json::Node& body) {
   return tools;
 }
 
-/// What the client wants to see of thinking, and how much there should be of it.
+/// Whether the client sees thinking, and the reasoning effort.
 struct ThinkingOptions {
   bool visible = false;
   harmony::ReasoningEffort effort = harmony::ReasoningEffort::kLow;
@@ -278,7 +148,9 @@ chat::ChatRequest read_chat_request(const ServedModel& served, const json::Node&
   if (!messages.array().empty()) {
     const json::Node last = messages.at(messages.array().size() - 1);
     if (last["role"].string() == "assistant")
-      fail(last["role"], "an answer cannot be begun for the model; the last message is the user's");
+      fail(last["role"],
+           "prefilling the assistant message is not supported; the last message must have role "
+           "'user'");
   }
   const auto output = body.find("output_config");
   if (const auto format = output ? output->find("format") : std::nullopt) {
@@ -290,17 +162,12 @@ chat::ChatRequest read_chat_request(const ServedModel& served, const json::Node&
   return chat;
 }
 
-}  // namespace
-
-const Schema kMessagesSchema = kMessagesTable;
-const Schema kCountTokensSchema = kPromptTable;
-
-HandlerResult create_message(RequestContext& context) {
+HandlerResult create_message(const RequestContext& context) {
   const json::Node& body = context.body;
   const auto served = context.api.served_model(body);
   const SamplingFields sampling = read_sampling_fields(body);
   if (sampling.include_usage) {
-    throw ApiError(400, "stream_options.include_usage: the last events have the usage always",
+    throw ApiError(400, "stream_options.include_usage: the last events always report the usage",
                    "stream_options.include_usage", "unsupported_parameter");
   }
   chat::ChatRequest chat = read_chat_request(*served, body);
@@ -327,12 +194,31 @@ HandlerResult create_message(RequestContext& context) {
       sampling.stream);
 }
 
-HandlerResult count_tokens(RequestContext& context) {
+HandlerResult count_tokens(const RequestContext& context) {
   const auto served = context.api.served_model(context.body);
   const chat::PreparedChat prepared =
       served->prepare_chat(read_chat_request(*served, context.body));
   return HttpResponse{
       .body = json::serialize(json::object{{"input_tokens", prepared.request.prompt.size()}})};
 }
+
+constexpr Route kRoutes[] = {
+    {.method = "POST",
+     .path = "/v1/messages",
+     .summary = "Create a message (Anthropic's API)",
+     .handler = create_message,
+     .request_schema = anthropic::kCreateMessage,
+     .error_shape = ErrorShape::anthropic},
+    {.method = "POST",
+     .path = "/v1/messages/count_tokens",
+     .summary = "Count the tokens of a conversation",
+     .handler = count_tokens,
+     .request_schema = anthropic::kPrompt,
+     .error_shape = ErrorShape::anthropic},
+};
+
+}  // namespace
+
+MXGPT_ROUTES(messages) = kRoutes;
 
 }  // namespace mxgpt::server

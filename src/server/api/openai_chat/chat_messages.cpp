@@ -10,45 +10,11 @@ namespace mxgpt::server {
 
 namespace {
 
-constexpr Field kPartTable[] = {
-    Field{"type", kString, "text is all that the models take"}.enum_("text").required(),
-    Field{"text", kString, "the text"}.required(),
-};
-constexpr Schema kPartFields = kPartTable;
-
-constexpr Field kCalledTable[] = {
-    Field{"name", kString, "the function"}.required(),
-    Field{"arguments", kString, "JSON, as text"}.required(),
-};
-constexpr Schema kCalledFields = kCalledTable;
-
-constexpr Field kCallTable[] = {
-    Field{"id", kString, "that the tool message names"}.required(),
-    Field{"type", kString, ""}.enum_("function"),
-    Field{"function", kObject, "what is called"}.properties(&kCalledFields).required(),
-    Field{"index", kInteger, "of streams"}.ignored(),
-};
-constexpr Schema kCallFields = kCallTable;
-
-constexpr Field kMessageTable[] = {
-    Field{"role", kString, "who speaks"}.enum_("system|developer|user|assistant|tool").required(),
-    Field{"content", kString | kArray, "a text, or parts"}.items(kObject).properties(&kPartFields),
-    Field{"name", kString, "of the speaker"}.ignored(),
-    {"reasoning_content", kString,
-     "the assistant's reasoning: kept until its turn has ended in an answer"},
-    {"reasoning", kString, "another name of reasoning_content"},
-    Field{"tool_calls", kArray, "the assistant's calls"}.max_size(128).items(kObject).properties(
-        &kCallFields),
-    {"tool_call_id", kString, "of a tool message: the call that it answers"},
-    Field{"refusal", kString, "of OpenAI's"}.ignored(),
-    Field{"annotations", kArray, "of OpenAI's"}.ignored(),
-};
-
 [[noreturn]] void fail(const json::Node& node, const std::string& message) {
   throw ApiError(400, fmt::format("{}: {}", node.path(), message), node.path(), "invalid_value");
 }
 
-/// Nodes of the body begin with a point: "" + "." + "messages".
+/// Names the message without the leading "." that nodes of the body have.
 json::Node entry(const json::Node& messages, size_t i) {
   return {messages.array()[i], fmt::format("messages[{}]", i)};
 }
@@ -64,8 +30,6 @@ std::string text_of(const json::Node& message) {
 
 }  // namespace
 
-const Schema kMessageSchema = kMessageTable;
-
 std::vector<chat::ChatItem> read_messages(const json::Node& messages) {
   using Kind = chat::ChatItem::Kind;
   std::vector<chat::ChatItem> items;
@@ -74,7 +38,8 @@ std::vector<chat::ChatItem> read_messages(const json::Node& messages) {
     const std::string& field = message.path();
     const std::string_view role = message["role"].string();
     const auto calls = message.find("tool_calls");
-    if (calls && role != "assistant") fail(message, "only the assistant calls tools");
+    if (calls && role != "assistant")
+      fail(message, "tool_calls: only assistant messages may have tool calls");
     if (role == "tool") {
       items.push_back({.kind = Kind::tool_result,
                        .text = text_of(message),

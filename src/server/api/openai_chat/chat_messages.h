@@ -3,12 +3,10 @@
 
 #include <vector>
 
+#include "base/json.h"
 #include "chat/prepare_chat.h"
-#include "server/api/schema.h"
 
 namespace mxgpt::server {
-
-extern const Schema kMessageSchema;
 
 /// Throws ApiError naming the field.
 std::vector<chat::ChatItem> read_messages(const json::Node& messages);

@@ -6,29 +6,6 @@
 
 namespace mxgpt::server {
 
-namespace {
-
-constexpr Field kSchemaTable[] = {
-    Field{"name", kString, "name of the format, shown to the model"}.max_size(64).required(),
-    Field{"description", kString, "shown to the model"},
-    Field{"schema", kObject, "JSON Schema"},
-    Field{"strict", kBoolean, "ignored: answers always satisfy the schema"}.ignored(),
-};
-constexpr Schema kSchemaFields = kSchemaTable;
-
-constexpr Field kResponseFormatTable[] = {
-    Field{"type", kString, "form of the answer; reasoning is not constrained"}
-        .enum_("text|json_object|json_schema|regex|grammar")
-        .required(),
-    Field{"json_schema", kObject, "for type json_schema"}.properties(&kSchemaFields),
-    Field{"regex", kString, "for type regex: the whole answer matches it"},
-    Field{"grammar", kString, "for type grammar: GBNF, whose first rule is root"},
-};
-
-}  // namespace
-
-const Schema kResponseFormatSchema = kResponseFormatTable;
-
 chat::ResponseFormat json_schema_format(const ServedModel& served, const json::Node& named,
                                         const std::string& field) {
   const auto schema = named.find("schema");

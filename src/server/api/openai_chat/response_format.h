@@ -2,12 +2,9 @@
 #pragma once
 
 #include "chat/response_format.h"
-#include "server/api/schema.h"
 #include "server/api/served_model.h"
 
 namespace mxgpt::server {
-
-extern const Schema kResponseFormatSchema;
 
 /// Throws ApiError for a missing member, chat::RequestError for a fault of a schema or grammar.
 chat::ResponseFormat parse_response_format(const ServedModel& served, const json::Node& body);

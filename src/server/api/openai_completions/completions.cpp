@@ -1,4 +1,4 @@
-// /v1/completions: text goes on, without a chat format.
+// /v1/completions: continues a text, without a chat format.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,30 +9,33 @@
 #include "server/api/api_server.h"
 #include "server/api/completion_pipeline.h"
 #include "server/api/logprobs.h"
+#include "server/api/openai_schema.h"
 #include "server/api/sampling_fields.h"
 
 namespace mxgpt::server {
 
 namespace {
 
-/// Of one request; each is a request to the engine.
+/// Per request; each prompt becomes one engine request.
 constexpr size_t kMaxPrompts = 128;
 
-const auto kCompletionTable = with_sampling({
+constexpr auto kSchema = with_sampling({
     kNField,
     Field{"prompt", kString | kArray,
-          "a text, token ids, or a list of either; control tokens spelled out in it count as such"}
+          "a string, token ids, or a list of either; control tokens spelled out in a string are "
+          "encoded as control tokens"}
         .max_size(1'000'000)
         .items(kString | kInteger | kArray)
         .required(),
-    Field{"model", kString, "the model's name; default: the one there is"},
+    openai::kModel,
     Field{"max_tokens", kInteger, "default 16; 0 with echo scores the prompt", 0, 1e9},
-    Field{"logprobs", kInteger, "of each token and so many of the likeliest at its place", 0,
+    Field{"logprobs", kInteger, "return log probabilities, with this many most likely tokens", 0,
           engine::kMaxTopLogprobs},
-    Field{"echo", kBoolean, "the answer begins with the prompt"},
-    Field{"skip_special_tokens", kBoolean, "leave control tokens out of the text; default true"},
-    Field{"add_special_tokens", kBoolean, "begin the prompt with BOS and the like; default true"},
-    Field{"ignore_eos", kBoolean, "go on after the token that ends an answer"},
+    Field{"echo", kBoolean, "the response starts with the prompt"},
+    Field{"skip_special_tokens", kBoolean, "omit control tokens from the text; default true"},
+    Field{"add_special_tokens", kBoolean,
+          "start the prompt with BOS if the model has it; default true"},
+    Field{"ignore_eos", kBoolean, "continue after an end token"},
 });
 
 class CompletionWriter : public ResponseWriter {
@@ -68,7 +71,7 @@ class CompletionWriter : public ResponseWriter {
       choice.logprobs.add(*served_, token.token, &token.logprob, token.top);
     }
     const Prompt& prompt = prompts_[request];
-    // Of a stream, the text goes with its scores.
+    // A stream sends the text together with its scores.
     if (!stream_ || token.position + 1 < static_cast<int64_t>(prompt.tokens.size())) return;
     for (size_t i = 0; i < choices_per_prompt_; ++i)
       add_text(request * choices_per_prompt_ + i, prompt.text);
@@ -162,7 +165,7 @@ class CompletionWriter : public ResponseWriter {
   const std::vector<Prompt> prompts_;
   const std::string id_ = new_id("cmpl-");
   const int64_t created_ = unix_time();
-  const std::string chunk_prefix_ = json_prefix(envelope());  // of each event
+  const std::string chunk_prefix_ = json_prefix(envelope());  // starts each event
   std::vector<Choice> choices_;
   Usage usage_;
   std::string events_;
@@ -195,8 +198,9 @@ std::vector<Prompt> read_prompts(const ServedModel& served, const json::Node& bo
     if (node.array().size() > kMaxPrompts)
       node.fail(fmt::format("has more than {} prompts", kMaxPrompts));
     for (size_t i = 0; i < node.array().size(); ++i) {
-      const json::Node one = node.at(i);
-      prompts.push_back(one.raw().is_string() ? encode(one.string()) : prompt_of_ids(served, one));
+      const json::Node item = node.at(i);
+      prompts.push_back(item.raw().is_string() ? encode(item.string())
+                                               : prompt_of_ids(served, item));
     }
   }
   if (prompts.empty()) node.fail("is empty");
@@ -205,11 +209,7 @@ std::vector<Prompt> read_prompts(const ServedModel& served, const json::Node& bo
   return prompts;
 }
 
-}  // namespace
-
-const Schema kCompletionSchema = kCompletionTable;
-
-HandlerResult create_completion(RequestContext& context) {
+HandlerResult create_completion(const RequestContext& context) {
   const json::Node& body = context.body;
   const auto served = context.api.served_model(body);
   const SamplingFields sampling = read_sampling_fields(body);
@@ -217,10 +217,11 @@ HandlerResult create_completion(RequestContext& context) {
   const bool echo = body.boolean_or("echo", false);
   const int64_t max_tokens = body.integer_or("max_tokens", 16, 0, 1'000'000'000);
   if (max_tokens == 0 && !echo)
-    throw ApiError(400, "max_tokens: 0 needs echo", "max_tokens", "invalid_value");
+    throw ApiError(400, "max_tokens: 0 requires echo to be true", "max_tokens", "invalid_value");
   const std::vector<Prompt> prompts = read_prompts(*served, body);
   if (prompts.size() * static_cast<size_t>(sampling.choices) > kMaxPrompts)
-    throw ApiError(400, fmt::format("n: more than {} answers in all", kMaxPrompts), "n");
+    throw ApiError(
+        400, fmt::format("n: the request has more than {} choices in total", kMaxPrompts), "n");
 
   std::vector<engine::Request> requests;
   std::vector<std::unique_ptr<chat::OutputParser>> parsers;
@@ -248,5 +249,12 @@ HandlerResult create_completion(RequestContext& context) {
                                                    prompts, std::move(parsers));
   return run_completion(context, served, std::move(requests), std::move(writer), sampling.stream);
 }
+
+constexpr Route kRoutes[] = {
+    {"POST", "/v1/completions", "Complete a text", create_completion, kSchema}};
+
+}  // namespace
+
+MXGPT_ROUTES(completions) = kRoutes;
 
 }  // namespace mxgpt::server

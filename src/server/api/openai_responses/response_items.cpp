@@ -11,78 +11,6 @@ namespace mxgpt::server {
 
 namespace {
 
-constexpr Field kId{"id", kString, "of the item"};
-constexpr Field kStatus =
-    Field{"status", kString, "how far it came"}.enum_("in_progress|completed|incomplete");
-
-constexpr Field kTextTable[] = {
-    Field{"text", kString, "the text"}.required(),
-    Field{"annotations", kArray, "of OpenAI's"}.ignored(),
-    Field{"logprobs", kArray, "of answers"}.ignored(),
-    Field{"parsed", 0, "of clients"}.ignored(),
-};
-constexpr Schema kTextFields = kTextTable;
-constexpr Field kRefusalTable[] = {Field{"refusal", kString, "the text"}.required()};
-constexpr Schema kRefusalFields = kRefusalTable;
-constexpr Variant kPartTable[] = {
-    {"input_text", &kTextFields}, {"output_text", &kTextFields}, {"refusal", &kRefusalFields}};
-constexpr Variants kPartVariants = kPartTable;
-
-constexpr Field kMessageTable[] = {
-    Field{"role", kString, "who speaks"}.enum_("user|assistant|system|developer").required(),
-    Field{"content", kString | kArray, "a text, or parts"}
-        .items(kObject)
-        .any_of(&kPartVariants)
-        .required(),
-    Field{"phase", kString, "of the assistant: commentary is said before a call"}.enum_(
-        "commentary|final_answer"),
-    kId,
-    kStatus,
-};
-constexpr Schema kMessageSchema = kMessageTable;
-
-constexpr Variant kSummaryTable[] = {{"summary_text", &kTextFields}};
-constexpr Variants kSummaryVariants = kSummaryTable;
-constexpr Variant kReasoningTextTable[] = {{"reasoning_text", &kTextFields}};
-constexpr Variants kReasoningTextVariants = kReasoningTextTable;
-
-constexpr Field kReasoningTable[] = {
-    Field{"summary", kArray, "taken where there is no content"}.items(kObject).any_of(
-        &kSummaryVariants),
-    Field{"content", kArray, "kept until the turn has ended in an answer"}.items(kObject).any_of(
-        &kReasoningTextVariants),
-    Field{"encrypted_content", kString, "of OpenAI's"}.ignored(),
-    kId,
-    kStatus,
-};
-constexpr Schema kReasoningFields = kReasoningTable;
-
-constexpr Field kCallTable[] = {
-    Field{"call_id", kString, "that the output names"}.required(),
-    Field{"name", kString, "the function"}.required(),
-    Field{"arguments", kString, "JSON, as text"}.required(),
-    Field{"parsed_arguments", 0, "of clients"}.ignored(),
-    kId,
-    kStatus,
-};
-constexpr Schema kCallFields = kCallTable;
-
-constexpr Field kOutputTable[] = {
-    Field{"call_id", kString, "the call that it answers"}.required(),
-    Field{"output", kString | kArray, "a text, or parts"}
-        .items(kObject)
-        .any_of(&kPartVariants)
-        .required(),
-    kId,
-    kStatus,
-};
-constexpr Schema kOutputFields = kOutputTable;
-
-constexpr Variant kItemTable[] = {{"message", &kMessageSchema},
-                                  {"reasoning", &kReasoningFields},
-                                  {"function_call", &kCallFields},
-                                  {"function_call_output", &kOutputFields}};
-
 std::string text_of(const json::Node& content) {
   if (content.raw().is_string()) return std::string(content.string());
   std::string text;
@@ -93,7 +21,7 @@ std::string text_of(const json::Node& content) {
   return text;
 }
 
-/// Whether the assistant goes on to a call behind item `i`.
+/// Whether a function call follows item `i`, with at most reasoning between.
 bool precedes_tool_call(const json::Node& items, size_t i) {
   for (++i; i < items.array().size(); ++i) {
     const std::string_view type = items.at(i).string_or("type", "message");
@@ -114,8 +42,6 @@ chat::ChatItem::Kind kind_of(const json::Node& items, size_t i) {
 }
 
 }  // namespace
-
-const Variants kItemVariants = kItemTable;
 
 void read_items(const json::Node& items, const std::string& field,
                 std::vector<chat::ChatItem>& out) {
@@ -156,7 +82,7 @@ json::array normalize_items(const json::value& input) {
   for (json::value& value : items) {
     json::object& item = value.get_object();
     const json::value* given = item.if_contains("type");
-    // A copy: members that are added move those that are there.
+    // A copy: adding members moves the existing ones.
     const std::string type(given && given->is_string() ? std::string_view(given->get_string())
                                                        : "message");
     item["type"] = type;
@@ -170,7 +96,8 @@ json::array normalize_items(const json::value& input) {
       item["status"] = "completed";
     if (type == "reasoning" && !item.contains("summary")) item["summary"] = json::array();
     if (type != "message") continue;
-    // Not by [], which makes room for one more even where the member is: `content` would be lost.
+    // at(), not []: the latter may reallocate even if the member exists, which would lose
+    // `content`.
     const bool is_answer = item.at("role").get_string() == "assistant";
     json::value& content = item.at("content");
     if (!content.is_string()) continue;

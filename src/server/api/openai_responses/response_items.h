@@ -1,23 +1,20 @@
-// The items of /v1/responses: what a conversation is made of there.
+// Items of /v1/responses: messages, reasoning, function calls and their outputs.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "chat/prepare_chat.h"
-#include "server/api/schema.h"
 
 namespace mxgpt::server {
 
-extern const Variants kItemVariants;
-
-/// Appends what the items say. `field` names the list for errors: "input". Throws ApiError naming
-/// the field.
+/// Converts the items and appends them. `field` names the list for errors, "input". Throws ApiError
+/// naming the field.
 void read_items(const json::Node& items, const std::string& field,
                 std::vector<chat::ChatItem>& out);
 
-/// A request's input as items that have their type, an id and a list of contents, as they are kept
-/// and listed. `input` is a text, or items that the fields' table has passed.
+/// The input of a request in the form that is stored and listed: items with a type, an id and a
+/// list of content parts. `input` is a string, or items that satisfy the schema.
 json::array normalize_items(const json::value& input);
 
 }  // namespace mxgpt::server

@@ -10,100 +10,13 @@
 #include "server/api/completion_pipeline.h"
 #include "server/api/openai_chat/response_format.h"
 #include "server/api/openai_responses/response_items.h"
+#include "server/api/openai_responses/responses_schema.h"
 #include "server/api/openai_responses/responses_writer.h"
 #include "server/api/sampling_fields.h"
 
 namespace mxgpt::server {
 
 namespace {
-
-constexpr Field kFunctionTable[] = {
-    Field{"name", kString, "letters, digits, _ and -"}.required(),
-    {"description", kString, "what it does"},
-    {"parameters", kObject, "JSON Schema of its arguments"},
-    Field{"strict", kBoolean, "arguments always hold to the schema here"}.ignored(),
-};
-constexpr Schema kFunctionFields = kFunctionTable;
-constexpr Variant kToolTable[] = {{"function", &kFunctionFields}};
-constexpr Variants kToolVariants = kToolTable;
-
-constexpr Field kNamedTable[] = {Field{"name", kString, "the function"}.required()};
-constexpr Schema kNamedFields = kNamedTable;
-constexpr Variant kNamedToolTable[] = {{"function", &kNamedFields}};
-constexpr Variants kNamedToolVariants = kNamedToolTable;
-constexpr Field kAllowedTable[] = {
-    Field{"mode", kString, "whether one of them must be called"}.enum_("auto|required").required(),
-    Field{"tools", kArray, "those that may be called"}
-        .items(kObject)
-        .any_of(&kNamedToolVariants)
-        .required(),
-};
-constexpr Schema kAllowedFields = kAllowedTable;
-constexpr Variant kToolChoiceTable[] = {{"function", &kNamedFields},
-                                        {"allowed_tools", &kAllowedFields}};
-constexpr Variants kToolChoiceVariants = kToolChoiceTable;
-
-constexpr Field kSchemaTable[] = {
-    Field{"name", kString, "what the model knows it by"}.max_size(64).required(),
-    {"description", kString, "told to the model"},
-    Field{"schema", kObject, "JSON Schema"}.required(),
-    Field{"strict", kBoolean, "answers always hold to the schema here"}.ignored(),
-};
-constexpr Schema kSchemaFields = kSchemaTable;
-constexpr Schema kNoFields{};
-constexpr Variant kFormatTable[] = {
-    {"text", &kNoFields}, {"json_object", &kNoFields}, {"json_schema", &kSchemaFields}};
-constexpr Variants kFormatVariants = kFormatTable;
-
-constexpr Field kTextTable[] = {
-    Field{"format", kObject, "what the answer must be; reasoning stays free"}.any_of(
-        &kFormatVariants),
-    Field{"verbosity", kString, "gpt-oss has no such setting"}.enum_("low|medium|high").ignored(),
-};
-constexpr Schema kTextFields = kTextTable;
-
-constexpr Field kReasoningTable[] = {
-    Field{"effort", kString, "how much gpt-oss reasons"}.enum_("low|medium|high"),
-    Field{"summary", kString, "reasoning comes as it is"}.ignored(),
-    Field{"generate_summary", kString, "older name of summary"}.ignored(),
-};
-constexpr Schema kReasoningFields = kReasoningTable;
-
-const auto kResponsesTable = with_sampling({
-    Field{"input", kString | kArray, "what the user says, or items"}
-        .items(kObject)
-        .any_of(&kItemVariants)
-        .type_optional()
-        .required(),
-    Field{"model", kString, "the model's name; default: the one there is"},
-    Field{"instructions", kString, "the system prompt, of this response alone"},
-    Field{"previous_response_id", kString, "the response that this one goes on from"}.max_size(256),
-    Field{"store", kBoolean, "keep the response; default true"},
-    Field{"max_output_tokens", kInteger, "reasoning included; default: until the context is full",
-          1, 1e9},
-    Field{"tools", kArray, "functions that the model may call"}.max_size(128).items(kObject).any_of(
-        &kToolVariants),
-    Field{"tool_choice", kString | kObject, "whether and what it calls"}
-        .enum_("auto|none|required")
-        .any_of(&kToolChoiceVariants),
-    Field{"parallel_tool_calls", kBoolean, "a permission: gpt-oss makes one call at a time"}
-        .ignored(),
-    Field{"text", kObject, "about the answer"}.properties(&kTextFields),
-    Field{"reasoning", kObject, "about reasoning"}.properties(&kReasoningFields),
-    Field{"truncation", kString, "auto: leave out the oldest turns if the prompt is too long"}
-        .enum_("auto|disabled"),
-    Field{"include", kArray, "message.output_text.logprobs; others have no effect"}
-        .max_size(16)
-        .items(kString),
-    Field{"top_logprobs", kInteger, "log-probabilities of each token, and of so many others", 0,
-          engine::kMaxTopLogprobs},
-    Field{"metadata", kObject, "kept with the response"},
-    Field{"background", kBoolean, "only false"},
-    Field{"service_tier", kString, "of OpenAI's"}.ignored(),
-    Field{"safety_identifier", kString, "of OpenAI's"}.ignored(),
-    Field{"prompt_cache_key", kString, "prompts are cached by themselves"}.ignored(),
-    Field{"prompt_cache_retention", kString, "of OpenAI's"}.ignored(),
-});
 
 chat::ToolConfig read_tools(const json::Node& body) {
   chat::ToolConfig tools;
@@ -137,14 +50,14 @@ chat::ResponseFormat read_format(const ServedModel& served, const json::Node& bo
   return {};
 }
 
-/// Appends what was said before. Throws ApiError, a 404, if it is not kept.
+/// Appends the items of the previous responses. Throws ApiError, a 404, if one is not stored.
 void read_previous(ResponseStore& store, const std::string& client, const std::string& id,
                    std::vector<chat::ChatItem>& items) {
   const auto chain = store.chain(client, id);
   if (chain.empty() || !chain.front().previous_id.empty()) {
     const std::string missing_id = chain.empty() ? id : chain.front().previous_id;
     throw ApiError(404,
-                   fmt::format("previous_response_id: the response '{}' is not kept here",
+                   fmt::format("previous_response_id: response '{}' is not stored",
                                escape_for_terminal(missing_id)),
                    "previous_response_id", "previous_response_not_found");
   }
@@ -154,7 +67,7 @@ void read_previous(ResponseStore& store, const std::string& client, const std::s
     read_items({input, field}, field, items);
     json::value response = json::parse(stored.response, "a stored response");
     json::array& output = response.get_object()["output"].get_array();
-    // A call that was cut off was never made.
+    // A truncated call was never made.
     const auto is_incomplete_call = [](const json::value& item) {
       return item.at("type") == "function_call" && item.at("status") == "incomplete";
     };
@@ -168,7 +81,7 @@ json::value or_null(const json::Node& body, const char* field) {
   return node ? node->raw() : json::value(nullptr);
 }
 
-/// What a response says of its request.
+/// The response object before generation: the fields that echo the request.
 json::object make_response_object(const ServedModel& served, const json::Node& body,
                                   const chat::ChatRequest& chat, const SamplingFields& sampling,
                                   bool store) {
@@ -219,13 +132,13 @@ bool includes_logprobs(const json::Node& body) {
          names.end();
 }
 
-StoredResponse find_stored_response(RequestContext& context) {
+StoredResponse find_stored_response(const RequestContext& context) {
   const std::string id(context.path_parameter);
   if (auto stored = context.api.store().get(context.request.client, id)) return std::move(*stored);
-  throw ApiError(404, fmt::format("the response '{}' is not kept here", escape_for_terminal(id)));
+  throw ApiError(404, fmt::format("response '{}' is not stored", escape_for_terminal(id)));
 }
 
-/// The value of a parameter in "a=1&b=2"; empty if it is not there.
+/// The value of a parameter in "a=1&b=2"; empty if it is absent.
 std::string_view query_parameter(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::string_view pair = query.substr(0, query.find('&'));
@@ -236,20 +149,16 @@ std::string_view query_parameter(std::string_view query, std::string_view name) 
   return {};
 }
 
-}  // namespace
-
-const Schema kResponsesSchema = kResponsesTable;
-
-HandlerResult create_response(RequestContext& context) {
+HandlerResult create_response(const RequestContext& context) {
   const json::Node& body = context.body;
   const auto served = context.api.served_model(body);
   const SamplingFields sampling = read_sampling_fields(body);
   if (body.boolean_or("background", false)) {
-    throw ApiError(400, "background: there is no work without a client", "background",
+    throw ApiError(400, "background: background mode is not supported", "background",
                    "unsupported_parameter");
   }
   if (sampling.include_usage) {
-    throw ApiError(400, "stream_options.include_usage: the last event has the usage always",
+    throw ApiError(400, "stream_options.include_usage: the last event always reports the usage",
                    "stream_options.include_usage", "unsupported_parameter");
   }
   chat::ChatRequest chat{.field = "input",
@@ -303,22 +212,22 @@ HandlerResult create_response(RequestContext& context) {
                         sampling.stream);
 }
 
-HandlerResult get_response(RequestContext& context) {
+HandlerResult get_response(const RequestContext& context) {
   const std::string_view stream = query_parameter(context.request.head.query, "stream");
   if (stream == "true" || stream == "True")
-    throw ApiError(400, "stream: a response that is kept comes whole", "stream");
+    throw ApiError(400, "stream: stored responses cannot be streamed", "stream");
   return HttpResponse{.body = find_stored_response(context).response};
 }
 
-HandlerResult delete_response(RequestContext& context) {
+HandlerResult delete_response(const RequestContext& context) {
   const std::string id(context.path_parameter);
   if (!context.api.store().erase(context.request.client, id))
-    throw ApiError(404, fmt::format("the response '{}' is not kept here", escape_for_terminal(id)));
+    throw ApiError(404, fmt::format("response '{}' is not stored", escape_for_terminal(id)));
   return HttpResponse{
       .body = json::serialize(json::object{{"id", id}, {"object", "response"}, {"deleted", true}})};
 }
 
-HandlerResult list_input_items(RequestContext& context) {
+HandlerResult list_input_items(const RequestContext& context) {
   const std::string_view query = context.request.head.query;
   const std::string_view limit_text = query_parameter(query, "limit");
   size_t limit = 20;
@@ -327,7 +236,7 @@ HandlerResult list_input_items(RequestContext& context) {
         std::from_chars(limit_text.data(), limit_text.data() + limit_text.size(), limit);
     if (error != std::errc() || end != limit_text.data() + limit_text.size() || limit < 1 ||
         limit > 100)
-      throw ApiError(400, "limit: should be 1 to 100", "limit", "invalid_value");
+      throw ApiError(400, "limit: must be 1 to 100", "limit", "invalid_value");
   }
   json::value parsed = json::parse(find_stored_response(context).input, "a stored response");
   json::array& items = parsed.get_array();
@@ -335,7 +244,7 @@ HandlerResult list_input_items(RequestContext& context) {
   size_t first = 0;
   if (const std::string_view after = query_parameter(query, "after"); !after.empty()) {
     while (first < items.size() && items[first].at("id").get_string() != after) ++first;
-    if (first == items.size()) throw ApiError(400, "after: there is no such item", "after");
+    if (first == items.size()) throw ApiError(400, "after: unknown item", "after");
     ++first;
   }
   const size_t last = std::min(items.size(), first + limit);
@@ -348,5 +257,17 @@ HandlerResult list_input_items(RequestContext& context) {
   out["data"] = std::move(page);
   return HttpResponse{.body = json::serialize(out)};
 }
+
+constexpr Route kRoutes[] = {
+    {"POST", "/v1/responses", "Create a response", create_response, openai::kResponse},
+    {"GET", "/v1/responses/{response}", "Get a stored response", get_response},
+    {"DELETE", "/v1/responses/{response}", "Delete a stored response", delete_response},
+    {"GET", "/v1/responses/{response}/input_items", "List the input items of a stored response",
+     list_input_items},
+};
+
+}  // namespace
+
+MXGPT_ROUTES(responses) = kRoutes;
 
 }  // namespace mxgpt::server

@@ -1,4 +1,4 @@
-// What the server says of a GPU's memory, on a device whose memory is only counted.
+// Reported device memory, on a fake device.
 #include "server/api/admin/health.h"
 
 #include <gmock/gmock.h>
@@ -43,13 +43,13 @@ TEST(Health, EnoughMemoryIsReady) {
   const json::object memory = memory_of(status);
   EXPECT_EQ(memory.at("planned").as_int64(), required_memory(kLarge));
   EXPECT_EQ(memory.at("weights").as_int64(), FakeDevice::kWeights);
-  EXPECT_EQ(memory.at("program").as_int64(), FakeDevice::kContext);
+  EXPECT_EQ(memory.at("runtime").as_int64(), FakeDevice::kContext);
   EXPECT_EQ(memory.at("shortages").as_int64(), 0);
   EXPECT_TRUE(memory.at("budget").is_null() && memory.at("last_shortage").is_null());
-  EXPECT_TRUE(memory.at("conceded").as_array().empty());
+  EXPECT_TRUE(memory.at("fallbacks").as_array().empty());
 }
 
-TEST(Health, WhatWasGivenUpIsSaid) {
+TEST(Health, FallbacksAreReported) {
   FakeDevice device(required_memory(kLarge) - 1);
   const auto engine = engine_on(device);
   const engine::EngineStatus status = engine->status();
@@ -60,19 +60,19 @@ TEST(Health, WhatWasGivenUpIsSaid) {
   EXPECT_LT(memory.at("planned").as_int64(), required_memory(kLarge));
   EXPECT_EQ(memory.at("shortages").as_int64(), 1);
   EXPECT_THAT(memory.at("last_shortage").as_string().c_str(), StartsWith("VRAM_OOM"));
-  const json::object& first = memory.at("conceded").at(0).as_object();
-  EXPECT_EQ(first.at("what").as_string(), "prompt_rows");
+  const json::object& first = memory.at("fallbacks").at(0).as_object();
+  EXPECT_EQ(first.at("kind").as_string(), "prompt_rows");
   EXPECT_EQ(first.at("from").as_string(), "256 tokens");
   EXPECT_EQ(first.at("to").as_string(), "128 tokens");
-  EXPECT_EQ(first.at("while").as_string(), "loading");
+  EXPECT_EQ(first.at("during").as_string(), "load");
   EXPECT_EQ(first.at("needed").as_int64(), required_memory(kLarge));
   EXPECT_EQ(first.at("available").as_int64(), required_memory(kLarge) - 1);
   const std::string metrics = Metrics().render(&status, {});
   EXPECT_THAT(metrics, HasSubstr("\nmxgpt_memory_shortages_total 1\n"));
-  EXPECT_THAT(metrics, HasSubstr("\nmxgpt_memory_conceded 1\n"));
+  EXPECT_THAT(metrics, HasSubstr("\nmxgpt_memory_fallbacks 1\n"));
 }
 
-TEST(Health, AShortageInAStepIsToldApart) {
+TEST(Health, AShortageDuringAStepIsReportedAsSuch) {
   FakeDevice device(required_memory(kLarge));
   bool short_once = true;
   device.before_step = [&](const backend::Batch&) {
@@ -82,8 +82,8 @@ TEST(Health, AShortageInAStepIsToldApart) {
   engine::TokenStream stream = submit(*engine, {.prompt = random_tokens(20, 1), .max_tokens = 5});
   EXPECT_EQ(read_stream(stream).ends[0].finish_reason, engine::FinishReason::length);
   const json::object memory = memory_of(engine->status());
-  EXPECT_EQ(memory.at("conceded").at(0).at("while").as_string(), "computing");
-  EXPECT_EQ(memory.at("conceded").at(0).at("needed").as_int64(), 1000);
+  EXPECT_EQ(memory.at("fallbacks").at(0).at("during").as_string(), "step");
+  EXPECT_EQ(memory.at("fallbacks").at(0).at("needed").as_int64(), 1000);
 }
 
 }  // namespace

@@ -22,6 +22,15 @@ namespace {
 constexpr size_t kMaxSourceBytes = 64 << 10;
 constexpr size_t kMaxCachedGrammars = 128, kMaxCacheBytes = size_t{256} << 20;
 
+/// xgrammar's errors begin with the time and the line that threw: "[12:30:05] /x/y.cc:123: ".
+std::string_view without_source_location(std::string_view text) {
+  if (const size_t file = text.find(".cc:"); text.starts_with('[') && file != text.npos) {
+    const size_t end = text.find(": ", file);
+    if (end != text.npos) text.remove_prefix(end + 2);
+  }
+  return text.substr(0, text.find_last_not_of(" \n") + 1);
+}
+
 }  // namespace
 
 /// Least recently used, by source.
@@ -181,7 +190,8 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(const Source& source,
     cache_->insert(key, compiled.grammar, compiled.bytes);
     return compiled.grammar;
   } catch (const std::exception& e) {
-    throw invalid(fmt::format("cannot be used: {}", escape_for_terminal(e.what(), 500)));
+    const std::string_view fault = without_source_location(e.what());
+    throw invalid(fmt::format("cannot be used: {}", escape_for_terminal(fault, 500)));
   }
 }
 

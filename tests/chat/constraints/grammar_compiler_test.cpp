@@ -127,6 +127,13 @@ TEST(GrammarCompiler, UnboundedRepetitionOfTheEmptyStringIsRefused) {
   EXPECT_THAT(schema_error(R"({"patternProperties":{"(.?)*":{}}})"), refused);
 }
 
+TEST(GrammarCompiler, ErrorsDoNotNameSourceFiles) {
+  const std::string error = schema_error(R"({"$ref":"#/nowhere"})");
+  EXPECT_THAT(error, testing::Not(HasSubstr(".cc")));
+  EXPECT_THAT(error, testing::Not(testing::EndsWith("\\n")));
+  EXPECT_THAT(error, HasSubstr("p: the schema cannot be used: "));
+}
+
 TEST(GrammarCompiler, RecursiveSchemasEndInAGrammarOrAnError) {
   for (const char* schema :
        {R"({"$ref":"#"})", R"({"type":"object","properties":{"next":{"$ref":"#"}}})",

@@ -30,7 +30,7 @@ chat::ChatModel::Options model_options(const model::ModelFile& model,
 }
 
 const char* flag_of(const std::string& field) {
-  if (field == "reasoning_effort") return "--effort";
+  if (field == "reasoning_effort") return "--reasoning-effort";
   if (field == "reasoning") return "--no-thinking";
   return field == "tools" ? "--tools" : nullptr;
 }

@@ -98,7 +98,7 @@ def test_inspect_names_what_it_does_not_know(tmp_path):
     ("{{ '<|turn|>' }}", [], "its chat template is not a known one (it has <|turn|>); name the format"),
     ("{{ '<|turn|>' }}", [], "or have text completed with --raw"),
     ("{{ content }}", [], "(it has no control tokens)"),
-    (CHATML, ["--effort", "low"], "--effort: the chat format chatml has no levels of reasoning"),
+    (CHATML, ["--effort", "low"], "--reasoning-effort: the chat format chatml has no levels of reasoning"),
     (CHATML, ["--no-thinking"], "--no-thinking: the chat format chatml has no switch for reasoning"),
     (CHATML, ["--chat-format", "gemma"], "has no token '<start_of_turn>'"),
     (CHATML, ["--chat-format", "harmony"], "has no token '<|start|>'"),

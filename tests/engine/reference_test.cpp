@@ -17,8 +17,9 @@ const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/
 
 Agreement agreement(const std::filesystem::path& directory, backend::Precision precision,
                     int64_t rows, kernels::AccumType accumulate = kernels::AccumType::f32) {
-  return agreement(directory, *runtime::Model::open(directory),
-                   {.precision = precision, .accum_type = accumulate, .max_batched_tokens = rows});
+  return mxgpt::agreement(
+      directory, *runtime::Model::open(directory),
+      {.precision = precision, .accum_type = accumulate, .max_batched_tokens = rows});
 }
 
 TEST(Reference, ExactPrecisionInPrefill) {
@@ -63,8 +64,9 @@ TEST_P(Architectures, GgufConversionMatches) {
   model::write_model_metadata(*source, model::gguf_file_type(plan), "", writer);
   model::write_tensors(*source, plan, {}, writer, [](uint64_t) {});
   writer.finish();
-  const Agreement a = agreement(checkpoint(), *runtime::Model::open(path),
-                                {.precision = backend::Precision::exact, .max_batched_tokens = 16});
+  const Agreement a =
+      mxgpt::agreement(checkpoint(), *runtime::Model::open(path),
+                       {.precision = backend::Precision::exact, .max_batched_tokens = 16});
   std::filesystem::remove(path);
   EXPECT_LE(a.worst_top8, 2e-3);
   EXPECT_LE(a.last_logits, 2e-3);

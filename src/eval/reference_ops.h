@@ -1,11 +1,12 @@
-// Reference implementations of the ops in double precision, written as plainly as their
-// definitions. Used by the tests, `validate --kernels` and self-checks.
+// Reference implementations of the backends' ops and blocks in double precision, written as their
+// definitions, one row at a time. Used by the tests, `validate --kernels` and the self-checks.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -29,7 +30,7 @@ inline std::vector<double> norm(const backend::Norm& norm, std::span<const float
   return out;
 }
 
-/// act(gate) · up; without a gate, up is 1.
+/// act(gate) · up. Without a gate, `up` is 1.
 inline double activate(const backend::Activation& activation, double gate, double up) {
   switch (activation.kind) {
     case backend::ActivationKind::clamped_swiglu: {
@@ -48,7 +49,7 @@ inline double activate(const backend::Activation& activation, double gate, doubl
   return up * gate / 2 * (1 + std::tanh(inner));
 }
 
-/// RoPE applied to one head.
+/// One head, rotated by the angles of its position.
 inline std::vector<double> rotate(backend::RopeStyle pairs, std::span<const float> head,
                                   const float* cos, const float* sin) {
   std::vector<double> out(head.size());
@@ -63,19 +64,69 @@ inline std::vector<double> rotate(backend::RopeStyle pairs, std::span<const floa
   return out;
 }
 
-/// One query head against the keys and values of its KV head.
+/// y = W·x + b with a weight of any format; `expert` selects one of several matrices.
+inline std::vector<double> linear(const backend::Linear& linear, std::span<const double> x,
+                                  int64_t expert = 0) {
+  const backend::Tensor& weight = linear.weight;
+  std::vector<float> row(weight.k);
+  std::vector<double> y;
+  for (int64_t r = 0; r < weight.rows; ++r) {
+    quant::traits(weight.format)
+        .dequantize(weight.expert(expert) + r * weight.row_bytes(), weight.k, row.data());
+    y.push_back(std::inner_product(row.begin(), row.end(), x.begin(), 0.0) +
+                (linear.bias ? linear.bias.f32(expert)[r] : 0));
+  }
+  return y;
+}
+
+/// One row of mlp_block.
+inline std::vector<double> mlp_block(const backend::MlpBlock& op, std::span<const float> x) {
+  const std::vector<double> h = norm(op.norm, x);
+  std::vector<double> inner = linear(op.up, h);
+  const std::vector<double> gate = op.gate.weight ? linear(op.gate, h) : inner;
+  for (size_t i = 0; i < inner.size(); ++i)
+    inner[i] = activate(op.activation, gate[i], op.gate.weight ? inner[i] : 1);
+  std::vector<double> out = linear(op.down, inner);
+  if (op.post_norm) out = norm(op.post_norm, std::vector<float>(out.begin(), out.end()));
+  for (size_t i = 0; i < out.size(); ++i) out[i] += x[i];
+  return out;
+}
+
+/// One row of moe_block. Of equal logits the lower expert is selected.
+inline std::vector<double> moe_block(const backend::MoeBlock& op, std::span<const float> x) {
+  const std::vector<double> h = norm(op.router.norm, x);
+  const std::vector<double> logits = linear(op.router.linear, h);
+  std::vector<int> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+  order.resize(op.router.top_k);
+  double sum_exp = 0;
+  for (const int expert : order) sum_exp += std::exp(logits[expert] - logits[order[0]]);
+  std::vector<double> out(x.begin(), x.end());
+  for (const int expert : order) {
+    const std::vector<double> gate = linear(op.gate, h, expert);
+    std::vector<double> inner = linear(op.up, h, expert);
+    for (size_t i = 0; i < inner.size(); ++i) inner[i] = activate(op.activation, gate[i], inner[i]);
+    const std::vector<double> down = linear(op.down, inner, expert);
+    const double weight = std::exp(logits[expert] - logits[order[0]]) / sum_exp;
+    for (size_t i = 0; i < out.size(); ++i) out[i] += weight * down[i];
+  }
+  return out;
+}
+
+/// One query head and the keys and values of its KV head.
 struct Attention {
   const float* q;  ///< [head_dim]
   const float* keys;
   const float* values;
-  int64_t stride;  ///< elements between consecutive positions
+  int64_t stride;  ///< between the keys (or values) of consecutive positions, in floats
   int head_dim;
   double scale;
-  int64_t first, last;  ///< visible positions, inclusive
+  int64_t first, last;  ///< range of visible positions, inclusive
   const float* sink = nullptr;
 };
 
-/// Softmax over all scores and the sink, then the weighted sum of values.
+/// Softmax attention, with the sink as an additional score.
 inline std::vector<double> attention(const Attention& p) {
   std::vector<double> weights;
   double max_score = p.sink ? *p.sink : -INFINITY;

@@ -22,7 +22,8 @@ namespace mxgpt::tokenizer {
 namespace {
 
 // Items of sets. Alphabetic and Lowercase follow Unicode 16; the explicit characters are newer than
-// PCRE2's tables. Superscripts and fractions of Latin-1 are word characters outside of brackets only.
+// PCRE2's tables. Superscripts and fractions of Latin-1 are word characters outside of brackets
+// only.
 #define ALPHABETIC                                           \
   "\\p{Alphabetic}\\x{363}-\\x{36F}\\x{C04}\\x{F82}\\x{F83}" \
   "\\x{1DD3}-\\x{1DE6}\\x{11080}\\x{11081}"

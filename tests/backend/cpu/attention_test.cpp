@@ -1,13 +1,14 @@
-// Attention, from the norm before it to the residual after it, against double precision with a
-// dense mask: windows, pages, rotations, batches that mix sequences.
+// The attention block of the CPU backend against double precision: windows, pages, rotations,
+// batches that mix sequences.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <tuple>
+#include <span>
 #include <vector>
 
-#include "backend/cpu/reference_ops.h"
+#include "backend/cpu/op_inputs.h"
 #include "base/cpu_count.h"
 #include "base/thread_pool.h"
 
@@ -72,66 +73,64 @@ struct AttentionLayer {
                              .post_norm = {with_norms ? post.tensor : backend::Tensor{}}});
   }
 
-  static void norm_heads(std::vector<double>& heads, const Weight& weight) {
-    for (size_t h = 0; h < heads.size(); h += kHeadDim) {
-      double squares = 0;
-      for (int64_t i = 0; i < kHeadDim; ++i) squares += heads[h + i] * heads[h + i];
-      const double scale = 1 / std::sqrt(squares / kHeadDim + 1e-5);
-      for (int64_t i = 0; i < kHeadDim; ++i) heads[h + i] *= scale * weight.values[i];
+  /// Heads of one row: the projection of `h`, then the norm of each head (if any) and its rotation.
+  std::vector<float> heads(const Weight& weight, const Weight& bias, const Weight* head_norm,
+                           std::span<const double> h, int64_t position) const {
+    const std::vector<double> projected = eval::reference::linear({weight.tensor, bias.tensor}, h);
+    std::vector<float> out(projected.begin(), projected.end());
+    if (!head_norm) return out;
+    std::vector<float> cos, sin;
+    for (const float frequency : frequencies) {
+      const double angle = static_cast<double>(position) * frequency;
+      cos.push_back(static_cast<float>(1.25 * std::cos(angle)));
+      sin.push_back(static_cast<float>(1.25 * std::sin(angle)));
     }
+    for (size_t at = 0; at < out.size(); at += kHeadDim) {
+      std::span<float> head(&out[at], kHeadDim);
+      if (with_norms) {
+        const auto normed = eval::reference::norm({head_norm->tensor}, head);
+        std::copy(normed.begin(), normed.end(), head.begin());
+      }
+      const auto rotated = eval::reference::rotate(rope_style, head, cos.data(), sin.data());
+      std::copy(rotated.begin(), rotated.end(), head.begin());
+    }
+    return out;
   }
 
-  /// One sequence, all at once, in double with a dense mask.
+  /// The block on one whole sequence.
   std::vector<double> expected(const std::vector<float>& x, int64_t window) const {
     const int64_t rows = static_cast<int64_t>(x.size()) / kHidden;
-    std::vector<std::vector<double>> qs, ks, vs;
-    const auto rotate = [&](std::vector<double>& heads, int64_t position) {
-      for (size_t h = 0; h < heads.size(); h += kHeadDim) {
-        for (int64_t i = 0; i < kHeadDim / 2; ++i) {
-          const double angle = static_cast<double>(position) * frequencies[i],
-                       c = 1.25 * std::cos(angle), s = 1.25 * std::sin(angle);
-          const bool neox = rope_style == backend::RopeStyle::neox;
-          double& a = heads[h + (neox ? i : 2 * i)];
-          double& b = heads[h + (neox ? i + kHeadDim / 2 : 2 * i + 1)];
-          std::tie(a, b) = std::make_pair(a * c - b * s, b * c + a * s);
-        }
-      }
+    std::vector<float> qs, ks, vs;
+    const auto append = [](std::vector<float>& all, const std::vector<float>& row) {
+      all.insert(all.end(), row.begin(), row.end());
     };
     for (int64_t row = 0; row < rows; ++row) {
-      const auto h = normed(&x[row * kHidden], norm);
-      qs.push_back(linear(h, q, &q_bias));
-      ks.push_back(linear(h, k, &k_bias));
-      vs.push_back(linear(h, v, &v_bias));
-      if (with_norms) {
-        norm_heads(qs.back(), q_norm);
-        norm_heads(ks.back(), k_norm);
-      }
-      rotate(qs.back(), row);
-      rotate(ks.back(), row);
+      const auto h = eval::reference::norm({norm.tensor}, {&x[row * kHidden], kHidden});
+      append(qs, heads(q, q_bias, &q_norm, h, row));
+      append(ks, heads(k, k_bias, &k_norm, h, row));
+      append(vs, heads(v, v_bias, nullptr, h, row));
     }
     std::vector<double> result(x.begin(), x.end());
     for (int64_t row = 0; row < rows; ++row) {
-      std::vector<double> attended(kHeads * kHeadDim);
+      std::vector<double> attn_out;
       for (int64_t head = 0; head < kHeads; ++head) {
         const int64_t kv_head = head / (kHeads / kKvHeads);
-        std::vector<double> weights(rows);
-        double total = std::exp(static_cast<double>(sinks.values[head]));
-        for (int64_t at = 0; at < rows; ++at) {
-          if (at > row || (window && row - at >= window)) continue;
-          double score = 0;
-          for (int64_t d = 0; d < kHeadDim; ++d)
-            score += qs[row][head * kHeadDim + d] * ks[at][kv_head * kHeadDim + d];
-          total += weights[at] = std::exp(score / std::sqrt(static_cast<double>(kHeadDim)));
-        }
-        for (int64_t at = 0; at < rows; ++at) {
-          for (int64_t d = 0; d < kHeadDim; ++d)
-            attended[head * kHeadDim + d] += weights[at] / total * vs[at][kv_head * kHeadDim + d];
-        }
+        const auto one = eval::reference::attention(
+            {.q = &qs[(row * kHeads + head) * kHeadDim],
+             .keys = &ks[kv_head * kHeadDim],
+             .values = &vs[kv_head * kHeadDim],
+             .stride = kKvHeads * kHeadDim,
+             .head_dim = static_cast<int>(kHeadDim),
+             .scale = 1 / std::sqrt(static_cast<double>(kHeadDim)),
+             .first = window ? std::max<int64_t>(0, row - window + 1) : 0,
+             .last = row,
+             .sink = &sinks.values[head]});
+        attn_out.insert(attn_out.end(), one.begin(), one.end());
       }
-      auto projected = linear(attended, o, &o_bias);
+      auto projected = eval::reference::linear({o.tensor, o_bias.tensor}, attn_out);
       if (with_norms) {
         const std::vector<float> rounded(projected.begin(), projected.end());
-        projected = normed(rounded.data(), post);
+        projected = eval::reference::norm({post.tensor}, rounded);
       }
       for (int64_t i = 0; i < kHidden; ++i) result[row * kHidden + i] += projected[i];
     }

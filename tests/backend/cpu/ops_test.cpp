@@ -1,5 +1,5 @@
-// The CPU backend's ops against double precision, for batches that mix prefill and decode; and each
-// row's independence of the rows beside it, bit for bit.
+// The CPU backend's blocks against double precision, and bit for bit independence of each row from
+// the other rows of its batch.
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "backend/cpu/reference_ops.h"
+#include "backend/cpu/op_inputs.h"
 
 namespace mxgpt::cpu {
 namespace {
@@ -32,38 +32,19 @@ struct ExpertsLayer {
         up(format, kExperts, kIntermediate, kHidden, 8),
         down(format, kExperts, kHidden, kIntermediate, 9) {}
 
-  void run(CpuBackend& backend, float* x) const {
-    backend.moe_block({.router = {.norm = {norm.tensor},
-                                  .linear = {router.tensor, router_bias.tensor},
-                                  .top_k = kTopK},
-                       .gate = {gate.tensor, gate_bias.tensor},
-                       .up = {up.tensor, up_bias.tensor},
-                       .down = {down.tensor, down_bias.tensor},
-                       .activation = {backend::ActivationKind::clamped_swiglu, 1.702f, 7},
-                       .x = x});
+  backend::MoeBlock block(float* x = nullptr) const {
+    return {.router = {.norm = {norm.tensor},
+                       .linear = {router.tensor, router_bias.tensor},
+                       .top_k = kTopK},
+            .gate = {gate.tensor, gate_bias.tensor},
+            .up = {up.tensor, up_bias.tensor},
+            .down = {down.tensor, down_bias.tensor},
+            .activation = {backend::ActivationKind::clamped_swiglu, 1.702f, 7},
+            .x = x};
   }
+  void run(CpuBackend& backend, float* x) const { backend.moe_block(block(x)); }
   std::vector<double> expected(const float* x) const {
-    const auto h = normed(x, norm);
-    const auto logits = linear(h, router, &router_bias);
-    std::vector<int> order(kExperts);
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int a, int b) { return logits[a] > logits[b]; });
-    double total = 0;
-    for (int s = 0; s < kTopK; ++s) total += std::exp(logits[order[s]]);
-    std::vector<double> y(x, x + kHidden);
-    for (int s = 0; s < kTopK; ++s) {
-      const int e = order[s];
-      auto g = linear(h, gate, &gate_bias, e);
-      const auto u = linear(h, up, &up_bias, e);
-      for (int64_t i = 0; i < kIntermediate; ++i) {
-        const double gi = std::min(g[i], 7.0), ui = std::clamp(u[i], -7.0, 7.0);
-        g[i] = (ui + 1) * gi / (1 + std::exp(-1.702 * gi));
-      }
-      const auto d = linear(g, down, &down_bias, e);
-      for (int64_t i = 0; i < kHidden; ++i) y[i] += std::exp(logits[e]) / total * d[i];
-    }
-    return y;
+    return eval::reference::moe_block(block(), {x, kHidden});
   }
 };
 
@@ -187,48 +168,21 @@ struct MlpLayer {
         up(c.format, 1, kIntermediate, kHidden, 67),
         down(c.format, 1, kHidden, kIntermediate, 68) {}
 
-  void run(CpuBackend& backend, float* x) const {
-    backend.mlp_block({.norm = {.weight = norm.tensor,
-                                .bias = kind.norm == backend::NormKind::layer ? norm_bias.tensor
-                                                                              : backend::Tensor{},
-                                .kind = kind.norm},
-                       .gate = {kind.gated ? gate.tensor : backend::Tensor{}, {}},
-                       .up = {up.tensor, up_bias.tensor},
-                       .down = {down.tensor, down_bias.tensor},
-                       .activation = {kind.activation},
-                       .post_norm = {.weight = kind.post_norm ? post.tensor : backend::Tensor{}},
-                       .x = x});
+  backend::MlpBlock block(float* x = nullptr) const {
+    const bool layer_norm = kind.norm == backend::NormKind::layer;
+    return {.norm = {.weight = norm.tensor,
+                     .bias = layer_norm ? norm_bias.tensor : backend::Tensor{},
+                     .kind = kind.norm},
+            .gate = {kind.gated ? gate.tensor : backend::Tensor{}, {}},
+            .up = {up.tensor, up_bias.tensor},
+            .down = {down.tensor, down_bias.tensor},
+            .activation = {kind.activation},
+            .post_norm = {.weight = kind.post_norm ? post.tensor : backend::Tensor{}},
+            .x = x};
   }
+  void run(CpuBackend& backend, float* x) const { backend.mlp_block(block(x)); }
   std::vector<double> expected(const float* x) const {
-    std::vector<double> h;
-    if (kind.norm == backend::NormKind::rms) {
-      h = normed(x, norm);
-    } else {
-      double mean = 0, variance = 0;
-      for (int64_t i = 0; i < kHidden; ++i) mean += x[i] / double{kHidden};
-      for (int64_t i = 0; i < kHidden; ++i) variance += std::pow(x[i] - mean, 2) / kHidden;
-      for (int64_t i = 0; i < kHidden; ++i) {
-        h.push_back((x[i] - mean) / std::sqrt(variance + 1e-5) * norm.values[i] +
-                    norm_bias.values[i]);
-      }
-    }
-    auto inner = linear(h, up, &up_bias);
-    const auto act = [&](double v) {
-      if (kind.activation == backend::ActivationKind::silu) return v / (1 + std::exp(-v));
-      if (kind.activation == backend::ActivationKind::gelu)
-        return v / 2 * std::erfc(-v / std::sqrt(2.0));
-      return v / 2 * (1 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
-    };
-    const auto g = linear(h, gate, nullptr);
-    for (int64_t i = 0; i < kIntermediate; ++i)
-      inner[i] = kind.gated ? act(g[i]) * inner[i] : act(inner[i]);
-    auto d = linear(inner, down, &down_bias);
-    if (kind.post_norm) {
-      const std::vector<float> rounded(d.begin(), d.end());
-      d = normed(rounded.data(), post);
-    }
-    for (int64_t i = 0; i < kHidden; ++i) d[i] += x[i];
-    return d;
+    return eval::reference::mlp_block(block(), {x, kHidden});
   }
 };
 
@@ -298,6 +252,11 @@ TEST(Embed, ScalesAndAddsPositions) {
   }
 }
 
+std::vector<double> expected_logits(const Weight& norm, const Weight& head, const float* x) {
+  return eval::reference::linear({head.tensor, {}},
+                                 eval::reference::norm({norm.tensor}, {x, kHidden}));
+}
+
 TEST(LmHead, OnlyForRequestedRows) {
   const Weight norm = vector_weight(1, kHidden, 50), head(quant::Format::bf16, 1, 77, kHidden, 51);
   CpuBackend backend(kMaxShapes, backend::Precision::exact);
@@ -310,7 +269,7 @@ TEST(LmHead, OnlyForRequestedRows) {
   backend.lm_head(
       {.x = x.data(), .norm = {norm.tensor}, .linear = {head.tensor, {}}, .logits = logits.data()});
   for (int i = 0; i < 2; ++i) {
-    const auto expected = linear(normed(&x[wanted[i] * kHidden], norm), head, nullptr);
+    const auto expected = expected_logits(norm, head, &x[wanted[i] * kHidden]);
     for (int r = 0; r < 77; ++r) EXPECT_NEAR(logits[i * 77 + r], expected[r], 1e-5);
   }
 }
@@ -334,7 +293,7 @@ TEST(LmHead, HeadInMxfp4EqualsDouble) {
                        .logits = logits.data()});
       double error = 0, size = 0;
       for (int64_t row = 0; row < rows; ++row) {
-        const auto expected = linear(normed(&x[row * kHidden], norm), head, nullptr);
+        const auto expected = expected_logits(norm, head, &x[row * kHidden]);
         for (int r = 0; r < 77; ++r) {
           error += std::pow(logits[row * 77 + r] - expected[r], 2);
           size += std::pow(expected[r], 2);

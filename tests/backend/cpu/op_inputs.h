@@ -1,4 +1,5 @@
-// Ops in double, and what they work on: weights in any format, batches.
+// Inputs of the op tests: weights in any format, shapes, batches. Expected results come from
+// eval/reference_ops.h.
 #pragma once
 
 #include <cmath>
@@ -8,11 +9,12 @@
 #include <vector>
 
 #include "backend/cpu/backend.h"
+#include "eval/reference_ops.h"
 #include "support/random_values.h"
 
 namespace mxgpt::cpu {
 
-/// A weight in any format, with the values it stands for.
+/// A random weight in any format, with its dequantized values.
 struct Weight {
   std::vector<std::byte> bytes;
   std::vector<float> values;
@@ -47,26 +49,7 @@ inline constexpr backend::MaxShapes kMaxShapes{.rows = 64,
                                                .heads = kHeads,
                                                .head_dim = kHeadDim};
 
-inline std::vector<double> normed(const float* x, const Weight& weight) {
-  double squares = 0;
-  for (int64_t i = 0; i < kHidden; ++i) squares += double{x[i]} * x[i];
-  const double scale = 1 / std::sqrt(squares / kHidden + 1e-5);
-  std::vector<double> h(kHidden);
-  for (int64_t i = 0; i < kHidden; ++i) h[i] = x[i] * scale * weight.values[i];
-  return h;
-}
-
-inline std::vector<double> linear(const std::vector<double>& x, const Weight& w, const Weight* bias,
-                                  int64_t slice = 0) {
-  std::vector<double> y(w.tensor.rows);
-  for (int64_t r = 0; r < w.tensor.rows; ++r) {
-    for (int64_t i = 0; i < w.tensor.k; ++i) y[r] += x[i] * w.at(slice, r, i);
-    if (bias) y[r] += bias->values[slice * w.tensor.rows + r];
-  }
-  return y;
-}
-
-/// A batch of `tokens` rows of one sequence, positions from `first`.
+/// A batch of `rows` tokens of one sequence, at positions from `first` on.
 struct SimpleBatch {
   std::vector<int32_t> tokens, positions, sequences, pages;
   backend::Batch batch;

@@ -1,4 +1,4 @@
-// Looks into a step: what validation and calibration need and running does not.
+// Hook for reading activations during a step. Used by validation and calibration only.
 #pragma once
 
 #include <cstdint>
@@ -9,25 +9,25 @@
 
 namespace mxgpt::backend {
 
-/// Called between the ops of a step, on the thread that runs it; what it is shown lives until the
-/// call returns, in host memory. All members do nothing unless overridden.
+/// Called on the thread that runs the step. Arguments are host memory, valid until the call
+/// returns. The default implementations do nothing.
 class ActivationHook {
  public:
   virtual ~ActivationHook() = default;
 
-  /// Rows that a linear layer is about to read: token t's is x + (x_rows ? x_rows[t] : t) *
-  /// weight.k. `weight.data` tells which tensor of the model's Weights it is, `slice` which expert.
-  virtual void linear_input(const Tensor& /*weight*/, int64_t /*slice*/, const float* /*x*/,
-                            const int32_t* /*x_rows*/, int64_t /*tokens*/) {}
+  /// Inputs of a linear layer: token t reads x + (row_indices ? row_indices[t] : t) * weight.k.
+  /// `weight.data` identifies the tensor of the model's Weights, `expert` the expert.
+  virtual void linear_input(const Tensor& /*weight*/, int64_t /*expert*/, const float* /*x*/,
+                            const int32_t* /*row_indices*/, int64_t /*tokens*/) {}
 
-  /// An attention that was computed: its output, and all that led to it, the cache included.
+  /// A computed attention: its inputs, the KV cache and its output.
   virtual void attention(const Attention& /*op*/, const Batch& /*batch*/) {}
 
-  /// The residual stream [rows, hidden]: after the embedding, then after each layer's attention and
-  /// after each layer's MLP.
+  /// The residual stream [rows, hidden]: after the embedding, and after each attention, MLP and MoE
+  /// block.
   virtual void residual(const float* /*x*/, int64_t /*rows*/, int64_t /*hidden*/) {}
 
-  /// The experts that a layer chose, [rows, top_k], best first.
+  /// The experts selected by a layer, [rows, top_k], best first.
   virtual void expert_choices(const int32_t* /*experts*/, int64_t /*rows*/, int64_t /*top_k*/) {}
 };
 

@@ -1,5 +1,5 @@
-// Attention on the CPU: which thread takes which queries, heads and positions. The sums are in
-// attention_impl.h.
+// Distribution of attention over threads by queries, heads and positions. attention_impl.h has the
+// arithmetic.
 #include <algorithm>
 
 #include "backend/cpu/backend.h"
@@ -11,7 +11,7 @@ namespace mxgpt::cpu {
 
 namespace {
 
-/// Piece number n covers positions [n, n + 1) · kPieceTokens.
+/// Splits of a tile. Split n covers positions [n, n + 1) · kKvSplitTokens.
 struct KvSplits {
   int64_t first, end;
 
@@ -20,8 +20,8 @@ struct KvSplits {
         end((b.position + b.rows - 1) / kKvSplitTokens + 1) {}
 };
 
-AttentionTile restrict_to_split(AttentionTile b, int64_t piece) {
-  b.kv_begin = piece * kKvSplitTokens;
+AttentionTile restrict_to_split(AttentionTile b, int64_t split) {
+  b.kv_begin = split * kKvSplitTokens;
   b.kv_end = std::min(b.kv_begin + kKvSplitTokens, b.position + b.rows);
   return b;
 }
@@ -35,11 +35,11 @@ void CpuBackend::attention(const backend::Attention& op) {
   MXGPT_CHECK(group <= kMaxQueries && op.head_dim <= kMaxHeadDim, "group {} head_dim {}", group,
               op.head_dim);
 
-  // Rows that read the same pages: the more, the less often a page is read.
-  const int64_t most_rows = kMaxQueries / group;
+  // Blocks of rows that read the same pages; larger blocks read each page less often.
+  const int64_t max_rows = kMaxQueries / group;
   query_blocks_.clear();
   for (int64_t row = 0; row < batch_->rows(); ++row) {
-    const bool joins = !query_blocks_.empty() && query_blocks_.back().rows < most_rows &&
+    const bool joins = !query_blocks_.empty() && query_blocks_.back().rows < max_rows &&
                        batch_->sequences[row] == batch_->sequences[row - 1];
     if (joins)
       ++query_blocks_.back().rows;
@@ -47,7 +47,7 @@ void CpuBackend::attention(const backend::Attention& op) {
       query_blocks_.push_back({row, 1});
   }
 
-  // A unit of work is a block of rows with one KV head. Those that take longest come first.
+  // A unit of work is a block of rows with one KV head. The longest units run first.
   const auto units = std::ssize(query_blocks_) * op.kv_heads;
   const int64_t kv_head_bytes =
       backend::kPageTokens * quant::traits(op.kv.format).row_bytes(op.head_dim);
@@ -75,55 +75,54 @@ void CpuBackend::attention(const backend::Attention& op) {
                             op.out + (b.q - op.q), b.q_stride);
   };
 
-  int64_t most_pieces = 0;
+  int64_t max_splits = 0;
   for (int64_t unit = 0; unit < units; unit += op.kv_heads) {
-    const KvSplits pieces(unit_block(unit));
-    most_pieces = std::max(most_pieces, pieces.end - pieces.first);
+    const KvSplits splits(unit_block(unit));
+    max_splits = std::max(max_splits, splits.end - splits.first);
   }
   const int64_t state_floats = AttentionStates::float_count(kMaxQueries, op.head_dim);
-  // States of one unit that there is room for: the sum, and pieces to be added to it.
+  // States available per unit: the merged state, and those of splits to merge into it.
   const int64_t states = std::ssize(split_states_) / state_floats / units;
-  if (units >= 2 * thread_count() || most_pieces == 1 || states < 3) {
+  if (units >= 2 * thread_count() || max_splits == 1 || states < 3) {
     parallel_for(units, [&](int64_t unit) {
       alignas(64) float memory[2][AttentionStates::float_count(kMaxQueries, kMaxHeadDim)];
       const AttentionTile block = unit_block(unit);
       const int queries = block.rows * group;
       const auto sum = AttentionStates::view(memory[0], queries, op.head_dim);
       const auto part = AttentionStates::view(memory[1], queries, op.head_dim);
-      const KvSplits pieces(block);
-      kernel.attention_tile(restrict_to_split(block, pieces.first), sum);
-      for (int64_t piece = pieces.first + 1; piece < pieces.end; ++piece) {
-        kernel.attention_tile(restrict_to_split(block, piece), part);
+      const KvSplits splits(block);
+      kernel.attention_tile(restrict_to_split(block, splits.first), sum);
+      for (int64_t split = splits.first + 1; split < splits.end; ++split) {
+        kernel.attention_tile(restrict_to_split(block, split), part);
         kernel.merge_states(part, queries, sum);
       }
       finish(block, sum);
     });
   } else {
-    // Too few units for all threads: their pieces are shared out too, as many at a time as there is
-    // room for.
+    // Too few units for all threads: distribute splits as well, as many at a time as states allow.
     const int64_t wave = states - 1;
     const auto state = [&](int64_t unit, int64_t index, const AttentionTile& b) {
       return AttentionStates::view(&split_states_[(unit * states + index) * state_floats],
                                    b.rows * group, op.head_dim);
     };
-    for (int64_t done = 0; done < most_pieces; done += wave) {
+    for (int64_t done = 0; done < max_splits; done += wave) {
       parallel_for(units * wave, [&](int64_t i) {
         const int64_t unit = i / wave;
         const AttentionTile block = unit_block(unit);
-        const KvSplits pieces(block);
-        const int64_t piece = pieces.first + done + i % wave;
-        if (piece < pieces.end)
-          kernel.attention_tile(restrict_to_split(block, piece), state(unit, 1 + i % wave, block));
+        const KvSplits splits(block);
+        const int64_t split = splits.first + done + i % wave;
+        if (split < splits.end)
+          kernel.attention_tile(restrict_to_split(block, split), state(unit, 1 + i % wave, block));
       });
       parallel_for(units, [&](int64_t unit) {
         const AttentionTile block = unit_block(unit);
         const AttentionStates sum = state(unit, 0, block);
         if (done == 0) std::fill(sum.sum_exp, sum.sum_exp + block.rows * group, 0.0f);
-        const KvSplits pieces(block);
-        const int64_t count = std::min(wave, pieces.end - pieces.first - done);
+        const KvSplits splits(block);
+        const int64_t count = std::min(wave, splits.end - splits.first - done);
         for (int64_t i = 0; i < count; ++i)
           kernel.merge_states(state(unit, 1 + i, block), block.rows * group, sum);
-        if (done + wave >= most_pieces) finish(block, sum);
+        if (done + wave >= max_splits) finish(block, sum);
       });
     }
   }

@@ -1,5 +1,5 @@
-// The attention of kernels.h: a block of queries against pages of keys and values, as small matrix
-// products of tiles that stay in registers.
+// CpuKernels::attention_tile: a block of queries against pages of keys and values, as small GEMMs
+// whose tiles stay in registers.
 #pragma once
 
 #include <algorithm>
@@ -11,12 +11,12 @@
 namespace mxgpt::cpu {
 namespace {
 
-/// Columns of a tile's result: the tokens of a page, or as many dimensions of values.
+/// Columns of a GEMM tile: the tokens of a page, or as many dimensions of values.
 constexpr int kNr = backend::kPageTokens;
 constexpr int kNrVectors = kNr / kWidth;
 static_assert(AttentionStates::padded_head_dim(1) == kNr);
 
-/// Queries of a tile: their sums fill the registers, but for the operands.
+/// Rows of a GEMM tile: queries. Their sums fill the registers that the operands leave.
 #if defined(__AVX512F__)
 constexpr int kMr = 8;
 #elif defined(__AVX2__)
@@ -25,7 +25,7 @@ constexpr int kMr = 3;
 constexpr int kMr = 1;
 #endif
 
-/// Right-hand matrices of products: kWidth numbers of row k, from a column on.
+/// Right-hand GEMM operands: operator() loads kWidth elements of row k from `column` on.
 struct Rows32 {
   const float* at;
   int64_t stride;
@@ -35,12 +35,12 @@ struct Rows32 {
 template <Vec (*kLoad)(const std::byte*)>
 struct Rows16 {
   const std::byte* at;
-  int64_t stride;  ///< elements, of two bytes
+  int64_t stride;  ///< elements of two bytes
   Vec operator()(int64_t k, int column) const { return kLoad(at + (k * stride + column) * 2); }
   Rows16 from(int64_t column) const { return {at + 2 * column, stride}; }
 };
 
-/// finish(r, Σ_{begin <= k < end} a[r][k] · b[k]) for all r. The order of the sum is that of k.
+/// Calls finish(r, Σ_{begin <= k < end} a[r][k] · b[k]) for each row r; sums in the order of k.
 template <int kRows, class B, class Finish>
 inline void gemm_tile(const float* const* a, const B& b, int64_t begin, int64_t end,
                       const Finish& finish) {
@@ -67,7 +67,7 @@ inline void gemm(const float* const* a, int rows, const B& b, int64_t begin, int
     return [&finish, first](int r, const Vec* sums) { finish(first + r, sums); };
   };
   int r = 0;
-  // One row more than a tile is better cut into two halves: a tile of one row waits for its sums.
+  // kMost + 1 rows are split into halves: a tile of one row would wait for its own sums.
   for (; rows - r >= kMost && (kMost <= 2 || rows - r != kMost + 1); r += kMost)
     gemm_tile<kMost>(a + r, b, begin, end, from(r));
   if constexpr (kMost > 1) {
@@ -81,7 +81,7 @@ inline void gemm(const float* const* a, int rows, const B& b, int64_t begin, int
   }
 }
 
-/// All keys of a page, transposed, or values with rows of `stride`, in f32.
+/// Converts the transposed keys of a page to f32.
 void widen_keys(quant::Format format, int64_t head_dim, const std::byte* page, float* out) {
   const int64_t n = head_dim * backend::kPageTokens;
   switch (format) {
@@ -143,10 +143,10 @@ void widen_values(quant::Format format, int64_t head_dim, const std::byte* page,
   }
 }
 
-/// f(the page's keys as a right-hand matrix): as they are, or in `room` as f32, if many queries
-/// are to read them. Either way it has the same numbers.
+/// Calls f with the page's keys as a right-hand operand. For many queries they are first converted
+/// to f32 in `buffer`; the values are the same either way.
 template <class F>
-inline void with_keys(const AttentionTile& p, const std::byte* page, bool widen, float* room,
+inline void with_keys(const AttentionTile& p, const std::byte* page, bool widen, float* buffer,
                       const F& f) {
   if (p.format == quant::Format::f32)
     return f(Rows32{reinterpret_cast<const float*>(page), backend::kPageTokens});
@@ -154,12 +154,12 @@ inline void with_keys(const AttentionTile& p, const std::byte* page, bool widen,
     return f(Rows16<load_f16>{page, backend::kPageTokens});
   if (!widen && p.format == quant::Format::bf16)
     return f(Rows16<load_bf16>{page, backend::kPageTokens});
-  widen_keys(p.format, p.head_dim, page, room);
-  f(Rows32{room, backend::kPageTokens});
+  widen_keys(p.format, p.head_dim, page, buffer);
+  f(Rows32{buffer, backend::kPageTokens});
 }
 
 template <class F>
-inline void with_values(const AttentionTile& p, const std::byte* page, bool widen, float* room,
+inline void with_values(const AttentionTile& p, const std::byte* page, bool widen, float* buffer,
                         int64_t stride, const F& f) {
   const bool whole_panels = p.head_dim == stride;
   if (whole_panels && p.format == quant::Format::f32)
@@ -168,11 +168,11 @@ inline void with_values(const AttentionTile& p, const std::byte* page, bool wide
     return f(Rows16<load_f16>{page, stride});
   if (whole_panels && !widen && p.format == quant::Format::bf16)
     return f(Rows16<load_bf16>{page, stride});
-  widen_values(p.format, p.head_dim, page, stride, room);
-  f(Rows32{room, stride});
+  widen_values(p.format, p.head_dim, page, stride, buffer);
+  f(Rows32{buffer, stride});
 }
 
-/// Slots of a page that a row sees: [begin, end).
+/// Slots of a page that a row attends to: [begin, end).
 struct SlotRange {
   int begin, end;
 };
@@ -185,7 +185,7 @@ SlotRange visible_slots(const AttentionTile& p, int row, int64_t page_start) {
       static_cast<int>(std::clamp<int64_t>(position + 1 - page_start, 0, backend::kPageTokens))};
 }
 
-/// Pages lie apart, and each is short: without this, every one would begin with waiting for memory.
+/// Pages are small and scattered; without a prefetch each would start with a memory stall.
 void prefetch(const std::byte* page, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(page + at, 0, 2);
 }
@@ -200,9 +200,9 @@ void attention_tile(const AttentionTile& p, const AttentionStates& out) {
   std::fill(out.sum_exp, out.sum_exp + queries, 0.0f);
   std::fill(out.acc, out.acc + queries * stride, 0.0f);
 
-  alignas(64) float room[backend::kPageTokens * kMaxHeadDim];
-  alignas(64) float scores[kMaxQueries][backend::kPageTokens];  // then their weights
-  alignas(64) float correction[kMaxQueries + kWidth] = {};      // e^(old largest - new one)
+  alignas(64) float buffer[backend::kPageTokens * kMaxHeadDim];
+  alignas(64) float scores[kMaxQueries][backend::kPageTokens];  // later their softmax weights
+  alignas(64) float correction[kMaxQueries + kWidth] = {};      // e^(old maximum - new maximum)
   const float *of_query[kMaxQueries], *of_weights[kMaxQueries];
   for (int q = 0; q < queries; ++q) {
     of_query[q] = p.q + q / p.group * p.q_stride + q % p.group * p.head_dim;
@@ -210,7 +210,7 @@ void attention_tile(const AttentionTile& p, const AttentionStates& out) {
   }
 
   for (int64_t start = p.kv_begin; start < p.kv_end; start += backend::kPageTokens) {
-    // Rows that see anything of the page; positions rise by one from row to row.
+    // Rows that attend to this page. Positions increase by one per row.
     const auto first_row = static_cast<int>(std::clamp<int64_t>(start - p.position, 0, p.rows));
     const auto rows = static_cast<int>(
         p.window ? std::clamp<int64_t>(start + backend::kPageTokens + p.window - 1 - p.position, 0,
@@ -224,8 +224,8 @@ void attention_tile(const AttentionTile& p, const AttentionStates& out) {
     const int64_t next = goes_on ? p.pages[start / backend::kPageTokens + 1] * p.page_bytes : page;
 
     if (goes_on) prefetch(p.keys + next, kv_head_bytes);
-    // In parts of 64 dimensions: a longer chain of sums would be less exact.
-    with_keys(p, p.keys + page, widen, room, [&](const auto& keys) {
+    // Blocks of 64 dimensions: a longer chain of sums would be less accurate.
+    with_keys(p, p.keys + page, widen, buffer, [&](const auto& keys) {
       for (int d = 0; d < p.head_dim; d += 64) {
         gemm(of_query + first, last - first, keys, d, std::min(d + 64, p.head_dim),
              [&](int q, const Vec* sums) {
@@ -268,7 +268,7 @@ void attention_tile(const AttentionTile& p, const AttentionStates& out) {
     }
 
     if (goes_on) prefetch(p.values + next, kv_head_bytes);
-    with_values(p, p.values + page, widen, room, stride, [&](const auto& values) {
+    with_values(p, p.values + page, widen, buffer, stride, [&](const auto& values) {
       for (int64_t column = 0; column < stride; column += kNr) {
         const auto add = [&](int at, int count, SlotRange seen) {
           gemm(of_weights + at, count, values.from(column), seen.begin, seen.end,
@@ -280,7 +280,7 @@ void attention_tile(const AttentionTile& p, const AttentionStates& out) {
                  }
                });
         };
-        // What a row does not see may hold anything, and zero times that need not be zero.
+        // Masked slots may hold NaN or infinity, and zero times those is not zero.
         if (all_seen) {
           add(first, last - first, {0, backend::kPageTokens});
         } else {

@@ -78,10 +78,11 @@ void CpuBackend::embed(const backend::Embed& op) {
     if (op.positions) {
       const int64_t position = batch_->positions[row];
       MXGPT_CHECK(position < op.positions.rows, "position {} of {}", position, op.positions.rows);
-      float* of_position = &normed_[row * hidden];
+      float* position_embedding = &normed_[row * hidden];
       quant::traits(op.positions.format)
-          .dequantize(op.positions.data + position * op.positions.row_bytes(), hidden, of_position);
-      for (int64_t i = 0; i < hidden; ++i) x[i] += of_position[i];
+          .dequantize(op.positions.data + position * op.positions.row_bytes(), hidden,
+                      position_embedding);
+      for (int64_t i = 0; i < hidden; ++i) x[i] += position_embedding[i];
     }
   });
   if (hook_) hook_->residual(op.x, batch_->rows(), hidden);
@@ -92,7 +93,7 @@ void CpuBackend::rope_cos_sin(const backend::RopeCosSin& op) {
   parallel_for(batch_->rows(), [&](int64_t row) {
     const auto position = static_cast<float>(batch_->positions[row]);
     for (int64_t i = 0; i < half; ++i) {
-      // The product is rounded to f32 first, as in the reference: far positions depend on it.
+      // Round the product to f32 first, as the reference does: it matters at large positions.
       const float angle = position * op.rope.inv_freq[i];
       op.cos[row * half + i] = std::cos(angle) * op.rope.magnitude;
       op.sin[row * half + i] = std::sin(angle) * op.rope.magnitude;
@@ -124,8 +125,8 @@ void CpuBackend::project_qkv(const backend::AttentionBlock& op) {
   const CpuKernels& kernel = cpu_kernels();
   const backend::PageTable& table = batch_->tables[static_cast<int>(op.kv.group)];
   const int64_t d = op.head_dim, row_bytes = quant::traits(op.kv.format).row_bytes(d);
-  const auto finish_head = [&](const backend::Norm& of_head, float* head, int64_t row) {
-    if (of_head) kernel.norm(of_head, head, d, head);
+  const auto norm_and_rotate = [&](const backend::Norm& head_norm, float* head, int64_t row) {
+    if (head_norm) kernel.norm(head_norm, head, d, head);
     if (op.cos)
       kernel.apply_rope(op.rope_style, head, op.cos + row * d / 2, op.sin + row * d / 2, d);
   };
@@ -134,25 +135,25 @@ void CpuBackend::project_qkv(const backend::AttentionBlock& op) {
     const int64_t page = table.page(batch_->sequences[row], position);
     const int64_t from = (row * op.kv_heads + h) * d;
     const int64_t to = (page * op.kv_heads + h) * backend::kPageTokens * row_bytes;
-    finish_head(op.k_norm, k + from, row);
+    norm_and_rotate(op.k_norm, k + from, row);
     std::byte key[kMaxHeadDim * sizeof(float)];
     kernel.quantize_kv(op.kv.format, k + from, d, key);
     store_key(op.kv.format, d, key, slot, op.kv.keys + to);
     kernel.quantize_kv(op.kv.format, v + from, d, op.kv.values + to + slot * row_bytes);
   };
-  // A page's keys lie transposed: one thread should write what shares its lines of the cache.
+  // Keys are transposed within a page, so one thread should write the rows that share cache lines.
   const int64_t group = op.heads / op.kv_heads;
   const bool many = rows >= 2 * backend::kPageTokens;
-  const int64_t rows_at_once = many ? int64_t{backend::kPageTokens}
-                                    : Activations::grain_rows((op.heads + 2 * op.kv_heads) * d);
-  const int64_t heads_at_once = many ? 1 : op.kv_heads;
-  const int64_t parts = op.kv_heads / heads_at_once;
-  parallel_for((rows + rows_at_once - 1) / rows_at_once * parts, [&](int64_t i) {
-    const int64_t begin = i / parts * rows_at_once, end = std::min(rows, begin + rows_at_once);
-    const int64_t first = i % parts * heads_at_once, last = first + heads_at_once;
+  const int64_t grain_rows = many ? int64_t{backend::kPageTokens}
+                                  : Activations::grain_rows((op.heads + 2 * op.kv_heads) * d);
+  const int64_t grain_heads = many ? 1 : op.kv_heads;
+  const int64_t parts = op.kv_heads / grain_heads;
+  parallel_for((rows + grain_rows - 1) / grain_rows * parts, [&](int64_t i) {
+    const int64_t begin = i / parts * grain_rows, end = std::min(rows, begin + grain_rows);
+    const int64_t first = i % parts * grain_heads, last = first + grain_heads;
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t h = first * group; h < last * group; ++h)
-        finish_head(op.q_norm, &q_[(row * op.heads + h) * d], row);
+        norm_and_rotate(op.q_norm, &q_[(row * op.heads + h) * d], row);
       for (int64_t h = first; h < last; ++h) store(row, h);
     }
   });
@@ -199,7 +200,7 @@ void CpuBackend::mlp_block(const backend::MlpBlock& op) {
   const backend::Tensor weights[] = {op.up.weight, op.gate.weight};
   const std::span<const backend::Tensor> read(weights, op.gate.weight ? 2 : 1);
   bind_normed(op.norm, op.x, read);
-  // Without a gate, what is activated is `up` itself.
+  // Without a gate, the activation applies to `up` itself.
   const backend::Linear& activated = op.gate.weight ? op.gate : op.up;
   float* up = op.gate.weight ? up_.data() : nullptr;
   const GemmTask jobs[] = {{.linear = activated, .tokens = rows, .out = gate_.data()},
@@ -215,15 +216,15 @@ void CpuBackend::mlp_block(const backend::MlpBlock& op) {
 
 void CpuBackend::lm_head(const backend::LmHead& op) {
   const int64_t hidden = op.norm.weight.k;
-  const auto wanted = static_cast<int64_t>(batch_->logit_rows.size());
-  if (wanted == 0) return;
-  // Gathered: most prefill rows want no logits.
+  const auto requested = static_cast<int64_t>(batch_->logit_rows.size());
+  if (requested == 0) return;
+  // Gather the rows: most prefill rows need no logits.
   const CpuKernels& kernel = cpu_kernels();
   activations_.bind_and_quantize(
-      normed_.data(), wanted, hidden, {&op.linear.weight, 1}, [&](int64_t i) {
+      normed_.data(), requested, hidden, {&op.linear.weight, 1}, [&](int64_t i) {
         kernel.norm(op.norm, op.x + batch_->logit_rows[i] * hidden, hidden, &normed_[i * hidden]);
       });
-  const GemmTask job{.linear = op.linear, .tokens = wanted, .out = op.logits};
+  const GemmTask job{.linear = op.linear, .tokens = requested, .out = op.logits};
   run_gemms({&job, 1});
 }
 

@@ -1,5 +1,5 @@
-// Mixture of experts on the CPU: tokens are grouped by the expert they chose, so that each expert's
-// weights are read once a step.
+// Mixture of experts on the CPU: tokens are grouped by expert, so that each expert's weights are
+// read once per step.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -15,14 +15,14 @@ void CpuBackend::route_topk(const float* router_logits, int64_t experts, int top
   const auto choose = [&](int64_t row) {
     const float* logits = router_logits + row * experts;
     ExpertChoice* chosen = &choices_[row * top_k];
-    // Insertion keeps the best top_k in descending order; of equals the lower expert comes first.
+    // Insertion sort of the best top_k in descending order; ties go to the lower expert.
     int count = 0;
     for (int32_t e = 0; e < experts; ++e) {
       if (count == top_k && !(logits[e] > chosen[count - 1].weight)) continue;
-      int place = count < top_k ? count++ : count - 1;
-      for (; place > 0 && logits[e] > chosen[place - 1].weight; --place)
-        chosen[place] = chosen[place - 1];
-      chosen[place] = {e, logits[e]};
+      int slot = count < top_k ? count++ : count - 1;
+      for (; slot > 0 && logits[e] > chosen[slot - 1].weight; --slot)
+        chosen[slot] = chosen[slot - 1];
+      chosen[slot] = {e, logits[e]};
     }
     const float best = chosen[0].weight;
     float total = 0;
@@ -33,7 +33,7 @@ void CpuBackend::route_topk(const float* router_logits, int64_t experts, int top
     for (int64_t row = begin; row < end; ++row) choose(row);
   });
 
-  // Counting sort of the pairs by expert; rows stay in order within one.
+  // Counting sort of the pairs by expert, stable in the rows.
   std::fill(expert_offsets_.begin(), expert_offsets_.end(), 0);
   for (int64_t i = 0; i < rows * top_k; ++i) ++expert_offsets_[choices_[i].expert + 1];
   std::partial_sum(expert_offsets_.begin(), expert_offsets_.end(), expert_offsets_.begin());

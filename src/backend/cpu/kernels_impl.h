@@ -29,9 +29,9 @@ V smaller(V a, V b) {
   return a < b ? a : b;
 }
 
-/// The third largest of the maxima of a group's quads.
+/// Third largest of the maxima of a group's blocks of four.
 float third_largest_quad(const float* x) {
-  Float8 most[4];  // each maximum four times
+  Float8 most[4];  // each maximum, four times
   for (int i = 0; i < 4; ++i) {
     Float8 v;
     std::memcpy(&v, x + 8 * i, sizeof v);
@@ -41,19 +41,19 @@ float third_largest_quad(const float* x) {
   }
   const Float4 p = __builtin_shufflevector(most[0], most[1], 0, 4, 8, 12);
   const Float4 q = __builtin_shufflevector(most[2], most[3], 0, 4, 8, 12);
-  // Four sorted pairs, then two sorted triples, merged.
+  // Sort four pairs, merge them into two sorted triples, and merge those.
   const Float4 a = larger(p, q), b = smaller(p, q);
   const Float4 c = __builtin_shufflevector(a, a, 2, 3, 0, 1);
   const Float4 d = __builtin_shufflevector(b, b, 2, 3, 0, 1);
   const Float4 first = larger(a, c), second = larger(larger(b, d), smaller(a, c));
   const Float4 third = larger(smaller(b, c), smaller(a, d));
-  // Lanes 0 and 1 hold the triples.
+  // The triples are in lanes 0 and 1.
   return std::max(std::max(third[0], third[1]),
                   std::max(std::min(first[0], second[1]), std::min(second[0], first[1])));
 }
 
-/// Cuts a group, in the order of k, in which at most kPeaks quads do not fit in bytes; whether its
-/// low bytes stay within kMostLow.
+/// Splits a group, in the order of k, with at most two blocks of four that do not fit in int8, into
+/// low bytes and outliers. Returns whether the sum of low bytes is within its limit.
 bool split_outliers(const int16_t* q, kernels::OutlierSplitGroup& out) {
   uint32_t high[quant::kQuantGroup / 4];
   Int16x16 low_sum{};
@@ -83,12 +83,13 @@ bool split_outliers(const int16_t* q, kernels::OutlierSplitGroup& out) {
 
 void quantize_int16(const float* x, int64_t k, int16_t* q, float* scale, float* sums,
                     int32_t* totals, kernels::OutlierSplitGroup* bytes) {
-  using U8 = uint32_t __attribute__((vector_size(32)));  // of a NaN any bits: sums may wrap
+  using U8 = uint32_t __attribute__((
+      vector_size(32)));  // unsigned, because the bits of a NaN may overflow the sums
   using U4 = uint32_t __attribute__((vector_size(16)));
   for (int64_t g = 0; g < k / quant::kQuantGroup;
        ++g, x += quant::kQuantGroup, q += quant::kQuantGroup, sums += 2, totals += 2) {
     Vec most{};
-    Vec poison{};  // 0, or NaN if x holds a NaN or an infinity: it must not vanish in the rounding
+    Vec poison{};  // 0, or NaN if x has a NaN or infinity, which rounding would lose
     for (int i = 0; i < quant::kQuantGroup; i += kWidth) {
       const Vec v = load(x + i);
       most = max(most, max(v, -v));
@@ -103,7 +104,7 @@ void quantize_int16(const float* x, int64_t k, int16_t* q, float* scale, float* 
     const auto round_group = [&] {
       scale[g] = top / steps + reduce_sum(poison);
       const Float8 inverse = Float8{} + (top > 0 ? steps / top : 0);
-      // Adding 1.5 · 2^23 rounds to nearest even and leaves the integer in the low mantissa bits.
+      // Adding 1.5 · 2^23 rounds to nearest even; the low mantissa bits are then the integer.
       const auto rounded = [&](const float* from) {
         Float8 eight;
         std::memcpy(&eight, from, sizeof eight);
@@ -141,7 +142,7 @@ void quantize_int16(const float* x, int64_t k, int16_t* q, float* scale, float* 
   }
 }
 
-/// Σ (x - shift)²: f32 within 256 elements, double across them.
+/// Σ (x - shift)², summed in f32 within 256 elements and in double across them.
 double sum_of_squares(const float* x, float shift, int64_t n) {
   double squares = 0;
   int64_t i = 0;
@@ -176,7 +177,7 @@ void norm(const backend::Norm& norm, const float* x, int64_t n, float* out) {
   }
 }
 
-/// The first of each pair of neighbours in a vector pair, or the second.
+/// Even elements (kWhich = 0) or odd elements (1) of two vectors.
 template <int kWhich>
 Vec deinterleave(const Vec* v) {
   constexpr int k = kWhich;
@@ -188,7 +189,7 @@ Vec deinterleave(const Vec* v) {
 #endif
 }
 
-/// The reverse: a[0], b[0], a[1], b[1]… from element kFrom on.
+/// Inverse of deinterleave: a[0], b[0], a[1], b[1]… starting at element kFrom.
 template <int kFrom>
 Vec interleave(Vec a, Vec b) {
   constexpr int k = kFrom, w = kFrom + kWidth;
@@ -229,8 +230,9 @@ inline Vec swish(Vec x, Vec alpha) {
   return x / (splat(1) + exp(-alpha * x));
 }
 
-/// x · Φ(x) = max(x, 0) - |x| / 2 · erfc(|x| / √2), which cancels nothing on the left; erfc(z) is
-/// e^-z² times a polynomial of t = 1 / (1 + 0.3 z) (the form of Hastings 1955), fitted to 2e-8.
+/// x · Φ(x) = max(x, 0) - |x| / 2 · erfc(|x| / √2), which avoids cancellation for negative x.
+/// erfc(z) is e^-z² times a polynomial in t = 1 / (1 + 0.3 z) (the form of Hastings 1955), accurate
+/// to 2e-8.
 inline Vec gelu(Vec x) {
   const Vec size = max(x, -x), z = size * splat(0.70710678f);
   const Vec t = splat(1) / mul_add(z, splat(0.3f), splat(1));
@@ -253,7 +255,7 @@ Vec act(Vec x) {
   }
 }
 
-/// gate = f(gate, up) by vectors. A null `up` gives zeros.
+/// gate[i] = f(gate[i], up[i]), vectorized. A null `up` reads as zeros.
 template <class F>
 void map_vectors(float* gate, const float* up, int64_t n, F f) {
   int64_t i = 0;

@@ -6,14 +6,14 @@ namespace mxgpt::cpu {
 
 namespace {
 
-/// Calls move(at in the row, at in the page) for every element of a row, of kBytes each.
+/// Calls move(row offset, page offset) for each element, of kBytes each, of a row.
 template <int kBytes, class Move>
 void for_each_element(int64_t elements, int64_t slot, const Move& move) {
   for (int64_t i = 0; i < elements; ++i)
     move(i * kBytes, (i * backend::kPageTokens + slot) * kBytes);
 }
 
-/// `move(at in the row, at in the page, bytes)` for all parts of a row.
+/// Calls move<kBytes>(row offset, page offset) for all parts of a row.
 template <class Move>
 void for_each_block_part(quant::Format format, int64_t head_dim, int64_t slot, const Move& move) {
   const auto moves = [&]<int kBytes>() {

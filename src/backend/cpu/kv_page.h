@@ -1,7 +1,7 @@
-// How the CPU keeps one KV head's page of a layer, kPageTokens rows of head_dim in some format.
+// Layout of one KV head's page in the CPU's cache: kPageTokens rows of head_dim in a KV format.
 //
-// Values: the rows, one after the other. Keys: transposed, because scores are then sums of whole
-// vectors of tokens:
+// Values are stored row by row. Keys are transposed, so that scores are sums over vectors of
+// tokens:
 //   floating-point formats   [head_dim][kPageTokens]
 //   q8_0                     for each 32 dimensions: scales [kPageTokens], f16, then
 //                            [32][kPageTokens] bytes
@@ -15,10 +15,10 @@
 
 namespace mxgpt::cpu {
 
-/// `row` is as the format has it; its page has place for it at `slot`.
+/// Stores a row of `format` at `slot` of a page.
 void store_key(quant::Format format, int64_t head_dim, const std::byte* row, int64_t slot,
                std::byte* page);
-/// The reverse.
+/// Reads the row at `slot` of a page.
 void load_key(quant::Format format, int64_t head_dim, const std::byte* page, int64_t slot,
               std::byte* row);
 

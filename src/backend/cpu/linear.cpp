@@ -57,7 +57,7 @@ void Activations::bind_and_quantize(const float* x, int64_t rows, int64_t k,
 
 namespace {
 
-/// Rows [row0, row0 + rows) of one job.
+/// Runs rows [row0, row0 + rows) of one task.
 void run_chunk(const GemmTask& job, const Activations& activations, kernels::AccumType accumulate,
                int64_t row0, int64_t rows) {
   const backend::Tensor& w = job.linear.weight;
@@ -84,17 +84,17 @@ void run_chunk(const GemmTask& job, const Activations& activations, kernels::Acc
   }
 }
 
-/// Rows of a chunk: small enough to balance the threads, large enough to pay for being handed out;
-/// whole panels of rows (kernels/cpu/avx2/gemm.h).
+/// Rows per chunk: small enough to balance threads, large enough to amortize scheduling, and a
+/// multiple of the GEMM's row panel (kernels/cpu/avx2/gemm.h).
 int64_t chunk_rows(std::span<const GemmTask> jobs) {
-  constexpr int64_t kLeastWork = 1 << 15;  // multiply-adds
+  constexpr int64_t kMinWork = 1 << 15;  // multiply-adds
   constexpr int64_t kPanelRows = 32;
   int64_t rows = 1, work = 1;
   for (const GemmTask& job : jobs) {
     rows += job.linear.weight.rows;
     work += job.linear.weight.rows * job.linear.weight.k * job.tokens;
   }
-  const int64_t least = kLeastWork * rows / work, balanced = rows / (thread_count() * 16);
+  const int64_t least = kMinWork * rows / work, balanced = rows / (thread_count() * 16);
   const int64_t panels = std::max(least, balanced) / kPanelRows;
   return std::clamp<int64_t>(panels * kPanelRows, kPanelRows, 256);
 }
@@ -103,7 +103,7 @@ int64_t chunk_rows(std::span<const GemmTask> jobs) {
 
 void run_gemm_tasks(std::span<const GemmTask> jobs, const Activations& activations,
                     kernels::AccumType accumulate) {
-  // The chunks of all jobs are numbered through: few jobs, so the way to a chunk is counted anew.
+  // Chunks are numbered across all tasks. There are few tasks, so each thread searches its own.
   const int64_t chunk = chunk_rows(jobs);
   const auto chunks = [&](const GemmTask& job) {
     return (job.linear.weight.rows + chunk - 1) / chunk;

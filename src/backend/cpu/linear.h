@@ -1,4 +1,5 @@
-// Linear layers on the CPU: jobs of out = x · Wᵀ, cut into chunks of rows that all threads share.
+// Linear layers on the CPU: GEMM tasks, out = x · Wᵀ, split into chunks of weight rows for all
+// threads.
 #pragma once
 
 #include <algorithm>
@@ -12,19 +13,19 @@
 
 namespace mxgpt::cpu {
 
-/// Input rows of linear layers: f32, and a 16-bit copy where a quantized weight may use one.
+/// Input rows of linear layers: f32, with a quantized copy for weights whose kernels use one.
 class Activations {
  public:
-  /// Takes room for the 16-bit copy of `max_elements`, rows times k, from `arena`, which outlives
-  /// it.
+  /// Allocates the quantized copy of `max_elements` = rows · k from `arena`, which must outlive
+  /// this.
   Activations(int64_t max_elements, backend::Precision precision, Arena& arena);
 
-  /// Refers to x [rows][k], which must live until the jobs have run. Makes the 16-bit copy if
-  /// `weights` use one, in bytes if a format among them is made for that; all that read one set of
-  /// activations have the same kind of format.
+  /// Binds x [rows][k], which must outlive the tasks, and quantizes it if `weights` use that: to
+  /// int16, or to outlier-split int8 if one of their formats does. All weights that read the same
+  /// activations must use the same kind.
   void bind_and_quantize(const float* x, int64_t rows, int64_t k,
                          std::span<const backend::Tensor> weights);
-  /// The same where make(row) has yet to write a row of x: it is rounded while it is in the cache.
+  /// The same, but make(row) writes each row of x first, which is quantized while in the cache.
   template <class F>
   void bind_and_quantize(const float* x, int64_t rows, int64_t k,
                          std::span<const backend::Tensor> weights, const F& make) {
@@ -37,7 +38,7 @@ class Activations {
     });
   }
 
-  /// Rows worth being handed to a thread, where each number costs a nanosecond.
+  /// Rows per parallel task if an element takes about a nanosecond.
   static int64_t grain_rows(int64_t k) { return std::max<int64_t>(1, 4096 / k); }
 
   bool uses_int16(const backend::Tensor& weight) const;
@@ -49,7 +50,7 @@ class Activations {
   int64_t rows() const { return rows_; }
 
  private:
-  /// Whether there is to be a 16-bit copy.
+  /// Returns whether a quantized copy is needed.
   bool bind(const float* x, int64_t rows, int64_t k, std::span<const backend::Tensor> weights);
   void quantize(int64_t row);
 
@@ -63,18 +64,18 @@ class Activations {
   int64_t rows_ = 0, k_ = 0;
 };
 
-/// out[t][r] = x[x_rows[t]] · weight[slice][r] + bias[slice][r]; then, where `residual` is given,
-/// residual[t][r] += out[t][r].
+/// out[t][r] = x[row_indices[t]] · weight[expert][r] + bias[expert][r]; then residual[t][r] +=
+/// out[t][r] if `residual` is given.
 struct GemmTask {
   backend::Linear linear;
   int64_t expert = 0;
-  const int32_t* row_indices = nullptr;  ///< [tokens], or null for all rows of the activations
+  const int32_t* row_indices = nullptr;  ///< [tokens]; null: all rows in order
   int64_t tokens = 0;
   float* out = nullptr;       ///< [tokens][linear.weight.rows]
   float* residual = nullptr;  ///< [tokens][linear.weight.rows], or null
 };
 
-/// Runs the jobs, all on the same activations, and returns when they are done.
+/// Runs the tasks, which share their activations, and returns when they are done.
 void run_gemm_tasks(std::span<const GemmTask> jobs, const Activations& activations,
                     kernels::AccumType accumulate = kernels::AccumType::f32);
 

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #if defined(__AVX2__)
-// g++ 12 takes the undefined operand of some AVX-512 intrinsics for a mistake of ours.
+// g++ 12 warns about the undefined operands inside some AVX-512 intrinsics.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -30,7 +30,7 @@ using Vec = float __attribute__((vector_size(kWidth * 4)));
 using IntVec = int32_t __attribute__((vector_size(kWidth * 4)));
 
 inline Vec splat(float x) {
-  return x - Vec{};  // x + 0 would be an addition: -0 has to become 0 there
+  return x - Vec{};  // not x + 0, which would turn -0 into 0
 }
 
 inline Vec load(const float* p) {
@@ -43,7 +43,7 @@ inline void store(float* p, Vec v) {
   std::memcpy(p, &v, sizeof v);
 }
 
-/// The second where one is NaN.
+/// Returns the second operand if one is NaN.
 inline Vec max(Vec a, Vec b) {
 #if defined(__AVX512F__)
   return _mm512_max_ps(a, b);
@@ -64,8 +64,8 @@ inline Vec min(Vec a, Vec b) {
 #endif
 }
 
-/// a · b + c, rounded once where there is an instruction for it: everywhere in one build alike, so
-/// that results do not depend on what the compiler fuses.
+/// a · b + c, rounded once if the instruction set has FMA, so that results do not depend on what
+/// the compiler fuses.
 inline Vec mul_add(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);
@@ -76,7 +76,7 @@ inline Vec mul_add(Vec a, Vec b, Vec c) {
 #endif
 }
 
-/// A vector's numbers by `combine`, upper half with lower, until one is left.
+/// Reduces a vector with `combine`, upper half with lower half.
 template <class F>
 inline float reduce(Vec v, const F& combine) {
   using Four = float __attribute__((vector_size(16)));

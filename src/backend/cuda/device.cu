@@ -11,8 +11,7 @@ namespace mxgpt::cuda {
 
 namespace {
 
-/// Bytes in use on the GPU by all processes, as the driver's management library says without
-/// making a context; -1 if it cannot.
+/// Bytes of device memory used by all processes, from NVML, which needs no context; -1 if unknown.
 int64_t used_by_all() {
   struct Usage {
     unsigned long long total, free, used;
@@ -36,7 +35,7 @@ struct Context {
   int64_t bytes = 0;
 };
 
-/// Made at the first use.
+/// Created on first use.
 const Context& context() {
   static const Context made = [] {
     Context c;
@@ -65,15 +64,15 @@ std::string unavailable_reason() {
 
 DeviceInfo device_info() {
   if (!context().unavailable_reason.empty()) {
-    throw Error("--device cuda", "no GPU can be used: " + context().unavailable_reason,
-                "check that nvidia-smi shows one, or take --device cpu");
+    throw Error(field::kDevice, "no GPU can be used: " + context().unavailable_reason,
+                "check that nvidia-smi lists one, or use the CPU device");
   }
   cudaDeviceProp properties;
-  check(cudaGetDeviceProperties(&properties, 0), "properties of the GPU");
+  check(cudaGetDeviceProperties(&properties, 0), "reading device properties");
   size_t free = 0, total = 0;
-  check(cudaMemGetInfo(&free, &total), "memory of the GPU");
+  check(cudaMemGetInfo(&free, &total), "allocating device memory");
   int runtime = 0;
-  check(cudaRuntimeGetVersion(&runtime), "version of CUDA");
+  check(cudaRuntimeGetVersion(&runtime), "reading the CUDA version");
   return {.name = properties.name,
           .major = properties.major,
           .minor = properties.minor,
@@ -87,9 +86,9 @@ DeviceInfo device_info() {
 Memory::Memory(Kind kind, int64_t bytes) : kind_(kind), bytes_(std::max<int64_t>(bytes, 1)) {
   void* data = nullptr;
   if (kind == Kind::device)
-    check(cudaMalloc(&data, bytes_), "memory of the GPU");
+    check(cudaMalloc(&data, bytes_), "allocating device memory");
   else
-    check(cudaHostAlloc(&data, bytes_, cudaHostAllocDefault), "pinned host memory");
+    check(cudaHostAlloc(&data, bytes_, cudaHostAllocDefault), "allocating pinned host memory");
   data_ = static_cast<std::byte*>(data);
   note_memory(kind_ == Kind::device ? "device" : "pinned", bytes_);
 }
@@ -103,7 +102,7 @@ Memory::~Memory() {
 }
 
 Stream::Stream() {
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
 }
 
 Stream::~Stream() {
@@ -119,8 +118,8 @@ void Stream::zero(void* device, int64_t bytes) {
 }
 
 void Stream::synchronize() {
-  check(cudaGetLastError(), "a launch");
-  check(cudaStreamSynchronize(stream_), "work on the GPU");
+  check(cudaGetLastError(), "a kernel launch");
+  check(cudaStreamSynchronize(stream_), "GPU work");
 }
 
 Graph::Graph(Stream& stream, const std::function<void()>& work) {
@@ -130,7 +129,7 @@ Graph::Graph(Stream& stream, const std::function<void()>& work) {
       if (graph) cudaGraphDestroy(graph);
     }
   } recorded;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "a recording");
+  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "graph capture");
   try {
     work();
   } catch (...) {
@@ -138,9 +137,9 @@ Graph::Graph(Stream& stream, const std::function<void()>& work) {
     cudaGetLastError();
     throw;
   }
-  check(cudaStreamEndCapture(stream.get(), &recorded.graph), "a recording");
-  check(cudaGetLastError(), "a launch");
-  check(cudaGraphInstantiate(&exec_, recorded.graph, 0), "a graph");
+  check(cudaStreamEndCapture(stream.get(), &recorded.graph), "graph capture");
+  check(cudaGetLastError(), "a kernel launch");
+  check(cudaGraphInstantiate(&exec_, recorded.graph, 0), "a graph launch");
 }
 
 Graph::~Graph() {
@@ -148,7 +147,7 @@ Graph::~Graph() {
 }
 
 void Graph::launch(Stream& stream) {
-  check(cudaGraphLaunch(exec_, stream.get()), "a graph");
+  check(cudaGraphLaunch(exec_, stream.get()), "a graph launch");
 }
 
 double copy_bandwidth() {
@@ -181,7 +180,7 @@ void Event::record(Stream& stream) {
 }
 
 void Event::synchronize() {
-  check(cudaEventSynchronize(event_), "work on the GPU");
+  check(cudaEventSynchronize(event_), "GPU work");
 }
 
 }  // namespace mxgpt::cuda

@@ -1,5 +1,5 @@
-// A GPU's memory, and the way there. Free of CUDA's headers; builds without CUDA have stub.cpp,
-// where everything throws the Error that says what is missing.
+// Device memory, streams, graphs and copies, without CUDA headers. In builds without CUDA, stub.cpp
+// throws an Error instead.
 #pragma once
 
 #include <cstddef>
@@ -17,13 +17,13 @@ struct DeviceInfo {
   std::string name;
   int major = 0, minor = 0;  ///< compute capability
   int num_sms = 0;
-  int64_t total = 0, free = 0;  ///< bytes of its memory; `free` as of now
-  int runtime_version = 0;      ///< CUDA's version: 12040 is 12.4
-  int64_t context_bytes = 0;  ///< bytes that CUDA took for this process before anything was loaded
+  int64_t total = 0, free = 0;  ///< bytes of device memory
+  int runtime_version = 0;      ///< CUDA version: 12040 is 12.4
+  int64_t context_bytes = 0;    ///< bytes that the CUDA context takes
 };
 
-/// A GPU's memory does not suffice: the message begins with VRAM_OOM. What it refused was not done,
-/// and the GPU goes on working.
+/// Device memory is exhausted; the message begins with VRAM_OOM. The refused operation had no
+/// effect, and the GPU stays usable.
 struct OutOfMemory : Error {
   OutOfMemory(const std::string& where, const std::string& what, const std::string& advice,
               int64_t needed_bytes, int64_t available_bytes)
@@ -31,25 +31,25 @@ struct OutOfMemory : Error {
   int64_t needed, available;  ///< bytes
 };
 
-/// What CUDA takes for a process, where it cannot be measured.
+/// Size of a CUDA context if it cannot be measured.
 inline constexpr int64_t kDefaultContextBytes = 600 << 20;
 
-/// Why there is no GPU to run on; empty if there is one.
+/// Why no GPU can be used; empty if one can.
 std::string unavailable_reason();
-/// Throws Error if there is none.
+/// Throws Error without a GPU.
 DeviceInfo device_info();
 
-/// Bytes a second that the GPU reads and writes copying its own memory, both counted.
+/// Bytes read plus bytes written per second by a copy within device memory.
 double copy_bandwidth();
 
-/// Everything on the GPU is aligned to this.
+/// Alignment of all device buffers.
 inline constexpr int64_t kAlignment = 256;
 inline int64_t align_up(int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-/// Hands out room from one allocation; over a null base it only counts, so that what is planned
-/// and what is taken are one computation.
+/// Bump allocator over one allocation. With a null base it only counts, so that the same code plans
+/// and allocates.
 class DeviceArena {
  public:
   explicit DeviceArena(std::byte* base = nullptr) : base_(base) {}
@@ -67,11 +67,11 @@ class DeviceArena {
   int64_t used_ = 0;
 };
 
-/// One allocation on the GPU, or of host memory that it reads and writes directly.
+/// One allocation of device memory, or of pinned host memory.
 class Memory {
  public:
   enum class Kind { device, pinned };
-  /// Throws Error if there is too little.
+  /// Throws OutOfMemory.
   Memory(Kind kind, int64_t bytes);
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -85,7 +85,7 @@ class Memory {
   std::byte* data_ = nullptr;
 };
 
-/// Work in order.
+/// A CUDA stream: work in order.
 class Stream {
  public:
   Stream();
@@ -93,22 +93,22 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
   ~Stream();
   CudaStream get() const { return stream_; }
-  /// Both sides are pinned or on the GPU.
+  /// Enqueues a copy between pinned and device memory.
   void copy(void* to, const void* from, int64_t bytes);
   void zero(void* device, int64_t bytes);
-  /// Waits until all is done. Throws Error if any of it failed.
+  /// Waits for all enqueued work. Throws Error if any of it failed.
   void synchronize();
 
  private:
   CudaStream stream_ = nullptr;
 };
 
-/// Work recorded once, to be given to a stream again as a whole: addresses, sizes and launches stay
-/// what they were, what lies at the addresses is read anew.
+/// Captured work that can be replayed as a whole. Addresses, sizes and launches are fixed; the
+/// contents of buffers are read anew.
 class Graph {
  public:
-  /// Records what `work` enqueues on the stream, without doing any of it. Throws OutOfMemory, as
-  /// launch() may, if the GPU has no memory for its nodes.
+  /// Captures what `work` enqueues on the stream, without running it. Like launch(), throws
+  /// OutOfMemory if the GPU has no memory for the graph.
   Graph(Stream& stream, const std::function<void()>& work);
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -119,7 +119,7 @@ class Graph {
   struct CUgraphExec_st* exec_ = nullptr;
 };
 
-/// A place in a stream's work.
+/// A point in a stream.
 class Event {
  public:
   Event();
@@ -127,7 +127,7 @@ class Event {
   Event& operator=(const Event&) = delete;
   ~Event();
   void record(Stream& stream);
-  /// Until the stream came to where the event was last recorded; at once if it never was.
+  /// Waits until the stream reaches the last record(). Returns at once if there was none.
   void synchronize();
 
  private:

@@ -1,4 +1,4 @@
-// What a call of CUDA's returned, as an Error.
+// Turns CUDA error codes into Errors.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +12,7 @@ namespace mxgpt::cuda {
 
 inline void check(cudaError_t result, const char* what) {
   if (result == cudaSuccess) return;
-  cudaGetLastError();  // it is told here, and not again after the next launch
+  cudaGetLastError();  // reported here, not again after the next launch
   if (result == cudaErrorMemoryAllocation) {
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);

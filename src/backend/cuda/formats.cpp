@@ -1,4 +1,4 @@
-// The device kernels of every format, from the list.
+// Table of the formats' CUDA kernels.
 #include "backend/cuda/generic/gemm.h"
 
 namespace mxgpt::cuda {

@@ -14,7 +14,7 @@ HostToDeviceCopier::~HostToDeviceCopier() {
   for (Event& sent : copied_) {
     try {
       sent.synchronize();
-    } catch (const std::exception&) {  // whoever waits for the weights hears of it
+    } catch (const std::exception&) {  // a later synchronize() reports it
     }
   }
 }
@@ -24,7 +24,7 @@ void HostToDeviceCopier::copy(std::span<const std::byte> bytes, std::byte* devic
     const auto size = std::min<int64_t>(chunk_, static_cast<int64_t>(bytes.size()));
     std::byte* const buffer = pinned_.data() + next_ * chunk_;
     copied_[next_].synchronize();
-    // One thread copies at a fraction of what memory, or the bus to the GPU, carries.
+    // A single thread reaches a fraction of the bandwidth of memory or of the bus.
     constexpr int64_t kPart = 1 << 20;
     const int64_t parts = (size + kPart - 1) / kPart;
     parallel_for(parts, [&](int64_t part) {

@@ -1,22 +1,22 @@
-// The way of weights to the GPU.
+// Copies weights to the device through a ring of pinned buffers.
 #pragma once
 
 #include "backend/cuda/device.h"
 
 namespace mxgpt::cuda {
 
-/// Copies through pinned buffers, one filled by several threads while others are on their way.
+/// Several threads fill one pinned buffer while the others are being copied.
 class HostToDeviceCopier {
  public:
   static constexpr int64_t kDefaultChunk = 32 << 20;
   explicit HostToDeviceCopier(int64_t chunk_bytes = kDefaultChunk);
-  /// Waits for what is on its way.
+  /// Waits for pending copies.
   ~HostToDeviceCopier();
-  /// Returns when all of `bytes` was read; it may not have arrived.
+  /// Returns when `bytes` have been read; the copy may still be pending.
   void copy(std::span<const std::byte> bytes, std::byte* device);
-  /// Work on it comes after what was copied, and before what will be.
+  /// Work on this stream runs after earlier copies and before later ones.
   CudaStream stream() const { return stream_.get(); }
-  /// Until all has arrived.
+  /// Waits for all copies.
   void synchronize();
 
  private:

@@ -33,7 +33,7 @@ struct Change {
   int64_t bytes, held, free;
 };
 
-/// One per process: one stream at a time is timed, memory is noted from any thread.
+/// One per process. Times one stream at a time; logs memory from any thread.
 struct Profile {
   std::mutex mutex;
   Clock::time_point start = Clock::now();

@@ -1,4 +1,4 @@
-// What a run on a GPU spends its time and its memory on, for --profile. Free of CUDA's headers.
+// Kernel times and memory use of a run, without CUDA headers.
 #pragma once
 
 #include <cstdint>
@@ -8,17 +8,16 @@
 
 namespace mxgpt::cuda {
 
-/// From now on kernels are timed, one after another and not in graphs, and allocations noted.
-/// Before anything is loaded.
+/// Starts timing kernels and logging allocations. Kernels then run one at a time, without graphs.
+/// Call it before anything is loaded.
 void start_profile();
 bool is_profiling();
 
-/// Two tables, as CSV with a heading each: kernels by the time that they took, and memory by the
-/// time at which it was taken or given back.
+/// Two CSV tables with headings: kernels by total time, and allocations and releases in order.
 std::string profile_report();
 
-/// Times what is enqueued while it lives, which is an NVTX range too. Does nothing, and costs
-/// nothing, unless a profile was started. `name` lives as long as the program.
+/// Times what is enqueued during its lifetime, and marks it as an NVTX range. Does nothing unless
+/// profiling. `name` must have static storage.
 class ScopedTimer {
  public:
   ScopedTimer(const char* name, CudaStream stream);
@@ -31,9 +30,9 @@ class ScopedTimer {
   bool active_;
 };
 
-/// All that was enqueued is done: reads the clocks.
+/// Reads the timers. All enqueued work must have finished.
 void collect_timings();
-/// So many bytes were taken, or given back if negative.
+/// Logs an allocation, or a release if `bytes` is negative.
 void note_memory(const char* kind, int64_t bytes);
 
 }  // namespace mxgpt::cuda

@@ -12,9 +12,9 @@ namespace mxgpt::cuda {
 namespace {
 
 [[noreturn]] void refuse() {
-  throw Error("--device cuda", unavailable_reason(),
-              "install CUDA 12.4 or newer, so that nvcc is found, and build again "
-              "(scripts/run.sh --cuda), or take --device cpu");
+  throw Error(field::kDevice, unavailable_reason(),
+              "install CUDA 12.4 or newer and rebuild with scripts/run.sh --cuda, or use the CPU "
+              "device");
 }
 
 }  // namespace

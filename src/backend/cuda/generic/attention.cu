@@ -1,6 +1,6 @@
-// Attention as a mergeable state (Milakov & Gimelshein 2018) over pieces of 256 positions. A piece
-// begins at a multiple of 256, and pieces are merged in their order, whether one block goes through
-// all of them or each has a block of its own: a row's result does not depend on the batch.
+// Attention with mergeable states (Milakov & Gimelshein 2018) over splits of 256 positions. Splits
+// start at multiples of 256 and are merged in order, whether one block processes all of them or
+// each has its own block, so a row's result does not depend on the batch.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -15,7 +15,7 @@ namespace mxgpt::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kHeads = 8;  ///< query heads of a block, which read the keys and values together
+constexpr int kHeads = 8;  ///< query heads per block, which share loads of keys and values
 static_assert(kThreads == kKvSplitTokens, "a thread has a position");
 static_assert(kThreads / kWarp == kHeads, "a warp has the softmax of a head");
 
@@ -34,7 +34,7 @@ __device__ __forceinline__ float load(const std::byte* head, int d) {
   }
 }
 
-/// Elements d … d + 7, of heads whose size is a multiple of 8.
+/// Elements d … d + 7; head_dim must be a multiple of 8.
 template <quant::Format kFormat>
 __device__ __forceinline__ void load_eight(const std::byte* head, int d, float (&out)[8]) {
   if constexpr (kFormat == quant::Format::f16 || kFormat == quant::Format::bf16) {
@@ -60,19 +60,19 @@ __device__ __forceinline__ void load_eight(const std::byte* head, int d, float (
 struct Params {
   PagedAttention p;
   const float* sinks;
-  int group, chunks;  ///< query heads of a KV head, and blocks that share them
+  int group, chunks;  ///< query heads per KV head, and blocks that share them
   int64_t head_bytes;
   int width;   ///< head_dim rounded up to a power of two, at most kThreads
-  int pieces;  ///< that parts have room for a row; 0: a block goes through all
+  int pieces;  ///< splits per row with a block each; 0: one block processes all
 };
 
-/// Of kHeads heads: most, total and values, in shared memory.
+/// Attention states of kHeads heads, in shared memory.
 struct State {
   float *most, *total;  ///< [kHeads]
   float* out;           ///< [kHeads][head_dim]
 };
 
-/// Scores, weights and weighted values of one piece, by the whole block.
+/// State of one split, computed by the whole block.
 template <quant::Format kFormat>
 __device__ void attend_split(const Params& h, const std::byte* keys, const std::byte* values,
                              const int32_t* pages, int64_t page_bytes, int piece, int first,
@@ -131,7 +131,7 @@ __device__ void attend_split(const Params& h, const std::byte* keys, const std::
   }
   __syncthreads();
 
-  // Threads side by side have elements side by side; those that are left share the positions.
+  // Adjacent threads have adjacent elements; the remaining threads share the positions.
   const int lanes = kThreads / h.width, lane = threadIdx.x / h.width;
   for (int at = threadIdx.x % h.width; at < d; at += h.width) {
     float sums[kHeads] = {};
@@ -144,7 +144,7 @@ __device__ void attend_split(const Params& h, const std::byte* keys, const std::
     }
 #pragma unroll
     for (int i = 0; i < kHeads; ++i) {
-      // With one lane the elements go straight to the state: there may be more than threads.
+      // With one lane, elements go straight to the state: there may be more of them than threads.
       if (lanes == 1)
         state.out[i * d + at] = sums[i];
       else
@@ -166,7 +166,7 @@ struct MergeScales {
   float most, old_scale, new_scale;
 };
 
-/// Before any piece: the sink, which has a weight and no value.
+/// Initial maximum: the sink, which has a weight but no value.
 __device__ __forceinline__ float initial_max(const float* sinks, int head) {
   return sinks ? sinks[head] : -INFINITY;
 }
@@ -300,12 +300,12 @@ void paged_attention(const PagedAttention& p, int64_t last, CudaStream stream) {
   h.head_bytes = quant::traits(op.kv.format).row_bytes(op.head_dim);
   h.width = 1;
   while (h.width < op.head_dim && h.width < kThreads) h.width *= 2;
-  // A window of w positions touches at most one piece more than fills it.
+  // A window touches at most one split more than it fills.
   int64_t pieces = last / kKvSplitTokens + 1;
   if (op.window) {
     pieces = std::min(pieces, (op.window + kKvSplitTokens - 2) / kKvSplitTokens + 1);
   }
-  // With many rows there are blocks enough without cutting a row among several.
+  // With many rows there are enough blocks without splitting rows.
   constexpr int64_t kEnoughBlocks = 512;
   const int64_t blocks = int64_t{p.rows} * op.kv_heads * h.chunks;
   const bool cut = pieces > 1 && blocks < kEnoughBlocks &&

@@ -1,4 +1,4 @@
-// Sums and maxima over a block of threads, in one order.
+// Sums and maxima over a thread block, in a fixed order.
 #pragma once
 
 namespace mxgpt::cuda {
@@ -17,12 +17,12 @@ __device__ __forceinline__ float warp_max(float v) {
   return v;
 }
 
-/// Every thread of the block calls it and gets the sum.
+/// Called by every thread of the block; all get the sum.
 template <int kThreads>
 __device__ float block_sum(float v) {
   __shared__ float of_warp[kThreads / kWarp];
   v = warp_sum(v);
-  __syncthreads();  // of a call before
+  __syncthreads();  // protects a previous call
   if (threadIdx.x % kWarp == 0) of_warp[threadIdx.x / kWarp] = v;
   __syncthreads();
   float total = 0;

@@ -16,7 +16,7 @@ unsigned blocks_for(int64_t n) {
   return static_cast<unsigned>((n + kThreads - 1) / kThreads);
 }
 
-/// A norm's weights as a kernel wants them.
+/// A norm's parameters, as passed to kernels.
 struct NormWeights {
   const float *weight, *bias;
   float eps;
@@ -71,7 +71,7 @@ __global__ void rope_cos_sin_kernel(RopeCosSinParams p) {
   const int row = blockIdx.x;
   const auto position = static_cast<float>(p.positions[row]);
   for (int i = threadIdx.x; i < p.half; i += blockDim.x) {
-    // The product is rounded to f32 first, as in the reference: far positions depend on it.
+    // Round the product to f32 first, as the reference does: it matters at large positions.
     const float angle = __fmul_rn(position, p.inv_freq[i]);
     const int64_t at = static_cast<int64_t>(row) * p.half + i;
     p.cos[at] = cosf(angle) * p.magnitude;
@@ -81,7 +81,7 @@ __global__ void rope_cos_sin_kernel(RopeCosSinParams p) {
 
 __device__ void store_head(quant::Format format, const float* head, int n, std::byte* to) {
   if (format == quant::Format::q8_0) {
-    // As q8_0_quantize does; a warp has a block of 32.
+    // Like the CPU's Q8_0 quantizer; one warp per block of 32.
     auto* blocks = reinterpret_cast<quant::Q8_0::Block*>(to);
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
       const float most = warp_max(fabsf(head[i]));
@@ -154,8 +154,8 @@ __global__ void __launch_bounds__(kHeadThreads) qk_norm_rope_store_kv_kernel(con
   store_head(p.kv.format, head, d, (is_v ? p.kv.values : p.kv.keys) + to);
 }
 
-/// The same for the usual heads: a warp a head of 64 dimensions that are rotated by halves and not
-/// normed, a lane dimensions i and i + 32, stored in 16 bits.
+/// The same for a common case: heads of 64 dimensions, NeoX rotation, no norm, 16-bit cache. One
+/// warp per head; a lane has dimensions i and i + 32.
 __global__ void __launch_bounds__(kThreads) rope_store_kv_64_kernel(const QkNormRopeStoreKv p) {
   constexpr int kHalf = 32;
   const int per_row = p.heads + 2 * p.kv_heads, i = threadIdx.x % kHalf;
@@ -210,7 +210,7 @@ __global__ void activate_kernel(backend::Activation p, float* gate, const float*
   const float u = up ? up[i] : 1;
   switch (p.kind) {
     case backend::ActivationKind::clamped_swiglu: {
-      // NaN stays NaN, which fminf would lose.
+      // Unlike fminf, this propagates NaN.
       const float low = g > p.limit ? p.limit : g;
       const float mid = u > p.limit ? p.limit : u < -p.limit ? -p.limit : u;
       gate[i] = (mid + 1) * low / (1 + expf(-p.alpha * low));

@@ -1,5 +1,4 @@
-// The CUDA backend's kernels besides those of backend/cuda/generic/gemm.h, launched. Each takes one
-// plain struct; pointers are to the GPU's memory.
+// Launchers of the portable kernels other than GEMM (gemm.h). Pointers are to device memory.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +10,7 @@
 
 namespace mxgpt::cuda {
 
-/// out[i] = norm(x[ids[i]]), or added to what out holds.
+/// out[i] = norm(x[row_indices[i]]), or added to out[i].
 struct NormRows {
   backend::Norm norm;
   const float* x;                        ///< [.][n]
@@ -32,7 +31,7 @@ struct RopeCosSinParams {
 };
 void compute_rope_cos_sin(const RopeCosSinParams&, CudaStream);
 
-/// After the projections: every head of q and k normed and rotated, k and v stored.
+/// Norms and rotates the heads of q and k, and stores k and v in the cache.
 struct QkNormRopeStoreKv {
   float *q, *k, *v;  ///< [rows, heads or kv_heads, head_dim]
   backend::Norm q_norm, k_norm;
@@ -54,21 +53,22 @@ struct PagedAttention {
   int64_t stride;
   KvSplitStates splits;
 };
-/// Positions a piece has; a piece begins at a multiple.
+/// Positions per KV split. Splits start at its multiples.
 inline constexpr int kKvSplitTokens = 256;
 inline constexpr int kMaxHeadDim = 512;
-/// `last` is the largest position of a row.
+/// `last`: the largest position of any row, or an upper bound.
 void paged_attention(const PagedAttention&, int64_t last, CudaStream);
 
 /// gate[i] = act(gate[i]) · up[i], or act(gate[i]) where `up` is null.
 void activate(const backend::Activation& activation, float* gate, const float* up, int64_t n,
               CudaStream);
 
-/// Routing of rows by their router's logits [rows, experts].
+/// Selects the top_k experts of each row by the router's logits [rows, experts], and sorts the
+/// pairs.
 void route_topk(const float* logits, int rows, int experts, int top_k, const ExpertAssignment&,
                 CudaStream);
 
-/// x[row] += Σ weight · down[pair], in the order of the choices.
+/// x[row] += Σ weight · down[pair], in descending order of weight.
 void combine_experts(const ExpertAssignment&, int rows, int top_k, const float* down, int hidden,
                      float* x, CudaStream);
 

@@ -1,4 +1,4 @@
-// Mixture of experts: who goes where, and what comes back.
+// Routing of a mixture of experts, and the weighted sum of the experts' outputs.
 #include <algorithm>
 #include <climits>
 
@@ -9,14 +9,15 @@ namespace {
 
 constexpr int kThreads = 256, kSortThreads = 1024, kWarpThreads = 32;
 
-/// Ordered as the scores are, NaN above all: who chooses it gets it.
+/// Order-preserving map from float to uint32, NaN highest, so that a NaN is selected and
+/// propagates.
 __device__ uint32_t ordered(float score) {
   if (score != score) return ~0u;
-  const uint32_t bits = __float_as_uint(score + 0.0f);  // without the zero's sign
+  const uint32_t bits = __float_as_uint(score + 0.0f);  // -0 becomes 0
   return bits & 0x80000000 ? ~bits : bits | 0x80000000;
 }
 
-/// A warp a row: one best after the other, of equals the lower expert first.
+/// One warp per row: selects the best expert repeatedly; ties go to the lower expert.
 __global__ void __launch_bounds__(kThreads)
     choose_kernel(const float* logits, int rows, int experts, int top_k, ExpertAssignment r) {
   const int row = (blockIdx.x * kThreads + threadIdx.x) / kWarpThreads;
@@ -48,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int s = 0; s < top_k; ++s) weight[s] /= total;
 }
 
-/// Of a warp's pairs that are here: those of the same expert, and how many of them come before.
+/// Lanes of the warp with the same expert, and how many of them precede this one.
 struct Rank {
   unsigned same;
   int before;
@@ -58,8 +59,8 @@ struct Rank {
   __device__ bool is_last() const { return before + 1 == __popc(same); }
 };
 
-/// One block. An expert's pairs stay in the order of the rows: each warp has a stretch of them, and
-/// counts them first.
+/// Stable counting sort by one block. Each warp has a contiguous range of pairs, which it counts
+/// first.
 __global__ void __launch_bounds__(kSortThreads)
     sort_kernel(int pairs, int experts, int top_k, ExpertAssignment r) {
   extern __shared__ int32_t counts[];  // [warps][experts]
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(kSortThreads)
     __syncwarp();
   }
   __syncthreads();
-  // Of each expert: how many, and from one warp to the next how many before.
+  // Per expert: the total, and the exclusive prefix sum over warps.
   for (int e = threadIdx.x; e < experts; e += blockDim.x) {
     int sum = 0;
     for (int w = 0; w < warps; ++w) {
@@ -142,9 +143,8 @@ void route_topk(const float* logits, int rows, int experts, int top_k, const Exp
                                                                      r);
   constexpr int kMaxCounts = 48 * 1024 / sizeof(int32_t);
   const int pairs = rows * top_k;
-  const int warps =
-      std::clamp((pairs + kWarpThreads - 1) / kWarpThreads, 1,
-                 std::min(kSortThreads / kWarpThreads, kMaxCounts / experts));
+  const int warps = std::clamp((pairs + kWarpThreads - 1) / kWarpThreads, 1,
+                               std::min(kSortThreads / kWarpThreads, kMaxCounts / experts));
   sort_kernel<<<1, warps * kWarpThreads, warps * experts * sizeof(int32_t), stream>>>(
       pairs, experts, top_k, r);
 }

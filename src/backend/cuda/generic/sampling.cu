@@ -1,5 +1,5 @@
-// One block a row. Whatever is added in the order of tokens is added in blocks of 512, four sums a
-// block, as engine/logits.cpp does; all other sums are of whole numbers, whose order is free.
+// One thread block per row. Sums over tokens use blocks of 512 with four partial sums, like
+// engine/logits.cpp. All other sums are of integers, so their order does not matter.
 #include <algorithm>
 
 #include "backend/cuda/generic/block_reduce.cuh"
@@ -10,10 +10,10 @@ namespace mxgpt::cuda {
 namespace {
 
 constexpr int kThreads = 1024;
-constexpr int kBlock = 512, kLanes = 4;  // as engine/logits.cpp's
+constexpr int kBlock = 512, kLanes = 4;  // as in engine/logits.cpp
 constexpr int kBins = 256;
 
-/// Ordered as the logits are; NaN does not come here.
+/// Order-preserving map from float to uint32, without NaN.
 __device__ __forceinline__ uint32_t key_of(float x) {
   const uint32_t u = __float_as_uint(x == 0 ? 0.0f : x);  // -0 is 0
   return u & 0x80000000u ? ~u : u | 0x80000000u;
@@ -29,7 +29,7 @@ __device__ T block_total(T value, T* shared) {
   return *shared;
 }
 
-/// Sum of the values of the threads before this one.
+/// Exclusive prefix sum over the threads.
 template <class T>
 __device__ T sum_before(T value, T* shared) {
   T sum = value;
@@ -58,10 +58,10 @@ struct Shared {
   int chosen;
 };
 
-/// The tokens that are kept: those above a key, and of those equal to it the first ones.
+/// Tokens that remain: all with a larger key, and the first `equal` with this key.
 struct Kept {
   uint32_t key;
-  unsigned int equal;  ///< so many
+  unsigned int equal;  ///< number of them
 };
 
 struct Row {
@@ -72,12 +72,12 @@ struct Row {
   __device__ float weight_of(int token) const { return exp_weight(logits[token], peak, scale); }
 };
 
-/// Where the sum of `value` over the kept tokens, likeliest first, reaches `enough`: 1 a token for
-/// counts, the weight for sums. All that are kept if it does not; one token at least.
+/// The most probable tokens whose values sum to `enough`: 1 per token for counts, its weight for
+/// sums. All tokens if they do not reach it; at least one.
 template <bool kCount>
 __device__ Kept reach(const Row& row, const Kept& among, unsigned long long enough, Shared& s) {
   uint32_t prefix = 0;
-  unsigned long long above = 0;  // of keys that are larger than all with this prefix
+  unsigned long long above = 0;  // sum over keys above this prefix
   for (int shift = 24; shift >= 0; shift -= 8) {
     __syncthreads();
     for (int i = threadIdx.x; i < kBins; i += kThreads) s.bins[i] = 0;
@@ -90,7 +90,7 @@ __device__ Kept reach(const Row& row, const Kept& among, unsigned long long enou
     }
     __syncthreads();
     if (threadIdx.x == 0) {
-      // The bin of the token at which the sum reaches it; else the lowest that has any.
+      // The bin in which the sum reaches `enough`, or the lowest non-empty one.
       int bin = kBins - 1, last = -1;
       unsigned long long sum = above;
       for (; bin >= 0; --bin) {
@@ -107,8 +107,8 @@ __device__ Kept reach(const Row& row, const Kept& among, unsigned long long enou
     prefix = s.prefix;
     above = s.left;
   }
-  // Of those with this key, which weigh the same: as many as it takes, one at least, and no more
-  // than are kept.
+  // Tokens with this key have equal weight: as many as needed, at least one, at most those that
+  // remain.
   unsigned int equal = 0;
   for (int t = threadIdx.x; t < row.size; t += kThreads) equal += key_of(row.logits[t]) == prefix;
   equal = block_total(equal, &s.count);
@@ -121,7 +121,7 @@ __device__ Kept reach(const Row& row, const Kept& among, unsigned long long enou
   return {prefix, static_cast<unsigned int>(min(max(needed, 1ull), 1ull * equal))};
 }
 
-/// Σ weights as sum_weights() has it: s.sums by block, and their sum.
+/// Σ weights in the order of sum_weights(): s.sums per block, and their sum.
 __device__ double sums_of_blocks(const Row& row, Shared& s) {
   const int blocks = (row.size + kBlock - 1) / kBlock;
   __syncthreads();
@@ -130,7 +130,7 @@ __device__ double sums_of_blocks(const Row& row, Shared& s) {
     float sum = 0;
     for (int t = block * kBlock + lane; t < min((block + 1) * kBlock, row.size); t += kLanes)
       sum += row.weight_of(t);
-    // The four are side by side in a warp, and come here together.
+    // The four are adjacent lanes of one warp.
     const unsigned four = 0xfu << (threadIdx.x % kWarp / kLanes * kLanes);
     const float b = __shfl_down_sync(four, sum, 1, kLanes);
     const float c = __shfl_down_sync(four, sum, 2, kLanes);
@@ -139,7 +139,7 @@ __device__ double sums_of_blocks(const Row& row, Shared& s) {
   }
   __syncthreads();
   double total = 0;
-  for (int i = 0; i < blocks; ++i) total += s.sums[i];  // by every thread, for itself
+  for (int i = 0; i < blocks; ++i) total += s.sums[i];  // redundantly in every thread
   return total;
 }
 
@@ -177,7 +177,7 @@ __device__ int draw_filtered(const Row& row, const RowSampling& how, Shared& s) 
         if (key == kept.key) equal = to_fixed_point(row.weight_of(t));
       }
       sum = block_total(sum, &s.total);
-      // One thread at least has seen the key's weight.
+      // At least one thread has computed the key's weight.
       __syncthreads();
       if (threadIdx.x == 0) s.left = 0;
       __syncthreads();
@@ -190,7 +190,7 @@ __device__ int draw_filtered(const Row& row, const RowSampling& how, Shared& s) 
     }
     kept = reach<false>(row, kept, enough, s);
   }
-  // In the order of tokens: a thread has neighbours.
+  // Each thread has consecutive tokens, which keeps their order.
   const int each = (row.size + kThreads - 1) / kThreads;
   const int first = min(row.size, static_cast<int>(threadIdx.x) * each);
   const int end = min(row.size, first + each);
@@ -227,7 +227,7 @@ __device__ int draw_filtered(const Row& row, const RowSampling& how, Shared& s) 
   return s.token;
 }
 
-/// The largest key; s.bad where a logit is no number.
+/// The largest key. Sets s.bad if a logit is NaN.
 __device__ uint32_t largest_key(const float* logits, int size, Shared& s) {
   __syncthreads();
   if (threadIdx.x == 0) s.largest = s.bad = 0;

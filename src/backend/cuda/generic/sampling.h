@@ -1,5 +1,5 @@
-// Drawing tokens on the GPU: the same tokens, to the bit, as engine/sampler.h draws from the same
-// logits, so that only tokens cross the bus.
+// Sampling on the GPU, bit-identical to engine/sampler.h on the same logits, so that only tokens
+// are copied to the host.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace mxgpt::cuda {
 
-/// What changes a logit before it is drawn from, in this order.
+/// Changes to a logit before sampling, applied in this order.
 struct LogitEdit {
   int32_t token;
   float bias;        ///< added
@@ -16,28 +16,28 @@ struct LogitEdit {
   float penalty;     ///< subtracted
 };
 
-/// How one row's token is drawn.
+/// Sampling parameters of one row.
 struct RowSampling {
-  float scale;    ///< 1 / temperature; 0: the likeliest token
+  float scale;    ///< 1 / temperature; 0: greedy
   int32_t top_k;  ///< 0: all
   double top_p, min_p;
-  double uniform;  ///< the random number, in [0, 1)
+  double uniform;  ///< uniform random number in [0, 1)
   int32_t first_edit, edits;
   int32_t mask;  ///< row of the masks; -1: all tokens are allowed
 };
 
 struct SampleArgs {
-  float* logits;  ///< [rows, vocabulary], which edits and masks change
+  float* logits;  ///< [rows, vocabulary]; modified by edits and masks
   int vocabulary;
   int rows;
   const RowSampling* params;  ///< [rows]
-  const LogitEdit* edits;     ///< a token once in a row
+  const LogitEdit* edits;     ///< at most one per token and row
   const uint32_t* masks;  ///< [.][(vocabulary + 31) / 32]: bit t % 32 of word t / 32 allows token t
-  int32_t* tokens;        ///< [rows]; -1 where the logits are no numbers, or none is allowed
+  int32_t* tokens;        ///< [rows]; -1 if a logit is NaN or no token is allowed
 };
 void sample(const SampleArgs&, CudaStream);
 
-/// Tokens that there is room for: sums of their blocks lie in shared memory.
+/// Largest vocabulary; the sums of its blocks are in shared memory.
 inline constexpr int kMaxSampledVocabulary = 1 << 18;
 
 }  // namespace mxgpt::cuda

@@ -1,7 +1,7 @@
-// One row's way through a layer in five kernels, and the logits; see docs/cuda.md. Kernels take one
-// plain struct, are enqueued with programmatic dependent launch, neither allocate nor synchronize,
-// and sum in fixed order: a row's result depends on nothing else in the batch.
-// All pointers are device memory. Activations are f32; rows are contiguous.
+// Decode kernels of a gpt-oss layer for up to kMaxRows rows, and the logits; see docs/cuda.md.
+// Launchers enqueue with programmatic dependent launch, and neither allocate nor synchronize. Sums
+// have a fixed order: a row's result does not depend on the rest of the batch.
+// Pointers are device memory, activations f32, rows contiguous.
 #pragma once
 
 #include "backend/cuda/sm90/layout.h"
@@ -10,22 +10,22 @@ struct CUstream_st;
 
 namespace mxgpt::cuda::sm90 {
 
-/// Whether the current GPU has what these kernels are written for: Hopper's copies (sm_90) and its
-/// 227 KiB of shared memory a block. attend_rows and gemm.h run from sm_80 on.
+/// Whether the current GPU runs these kernels: bulk copies (sm_90) and 227 KiB of shared memory per
+/// block. attn_prefill and the mma GEMM run on sm_80 and newer.
 bool is_supported_here();
 
-inline constexpr int kMaxRows = 8;  ///< of qkv, project and logits
+inline constexpr int kMaxRows = 8;  ///< of qkv, o_proj and logits
 inline constexpr int kMaxExperts = 128;
 inline constexpr int kMaxTopK = 4;
-inline constexpr int kHeadDim = 64, kGqaGroup = 8;  ///< query heads that share a key head
+inline constexpr int kHeadDim = 64, kGqaGroup = 8;  ///< query heads per KV head
 
 struct RmsNorm {
   const float* weight = nullptr;  ///< [k]; null: no norm
   float eps = 1e-5f;
 };
 
-/// Where a layer's keys and values lie: [page][kv_head][32][64] of 16-bit floats. What was never
-/// stored must be finite: whole pages are multiplied, with weights of 0.
+/// KV cache of a layer: [page][kv_head][32][64] in f16 or bf16. Tokens that were never stored must
+/// be finite: whole pages are multiplied, with weight 0 for those.
 struct KvPages {
   void* keys;
   void* values;
@@ -39,7 +39,7 @@ struct RowCoords {
   const int32_t* sequences;  ///< [rows]
 };
 
-/// Heads have 64 dimensions, whose halves are rotated.
+/// q, k, v = linear(norm(x)), rotated (NeoX); keys and values are stored in the cache.
 struct Qkv {
   const float* x;  ///< [rows, k]
   RmsNorm norm;
@@ -53,13 +53,13 @@ struct Qkv {
 };
 void qkv(const Qkv& p, CUstream_st* stream);
 
-/// The router behind a norm. Its scores come in the parts that the blocks of `project` know of x:
-/// score[expert] = bias + rms_scale · Σ parts[row][part][expert]; parts[row][part][experts] has Σ
-/// x².
+/// Router fused into o_proj, whose blocks leave partial scores of their columns of x:
+/// score[expert] = bias + rms_scale · Σ parts[row][part][expert]; parts[row][part][experts] is the
+/// partial Σ x².
 struct Router {
   const float* weight;  ///< [experts, hidden] f32
   const float* bias;    ///< [experts]
-  const float* norm;    ///< [hidden]: of the norm between x and the router
+  const float* norm;    ///< [hidden]: weight of the norm before the router
   float eps;
   int experts = 0;  ///< 0: no router follows
   int top_k;
@@ -71,7 +71,7 @@ constexpr size_t router_part_floats(int rows, int experts, int parts) {
   return size_t{1} * rows * parts * align_up(experts + 1, 4);
 }
 
-/// x += in · weightᵀ + bias, and the router's parts of the new x.
+/// x += in · weightᵀ + bias, and the partial router scores of the new x.
 struct OProj {
   const float* in;  ///< [rows, weight.k]
   PackedWeight weight;
@@ -87,15 +87,15 @@ struct Swiglu {
   float alpha, limit;
 };
 
-/// What a row's router says.
+/// Experts selected for a row.
 struct TopKResult {
   int expert[kMaxTopK];
-  float weight[kMaxTopK];  ///< softmax over the chosen
-  float rms_scale;         ///< of the norm before
+  float weight[kMaxTopK];  ///< softmax over the selected
+  float rms_scale;         ///< of the norm before the router
 };
 
-/// The chosen experts' gate and up for one row: activated[slot] = swiglu(gate, up) as an operand of
-/// `down` (planes of bfloat16 hi and lo).
+/// Gate and up of one row's experts: activated[slot] = swiglu(gate, up), as the split-bf16 operand
+/// of `down`.
 struct GateUp {
   const float* x;  ///< [k]
   Router router;
@@ -111,8 +111,8 @@ constexpr size_t activated_bytes(int intermediate) {
 }
 void gate_up(const GateUp& p, CUstream_st* stream);
 
-/// x += Σ over slots, in the order of the router's choice, of weight · (down · activated + bias).
-/// Must follow gate_up without a kernel between: it reads the routing while that still runs.
+/// x += Σ weight · (down · activated + bias) over slots, in descending order of weight. Must
+/// directly follow gate_up: it reads the routing while that kernel is still running.
 struct Down {
   const uint8_t* activated;
   Router router;
@@ -123,8 +123,8 @@ struct Down {
 };
 void down(const Down& p, CUstream_st* stream);
 
-/// gate_up and down for a few rows, in four kernels that read every chosen expert once. A row gets
-/// the bits that it would have alone.
+/// gate_up and down for a few rows, in four kernels that read each selected expert once.
+/// Bit-identical to processing each row alone.
 struct MoeSmallBatch {
   float* x;  ///< [rows, hidden]
   int rows;
@@ -133,11 +133,11 @@ struct MoeSmallBatch {
   PackedWeight gate, up, down;                   ///< MXFP4, by expert
   const float *gate_bias, *up_bias, *down_bias;  ///< [experts][rows of it]
   Swiglu swiglu;
-  /// What one kernel leaves to the next.
+  /// Buffers passed from kernel to kernel.
   struct Scratch {
     TopKResult* chosen;  ///< [rows]
     uint8_t* normed;     ///< [rows][2] planes
-    uint8_t* activated;  ///< activated_bytes(…) a row, zero where never written
+    uint8_t* activated;  ///< activated_bytes(…) per row; starts as zero
     float* outs;         ///< [rows][top_k][hidden]
   } scratch;
 };
@@ -145,11 +145,11 @@ constexpr size_t normed_bytes(int rows, int hidden) {
   const PackedWeight of_gate{nullptr, WeightType::mxfp4, 0, hidden};
   return size_t{1} * rows * 2 * plane_stride(WeightType::mxfp4, of_gate.pairs());
 }
-/// Whether the operands of so many rows fit into a multiprocessor's shared memory.
+/// Whether the operands of this many rows fit in shared memory.
 bool moe_small_batch_fits(const MoeSmallBatch& p);
 void moe_small_batch(const MoeSmallBatch& p, CUstream_st* stream);
 
-/// logits[i] = head · norm(x[row_of[i]])
+/// logits[i] = head · norm(x[i])
 struct Logits {
   const float* x;
   RmsNorm norm;
@@ -159,20 +159,20 @@ struct Logits {
 };
 void logits(const Logits& p, CUstream_st* stream);
 
-/// Grouped-query attention of each row to its sequence's pages, eight query heads of 64 dimensions
-/// to a key head. Pieces of fixed length are attended to by themselves and merged in order.
+/// Grouped-query attention of each row to its sequence's pages: eight query heads of 64 dimensions
+/// per KV head. Splits of fixed length are computed independently and merged in order.
 struct AttentionArgs {
   const float* q;  ///< [rows, 8 · kv_heads, 64]
   int rows;
-  int step_rows;  ///< of which these are part: so many keys may only just have been stored
+  int step_rows;  ///< rows of the step, whose keys may have just been stored
   int kv_heads;
   float scale;
   KvPages kv;
   RowCoords coords;
   int window = 0;           ///< 0: everything
   const float* sinks;       ///< [8 · kv_heads], or null
-  int pages_per_split;      ///< pages of a piece: a function of the longest context alone
-  int max_splits;           ///< that a row can have
+  int pages_per_split;      ///< split length, a function of the longest context alone
+  int max_splits;           ///< upper bound per row
   float* scratch;           ///< attend_scratch_floats(…)
   int32_t* split_counters;  ///< [rows][kv_heads], zero; left zero
   float* out;               ///< [rows, 8 · kv_heads, 64]
@@ -181,8 +181,8 @@ constexpr size_t attend_scratch_floats(int rows, int kv_heads, int max_pieces) {
   return size_t{1} * rows * kv_heads * kGqaGroup * max_pieces * (kHeadDim + 2);
 }
 void attn_decode(const AttentionArgs& p, CUstream_st* stream);
-/// For prompts: many rows of a sequence, adjacent and at consecutive positions; queries and weights
-/// rounded to the cache's format. Needs neither scratch nor pieces.
+/// For prompts: many adjacent rows per sequence. Queries and softmax weights are rounded to the
+/// cache's format. Uses neither scratch nor splits.
 void attn_prefill(const AttentionArgs& p, CUstream_st* stream);
 
 }  // namespace mxgpt::cuda::sm90

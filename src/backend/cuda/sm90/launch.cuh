@@ -15,7 +15,7 @@ inline int multiprocessors() {
   return count;
 }
 
-/// Errors of the launch stay in the runtime's last error, where the backend looks after a step.
+/// Launch errors stay in cudaGetLastError(), which is checked after a step.
 template <class Params>
 void launch(void (*kernel)(Params), const Params& params, dim3 grid, int threads, size_t shared,
             cudaStream_t stream) {

@@ -1,4 +1,4 @@
-// From a file's blocks, [slices][rows][k] on the device, to the order of layout.h.
+// Packs blocks in file order, [slices][rows][k] in device memory, into the order of layout.h.
 #pragma once
 
 #include "backend/cuda/sm90/layout.h"

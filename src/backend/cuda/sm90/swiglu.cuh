@@ -1,4 +1,4 @@
-// What follows gate and up.
+// The clamped SwiGLU of gpt-oss.
 #pragma once
 
 #include "backend/cuda/sm90/decode.h"

@@ -26,7 +26,7 @@ check() {
     printf 'holds  %3d s  %s\n' $((SECONDS - began)) "$name"
   else
     printf 'FAILS  %3d s  %s: %s\n' $((SECONDS - began)) "$name" "$*"
-    grep -E 'FAILED|Failure|FAILS|error|Error|ERROR|Invalid|leaked|hazard' "$log" | head -"${SHOW:-12}"
+    grep -E 'FAIL|Failure|error|Error|ERROR|Invalid|leaked|hazard' "$log" | head -"${SHOW:-12}"
     tail -4 "$log"
     failed=1
   fi

@@ -24,7 +24,7 @@ struct BadValue {
   std::string message;
 };
 
-/// Help without the hidden names of options.
+/// Help with defaults in the descriptions and without hidden names.
 class HelpFormatter : public CLI::Formatter {
  public:
   /// Hides some of an option's names, separated by commas.
@@ -34,6 +34,18 @@ class HelpFormatter : public CLI::Formatter {
     const std::string all = CLI::Formatter::make_option_name(option, is_positional);
     const auto found = hidden_.find(option);
     return found == hidden_.end() ? all : all.substr(0, all.find("," + found->second));
+  }
+
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (option->get_type_size() == 0) return "";  // a flag
+    std::string text = option->get_type_name().empty() ? "" : " " + option->get_type_name();
+    if (option->get_required()) text += " (required)";
+    return text;
+  }
+
+  std::string make_option_desc(const CLI::Option* option) const override {
+    const std::string value = option->get_default_str();
+    return option->get_description() + (value.empty() ? "" : " (default: " + value + ")");
   }
 
  private:
@@ -57,7 +69,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return d[a.size()][b.size()];
 }
 
-/// "; did you mean 'x'?" with the closest of `known`; empty if none is close.
+/// " (did you mean 'x'?)" with the closest of `known`; empty if none is close.
 std::string suggestion(std::string_view text, const std::vector<std::string>& known) {
   if (text.size() > 60) return "";
   std::string_view best;
@@ -69,7 +81,7 @@ std::string suggestion(std::string_view text, const std::vector<std::string>& kn
       best_distance = distance;
     }
   }
-  return best.empty() ? "" : fmt::format("; did you mean '{}'?", best);
+  return best.empty() ? "" : fmt::format(" (did you mean '{}'?)", best);
 }
 
 std::vector<std::string> option_names(const CLI::App& app) {
@@ -118,8 +130,8 @@ std::string describe(const CLI::ParseError& e) {
     return text.substr(0, text.find(':')) +
            (missing ? " needs a value" : " is given more than once");
   }
-  replace(" excludes ", " cannot be combined with ");
-  replace(" requires ", " needs ");
+  if (e.get_name() == "ExcludesError") replace(" excludes ", " cannot be combined with ");
+  if (e.get_name() == "RequiresError") replace(" requires ", " needs ");
   return text;
 }
 
@@ -214,7 +226,8 @@ Option CommandOptions::add(const std::string& names, const std::string& help, St
         help);
     *name = option->get_name();
     if (arity == Arity::repeated) option->expected(1)->take_all();
-    if (arity == Arity::any) option->expected(-1);
+    if (arity == Arity::any)
+      option->expected(1, CLI::detail::expected_max_vector_size)->allow_extra_args();
     return option;
   });
 }

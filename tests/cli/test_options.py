@@ -7,13 +7,13 @@ from program import mxgpt
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["rnu"], "unknown command 'rnu'; did you mean 'run'?; see `mxgpt --help`"),
-        (["run", "--temprature", "0", "hi"], "unknown option '--temprature'; did you mean '--temperature'?; see `mxgpt run --help`"),
+        (["rnu"], "unknown command 'rnu' (did you mean 'run'?); see `mxgpt --help`"),
+        (["run", "--temprature", "0", "hi"], "unknown option '--temprature' (did you mean '--temperature'?); see `mxgpt run --help`"),
         (["run", "--qqqqqqqq", "hi"], "unknown option '--qqqqqqqq'; see `mxgpt run --help`"),
-        (["convert", "--froce"], "unknown option '--froce'; did you mean '--force'?; see `mxgpt convert --help`"),
+        (["convert", "--froce"], "unknown option '--froce' (did you mean '--force'?); see `mxgpt convert --help`"),
         (["run", "one", "two"], "'two' is one argument too many; see `mxgpt run --help`"),
-        (["run", "--kv", "q8-0", "hi"], "--kv: 'q8-0' is not one of f16, bf16, q8_0, f32; did you mean 'q8_0'?; see `mxgpt run --help`"),
-        (["bench", "--kv", "f16,f17"], "--kv: 'f17' is not one of f16, bf16, q8_0, f32; did you mean 'f16'?; see `mxgpt bench --help`"),
+        (["run", "--kv", "q8-0", "hi"], "--kv: 'q8-0' is not one of f16, bf16, q8_0, f32 (did you mean 'q8_0'?); see `mxgpt run --help`"),
+        (["bench", "--kv", "f16,f17"], "--kv: 'f17' is not one of f16, bf16, q8_0, f32 (did you mean 'f16'?); see `mxgpt bench --help`"),
         (["bench", "--batch", "1,0"], "--batch: '0' is not an integer from 1 to 4096; see `mxgpt bench --help`"),
         (["run", "--ctx"], "--ctx needs a value; see `mxgpt run --help`"),
         (["run", "--ctx", "8", "--ctx", "9"], "--ctx is given more than once; see `mxgpt run --help`"),
@@ -22,7 +22,7 @@ from program import mxgpt
         (["verify", "m", "--manifest", "x", "--expect-sha256", "y"],
          "--manifest cannot be combined with --expect-sha256; see `mxgpt verify --help`"),
         (["validate", "--seeds", "4"], "--seeds needs --prompts; see `mxgpt validate --help`"),
-        (["harmony", "rendr"], "unknown command 'rendr'; did you mean 'render'?; see `mxgpt harmony --help`"),
+        (["harmony", "rendr"], "unknown command 'rendr' (did you mean 'render'?); see `mxgpt harmony --help`"),
         (["run", "--kv", "\x1b[2J", "hi"], "is not one of"),
     ],
 )

@@ -39,6 +39,9 @@ class ScoringSession {
   /// options.device. All three outlive it.
   ScoringSession(const model::Architecture& architecture, const model::Config& config,
                  const model::Weights& weights, const ScoringOptions& options);
+  /// With a runner that was created with runner_options().
+  ScoringSession(const model::Config& config, const ScoringOptions& options,
+                 std::unique_ptr<runtime::Runner> runner);
 
   /// What its runner must be made for.
   static runtime::RunnerOptions runner_options(const model::Config& config,
@@ -65,9 +68,6 @@ class ScoringSession {
   int64_t context() const { return context_; }
 
  private:
-  ScoringSession(const model::Config& config, const ScoringOptions& options,
-                 std::unique_ptr<runtime::Runner> runner);
-
   void trim(int64_t end);
 
   const model::Config& config_;

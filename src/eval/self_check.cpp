@@ -60,6 +60,14 @@ engine::ScoringOptions options_of(const SelfCheckModel& s, backend::Precision pr
       .all_logits = true};
 }
 
+engine::ScoringSession make_session(const SelfCheckModel& s, backend::Precision precision,
+                                    int64_t context) {
+  const engine::ScoringOptions options = options_of(s, precision, context);
+  return {s.config, options,
+          s.create_runner(s.architecture, s.config, s.weights,
+                          engine::ScoringSession::runner_options(s.config, options))};
+}
+
 /// Fingerprints of the logits of all `tokens`, processed `rows` at a time.
 Fingerprints fingerprint_tokens(engine::ScoringSession& session, Tokens tokens, int64_t rows) {
   Fingerprints fingerprints;
@@ -75,8 +83,7 @@ Fingerprints fingerprint_tokens(engine::ScoringSession& session, Tokens tokens, 
 
 Fingerprints fingerprint_tokens(const SelfCheckModel& s, backend::Precision precision,
                                 Tokens tokens) {
-  engine::ScoringSession session(s.architecture, s.config, s.weights,
-                                 options_of(s, precision, static_cast<int64_t>(tokens.size())));
+  engine::ScoringSession session = make_session(s, precision, std::ssize(tokens));
   return fingerprint_tokens(session, tokens, kRows);
 }
 
@@ -89,8 +96,7 @@ SelfCheckResult compare_bits(const Fingerprints& a, const Fingerprints& b) {
 
 SelfCheckResult check_prefill_equals_decode(const SelfCheckModel& s, backend::Precision precision,
                                             Tokens text) {
-  engine::ScoringSession one_by_one(s.architecture, s.config, s.weights,
-                                    options_of(s, precision, static_cast<int64_t>(text.size())));
+  engine::ScoringSession one_by_one = make_session(s, precision, std::ssize(text));
   return compare_bits(fingerprint_tokens(s, precision, text),
                       fingerprint_tokens(one_by_one, text, 1));
 }
@@ -199,8 +205,7 @@ SelfCheckResult check_reuse(int64_t replaced, const SelfCheckModel& s, backend::
   std::vector<int32_t> other(text.begin(), text.end());
   for (auto token = other.end() - replaced; token != other.end(); ++token)
     *token = *token ? *token - 1 : 1;
-  engine::ScoringSession session(s.architecture, s.config, s.weights,
-                                 options_of(s, precision, std::ssize(text)));
+  engine::ScoringSession session = make_session(s, precision, std::ssize(text));
   session.feed(other);
   const int64_t reused = session.rewind_to_common_prefix(text);
   if (reused == 0) return not_applicable("the window has moved past the reusable prefix");
@@ -223,11 +228,8 @@ SelfCheckResult check_cache_reuse(const SelfCheckModel& s, backend::Precision pr
 /// The bound is that of default precision (HACKING.md).
 SelfCheckResult check_default_precision(const SelfCheckModel& s, Tokens text) {
   const auto n = static_cast<int64_t>(text.size());
-  const auto session = [&](backend::Precision precision) {
-    return engine::ScoringSession(s.architecture, s.config, s.weights, options_of(s, precision, n));
-  };
-  engine::ScoringSession exact = session(backend::Precision::exact),
-                         standard = session(backend::Precision::mixed);
+  engine::ScoringSession exact = make_session(s, backend::Precision::exact, n),
+                         standard = make_session(s, backend::Precision::mixed, n);
   double total = 0;
   const int64_t rows_per_step = s.device == backend::Device::cpu ? kRows : 1;
   for (int64_t at = 0; at < n; at += rows_per_step) {
@@ -305,10 +307,13 @@ SelfCheckResult check_expert_permutation(const SelfCheckModel& s, Tokens text) {
     bytes += expert_bytes_of_layer(s, layers);
   }
   const PermutedExperts permuted(s, layers);
-  SelfCheckResult result =
-      compare_bits(fingerprint_tokens(s, backend::Precision::exact, text),
-                   fingerprint_tokens({s.architecture, s.config, permuted.weights, s.accumulate},
-                                      backend::Precision::exact, text));
+  SelfCheckResult result = compare_bits(fingerprint_tokens(s, backend::Precision::exact, text),
+                                        fingerprint_tokens({.architecture = s.architecture,
+                                                            .config = s.config,
+                                                            .weights = permuted.weights,
+                                                            .accumulate = s.accumulate,
+                                                            .create_runner = s.create_runner},
+                                                           backend::Precision::exact, text));
   result.measure += fmt::format(", {} of {} layers permuted", layers, s.config.layers);
   return result;
 }

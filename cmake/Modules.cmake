@@ -4,6 +4,7 @@
 # files hold kernels only and are entered after a run-time check.
 include(CheckCXXCompilerFlag)
 check_cxx_compiler_flag(-mavx2 MXGPT_X86)
+option(MXGPT_PCH "Precompile the library headers that most sources include" ON)
 
 # Compile flags per instruction set; src/kernels/cpu/isa.cpp checks for the same features.
 function(mxgpt_isa_flags)
@@ -53,6 +54,15 @@ function(mxgpt_module name uses libraries)
   target_compile_features(mxgpt_${name} PUBLIC cxx_std_20)
   target_compile_options(mxgpt_${name} PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-psabi>)
+  # Files with instruction-set flags cannot share a precompiled header with the rest; quant and kernels hold little else.
+  if(MXGPT_PCH AND NOT name MATCHES "^(quant|kernels)$")
+    target_precompile_headers(mxgpt_${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${CMAKE_SOURCE_DIR}/cmake/precompiled.h>)
+    foreach(source ${sources})
+      if(source MATCHES "_avx(2|512)\\.cpp$")
+        set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+      endif()
+    endforeach()
+  endif()
   list(TRANSFORM uses PREPEND mxgpt_)
   target_link_libraries(mxgpt_${name} PUBLIC ${uses} ${libraries})
 endfunction()

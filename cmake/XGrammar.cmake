@@ -33,7 +33,7 @@ list(APPEND sources ${CMAKE_BINARY_DIR}/xgrammar/earley_parser.cc)
 add_library(xgrammar STATIC ${sources})
 target_compile_features(xgrammar PUBLIC cxx_std_17)
 target_compile_definitions(xgrammar PUBLIC XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0)
-target_compile_options(xgrammar PRIVATE -w)
+target_compile_options(xgrammar PRIVATE -w -O2 -g0)
 target_include_directories(xgrammar PRIVATE ${xgrammar}/cpp)  # the changed copy lies elsewhere
 target_include_directories(xgrammar SYSTEM PUBLIC ${xgrammar}/include ${xgrammar}/3rdparty/dlpack/include
   ${xgrammar}/3rdparty/picojson)

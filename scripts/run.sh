@@ -18,8 +18,11 @@ if ((${#device[@]})); then
 else
   [[ -e build/release/build.ninja ]] || configure release -DMXGPT_TESTS=OFF -DMXGPT_BENCH=OFF
 fi
-build release mxgpt
+# The first build compiles `mxgpt run` alone; scripts/build.sh builds all commands, which this script then keeps up to date.
+target=mxgpt_run
+[[ ! -e build/release/mxgpt ]] || target=mxgpt
+build release "$target"
 
-program=$PWD/build/release/mxgpt
+program=$PWD/build/release/${target/_/-}
 cd "$started_in"
 exec "$program" run "${device[@]}" "$@"

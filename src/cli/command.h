@@ -37,8 +37,10 @@ std::function<int()> tokenize(CommandOptions& command);
 std::function<int()> validate(CommandOptions& command);
 std::function<int()> verify(CommandOptions& command);
 
+inline constexpr Command kRunCommand{"run", "Chat, answer one prompt, or complete text", run};
+
 inline constexpr Command kCommands[] = {
-    {"run", "Chat, answer one prompt, or complete text", run},
+    kRunCommand,
     {"serve", "Serve a model over HTTP (OpenAI and Anthropic APIs)", serve},
     {"plan", "Show how much memory a model needs, without loading it", plan},
     {"bench", "Measure prefill and decode speed", bench},

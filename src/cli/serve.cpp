@@ -1,7 +1,6 @@
 // `mxgpt serve`: the HTTP server.
 #include <fmt/format.h>
 #include <malloc.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -12,6 +11,7 @@
 
 #include "base/cpu_count.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
@@ -117,10 +117,9 @@ int serve_model(Options& options) {
     api.set_load_progress({doing, done, total});
   });
   if (!is_local && options.api_keys.empty())
-    spdlog::warn("no --api-key-file: anyone who can reach {} can use this server",
-                 options.http.host);
+    log::warn("no --api-key-file: anyone who can reach {} can use this server", options.http.host);
   const std::string url = url_of(options.http, http.port());
-  spdlog::info("listening on {}; loading the model", url);
+  log::info("listening on {}; loading the model", url);
   const Loader loader(api, options, url);
 
   int signal = 0;
@@ -129,7 +128,7 @@ int serve_model(Options& options) {
   const auto served_model = api.served_model_or_null();
   if (!served_model)
     _exit(128 + signal);  // no requests are running, and loading cannot be cancelled
-  spdlog::info("shutting down; running requests have {} s to finish", options.shutdown_timeout);
+  log::info("shutting down; running requests have {} s to finish", options.shutdown_timeout);
   const auto deadline = Clock::now() + std::chrono::seconds(options.shutdown_timeout);
   http.stop_accepting();
   // A second signal exits immediately.
@@ -142,7 +141,7 @@ int serve_model(Options& options) {
   served_model->engine().drain(deadline);
   // Responses may still be in transit.
   if (!http.wait_until_drained(std::max(deadline, Clock::now() + std::chrono::seconds(2))))
-    spdlog::warn("{} connections were dropped", http.connection_count());
+    log::warn("{} connections were dropped", http.connection_count());
   return kOk;
 }
 

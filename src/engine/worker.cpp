@@ -1,11 +1,10 @@
 #include "engine/worker.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <exception>
 #include <utility>
 
+#include "base/log.h"
 #include "base/thread_pool.h"
 #include "engine/memory_fallback.h"
 
@@ -309,8 +308,8 @@ bool Engine::Worker::apply_fallback(const cuda::OutOfMemory& shortage, bool duri
   fallback->during_step = during_step;
   fallback->needed = shortage.needed;
   fallback->available = shortage.available;
-  spdlog::warn("{}; so {} go down from {} to {}", shortage.what(), name(fallback->kind),
-               fallback->from, fallback->to);
+  log::warn("{}; so {} go down from {} to {}", shortage.what(), name(fallback->kind),
+            fallback->from, fallback->to);
   memory.applied_fallbacks.push_back(*std::move(fallback));
   return true;
 }
@@ -340,7 +339,7 @@ void Engine::Worker::recover(const cuda::OutOfMemory& shortage) {
 }
 
 void Engine::Worker::abort_all(const std::string& error) {
-  spdlog::error("{}; nothing is left to give up: all answers end", error);
+  log::error("{}; nothing is left to give up: all answers end", error);
   ++status_.failed_steps;
   status_.last_failure = error;
   scheduler_.reset(scheduler_.limits());

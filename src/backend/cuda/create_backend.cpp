@@ -1,8 +1,7 @@
-#include <spdlog/spdlog.h>
-
 #include "backend/cuda/backend.h"
 #include "backend/cuda/generic/generic_backend.h"
 #include "backend/cuda/sm90/gpt_oss_backend.h"
+#include "base/log.h"
 
 namespace mxgpt::cuda {
 
@@ -14,7 +13,7 @@ std::unique_ptr<CudaBackend> create_generic_backend(const backend::MaxShapes& ma
 
 std::unique_ptr<CudaBackend> create_backend(const BackendSpec& spec, DeviceArena& arena) {
   if (const sm90::Support support = sm90::supports(spec.model, device_caps(), spec.run); !support) {
-    spdlog::debug("sm90 kernels are not used: {}", support.reason);
+    log::info("sm90 kernels are not used: {}", support.reason);
     return create_generic_backend(spec.max_shapes, arena, spec.run.accum_type);
   }
   return std::make_unique<sm90::Sm90GptOssBackend>(spec, arena);

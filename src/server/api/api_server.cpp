@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <new>
@@ -10,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/escape.h"
+#include "base/log.h"
 #include "chat/request_error.h"
 #include "server/api/api_error.h"
 #include "server/api/request_json.h"
@@ -206,10 +206,10 @@ HttpResponse ApiServer::transport_error(const HttpRequestHead& head, int status,
 void ApiServer::log(const AccessLogEntry& entry) {
   const HttpRequestHead& head = *entry.head;
   metrics_.record_response(find_route(head) ? find_route(head)->path : "other", entry.status);
-  spdlog::info("request id={} client={} remote={} method={} path={} status={} bytes={} ms={:.1f}",
-               head.id, entry.client.empty() ? "-" : entry.client, head.remote_address,
-               escape_for_terminal(head.method, 16), escape_for_terminal(head.path, 100),
-               entry.status, entry.body_bytes, entry.seconds * 1000);
+  log::info("request id={} client={} remote={} method={} path={} status={} bytes={} ms={:.1f}",
+            head.id, entry.client.empty() ? "-" : entry.client, head.remote_address,
+            escape_for_terminal(head.method, 16), escape_for_terminal(head.path, 100), entry.status,
+            entry.body_bytes, entry.seconds * 1000);
 }
 
 }  // namespace mxgpt::server

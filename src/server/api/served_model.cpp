@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <sched.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <charconv>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "io/model_hash.h"
 #include "runtime/cuda_weights.h"
 #include "runtime/host_memory_plan.h"
@@ -95,7 +95,7 @@ ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
       const std::lock_guard lock(mutex_);
       sha256_ = std::move(hash);
     } catch (const Error& e) {
-      spdlog::warn("the hash of the model stays unknown: {}", e.what());
+      log::warn("the hash of the model stays unknown: {}", e.what());
     }
   });
 }

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <openssl/rand.h>
-#include <spdlog/spdlog.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
@@ -12,6 +11,8 @@
 #include <exception>
 #include <new>
 #include <utility>
+
+#include "base/log.h"
 
 namespace mxgpt::server {
 
@@ -58,7 +59,7 @@ net::awaitable<void> Connection::run() {
     const error_code error = co_await stream_->handshake();
     if (!error) co_await serve();
   } catch (const std::exception& e) {
-    spdlog::error("connection dropped: {}", e.what());
+    log::error("connection dropped: {}", e.what());
   }
   request_active_ = false;
   lease_.reset();
@@ -144,7 +145,7 @@ std::shared_ptr<Connection::Call> Connection::call_handler(HttpRequest request) 
     } catch (const std::bad_alloc&) {
       call->result = handler.transport_error(self->head_, 503, "the server is out of memory");
     } catch (const std::exception& e) {
-      spdlog::error("{} {}: {}", self->head_.method, self->head_.path, e.what());
+      log::error("{} {}: {}", self->head_.method, self->head_.path, e.what());
       call->result =
           handler.transport_error(self->head_, 500, "internal server error (see the server log)");
     }

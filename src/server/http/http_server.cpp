@@ -1,7 +1,6 @@
 #include "server/http/http_server.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <boost/asio/as_tuple.hpp>
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "server/http/connection.h"
 #include "server/http/listener.h"
 
@@ -104,7 +104,7 @@ void HttpServer::Impl::run_io() {
       io.run();
       return;
     } catch (const std::exception& e) {
-      spdlog::error("I/O thread: {}", e.what());
+      log::error("I/O thread: {}", e.what());
     }
   }
 }
@@ -142,7 +142,7 @@ net::awaitable<void> HttpServer::Impl::accept() {
         start(std::move(socket));
         continue;
       } catch (const std::exception& e) {
-        spdlog::error("connection not accepted: {}", e.what());
+        log::error("connection not accepted: {}", e.what());
       }
     }
     // Out of file descriptors or memory, for example; both pass.

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 #include <sqlite3.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "server/api/api_error.h"
 
 namespace mxgpt::server {
@@ -182,7 +182,7 @@ void ResponseStore::writer_loop() {
       insert(job.response);
     } catch (const std::exception& e) {
       error = e.what();
-      spdlog::error("response {} is not stored: {}", job.response.id, error);
+      log::error("response {} is not stored: {}", job.response.id, error);
     }
     {
       const std::lock_guard lock(status_mutex_);
@@ -271,7 +271,7 @@ auto with_api_errors(F f) {
   try {
     return f();
   } catch (const DatabaseError& e) {
-    spdlog::error("the store of responses: {}", e.what());
+    log::error("the store of responses: {}", e.what());
     throw ApiError(500, fmt::format("the store of responses failed: {}", e.what()), {},
                    "store_failed");
   }

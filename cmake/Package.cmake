@@ -1,0 +1,16 @@
+# `cmake --install` and `cpack`: the program, the shipped model and the licences, as a .tar.gz and a .deb.
+include(GNUInstallDirs)
+install(TARGETS mxgpt RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES README.md CHANGELOG.md LICENSE NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY models/gpt-oss-nano DESTINATION ${CMAKE_INSTALL_DATADIR}/mxgpt)
+
+set(CPACK_GENERATOR TGZ DEB)
+set(CPACK_PACKAGE_VENDOR mxgpt)
+set(CPACK_PACKAGE_CONTACT "the mxgpt maintainers")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "Inference engine for gpt-oss and other GPTs from MXFP4 and GGUF weights")
+set(CPACK_PACKAGE_FILE_NAME mxgpt-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR})
+set(CPACK_RESOURCE_FILE_LICENSE ${CMAKE_SOURCE_DIR}/LICENSE)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+include(CPack)

@@ -11,9 +11,6 @@
 
 namespace mxgpt::backend {
 
-/// The device that holds a model's weights and runs it.
-enum class Device { cpu, cuda };
-
 /// Numerical mode of a step. `mixed` may round activations to 16 bits where weights are quantized;
 /// `exact` keeps activations and the KV cache in f32.
 enum class Precision { mixed, exact };

@@ -176,7 +176,7 @@ int run_bench(Options& options) {
   const auto model = options.model.open();
   check_options(options, model->config());
   std::sort(options.depth.begin(), options.depth.end());
-  const bool on_gpu = options.device.device == backend::Device::cuda;
+  const bool on_gpu = options.device.device != "cpu";
   if (options.tokens_per_step == 0)
     options.tokens_per_step = on_gpu ? 2048 : engine::ScoringOptions().max_batched_tokens;
   if (options.threads.empty()) options.threads = {thread_count()};

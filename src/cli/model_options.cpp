@@ -1,6 +1,7 @@
 #include "cli/model_options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <fstream>
 #include <map>
@@ -12,6 +13,7 @@
 #include "base/thread_pool.h"
 #include "base/version.h"
 #include "io/model_hash.h"
+#include "runtime/device.h"
 
 namespace mxgpt::cli {
 
@@ -52,12 +54,10 @@ std::unique_ptr<runtime::Model> ModelOption::open() const {
   return runtime::Model::open(model, load);
 }
 
-void declare_device(CommandOptions& command, backend::Device& device) {
-  command
-      .choice(
-          "--device", device,
-          Choices<backend::Device>{{"cpu", backend::Device::cpu}, {"cuda", backend::Device::cuda}},
-          "Device to run the model on")
+void declare_device(CommandOptions& command, std::string& device) {
+  const std::vector<std::string_view> names = runtime::device_names();
+  command.name("--device", device, {names.begin(), names.end()}, "Device to run the model on")
+      .metavar(fmt::format("{}", fmt::join(names, "|")))
       .default_text("cpu");
 }
 
@@ -76,7 +76,7 @@ void DeviceOption::declare(CommandOptions& command) {
 
 ProfileFile::ProfileFile(const DeviceOption& option) : path_(option.profile) {
   if (path_.empty()) return;
-  if (option.device != backend::Device::cuda)
+  if (option.device != "cuda")
     throw Error("--profile", "is only supported on a GPU", "use --device cuda");
   cuda::device_info();  // throws where there is none
   cuda::start_profile();

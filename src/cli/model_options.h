@@ -32,7 +32,7 @@ struct ModelOption {
 
 /// `--device`, `--vram-budget`, `--no-offload` and `--profile`.
 struct DeviceOption {
-  backend::Device device = backend::Device::cpu;
+  std::string device = "cpu";
   int64_t vram_budget = 0;
   bool no_offload = false;
   std::filesystem::path profile;  ///< empty: none
@@ -52,7 +52,7 @@ class ProfileFile {
 };
 
 /// `--device` alone.
-void declare_device(CommandOptions& command, backend::Device& device);
+void declare_device(CommandOptions& command, std::string& device);
 
 /// `--precision exact|default`, or another name and default.
 void declare_precision(CommandOptions& command, backend::Precision& precision,

@@ -16,7 +16,7 @@
 #include "engine/engine.h"
 #include "engine/generate.h"
 #include "engine/scoring_session.h"
-#include "runtime/cuda_weights.h"
+#include "runtime/device.h"
 #include "runtime/host_memory_plan.h"
 
 namespace mxgpt::cli {
@@ -29,7 +29,7 @@ struct Options {
   int64_t num_sequences = 0;  // 0: one, as for `mxgpt run`
   backend::Precision precision = backend::Precision::mixed;
   std::optional<quant::Format> kv;
-  backend::Device device = backend::Device::cpu;
+  std::string device = "cpu";
   std::optional<uint64_t> budget;
   bool json = false;
 };
@@ -63,8 +63,8 @@ PlannedMemory plan_for(const runtime::Model& model, int64_t context, const Optio
                                               .precision = options.precision,
                                               .kv_format = kv});
   }
-  if (options.device == backend::Device::cuda)
-    planned.cuda = runtime::plan_cuda_memory(model, planned.runner_options);
+  if (options.device == "cuda")
+    planned.cuda = runtime::device(options.device).plan_memory(model, planned.runner_options);
   else
     planned.memory = runtime::plan_host_memory(model, planned.runner_options);
   return planned;
@@ -91,9 +91,8 @@ void print_cuda_plan(const runtime::MemoryPlan& plan) {
   const char* const estimate =
       cuda::device_caps().is_local ? "" : "  estimated for an H100, as no GPU is present";
   for (const auto& [part, bytes, note] :
-       {std::tuple("weights", plan.weights, ""), std::tuple("KV cache", plan.kv, ""),
-        std::tuple("workspace", plan.workspace, ""),
-        std::tuple("CUDA", plan.runtime_overhead, estimate)}) {
+       {std::tuple("weights", plan.weights, ""), std::tuple("KV cache", plan.kv_cache, ""),
+        std::tuple("workspace", plan.workspace, ""), std::tuple("CUDA", plan.runtime, estimate)}) {
     fmt::print("{:<10} {:<24} {:>10}{}\n", part, "", size_text(static_cast<uint64_t>(bytes)), note);
   }
 }
@@ -168,9 +167,9 @@ void print_json(const runtime::Model& model, const PlannedMemory& planned, int64
       {"fits", !options.budget || planned.total() <= *options.budget}};
   if (planned.cuda) {
     object["weights"] = planned.cuda->weights;
-    object["kv"] = planned.cuda->kv;
+    object["kv"] = planned.cuda->kv_cache;
     object["workspace"] = planned.cuda->workspace;
-    object["cuda"] = planned.cuda->runtime_overhead;
+    object["cuda"] = planned.cuda->runtime;
     object["gpu_is_here"] = cuda::device_caps().is_local;
     return fmt::print("{}\n", json::serialize(object));
   }

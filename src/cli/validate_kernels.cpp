@@ -15,7 +15,7 @@ namespace mxgpt::cli {
 
 int validate_kernels(const ValidateOptions& options) {
   const std::vector<eval::KernelCheckResult> results =
-      options.device.device == backend::Device::cuda
+      options.device.device == "cuda"
           ? eval::check_device_kernels(cuda::kernel_sets(), cuda::op_runner())
           : eval::check_kernels(eval::kernel_sets());
   size_t kernel_width = 6, shape_width = 5, measure_width = 7;

@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "engine/memory_fallback.h"
 #include "engine/worker.h"
-#include "runtime/cuda_weights.h"
 
 namespace mxgpt::engine {
 
@@ -58,8 +57,7 @@ class ModelRunnerFactory final : public runtime::RunnerFactory {
     return model_.create_runner(options);
   }
   runtime::MemoryPlan plan_memory(const runtime::RunnerOptions& options) const override {
-    return options.device == backend::Device::cuda ? runtime::plan_cuda_memory(model_, options)
-                                                   : runtime::MemoryPlan{};
+    return runtime::device(options.device).plan_memory(model_, options);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -33,9 +34,9 @@ struct EngineOptions {
   int64_t max_stream_events = 16384;    ///< that may wait to be read, of a request
   int64_t max_repeated_tokens = 256;    ///< an answer whose last tokens are one circle of at most 8
                                         ///< tokens for longer than this has collapsed; 0: never
-  backend::Device device = backend::Device::cpu;
-  int64_t vram_budget = 0;  ///< as of RunnerOptions
-  bool speculate = true;    ///< guess tokens from the text so far, where that is quicker
+  std::string_view device = "cpu";      ///< name in the registry of runtime/device.h
+  int64_t vram_budget = 0;              ///< as of RunnerOptions
+  bool speculate = true;  ///< guess tokens from the text so far, where that is quicker
   backend::Precision precision = backend::Precision::mixed;
   kernels::AccumType accum_type = kernels::AccumType::f32;
   std::optional<quant::Format>
@@ -87,7 +88,7 @@ struct EngineStatus {
   bool draining = false;
 
   struct Memory {
-    backend::Device device = backend::Device::cpu;
+    std::string_view device = "cpu";
     runtime::MemoryPlan planned;  ///< zeros on the CPU, and while there is too little
     int64_t budget = 0;           ///< 0: what is free
     bool no_offload = false;
@@ -117,7 +118,7 @@ class Engine {
   /// On a runner made for runner_options() of the same shape and options.
   Engine(std::unique_ptr<runtime::Runner> runner, const EngineShape& shape,
          const EngineOptions& options);
-  /// On a runner that `source` makes, as large as there is memory for: throws cuda::OutOfMemory if
+  /// On a runner that `source` makes, as large as there is memory for: throws OutOfDeviceMemory if
   /// there is too little for the smallest. When a step finds too little, the next smaller takes its
   /// place, and what was in work is computed anew.
   Engine(std::unique_ptr<runtime::RunnerFactory> factory, const EngineShape& shape,

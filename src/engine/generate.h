@@ -27,12 +27,12 @@ struct GenerateOptions {
 };
 
 /// Of an engine for one conversation: what `mxgpt run` uses, and `mxgpt plan` counts.
-inline EngineOptions single_request_options(backend::Device device, int64_t context,
+inline EngineOptions single_request_options(std::string_view device, int64_t context,
                                             backend::Precision precision,
                                             std::optional<quant::Format> kv) {
   return {.context = context,
           .max_sequences = 1,
-          .max_batched_tokens = device == backend::Device::cuda ? 0 : 256,
+          .max_batched_tokens = runtime::device(device).is_host() ? 256 : 0,
           .kv_tokens = 1,  // the pages of one context
           .device = device,
           .precision = precision,

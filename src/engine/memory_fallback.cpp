@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/scoring_session.h"
+#include "runtime/device.h"
 
 namespace mxgpt::engine {
 
@@ -27,8 +28,9 @@ EngineOptions resolve_defaults(const EngineShape& shape, EngineOptions options) 
   if (options.context == 0) options.context = std::min(shape.context, kDefaultContext);
   if (options.kv_tokens == 0) options.kv_tokens = kDefaultKvTokens;
   options.kv_tokens = std::max(options.kv_tokens, options.context);
-  if (options.max_batched_tokens == 0)
-    options.max_batched_tokens = options.device == backend::Device::cuda ? 2048 : 512;
+  const runtime::Device& device = runtime::device(options.device);
+  options.device = device.name();
+  if (options.max_batched_tokens == 0) options.max_batched_tokens = device.default_batched_tokens();
   return options;
 }
 

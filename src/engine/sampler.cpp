@@ -101,7 +101,7 @@ float Sampler::penalty(const TokenCounts& counts) const {
                              : 0.0f;
 }
 
-cuda::RowSampling Sampler::device_sampling(std::vector<cuda::LogitEdit>& edits) const {
+backend::RowSampling Sampler::device_sampling(std::vector<backend::LogitEdit>& edits) const {
   const auto first = static_cast<int32_t>(edits.size());
   for (const auto& [token, seen] : token_counts_) {
     const auto bias = params_.logit_bias.find(token);

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "backend/cuda/generic/sampling.h"
+#include "backend/sampling.h"
 #include "engine/logits.h"
 
 namespace mxgpt::engine {
@@ -43,7 +43,7 @@ class Sampler {
                                 std::span<const uint32_t> allowed = {});
 
   /// The same draw for a GPU, without a mask; appends to `edits`. take() is to follow.
-  cuda::RowSampling device_sampling(std::vector<cuda::LogitEdit>& edits) const;
+  backend::RowSampling device_sampling(std::vector<backend::LogitEdit>& edits) const;
   /// The draw brought this token.
   void accept(int32_t token);
 

@@ -17,7 +17,7 @@
 namespace mxgpt::engine {
 
 struct ScoringOptions {
-  backend::Device device = backend::Device::cpu;
+  std::string_view device = "cpu";
   int64_t vram_budget = 0;  ///< as of RunnerOptions
   backend::Precision precision = backend::Precision::mixed;
   kernels::AccumType accum_type = kernels::AccumType::f32;  ///< of linear layers

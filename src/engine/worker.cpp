@@ -183,7 +183,7 @@ void Engine::Worker::step() {
   if (!runner_) {
     try {
       create_runner(true);
-    } catch (const cuda::OutOfMemory& shortage) {
+    } catch (const runtime::OutOfDeviceMemory& shortage) {
       return abort_all(shortage.what());
     }
     scheduler_.reset(scheduler_limits(shape_, current_options_));
@@ -209,7 +209,7 @@ void Engine::Worker::step() {
   std::span<const float> logits;
   try {
     logits = runner_->step(batch);
-  } catch (const cuda::OutOfMemory& shortage) {
+  } catch (const runtime::OutOfDeviceMemory& shortage) {
     return recover(shortage);
   } catch (const std::exception& error) {
     ++status_.failed_steps;
@@ -299,7 +299,7 @@ void Engine::Worker::finish(ActiveSequence& sequence, FinishReason reason, const
   active_.pop_back();
 }
 
-bool Engine::Worker::apply_fallback(const cuda::OutOfMemory& shortage, bool during_step) {
+bool Engine::Worker::apply_fallback(const runtime::OutOfDeviceMemory& shortage, bool during_step) {
   EngineStatus::Memory& memory = status_.memory;
   ++memory.shortages;
   memory.last_shortage = shortage.what();
@@ -320,13 +320,13 @@ void Engine::Worker::create_runner(bool during_step) {
     try {
       runner_ = runner_factory_->create(options);
       status_.memory.planned = runner_factory_->plan_memory(options);
-    } catch (const cuda::OutOfMemory& shortage) {
+    } catch (const runtime::OutOfDeviceMemory& shortage) {
       if (!apply_fallback(shortage, during_step)) throw;
     }
   }
 }
 
-void Engine::Worker::recover(const cuda::OutOfMemory& shortage) {
+void Engine::Worker::recover(const runtime::OutOfDeviceMemory& shortage) {
   runner_.reset();
   status_.memory.planned = {};
   try {

@@ -22,7 +22,8 @@ SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& 
 
 class Engine::Worker {
  public:
-  /// Throws what the source does, cuda::OutOfMemory only for the least that the engine can do with.
+  /// Throws what the source does, runtime::OutOfDeviceMemory only for the least that the engine can
+  /// do with.
   Worker(std::unique_ptr<runtime::RunnerFactory> factory, const EngineShape& shape,
          const EngineOptions& options);
   ~Worker();
@@ -50,13 +51,13 @@ class Engine::Worker {
               Clock::time_point now);
 
   /// Gives up something, and takes note; false if there is nothing left to give up.
-  bool apply_fallback(const cuda::OutOfMemory& shortage, bool during_step);
+  bool apply_fallback(const runtime::OutOfDeviceMemory& shortage, bool during_step);
   /// Makes the largest runner that there is memory for, by options no larger than those in force.
   void create_runner(bool during_step);
   /// A smaller runner takes the place of the one whose step found too little memory; what was in
   /// work waits again. With the smallest too large, all of it ends, and the next request finds out
   /// whether there is more by then.
-  void recover(const cuda::OutOfMemory& shortage);
+  void recover(const runtime::OutOfDeviceMemory& shortage);
   void abort_all(const std::string& error);
   void publish_status();
 

@@ -49,7 +49,7 @@ void compare_models(const ModelUnderTest& reference, const ModelUnderTest& candi
   for (const ModelUnderTest* c : models) {
     rows = std::min(rows, tokens_per_step(c->model->config()));
     traceable = traceable && same_shape(*models[baseline]->model, *c->model);
-    on_cpu = on_cpu && c->options.device == backend::Device::cpu;
+    on_cpu = on_cpu && runtime::device(c->options.device).is_host();
   }
   const bool same_shapes = std::exchange(traceable, traceable && on_cpu);
   std::vector<TracedModel> traced(models.size());

@@ -231,7 +231,7 @@ SelfCheckResult check_default_precision(const SelfCheckModel& s, Tokens text) {
   engine::ScoringSession exact = make_session(s, backend::Precision::exact, n),
                          standard = make_session(s, backend::Precision::mixed, n);
   double total = 0;
-  const int64_t rows_per_step = s.device == backend::Device::cpu ? kRows : 1;
+  const int64_t rows_per_step = runtime::device(s.device).is_host() ? kRows : 1;
   for (int64_t at = 0; at < n; at += rows_per_step) {
     const Tokens step = text.subspan(at, std::min(rows_per_step, n - at));
     std::vector<std::vector<float>> rows;
@@ -299,7 +299,7 @@ int64_t expert_bytes_of_layer(const SelfCheckModel& s, int64_t layer) {
 
 SelfCheckResult check_expert_permutation(const SelfCheckModel& s, Tokens text) {
   if (s.config.experts == 0) return not_applicable("the model has no experts");
-  if (s.device != backend::Device::cpu) return not_applicable(kNeedsCpu);
+  if (!runtime::device(s.device).is_host()) return not_applicable(kNeedsCpu);
   constexpr int64_t kMaxBytes = int64_t{1} << 30;
   int64_t layers = 1;
   for (int64_t bytes = 2 * expert_bytes_of_layer(s, 0); layers < s.config.layers; ++layers) {
@@ -388,7 +388,7 @@ class AttentionCheck : public backend::ActivationHook {
 
 SelfCheckResult check_attention(const SelfCheckModel& s, backend::Precision precision,
                                 Tokens text) {
-  if (s.device != backend::Device::cpu) return not_applicable(kNeedsCpu);
+  if (!runtime::device(s.device).is_host()) return not_applicable(kNeedsCpu);
   AttentionCheck check;
   const auto n = static_cast<int64_t>(text.size());
   MultiSequenceRunner(s, runner_options(s, precision, n, 1, &check), 1, n).step({{0, 0, text}});
@@ -421,7 +421,7 @@ class FirstLayerScores : public backend::ActivationHook {
 /// With RoPE, scores depend on relative positions only. Angles are rounded to f32: by at most 2^-17
 /// at positions up to 2^8.
 SelfCheckResult check_rope_shift(const SelfCheckModel& s, Tokens text) {
-  if (s.device != backend::Device::cpu) return not_applicable(kNeedsCpu);
+  if (!runtime::device(s.device).is_host()) return not_applicable(kNeedsCpu);
   if (s.weights.position_embedding) return not_applicable("positions are learned");
   const int64_t shift = 3 * backend::kPageTokens;
   const Tokens prefix = text.first(std::min<size_t>(text.size(), 2 * backend::kPageTokens));
@@ -461,7 +461,7 @@ std::vector<SelfCheckResult> self_check(const SelfCheckModel& s, Tokens text) {
       add(fmt::format("{}, {}", name, name_of(precision)), check(s, precision, text));
     };
     // Devices may use different kernels for single-token steps: close, but not bit-identical.
-    if (s.device != backend::Device::cpu && precision == backend::Precision::mixed) continue;
+    if (!runtime::device(s.device).is_host() && precision == backend::Precision::mixed) continue;
     add_check("prefill equals token by token", check_prefill_equals_decode);
     add_check("batch equals alone", check_batch_invariance);
     add_check("cache reuse equals recompute", check_cache_reuse);

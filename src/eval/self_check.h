@@ -29,8 +29,8 @@ struct SelfCheckModel {
   const model::Config& config;
   const model::Weights& weights;
   kernels::AccumType accumulate = kernels::AccumType::f32;  ///< for default precision
-  std::optional<quant::Format> kv;                ///< KV cache format for default precision
-  backend::Device device = backend::Device::cpu;  ///< device that holds the weights
+  std::optional<quant::Format> kv;  ///< KV cache format for default precision
+  std::string_view device = "cpu";  ///< device that holds the weights
   std::function<decltype(runtime::create_runner)> create_runner = runtime::create_runner;
 };
 

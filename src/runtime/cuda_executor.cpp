@@ -65,7 +65,7 @@ int64_t planned_device_bytes(const model::Config& c, const cuda::ModelTraits& tr
   }
   cuda::device_info();  // throws without a GPU
   const MemoryPlan plan = plan_cuda_executor(c, traits, options);
-  return plan.kv + plan.workspace;
+  return plan.kv_cache + plan.workspace;
 }
 
 }  // namespace
@@ -102,7 +102,7 @@ MemoryPlan plan_cuda_executor(const model::Config& c, const cuda::ModelTraits& t
   cuda::measure_backend(spec, arena);
   MemoryPlan plan{.workspace = arena.used()};
   allocate_kv(c, options, arena, state);
-  plan.kv = arena.used() - plan.workspace;
+  plan.kv_cache = arena.used() - plan.workspace;
   return plan;
 }
 

@@ -13,19 +13,9 @@ namespace mxgpt::runtime {
 
 namespace {
 
-/// The formats of the model's tensors, without data.
-model::Weights stored_formats(const model::ModelFile& model) {
-  model::Weights weights;
-  weights.layers.resize(model.config().layers);
-  for (const model::TensorRef& tensor : model.tensors())
-    tensor.get(weights).format = model.stored_format(tensor);
-  return weights;
-}
-
 /// Whether weights are stored in the layout of the sm90 kernels.
 bool packs_weights(const model::ModelFile& model) {
-  return static_cast<bool>(cuda::sm90::supports(
-      cuda_model_traits(model.config(), stored_formats(model)), cuda::device_caps()));
+  return static_cast<bool>(cuda::sm90::supports(stored_model_traits(model), cuda::device_caps()));
 }
 
 /// How the GPU holds a tensor.
@@ -101,6 +91,14 @@ void upload_tiles(std::span<const std::byte> blocks, const backend::Tensor& tens
 
 }  // namespace
 
+cuda::ModelTraits stored_model_traits(const model::ModelFile& model) {
+  model::Weights formats;  // without data
+  formats.layers.resize(model.config().layers);
+  for (const model::TensorRef& tensor : model.tensors())
+    tensor.get(formats).format = model.stored_format(tensor);
+  return cuda_model_traits(model.config(), formats);
+}
+
 CudaWeights::Bytes CudaWeights::bytes(const Model& model, int64_t offloaded_layers) {
   const bool packed = packs_weights(model);
   cuda::DeviceArena device_arena, host_arena;
@@ -153,30 +151,6 @@ CudaWeights::CudaWeights(const Model& model, int64_t offloaded_layers)
     fmt::print(stderr, "Loaded {:.2f} GB onto {} in {:.2f} s, {:.1f} GB/s\n", gb,
                cuda::device_info().name, seconds.count(), gb / seconds.count());
   }
-}
-
-MemoryPlan plan_cuda_memory(const Model& model, const RunnerOptions& options) {
-  MemoryPlan plan = plan_cuda_executor(
-      model.config(), cuda_model_traits(model.config(), stored_formats(model)), options);
-  const CudaWeights::Bytes weights = CudaWeights::bytes(model, options.cpu_offload_layers);
-  plan.weights = weights.device;
-  plan.pinned_host = weights.host;
-  plan.runtime_overhead = cuda::device_caps().context_bytes;
-  return plan;
-}
-
-void require_device_memory(const MemoryPlan& plan, const RunnerOptions& options, bool loaded) {
-  // What the driver takes for an allocation beyond its size, and for kernels loaded later.
-  constexpr int64_t kSlack = 64 << 20;
-  const cuda::DeviceInfo info = cuda::device_info();
-  int64_t limit = info.free - kSlack + plan.runtime_overhead + (loaded ? plan.weights : 0);
-  if (options.vram_budget) limit = std::min(limit, options.vram_budget);
-  if (plan.total() <= limit) return;
-  const int64_t pages = *std::max_element(std::begin(options.kv_pages), std::end(options.kv_pages));
-  const int64_t kv_limit = limit - (plan.total() - plan.kv);
-  const int64_t max_pages = plan.kv > 0 && kv_limit > 0 ? pages * kv_limit / plan.kv : 0;
-  throw MemoryPlanError(plan, options.vram_budget, info.free, std::max<int64_t>(limit, 0),
-                        max_pages);
 }
 
 }  // namespace mxgpt::runtime

@@ -51,15 +51,14 @@ quant::Format kv_format(const model::Config& config, const RunnerOptions& option
   const quant::FormatTraits& t = quant::traits(format);
   if (format != quant::Format::f32 && format != quant::Format::f16 &&
       format != quant::Format::bf16 && format != quant::Format::q8_0) {
-    throw Error("--kv", fmt::format("a KV cache cannot be {}", t.name),
-                "take f16, bf16, q8_0 or f32");
+    throw Error(field::kKvCacheFormat, fmt::format("{} is not supported", t.name),
+                "use f16, bf16, q8_0 or f32");
   }
   if (config.head_dim % t.block_elements != 0) {
-    throw Error("--kv",
-                fmt::format("{} has blocks of {} numbers, which do not divide this model's heads "
-                            "of {}",
-                            t.name, t.block_elements, config.head_dim),
-                "take f16 or bf16");
+    throw Error(field::kKvCacheFormat,
+                fmt::format("head size {} is not a multiple of the {}-element block ({})",
+                            config.head_dim, t.block_elements, t.name),
+                "use f16 or bf16");
   }
   return format;
 }

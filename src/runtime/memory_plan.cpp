@@ -14,14 +14,13 @@ double gib(int64_t bytes) {
 
 std::string explain(const MemoryPlan& plan, int64_t budget, int64_t free, int64_t max_pages) {
   std::string text = fmt::format(
-      "{:.2f} GiB are needed (weights {:.2f}, KV cache {:.2f}, workspace {:.2f}, CUDA's "
-      "context {:.2f})",
-      gib(plan.total()), gib(plan.weights), gib(plan.kv), gib(plan.workspace),
-      gib(plan.runtime_overhead));
-  if (plan.pinned_host)
-    text += fmt::format(", {:.2f} GiB more in host memory", gib(plan.pinned_host));
+      "{:.2f} GiB are needed (weights {:.2f}, KV cache {:.2f}, workspace {:.2f}, "
+      "driver {:.2f})",
+      gib(plan.total()), gib(plan.weights), gib(plan.kv_cache), gib(plan.workspace),
+      gib(plan.runtime));
+  if (plan.host) text += fmt::format(", {:.2f} GiB more in host memory", gib(plan.host));
   if (budget) text += fmt::format(", the budget is {:.2f} GiB", gib(budget));
-  text += fmt::format(", {:.2f} GiB are free on the GPU", gib(free));
+  text += fmt::format(", {:.2f} GiB are free on the device", gib(free));
   if (max_pages > 0)
     text += fmt::format("; a KV cache of {} tokens would fit", max_pages * backend::kPageTokens);
   return text;
@@ -31,8 +30,8 @@ std::string explain(const MemoryPlan& plan, int64_t budget, int64_t free, int64_
 
 MemoryPlanError::MemoryPlanError(const MemoryPlan& needed_plan, int64_t vram_budget,
                                  int64_t free_bytes, int64_t limit, int64_t pages)
-    : cuda::OutOfMemory("VRAM_OOM", explain(needed_plan, vram_budget, free_bytes, pages),
-                        "take a shorter --ctx, a smaller model, or a larger --vram-budget",
+    : OutOfDeviceMemory("VRAM_OOM", explain(needed_plan, vram_budget, free_bytes, pages),
+                        "use a shorter context, a smaller model or a larger memory budget",
                         needed_plan.total(), limit),
       plan(needed_plan),
       budget(vram_budget),

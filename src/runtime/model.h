@@ -2,16 +2,17 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <string_view>
 
 #include "model/model_file.h"
 #include "model/weight_loader.h"
+#include "runtime/device.h"
 #include "runtime/runner.h"
 
 namespace mxgpt::runtime {
-
-class CudaWeights;
 
 /// Loads weights on first use. Thread-safe. Runners refer to the weights, so a model outlives its
 /// runners.
@@ -28,11 +29,8 @@ class Model : public model::ModelFile {
   model::HostTensorInfo host_tensor_info(const model::TensorRef& tensor) const {
     return model::host_tensor_info(*this, tensor, load_options_);
   }
-  /// All tensors in host memory; vectors as f32. Throws Error if locking is requested and not
-  /// allowed.
-  const model::Weights& weights() const;
-  /// All tensors in the memory of a device.
-  const model::Weights& weights(backend::Device device) const;
+  /// All tensors in the memory of a device; vectors as f32. Throws Error if they cannot be loaded.
+  const model::Weights& weights(std::string_view device = "cpu") const;
   /// A runner on options.device. Throws Error, before anything is loaded, if weights, KV cache and
   /// workspace do not fit. All runners on one device at a time offload the same number of layers:
   /// another number loads the weights anew.
@@ -40,9 +38,8 @@ class Model : public model::ModelFile {
 
  private:
   model::LoadOptions load_options_;
-  mutable std::mutex mutex_;  // of the weights
-  mutable std::unique_ptr<model::HostWeights> host_weights_;
-  mutable std::unique_ptr<CudaWeights> cuda_weights_;
+  mutable std::mutex mutex_;                                                    // of weights_
+  mutable std::map<std::string_view, std::unique_ptr<DeviceWeights>> weights_;  // by device name
 };
 
 }  // namespace mxgpt::runtime

@@ -1,8 +1,7 @@
 #include "runtime/model_runner.h"
 
 #include "base/check.h"
-#include "runtime/cpu_executor.h"
-#include "runtime/cuda_executor.h"
+#include "runtime/device.h"
 
 namespace mxgpt::runtime {
 
@@ -26,11 +25,8 @@ std::span<const float> ModelRunner::step(const backend::Batch& batch) {
 std::unique_ptr<Runner> create_runner(const model::Architecture& architecture,
                                       const model::Config& config, const model::Weights& weights,
                                       const RunnerOptions& options) {
-  std::unique_ptr<StepExecutor> executor;
-  if (options.device == backend::Device::cuda)
-    executor = std::make_unique<CudaExecutor>(config, weights, options);
-  else
-    executor = std::make_unique<CpuExecutor>(config, options);
+  std::unique_ptr<StepExecutor> executor =
+      device(options.device).create_executor(config, weights, options);
   return std::make_unique<ModelRunner>(architecture, config, weights, options.max_logit_rows,
                                        std::move(executor));
 }

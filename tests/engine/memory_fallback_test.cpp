@@ -32,7 +32,7 @@ constexpr EngineOptions kLarge{.context = 512,
                                .max_sequences = 8,
                                .max_batched_tokens = 256,
                                .kv_tokens = 4096,
-                               .device = backend::Device::cuda};
+                               .device = "cuda"};
 
 int64_t needed(const EngineOptions& options) {
   return FakeDevice::plan(Engine::runner_options(kOnDevice, options)).total();
@@ -169,7 +169,7 @@ TEST_F(MemoryRecovery, NoOffloadFailsInsteadOfOffloading) {
   while (next_fallback(kOnDevice, smallest)) {
   }
   FakeDevice device(needed(smallest) - 1);
-  EXPECT_THROW(make_engine_on(device, options), cuda::OutOfMemory);
+  EXPECT_THROW(make_engine_on(device, options), runtime::OutOfDeviceMemory);
   EXPECT_EQ(make_engine_on(device, kLarge)->status().memory.applied_fallbacks.back().kind,
             Kind::cpu_offload);
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 
+#include "runtime/device.h"
 #include "support/fake_runner.h"
 
 namespace mxgpt {
@@ -31,9 +32,9 @@ class FakeDevice {
   static runtime::MemoryPlan plan(const runtime::RunnerOptions& o) {
     const bool q8 = o.kv_format == quant::Format::q8_0;
     return {.weights = kWeights - o.cpu_offload_layers * kLayerExperts,
-            .kv = (o.kv_pages[0] + o.kv_pages[1]) * (q8 ? 17 : 32),
+            .kv_cache = (o.kv_pages[0] + o.kv_pages[1]) * (q8 ? 17 : 32),
             .workspace = o.max_batched_tokens * 8 + o.max_logit_rows * 4,
-            .runtime_overhead = kContext};
+            .runtime = kContext};
   }
 
   int64_t free() const { return total - used_by_others - used_; }
@@ -91,8 +92,8 @@ class FakeDeviceRunnerFactory final : public runtime::RunnerFactory {
   CreateRunner inner_;
 };
 
-/// A CUDA error in the middle of a step.
-inline cuda::OutOfMemory out_of_memory_in_step(int64_t bytes) {
+/// Device memory runs out in the middle of a step.
+inline runtime::OutOfDeviceMemory out_of_memory_in_step(int64_t bytes) {
   return {"VRAM_OOM", fmt::format("{} bytes are needed, 0 are free", bytes), "", bytes, 0};
 }
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "backend/cuda/generic/gemm.h"
-#include "base/error.h"
+#include "backend/out_of_device_memory.h"
 
 namespace mxgpt::cuda {
 
@@ -22,14 +22,7 @@ struct DeviceInfo {
   int64_t context_bytes = 0;    ///< bytes that the CUDA context takes
 };
 
-/// Device memory is exhausted; the message begins with VRAM_OOM. The refused operation had no
-/// effect, and the GPU stays usable.
-struct OutOfMemory : Error {
-  OutOfMemory(const std::string& where, const std::string& what, const std::string& advice,
-              int64_t needed_bytes, int64_t available_bytes)
-      : Error(where, what, advice), needed(needed_bytes), available(available_bytes) {}
-  int64_t needed, available;  ///< bytes
-};
+using OutOfMemory = backend::OutOfDeviceMemory;
 
 /// Size of a CUDA context if it cannot be measured.
 inline constexpr int64_t kDefaultContextBytes = 600 << 20;

@@ -12,8 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "io/model_hash.h"
-#include "runtime/cuda_weights.h"
-#include "runtime/host_memory_plan.h"
+#include "runtime/device.h"
 #include "server/api/api_error.h"
 #include "text/tokenizer/byte_level.h"
 #include "text/unicode.h"
@@ -35,25 +34,8 @@ std::string dominant_weight_format(const runtime::Model& model) {
   return name;
 }
 
-ModelInfo model_info(const runtime::Model& model, const engine::EngineOptions& engine) {
-  ModelInfo info{.weight_format = dominant_weight_format(model)};
-  const runtime::RunnerOptions runner =
-      engine::Engine::runner_options(engine::EngineShape::from_config(model.config()), engine);
-  if (engine.device == backend::Device::cpu) {
-    const runtime::HostMemoryPlan plan = runtime::plan_host_memory(model, runner);
-    info.planned_memory = {
-        .weights = static_cast<int64_t>(plan.mapped_weights() + plan.private_weights()),
-        .kv_cache = static_cast<int64_t>(plan.kv_bytes()),
-        .workspace = static_cast<int64_t>(plan.workspace),
-        .runtime = static_cast<int64_t>(plan.program)};
-  } else {
-    const cuda::DeviceInfo gpu = cuda::device_info();
-    info.gpu_name = gpu.name;
-    info.compute_capability = fmt::format("{}.{}", gpu.major, gpu.minor);
-    info.cuda_version =
-        fmt::format("{}.{}", gpu.runtime_version / 1000, gpu.runtime_version % 1000 / 10);
-  }
-  return info;
+ModelInfo model_info(const runtime::Model& model, std::string_view device) {
+  return {.weight_format = dominant_weight_format(model), .device = runtime::device(device).info()};
 }
 
 }  // namespace
@@ -62,7 +44,7 @@ ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
                          const ServedModelOptions& options)
     : name_(options.name),
       model_(std::move(model)),
-      device_(options.engine.device),
+      device_(runtime::device(options.engine.device).name()),
       sha256_(options.sha256) {
   for (char& digit : sha256_) digit = static_cast<char>(std::tolower(digit));
   if (name_.empty()) {
@@ -84,7 +66,7 @@ ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
       .vocabulary = model_->config().vocabulary,
       .date = chat::today()});
   chat_->grammars();  // now, not at the first request that needs it
-  info_ = model_info(*model_, options.engine);
+  info_ = model_info(*model_, device_);
   engine_ = std::make_unique<engine::Engine>(*model_, options.engine);
   if (!sha256_.empty()) return;
   hash_thread_ = std::jthread([this](const std::stop_token& stop) {

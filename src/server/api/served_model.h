@@ -24,19 +24,17 @@ struct ServedModelOptions {
 /// Bytes of the device's memory.
 struct MemoryBreakdown {
   int64_t weights = 0, kv_cache = 0, workspace = 0;
-  int64_t runtime = 0;  ///< the program itself, or what CUDA takes for it
+  int64_t runtime = 0;  ///< the program on the CPU; the driver's context on a GPU
   int64_t total() const { return weights + kv_cache + workspace + runtime; }
   static MemoryBreakdown of(const runtime::MemoryPlan& plan) {
-    return {plan.weights, plan.kv, plan.workspace, plan.runtime_overhead};
+    return {plan.weights, plan.kv_cache, plan.workspace, plan.runtime};
   }
 };
 
 /// What a model is and takes, said by /health.
 struct ModelInfo {
-  std::string weight_format;                 ///< the format that most of the weights' bytes are in
-  MemoryBreakdown planned_memory;            ///< on the CPU
-  std::string gpu_name, compute_capability;  ///< "9.0"; empty on the CPU
-  std::string cuda_version;                  ///< "12.4"; empty on the CPU
+  std::string weight_format;  ///< the format that most of the weights' bytes are in
+  runtime::DeviceInfo device;
 };
 
 /// Immutable, except for the engine and the grammar compiler, which are thread-safe.
@@ -48,7 +46,7 @@ class ServedModel {
   const std::string& name() const { return name_; }
   const runtime::Model& model() const { return *model_; }
   const ModelInfo& info() const { return info_; }
-  backend::Device device() const { return device_; }
+  std::string_view device() const { return device_; }
   /// As `mxgpt verify` gives it; empty until it is known.
   std::string sha256() const;
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return chat_->tokenizer(); }
@@ -66,7 +64,7 @@ class ServedModel {
   std::string name_;
   std::unique_ptr<const runtime::Model> model_;
   std::unique_ptr<const chat::ChatModel> chat_;
-  backend::Device device_;
+  std::string_view device_;
   ModelInfo info_;
   std::unique_ptr<engine::Engine> engine_;
   mutable std::mutex mutex_;  // of sha256_

@@ -55,7 +55,7 @@ TEST_F(GpuDeterminism, GraphReplayGivesTheSameBits) {
 std::vector<std::vector<int32_t>> answers(int at_once, backend::Precision precision) {
   engine::Engine engine(nano(), {.context = 1024,
                                  .max_sequences = 8,
-                                 .device = backend::Device::cuda,
+                                 .device = "cuda",
                                  .speculate = false,
                                  .precision = precision});
   std::vector<engine::TokenStream> streams;
@@ -109,7 +109,7 @@ TEST_F(GpuDeterminism, OffloadedExpertsGiveTheSameBits) {
   std::vector<float> all[2];
   const auto model = runtime::Model::open(kNano);
   for (const int64_t layers : {0, 2}) {
-    const auto runner = model->create_runner({.device = backend::Device::cuda,
+    const auto runner = model->create_runner({.device = "cuda",
                                               .max_batched_tokens = 512,
                                               .kv_pages = {20, 20},
                                               .cpu_offload_layers = layers});

@@ -28,7 +28,7 @@ inline const runtime::Model& nano() {
 }
 
 inline engine::ScoringOptions scoring_options(backend::Precision precision, int64_t rows = 256) {
-  return {.device = backend::Device::cuda, .precision = precision, .max_batched_tokens = rows};
+  return {.device = "cuda", .precision = precision, .max_batched_tokens = rows};
 }
 
 /// `count` token ids in a fixed pattern.

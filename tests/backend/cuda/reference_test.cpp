@@ -62,10 +62,10 @@ TEST_F(GpuReference, SelfChecks) {
   std::vector<int32_t> text;
   for (int i = 0; std::ssize(text) < eval::kMaxSelfCheckTokens; ++i)
     text = values<int32_t>(file.tensors().at(fmt::format("{}.ids", i)));
-  for (const eval::SelfCheckResult& r : eval::self_check(
-           {nano().architecture(), nano().config(), nano().weights(backend::Device::cuda),
-            kernels::AccumType::f32, std::nullopt, backend::Device::cuda},
-           text)) {
+  for (const eval::SelfCheckResult& r :
+       eval::self_check({nano().architecture(), nano().config(), nano().weights("cuda"),
+                         kernels::AccumType::f32, std::nullopt, "cuda"},
+                        text)) {
     EXPECT_NE(r.status, eval::SelfCheckResult::Status::fail)
         << r.name << ": " << r.measured << " " << r.measure;
   }
@@ -74,7 +74,7 @@ TEST_F(GpuReference, SelfChecks) {
 TEST_F(GpuReference, GreedyTokensMatchTheReference) {
   engine::Engine engine(nano(), {.context = 4096,
                                  .max_sequences = 1,
-                                 .device = backend::Device::cuda,
+                                 .device = "cuda",
                                  .precision = backend::Precision::exact});
   EXPECT_EQ(equal_greedy_answers(engine, kNano), 24);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "backend/cuda/generic/gemm.h"
+#include "backend/sampling.h"
 
 namespace mxgpt::cuda {
 

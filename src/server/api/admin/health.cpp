@@ -44,8 +44,7 @@ int64_t resident_bytes() {
 }
 
 MemoryBreakdown planned_memory(const ServedModel& served, const engine::EngineStatus& status) {
-  return served.device() == backend::Device::cpu ? served.info().planned_memory
-                                                 : MemoryBreakdown::of(status.memory.planned);
+  return MemoryBreakdown::of(status.memory.planned);
 }
 
 json::object memory_json(const engine::EngineStatus::Memory& memory, const MemoryBreakdown& planned,
@@ -95,7 +94,7 @@ HandlerResult get_health(const RequestContext& context) {
   if (!reason.empty()) out["last_failure"] = reason;
   const model::Config& config = served->model().config();
   const ModelInfo& info = served->info();
-  const bool on_cpu = served->device() == backend::Device::cpu;
+  const bool on_host = runtime::device(served->device()).is_host();
   const int64_t resident = resident_bytes();
   const MemoryBreakdown planned = planned_memory(*served, status);
   out["model"] = served->name();
@@ -103,12 +102,15 @@ HandlerResult get_health(const RequestContext& context) {
   out["architecture"] = config.architecture;
   out["quant_kind"] = info.weight_format;
   out["resident"] = resident;
-  out["device"] = on_cpu ? "cpu" : "cuda";
+  out["device"] = served->device();
   // An accelerator's memory is allocated at once as planned, host memory as it is needed.
-  out["device_memory"] = memory_json(status.memory, planned, on_cpu ? resident : planned.total());
-  out["gpu"] = or_null(info.gpu_name);
-  out["compute_capability"] = or_null(info.compute_capability);
-  out["cuda_version"] = or_null(info.cuda_version);
+  out["device_memory"] = memory_json(status.memory, planned, on_host ? resident : planned.total());
+  out["gpu"] = or_null(info.device.product);
+  out["compute_capability"] = or_null(info.device.compute_capability);
+  for (const std::string_view name : runtime::device_names()) {
+    if (const std::string_view key = runtime::device(name).version_key(); !key.empty())
+      out[key] = name == served->device() ? or_null(info.device.version) : json::value(nullptr);
+  }
   out["chat_format"] = chat_format_name(*served);
   out["tokenizer"] = served->tokenizer()->kind();
   out["vocabulary"] = config.vocabulary;

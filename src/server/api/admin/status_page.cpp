@@ -33,7 +33,8 @@ HandlerResult get_status_page(const RequestContext& context) {
     row("Context", fmt::format("{} tokens", status.context));
     row("Memory",
         fmt::format("{} planned on the {}: weights {}, cache {}, workspace {}; {} resident",
-                    size(planned.total()), served->device() == backend::Device::cpu ? "CPU" : "GPU",
+                    size(planned.total()),
+                    runtime::device(served->device()).is_host() ? "CPU" : "GPU",
                     size(planned.weights), size(planned.kv_cache), size(planned.workspace),
                     size(resident_bytes())));
     row("Requests", fmt::format("{} running, {} queued", status.running, status.queued));

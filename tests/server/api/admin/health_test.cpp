@@ -17,7 +17,7 @@ constexpr engine::EngineOptions kLarge{.context = 512,
                                        .max_sequences = 8,
                                        .max_batched_tokens = 256,
                                        .kv_tokens = 4096,
-                                       .device = backend::Device::cuda};
+                                       .device = "cuda"};
 
 int64_t required_memory(const engine::EngineOptions& options) {
   return FakeDevice::plan(engine::Engine::runner_options(kShape, options)).total();

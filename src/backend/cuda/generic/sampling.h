@@ -9,23 +9,8 @@
 
 namespace mxgpt::cuda {
 
-/// Changes to a logit before sampling, applied in this order.
-struct LogitEdit {
-  int32_t token;
-  float bias;        ///< added
-  float repetition;  ///< divides it if it is positive, else multiplies it
-  float penalty;     ///< subtracted
-};
-
-/// Sampling parameters of one row.
-struct RowSampling {
-  float scale;    ///< 1 / temperature; 0: greedy
-  int32_t top_k;  ///< 0: all
-  double top_p, min_p;
-  double uniform;  ///< uniform random number in [0, 1)
-  int32_t first_edit, edits;
-  int32_t mask;  ///< row of the masks; -1: all tokens are allowed
-};
+using backend::LogitEdit;
+using backend::RowSampling;
 
 struct SampleArgs {
   float* logits;  ///< [rows, vocabulary]; modified by edits and masks

@@ -7,15 +7,10 @@
 #include "base/json.h"
 #include "engine/engine.h"
 #include "engine/scoring_session.h"
+#include "support/nano.h"
 
 namespace mxgpt::engine {
 namespace {
-
-const runtime::Model& nano() {
-  static const auto model =
-      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
-  return *model;
-}
 
 std::vector<std::vector<int32_t>> reference_prompts() {
   std::ifstream file(nano().path() / "reference-greedy.jsonl");

@@ -13,6 +13,7 @@
 #include "runtime/model.h"
 #include "support/fake_device.h"
 #include "support/fake_engine.h"
+#include "support/nano.h"
 
 namespace mxgpt::engine {
 namespace {
@@ -312,8 +313,7 @@ TEST_F(MemoryRecovery, ConstraintsAcceptEveryTokenOnce) {
 }
 
 TEST_F(MemoryRecovery, ModelOutputIsUnchanged) {
-  const auto model =
-      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model = runtime::Model::open(kNano);
   const EngineOptions options{.context = 256,
                               .max_sequences = 4,
                               .max_batched_tokens = 128,

@@ -9,11 +9,10 @@
 #include "base/error.h"
 #include "model/convert.h"
 #include "support/agreement.h"
+#include "support/nano.h"
 
 namespace mxgpt::engine {
 namespace {
-
-const std::filesystem::path kNano = std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
 
 Agreement agreement(const std::filesystem::path& directory, backend::Precision precision,
                     int64_t rows, kernels::AccumType accumulate = kernels::AccumType::f32) {

@@ -10,15 +10,10 @@
 
 #include "base/error.h"
 #include "support/agreement.h"
+#include "support/nano.h"
 
 namespace mxgpt::engine {
 namespace {
-
-const runtime::Model& nano() {
-  static const auto model =
-      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
-  return *model;
-}
 
 std::vector<int32_t> tokens(int64_t count, uint32_t seed) {
   std::mt19937 generator(seed);

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "runtime/model.h"
+#include "support/nano.h"
 
 namespace mxgpt::eval {
 namespace {
@@ -100,8 +101,7 @@ TEST(Divergence, FewPromptsAreInconclusive) {
 }
 
 TEST(Divergence, OfAModelFromItselfIsZero) {
-  const auto model =
-      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model = runtime::Model::open(kNano);
   const std::vector<std::vector<int32_t>> prompts = {{500, 501, 502}, {17, 900, 4000, 33}};
   int64_t done = 0;
   const std::vector<PromptCompletions> completions =
@@ -122,8 +122,7 @@ TEST(Divergence, OfAModelFromItselfIsZero) {
 
 /// Scoring gives the same result whether the reader wrote the completion or read it.
 TEST(Divergence, ScoringAgreesWithWriting) {
-  const auto model =
-      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model = runtime::Model::open(kNano);
   const std::vector<std::vector<int32_t>> prompts = {{500, 501, 502, 17, 900, 4000, 33}};
   const auto pair = complete_prompts(
       *model, *model, prompts, model->stop_tokens(),

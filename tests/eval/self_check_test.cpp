@@ -10,22 +10,16 @@
 
 #include "io/safetensors.h"
 #include "runtime/model.h"
+#include "support/nano.h"
 
 namespace mxgpt::eval {
 namespace {
 
 using enum SelfCheckResult::Status;
 
-const runtime::Model& nano() {
-  static const std::unique_ptr<runtime::Model> model =
-      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
-  return *model;
-}
-
 /// Start of a text in the model's training distribution.
 std::vector<int32_t> text(int64_t tokens = kMinSelfCheckTokens) {
-  const auto file = io::SafetensorsFile::open(std::filesystem::path(MXGPT_ROOT) /
-                                              "models/gpt-oss-nano/reference-logits.safetensors");
+  const auto file = io::SafetensorsFile::open(kNano / "reference-logits.safetensors");
   std::vector<int32_t> ids(tokens);
   const auto needed = tokens * sizeof(int32_t);
   for (int i = 0;; ++i) {

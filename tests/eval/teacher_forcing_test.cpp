@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "runtime/model.h"
+#include "support/nano.h"
 
 namespace mxgpt::eval {
 namespace {
@@ -57,8 +58,7 @@ TEST(ClusterChunks, ByDocumentIfThereAreEnough) {
 }
 
 TEST(Perplexity, DoesNotDependOnTheStepSize) {
-  const auto model =
-      runtime::Model::open(std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano");
+  const auto model = runtime::Model::open(kNano);
   const auto chunks = split_into_chunks({counting(40), counting(300)}, 280);
   int64_t reported = 0;
   const Perplexity p = perplexity(*model, {.precision = backend::Precision::exact}, chunks,

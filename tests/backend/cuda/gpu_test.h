@@ -3,16 +3,11 @@
 
 #include <gmock/gmock.h>
 
-#include <filesystem>
-
 #include "backend/cuda/device.h"
 #include "engine/scoring_session.h"
-#include "runtime/model.h"
+#include "support/nano.h"
 
 namespace mxgpt::cuda {
-
-inline const std::filesystem::path kNano =
-    std::filesystem::path(MXGPT_ROOT) / "models/gpt-oss-nano";
 
 class GpuTest : public testing::Test {
  protected:
@@ -21,11 +16,6 @@ class GpuTest : public testing::Test {
       GTEST_SKIP() << "NOT TESTED: " << unavailable_reason() << "; with a GPU: bench/cuda/check.sh";
   }
 };
-
-inline const runtime::Model& nano() {
-  static const auto model = runtime::Model::open(kNano);
-  return *model;
-}
 
 inline engine::ScoringOptions scoring_options(backend::Precision precision, int64_t rows = 256) {
   return {.device = "cuda", .precision = precision, .max_batched_tokens = rows};

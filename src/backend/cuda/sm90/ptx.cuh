@@ -1,6 +1,5 @@
-// The instructions that the fast kernels are made of: bulk copies, tensor-core products, decoding
-// of packed weights. What needs sm_90 traps below it: is_supported_here() keeps such kernels from
-// being launched there.
+// PTX wrappers of the sm90 kernels: bulk copies, mma, and decoding of packed weights. Instructions
+// that need sm_90 trap on older GPUs; is_supported_here() prevents such launches.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -1,13 +1,13 @@
-// How the decode kernels read weights: every warp has its own chunks, which pass through its ring
-// of stages in shared memory, and multiplies them from there. One more warp issues the bulk copies
-// of all rings, a lane to a ring: issuing blocks while the copy engine is busy. It begins before
+// Weight streaming of the decode kernels. Each consumer warp multiplies its own chunks, which pass
+// through its ring of stages in shared memory. One producer warp issues the bulk copies of all
+// rings, one lane per ring, because issuing blocks while the copy engine is busy. It starts before
 // the kernel waits for its predecessor, so that memory does not idle between kernels.
 //
-// Matrix-vector products on tensor cores: a tile has 8 rows, an operand 16. The lower 8 take the
-// second block of a pair, so that 8 rows are the unit of work that blocks share out. The columns of
-// the right operand are, for two rows of the batch: 4 · row + 2 · block of the pair + part, where
-// an activation is the sum of two parts (hi, lo). Products of a block with the other block's
-// columns are wasted; the tensor cores have time for them.
+// Matrix-vector products on tensor cores: a tile has 8 rows, an mma operand 16. The other 8 rows
+// take the second block of a pair, so blocks distribute work in units of 8 rows. The columns of the
+// right operand are, for two rows of the batch, 4 · row + 2 · block of the pair + part, where an
+// activation is the sum of two bfloat16 parts (hi, lo). Products of a block with the other block's
+// columns are discarded; the tensor cores have time for them.
 #pragma once
 
 #include "backend/cuda/sm90/ptx.cuh"
@@ -118,7 +118,7 @@ class Ring {
   __device__ void fetch(const Source& source) {
     const uint64_t policy = evict_first_policy();
     int slot = 0;
-    uint32_t phase = 1;  // of a barrier that nobody has split_counters at: the ring is empty
+    uint32_t phase = 1;  // of a barrier that nobody has arrived at: the ring is empty
 #pragma unroll 1
     for (; count_ > 0; --count_) {
       empty_[slot].wait(phase);

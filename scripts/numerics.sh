@@ -1,13 +1,13 @@
 #!/bin/sh
-# Makes the reports under docs/numerics/: both shipped models quantized, and compared over tests/data/eval-text.jsonl.
-# Needs the tests' release build; takes ten minutes. What the reports say is discussed in docs/numerics.md.
+# Writes the reports in docs/numerics/: quantizes both models of the repository and compares them over
+# tests/data/eval-text.jsonl. Needs the tests' release build; takes ten minutes. docs/benchmarks/ discusses the results.
 #
 #     scripts/numerics.sh [gpt-oss-nano | gpt2-nano]
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p build/numerics docs/numerics
 
-# A bound that fails, or cannot be decided, is a result.
+# A bound that fails or is inconclusive is a result, not an error.
 compare() {
     report=$1
     shift
@@ -41,7 +41,7 @@ if [ "${1:-gpt-oss-nano}" = gpt-oss-nano ]; then
     report gpt-oss-nano models/gpt-oss-nano
 fi
 if [ "${1:-gpt2-nano}" = gpt2-nano ]; then
-    # MXFP4 where it costs least: in the MLPs, whose weights are most.
+    # MXFP4 where it costs least: in the MLPs, which hold most of the weights.
     model=gpt2-nano source=build/release/fixtures/gpt2-nano
     quantize mixed mxfp4-all --scale-search --tensor token_embd.weight=q6_k --tensor 'blk.*.attn_*.weight=q8_0'
     report gpt2-nano build/release/fixtures/gpt2-nano

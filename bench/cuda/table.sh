@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures gpt-oss-20b's shape on a machine with a GPU, against docs/cuda.md's goals:
+# Measures gpt-oss-20b's shape on a machine with a GPU (docs/benchmarks/2026-11-h100.md has the goals):
 #   bench/cuda/table.sh [BUILD] [decode] [prefill] [streams] [memory] [profile]
 # BUILD (default: build/release) has `mxgpt`. Without parts all are measured, in some eight minutes on an H100
 # with 16 cores. MODEL names the file; it is made if it is missing (12.1 GB). Logs are left in BUILD/logs.

@@ -19,7 +19,7 @@ class CudaBackend : public backend::Backend {
   virtual Step& step() = 0;
 };
 
-/// What create_backend() needs to know.
+/// Parameters of create_backend().
 struct BackendSpec {
   backend::MaxShapes max_shapes;
   ModelTraits model;

@@ -1,4 +1,4 @@
-// What every CUDA backend shares: the stream, the current batch on the device, and the blocks that
+// Shared by the CUDA backends: the stream, the current batch on the device, and the blocks that
 // need no workspace.
 #pragma once
 

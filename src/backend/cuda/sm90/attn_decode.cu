@@ -1,6 +1,6 @@
-// Attention of decode: a warp takes a page of 32 keys of one key head and the eight query heads
-// that share it, on tensor cores: of an operand's 16 rows the lower eight are the upper eight's
-// rounding errors, so that queries and weights keep 16 bits of mantissa. Keys and values go
+// Decode attention on tensor cores. A warp processes one page of 32 keys of one KV head for the
+// eight query heads that share it. Eight of an operand's 16 rows are the rounding errors of the
+// other eight, so that queries and weights keep 16 bits of mantissa. Keys and values are loaded
 // straight to registers, in an order of dimensions that makes every load 16 bytes wide.
 #include <algorithm>
 
@@ -16,10 +16,10 @@ constexpr int kPageWarps = 4;
 
 /// Online softmax (Milakov & Gimelshein 2018): the state of one head over some keys.
 struct State {
-  float largest = -INFINITY, sum = 0;  // of exp2(score - largest)
+  float largest = -INFINITY, sum = 0;  // Σ exp2(score - largest)
 };
 
-/// Of one head, two dimensions a lane; `largest` is that of all states to be added.
+/// Merged state of one head, two dimensions per lane. `largest` is the maximum of all states to add.
 struct Merged : State {
   float2 out{};
 
@@ -236,7 +236,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(AttentionArg
     }
     __syncthreads();
   }
-  // Whoever follows trusts that its predecessors' predecessors are done.
+  // PDL invariant: a dependent kernel may assume that everything before this kernel has completed.
   if (!waited) wait_for_previous_kernels();
 }
 

@@ -1,5 +1,4 @@
-// What the matrix products over packed weights share: fragments of weights as bfloat16, the tiles
-// of tokens, and where results go.
+// Shared by the GEMMs over packed weights: bfloat16 weight fragments, token tiles, and the epilogue.
 #pragma once
 
 #include "backend/cuda/sm90/gemm.h"
@@ -13,7 +12,7 @@ __device__ inline uint32_t times(uint32_t a, uint32_t b) {
   return a;
 }
 
-/// What a lane holds of one pair of a tile, as it lies in memory.
+/// One lane's packed elements of one pair of a tile.
 template <WeightType kind>
 struct Fragment {
   uint32_t words[kind == WeightType::q8_0 ? 4 : kind == WeightType::mxfp4 ? 2 : 8];

@@ -7,15 +7,15 @@ namespace mxgpt::cuda::sm90 {
 namespace {
 
 constexpr int kThreads = 256, kRowWarps = 4, kTokenWarps = 2;
-constexpr int kTiles = 16;  ///< of eight rows, of a block; four a warp
-constexpr int kStages = 4;  ///< of activations in shared memory
+constexpr int kTiles = 16;  ///< tiles of eight rows per block; four per warp
+constexpr int kStages = 4;  ///< activation stages in shared memory
 
-/// A block: 128 rows of a slice by kTokens tokens. A warp: 32 rows by half of them. Weights go
-/// straight to registers, a pair ahead; activations through shared memory, where 16-byte pieces of
-/// odd tokens are exchanged, so that a load of two tokens' pieces touches every bank once.
+/// Block tile: 128 rows of a slice × kTokens tokens. Warp tile: 32 rows × half of the tokens. Weights
+/// are loaded straight to registers, one pair ahead. Activations pass through shared memory, with the
+/// 16-byte units of odd tokens swizzled so that loads have no bank conflicts.
 template <WeightType kind, int kTokens, bool kGateUp>
 __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
-  constexpr int kColumns = kTokens / kTokenWarps / 8;  // of eight tokens, of a warp
+  constexpr int kColumns = kTokens / kTokenWarps / 8;  // blocks of eight tokens per warp
   constexpr int kStageBytes = kTokens * kPair * 2;
   extern __shared__ __align__(128) uint8_t shared[];
   const Work work = work_of<kTokens>(p, blockIdx.y);
@@ -104,7 +104,7 @@ void launch_gemm(const Gemm& p, CUstream_st* stream) {
   const auto kernel = gemm_kernel<kind, kTokens, kGateUp>;
   if (shared > 48 * 1024)
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  // Of slices, each may have one tile that is not full.
+  // Each slice may have one partial tile.
   const int tiles = (p.tokens + kTokens - 1) / kTokens + (p.begin ? p.slices : 0);
   const dim3 grid(row_blocks_of(p, kTiles), tiles);
   kernel<<<grid, kThreads, shared, stream>>>(p);

@@ -1,7 +1,6 @@
-// Products where a slice has few tokens, such as a step of many sequences has for each expert: the
-// time is that of reading weights. Persistent blocks, in which one warp issues bulk copies of
-// weights and activations into a ring of stages and the others multiply; the ring goes on from one
-// piece of work to the next.
+// GEMM with few tokens per slice, as in the experts of a decode step of many sequences; bound by
+// weight bandwidth. Persistent blocks: one warp issues bulk copies of weights and activations into
+// a ring of stages, the others multiply. The ring continues across tiles.
 #include <algorithm>
 
 #include "backend/cuda/sm90/gemm.cuh"
@@ -11,15 +10,15 @@ namespace mxgpt::cuda::sm90 {
 namespace {
 
 constexpr int kWarps = 8, kThreads = 32 * (kWarps + 1);
-constexpr int kTiles = 4 * kWarps;  ///< of eight rows, of a block; four a warp
+constexpr int kTiles = 4 * kWarps;  ///< tiles of eight rows per block; four per warp
 static_assert(kTiles == 32, "the warp that fetches has a lane for each");
 constexpr int kSharedBytes = 227 * 1024;
 
 template <WeightType kind, int kTokens>
 struct Stage {
   static constexpr int kPairs = chunk_pairs(kind), kTileBytes = kPairs * pair_bytes(kind);
-  static constexpr int kRowBytes = kPairs * kPair * 2;  ///< of a token's activations
-  static constexpr int kPitch = kRowBytes + 64;         ///< so that two tokens' reads share no bank
+  static constexpr int kRowBytes = kPairs * kPair * 2;  ///< activations of one token
+  static constexpr int kPitch = kRowBytes + 64;         ///< padding avoids bank conflicts between tokens
   static constexpr int kTokensAt = kTiles * kTileBytes;
   static constexpr int kBytes = kTokensAt + kTokens * kPitch;
   static constexpr int kStages = std::min(4, (kSharedBytes - 128) / kBytes);
@@ -141,9 +140,9 @@ void launch_stream(const Gemm& p, CUstream_st* stream) {
   kernel<<<std::min(most, multiprocessors()), kThreads, kBytes, stream>>>(p, row_blocks);
 }
 
-// Of one slice with few rows, there are too few blocks for the whole machine unless each has few
-// rows; the time is that of a block's way through the columns. So the warps share the columns: each
-// takes every eighth chunk, and their sums meet at the end.
+// A single slice with few rows gives too few blocks to fill the GPU unless each has few rows, and
+// the time is then that of one block's loop over K. So the warps split K: each processes every
+// eighth chunk, and their sums are added at the end.
 constexpr int kSplitTiles = 4, kSplitTokens = 32, kSplitStages = 3;
 
 template <WeightType kind>

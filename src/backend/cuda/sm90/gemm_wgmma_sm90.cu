@@ -1,7 +1,7 @@
-// Products of many tokens on Hopper's tensor cores (wgmma): weights are decoded into registers,
-// which are the left operand as they are, tokens lie in shared memory. Persistent blocks: one
-// warpgroup fetches, tokens by gathering, weights by bulk copies, and goes on from one piece of
-// work to the next; the others multiply, and while one decodes the tensor cores are the others'.
+// GEMM of many tokens with wgmma. Weights are decoded into registers as the left operand; tokens are
+// the right operand, in shared memory. Persistent blocks: one producer warpgroup gathers tokens and
+// bulk-copies weights, continuing across tiles; the others multiply, and while one decodes, the
+// others keep the tensor cores busy.
 #include <algorithm>
 #include <type_traits>
 
@@ -12,11 +12,11 @@ namespace mxgpt::cuda::sm90 {
 namespace {
 
 constexpr int kGroup = 128;  ///< threads of a warpgroup
-constexpr int kGroups = 3;   ///< that multiply, 64 rows each
+constexpr int kGroups = 3;   ///< consumer warpgroups, 64 rows each
 constexpr int kTiles = 8 * kGroups, kTokens = 128, kThreads = kGroup * (kGroups + 1);
-constexpr int kRowBytes = kPair * 2;  ///< of a token in a stage
+constexpr int kRowBytes = kPair * 2;  ///< of one token per stage
 constexpr int kWeightStages = 2;
-constexpr int kInFlight = 4;  ///< fetches of tokens that a thread has on their way
+constexpr int kInFlight = 4;  ///< outstanding token copies per thread
 constexpr int kSharedBytes = 227 * 1024;
 
 template <WeightType kind>

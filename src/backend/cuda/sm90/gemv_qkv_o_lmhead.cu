@@ -1,4 +1,4 @@
-// qkv, o_proj and logits: the matrix-vector products outside the experts.
+// Matrix-vector products outside the experts: qkv, o_proj and logits.
 #include <algorithm>
 
 #include "backend/cuda/sm90/decode.h"
@@ -8,8 +8,8 @@
 namespace mxgpt::cuda::sm90 {
 namespace {
 
-/// Of a ring. More are slower: what is fetched early stands in the way of the activations that a
-/// kernel waits for. Many rows' operands take the room of stages.
+/// Pipeline stages per warp. Deeper pipelines are slower: queued weight copies delay the activation
+/// loads that a kernel waits for. At four columns, the operands leave space for one stage.
 __host__ __device__ constexpr int stages(WeightType kind, int columns) {
   return kind == WeightType::bf16 && columns == 4 ? 1 : 2;
 }
@@ -20,7 +20,7 @@ constexpr int columns_for(int rows) {
   return rows <= 2 ? 1 : rows <= 4 ? 2 : 4;
 }
 
-/// Where things lie in a block's shared memory.
+/// Shared memory layout of a block.
 struct WeightLayout {
   int planes, scales, partial, barriers, red, extra, bytes;
 
@@ -102,7 +102,7 @@ __device__ inline void store_16bit(uint16_t* at, float v, bool bf16) {
     *reinterpret_cast<__half*>(at) = __float2half(v);
 }
 
-/// Where one output of qkv goes, and what is done to it on the way.
+/// Destination of one output of qkv, with its bias and rotation.
 struct Place {
   int row = 0, local = 0;     ///< of the batch; of the block's rows of the tiles
   float* out = nullptr;       ///< of a query, or
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) o_proj_kernel(OProj p) {
     router[e * most_rows + i % own_rows] =
         p.router.weight[int64_t{e} * p.weight.rows + column] * p.router.norm[column];
   }
-  // What is added to this thread's first result.
+  // Bias and residual of this thread's first result.
   const int local = threadIdx.x;
   float old = 0;
   if (local < own_rows * p.rows && p.bias) old = p.bias[first_row + local % own_rows];

@@ -1,4 +1,4 @@
-// gate_up and down: the chosen experts of one row.
+// gate_up and down: the selected experts of one row.
 #include <algorithm>
 
 #include "backend/cuda/sm90/decode.h"

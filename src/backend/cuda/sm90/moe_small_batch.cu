@@ -1,5 +1,5 @@
-// The experts of a few rows: every weight that any of them chose is read once, and multiplied with
-// the activations of all that chose it. A row's sums are those of experts.cu, in the same order.
+// Experts of a few rows: each selected expert is read once and multiplied with the activations of
+// all rows that selected it. A row's sums have the same order as in moe_decode.cu.
 #include <algorithm>
 
 #include "backend/cuda/sm90/decode.h"
@@ -13,12 +13,12 @@ namespace {
 
 constexpr WeightType kKind = WeightType::mxfp4;
 constexpr int kStages = 2;
-constexpr int kMostPairs = kMaxRows * kMaxTopK;  ///< a row and one of its choices; a lane each
+constexpr int kMostPairs = kMaxRows * kMaxTopK;  ///< (row, selected expert) pairs; one lane each
 static_assert(kMostPairs == 32);
 
 extern __shared__ __align__(128) uint8_t shared[];
 
-/// A block a row: what it chose, and norm(x) without its scale as an operand.
+/// One block per row: its selected experts, and norm(x) without its scale as an operand.
 template <int kPerLane>
 __global__ void __launch_bounds__(kBlockThreads, 1) route_kernel(MoeSmallBatch p) {
   __shared__ float sums[kRoutingBytes / 4];
@@ -79,7 +79,7 @@ struct Listed {
   }
 };
 
-/// Where things lie in a block's shared memory. A block's units are of two segments at most.
+/// Shared memory layout of a block, whose units belong to at most two segments.
 template <int kWeightParts>
 struct RowsLayout {
   using Tiles = Ring<kKind, kWeightParts, kStages>;
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
   const RowsLayout<kWeightParts> at(
       pairs, operands_of(kWeightParts, p.rows, top_k), p.rows);
   Segments& segments = *reinterpret_cast<Segments*>(shared + at.segments);
-  // Of the block's two segments, [segment][pair]: the pair, and the slot of its operand.
+  // [segment][pair] of the block's two segments: the pair, and the slot of its operand.
   uint8_t* const lists = shared + at.lists;
   TopKResult* const chosen = reinterpret_cast<TopKResult*>(shared + at.chosen);
   using Tiles = typename RowsLayout<kWeightParts>::Tiles;

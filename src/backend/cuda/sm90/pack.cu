@@ -5,8 +5,8 @@
 namespace mxgpt::cuda::sm90 {
 namespace {
 
-/// One thread writes what one lane holds of one block: eight elements, and the block's scale if it
-/// is the row's first lane.
+/// Each thread writes one lane's eight elements of one block, and the block's scale if it is the
+/// row's first lane.
 __global__ void pack_kernel(Pack p, PackedWeight shape, int64_t count) {
   const int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
   if (i >= count) return;

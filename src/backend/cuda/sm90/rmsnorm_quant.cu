@@ -1,4 +1,4 @@
-// What comes before the products of many rows: the norm, rounded as they read it, and the router.
+// RMSNorm with the output rounded to gemm()'s operand format, and the router's logits.
 #include <algorithm>
 
 #include "backend/cuda/sm90/gemm.cuh"
@@ -8,7 +8,7 @@ namespace mxgpt::cuda::sm90 {
 namespace {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
-constexpr int kTogether = 4;  ///< experts of a warp
+constexpr int kTogether = 4;  ///< experts per warp
 
 __device__ inline float warp_sum(float v) {
   for (int step = 16; step; step /= 2) v += __shfl_xor_sync(0xffffffff, v, step);

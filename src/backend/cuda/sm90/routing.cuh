@@ -1,5 +1,5 @@
-// Which experts a row goes to, from the parts of the router's scores that the blocks of `o_proj`
-// left. Every block that needs it works it out for itself: cheaper than a kernel.
+// Expert selection from the partial router scores left by the blocks of o_proj. Each block that needs
+// it repeats the selection, which is cheaper than another kernel.
 #pragma once
 
 #include "backend/cuda/sm90/decode.h"
@@ -12,8 +12,8 @@ __host__ __device__ inline constexpr int part_stride(int experts) {
 }
 inline constexpr int kRoutingBytes = kWarps * part_stride(kMaxExperts) * 4;
 
-/// First step, by the warps that multiply: sums[warp][stride], each its share of the parts. A
-/// barrier of the block must follow.
+/// Step 1, by the consumer warps: sums[warp][stride], each over its share of the partials. A block
+/// barrier must follow.
 __device__ inline void gather_parts(const Router& router, const float* parts, float* sums) {
   const int stride = part_stride(router.experts), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float square = 0;
@@ -31,7 +31,7 @@ __device__ inline void gather_parts(const Router& router, const float* parts, fl
   if (lane == 0) sums[warp * stride + router.experts] = square;
 }
 
-/// Second step, by the warp that fetches: the top_k best, the lower index first among equals.
+/// Step 2, by the producer warp: the top_k best; ties go to the lower index.
 /// `kPerLane`: experts / 32, rounded up.
 template <int kPerLane>
 __device__ inline void choose(const Router& router, const float* sums, int hidden,

@@ -14,25 +14,24 @@
 
 namespace mxgpt::cuda::sm90 {
 
-inline constexpr int kWarps = 12;  ///< that multiply
+inline constexpr int kWarps = 12;  ///< consumer warps
 inline constexpr int kThreads = 32 * kWarps;
 inline constexpr int kBlockThreads = kThreads + 32;
 
-/// What a block asks for at least: more than half of a multiprocessor's shared memory. Two blocks
-/// of a kernel on one multiprocessor, as happens while its predecessor still holds others, would
-/// take twice as long.
+/// Minimum dynamic shared memory: forces one block per SM. Otherwise, while the previous kernel
+/// drains, two blocks land on one SM and double the latency.
 inline constexpr int kAloneBytes = 120 * 1024;
 
-/// Whether this is the warp that fetches.
+/// Whether this thread is in the producer warp.
 __device__ inline bool fetches() {
   return threadIdx.x >= kThreads;
 }
-/// The ring that a thread has to do with: its warp's, or its lane's in the warp that fetches.
+/// Ring of this thread: its warp's (consumer) or its lane's (producer).
 __device__ inline int ring_index() {
   return fetches() ? threadIdx.x % 32 : threadIdx.x / 32;
 }
 
-/// A block's share of `count` pieces of work.
+/// A block's range of the units of work.
 struct Share {
   int first, count;
   __host__ __device__ Share(unsigned pieces, unsigned block, unsigned blocks) {
@@ -266,7 +265,7 @@ __device__ inline void write_four(const Operand& x, int row, int i, float4 v) {
   uint8_t* const lo = hi + x.stride;
   if constexpr (kind == WeightType::q8_0) {
     float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-    // What is not finite makes the block's scale, and so the result, NaN or infinite.
+    // A non-finite activation makes the block's scale, and so the result, NaN or infinite.
     if (!(fabsf(v.x + v.y + v.z + v.w) < INFINITY)) largest = NAN;
     const unsigned group = 0xffu << (threadIdx.x % 32 & ~7);
     for (int step = 1; step < 8; step *= 2) {

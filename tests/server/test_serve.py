@@ -287,11 +287,8 @@ def test_a_bad_form_is_a_400(server, form):
     assert status == 400 and answer["error"]["param"].startswith("response_format")
 
 
-# ---- completions, tokens -----------------------------------------------------------------------------------
-
-
 def test_an_ambiguous_grammar_ends_with_an_error_and_delays_nobody(server, client):
-    ambiguous = {"type": "grammar", "grammar": "root ::= s\ns ::= s s | [a-zA-Z .,]"}
+    ambiguous = {"type": "grammar", "grammar": 'root ::= s "~~~"\ns ::= s s | [a-zA-Z .,]'}
     body = {"messages": NORWAY, "response_format": ambiguous, "temperature": 1.5, "seed": 1, "reasoning_effort": "low"}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         attack = pool.submit(post, server, "/v1/chat/completions", body)
@@ -304,7 +301,7 @@ def test_an_ambiguous_grammar_ends_with_an_error_and_delays_nobody(server, clien
         status, answer = attack.result()
     assert (status, answer["error"]["code"]) == (422, "grammar_timeout") and witnesses > 0
     # The schemas of others are compiled as before.
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    schema = {"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     assert json.loads(chat(client, response_format=form).choices[0].message.content)
 
@@ -314,6 +311,9 @@ def test_repeating_the_empty_string_is_refused(server, regex):
     status, answer = post(server, "/v1/chat/completions", {"messages": NORWAY, "response_format": {"type": "regex", "regex": regex}})
     assert status == 400 and answer["error"]["code"] == "invalid_regex"
     assert "can match the empty string" in answer["error"]["message"]
+
+
+# ---- completions, tokens -----------------------------------------------------------------------------------
 
 
 def test_completions(client):

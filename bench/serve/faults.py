@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""What clients and machines do to a server: they vanish, stall, ask too much, end it.
+"""Fault injection: clients that disconnect or stall, overload, signals, a full disk, memory growth.
 
     build/serve/bin/python bench/serve/faults.py [vanish stall sigterm kill overflow load stored disk memory]
 
-vanish: 1,000 clients go in every state, while a witness's answers stay what they were; then nothing is left in work.
-stall: readers that take nothing are dropped, and the others never wait. sigterm: 64 streams end or are told.
-kill: after kill -9 the same port serves again. overflow: a full queue answers 429 with Retry-After at once.
-load: 2,000 questions by 32 clients to /v1/responses and /v1/messages, whole and streamed, are answered as when alone.
-stored: kill -9 amid such load; every response that was answered is there again, as it was.
-disk: a file system of 1 MB, for responses and log, is full (needs root, to mount it): every answer comes all the same.
-memory: after 20,000 requests of all kinds it is what it was after 2,000, within 2%.
+vanish: 1,000 clients disconnect in every state; the responses of a witness do not change, and no request stays active.
+stall: clients that do not read are dropped, and others are not delayed. sigterm: 64 streams end normally or with an error.
+kill: after kill -9 the same port serves again. overflow: a full queue returns 429 with Retry-After at once.
+load: 2,000 requests by 32 clients to /v1/responses and /v1/messages, streamed or not, give the same text as one at a time.
+stored: kill -9 under such load; every response that was returned is still stored, unchanged.
+disk: the 1 MB file system of responses and log is full (mounting it needs root); generation is unaffected.
+memory: resident memory after 20,000 requests of all kinds is within 2% of that after 2,000.
 """
 
 import argparse
@@ -44,10 +44,10 @@ def metric(server, name):
 
 
 async def idle(server, seconds=60):
-    """Seconds until nothing is in work."""
+    """Waits until no request is active; returns the seconds."""
     begun = time.perf_counter()
     while await asyncio.to_thread(active_requests, server):
-        assert time.perf_counter() - begun < seconds, f"{active_requests(server)} choices are still in work"
+        assert time.perf_counter() - begun < seconds, f"{active_requests(server)} choices are still active"
         await asyncio.sleep(0.05)
     return time.perf_counter() - begun
 
@@ -59,7 +59,7 @@ async def answer(server):
 
 
 async def vanish(server, draw, count):
-    """One client; the state in which it went."""
+    """One client that disconnects in a random state."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     kind = draw.choice(["connect", "header", "body", "work", "stream"])
     body = json.dumps({**LONG, "stream": kind == "stream", "n": draw.choice([1, 1, 3]),
@@ -76,7 +76,7 @@ async def vanish(server, draw, count):
             await asyncio.sleep(draw.choice([0, 0.001, 0.01, 0.1, 0.5]))
     except (TimeoutError, ConnectionError):
         pass
-    if draw.random() < 0.5:  # a reset instead of an end
+    if draw.random() < 0.5:  # a reset instead of a close
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     writer.close()
     count[kind] += 1
@@ -107,7 +107,7 @@ async def clients_vanish(server, options):
     seconds = await idle(server)
     used = metric(server, 'mxgpt_kv_pages{layers="full",state="used"}')
     assert not wrong and used == 0 and await answer(server) == expected, (wrong[:1], used)
-    return f"{dict(count)}; {asked} answers of the witness unchanged; nothing in work {seconds:.2f} s later"
+    return f"{dict(count)}; {asked} responses of the witness unchanged; idle {seconds:.2f} s later"
 
 
 async def readers_stall(server, options):
@@ -128,13 +128,13 @@ async def readers_stall(server, options):
         await asyncio.sleep(0.2)
     for one in stalled:
         one.close()
-    return f"8 stalled readers dropped within {time.perf_counter() - begun:.0f} s; the slowest other answer took {slowest:.2f} s"
+    return f"8 stalled clients dropped within {time.perf_counter() - begun:.0f} s; the slowest other response took {slowest:.2f} s"
 
 
 async def sigterm(server, options):
     async def stream(seed):
         try:
-            # Some end within the drain, some cannot.
+            # Some end within the shutdown timeout, some cannot.
             body = {**LONG, "seed": seed, "max_tokens": 20 if seed % 2 else 20000}
             return (await request(server.port, body))[2]
         except (asyncio.IncompleteReadError, ConnectionError) as error:
@@ -151,7 +151,7 @@ async def sigterm(server, options):
     told = sum(b"shutting down" in out and out.endswith(b"data: [DONE]\n\n") for out in outs)
     ended = sum(b'"finish_reason":"length"' in out and out.endswith(b"data: [DONE]\n\n") for out in outs)
     assert code == 0 and told + ended == 64 and told and ended, (code, told, ended, [o[-100:] for o in outs][:3])
-    return f"of 64 streams {ended} came to their end, {told} were told; over after {seconds:.1f} s of a drain of {options.drain}"
+    return f"of 64 streams {ended} ended normally, {told} with an error; stopped after {seconds:.1f} s of at most {options.drain}"
 
 
 async def kill(server, options):
@@ -183,7 +183,7 @@ COUNTRIES = "Norway Denmark Sweden Finland France Spain Italy Germany Poland Gre
 
 
 def question(number):
-    """Path and body of one of four kinds."""
+    """Path and body of one of four kinds of request."""
     text = f"What is the capital of {COUNTRIES[number // 4 % len(COUNTRIES)]}?"
     body = {"temperature": 0, "stream": number % 2 == 1}
     if number % 4 < 2:
@@ -192,7 +192,7 @@ def question(number):
 
 
 def said(path, body, out):
-    """The text of an answer."""
+    """The text of a response."""
     if not body["stream"]:
         answer = json.loads(out)
     else:
@@ -225,7 +225,7 @@ async def load(server, options):
     seconds = time.perf_counter() - begun
     right = sum(alone[4 * i] == alone[4 * i + 1] == alone[4 * i + 2] == alone[4 * i + 3] for i in range(len(COUNTRIES)))
     assert right == len(COUNTRIES), alone
-    return f"{options.asked} answers as alone, {options.asked / seconds:.1f} a second; the same in both APIs, whole and streamed"
+    return f"{options.asked} responses as one at a time, {options.asked / seconds:.1f} per second; equal in both APIs, streamed or not"
 
 
 def post(server, body):
@@ -255,7 +255,7 @@ async def stored(options):
             lost = [a["id"] for a in answered if json.loads(again.get("/v1/responses/" + a["id"])) != a]
             kept = metric(again, "mxgpt_stored_responses")
             assert not lost and kept >= len(answered), (len(lost), kept)
-        return f"{len(answered)} responses answered before kill -9 by 32 clients are all there, as they were; {kept:.0f} in all"
+        return f"{len(answered)} responses returned before kill -9 to 32 clients are all stored, unchanged; {kept:.0f} in total"
 
 
 @contextlib.contextmanager
@@ -285,7 +285,7 @@ async def disk(options):
                     lost += not answer["store"]
 
             await some(200)
-            with (folder / "rest").open("wb", buffering=0) as rest:  # so that not a line more can be logged
+            with (folder / "rest").open("wb", buffering=0) as rest:  # so that no further line can be logged
                 with contextlib.suppress(OSError):
                     while True:
                         rest.write(bytes(64))
@@ -297,11 +297,11 @@ async def disk(options):
             await some(1)
             assert len(kept) == before + 1 and json.loads(server.get("/health"))["status"] == "ready"
             assert server.stop() == 0
-        return f"400 answered, {lost} of them not kept ({free} blocks were free); {before} kept are intact; with room again it keeps"
+        return f"400 responses, {lost} of them not stored ({free} blocks were free); {before} stored ones are intact; storing resumes with free space"
 
 
 def any_request(number):
-    """One of all kinds, no two the same."""
+    """A request of one of all kinds; no two are equal."""
     draw = random.Random(number)
     words = " ".join(str(draw.randrange(10**6)) for _ in range(12))
     chat = {"messages": [{"role": "user", "content": words}], "max_tokens": 3, "temperature": 1}
@@ -352,10 +352,10 @@ async def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="default: all")
     parser.add_argument("--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program")
-    parser.add_argument("--clients", type=int, default=1000, help="that vanish")
-    parser.add_argument("--requests", type=int, default=20000, help="of memory")
-    parser.add_argument("--asked", type=int, default=2000, help="of load; a quarter of them of stored")
-    parser.add_argument("--drain", type=int, default=8, help="seconds after SIGTERM")
+    parser.add_argument("--clients", type=int, default=1000, help="clients that disconnect")
+    parser.add_argument("--requests", type=int, default=20000, help="requests of the memory test")
+    parser.add_argument("--asked", type=int, default=2000, help="requests of the load test; a quarter of them for stored")
+    parser.add_argument("--drain", type=int, default=8, help="shutdown timeout in seconds")
     options = parser.parse_args()
     failed = 0
     for name in options.what or kinds:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Generated requests: no 5xx, no crash, every answer in shape.
+"""Generated requests: no 5xx, no crash, every response well formed.
 
     build/serve/bin/python bench/serve/fuzz.py [--requests 1000] [--seed 0] [--mxgpt build/debug/mxgpt]
 
 Half are sample_bodies by schemathesis from the server's own /openapi.json, those that fit it and those that do not; half are
-valid by construction (tests/support/request_generator.py) and must be answered. Then come the bad inputs that broke others. The
-process must end well: under a sanitizer, with nothing to report.
+valid by construction (tests/support/request_generator.py) and must succeed. Inputs that broke other servers follow. The
+process must exit cleanly: under a sanitizer, without a report.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def send(port, method, path, body, headers={}):
 
 
 def sample_bodies(document, route, method, count, modes, seed):
-    """Bodies that schemathesis draws for a route."""
+    """Bodies that schemathesis generates for a route."""
     schema = schemathesis.openapi.from_dict(document)
     schema.config.generation.update(modes=modes)
     cases = []
@@ -58,7 +58,7 @@ def sample_bodies(document, route, method, count, modes, seed):
 
 
 def narrowed(document):
-    """The same, with values at which a request takes seconds, not hours, and is not refused for its model's name."""
+    """The document, restricted to values with which a request takes seconds and names the served model."""
     copy = json.loads(json.dumps(document))
     for route in ROUTE_WEIGHTS:
         properties = copy["paths"][route]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
@@ -71,7 +71,7 @@ def narrowed(document):
 
 
 def bad_inputs():
-    """What broke other servers (path, body); each must be a 4xx, or harmless."""
+    """Inputs (path, body) that broke other servers; each must be a 4xx, or harmless."""
     deep = b"[" * 10000
     numbers = [-1, 0, 1e308, -1e308, 2**63, 2**64, 10**9, 0.5, None, True, "1", [], {}]
     yield from ((CHAT, b) for b in (
@@ -136,7 +136,7 @@ def main():
         document = json.loads(server.get("/openapi.json"))
         mode = schemathesis.GenerationMode
         for route, share in ROUTE_WEIGHTS.items():
-            for name, modes, source in (("fits", [mode.POSITIVE], narrowed(document)), ("fits not", [mode.NEGATIVE], document)):
+            for name, modes, source in (("valid by schema", [mode.POSITIVE], narrowed(document)), ("invalid", [mode.NEGATIVE], document)):
                 count = int(options.requests // 4 * share)
                 work += [(name, route, b, False) for b in sample_bodies(source, route, "POST", count, modes, options.seed)]
         work += [("bad", path, body, False) for path, body in bad_inputs()]
@@ -145,7 +145,7 @@ def main():
             list(pool.map(lambda item: one(item[0], *item[1]), enumerate(work)))
         if server.process.poll() is not None:
             sys.exit("the server died:\n" + "".join(server.log)[-20000:])
-        # Every other route, and methods that are not for it.
+        # All other routes, and methods that they do not support.
         for path in document["paths"]:
             for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
                 answer = send(server.port, method, re.sub("{.*?}", "x", path), b"{}" if method == "POST" else None)
@@ -160,7 +160,7 @@ def main():
     found = [word for word in ("Sanitizer", "runtime error", "[error]", "defect") if word in log]
     for (what, status), count in sorted(statuses.items()):
         print(f"{what}: {count} × {status}")
-    print(f"{sum(statuses.values())} requests, {len(wrong)} wrong; ended with {code}; in its log: {found or 'nothing'}")
+    print(f"{sum(statuses.values())} requests, {len(wrong)} wrong; ended with {code}; suspicious words in the log: {found or 'none'}")
     if found:
         print(log[-20000:])
     sys.exit(1 if wrong or found or code != 0 or after != 200 else 0)

@@ -1,7 +1,7 @@
-"""The servers that the scripts here start, and a client that costs them little.
+"""Launchers of the servers under test, and a cheap client.
 
-llama-server comes as the package xllamacpp: the same program in a Python module, with its own HTTP threads, slots and
-continuous batching. The client is asyncio over bare sockets, because it shares the cores with the server.
+llama-server comes from the package xllamacpp, the same program as a Python module, with its own HTTP threads, slots and
+continuous batching. The client uses asyncio on plain sockets, because it shares the cores with the server.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ def skills():
 
 
 class Server:
-    """A process that prints its address in its first line; `log` has what it wrote to standard error, unless that goes
-    to a file."""
+    """A process that prints its address in its first line; `log` collects its output, except standard error that goes to
+    a file."""
 
     def __init__(self, command, log_file=None):
         self.process = subprocess.Popen(
@@ -46,7 +46,7 @@ class Server:
             return answer.read().decode()
 
     def resident(self):
-        """KiB of memory that the process has."""
+        """Resident memory of the process in KiB."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
@@ -74,12 +74,12 @@ def mxgpt(program, *arguments, port=0, log_file=None):
 
 
 def llama_server(model, slots, context, threads):
-    """llama-server with so many slots of so many tokens each."""
+    """llama-server with `slots` slots of `context` tokens each."""
     return Server([sys.executable, __file__, model, slots, context, threads])
 
 
 async def request(port, body, path="/v1/completions", on_bytes=None, connection=None):
-    """Status, headers and body of a POST on the connection, or on one of its own. on_bytes: called with what comes."""
+    """POSTs on the connection, or on a new one; returns status, headers and body. on_bytes is called with the body so far."""
     reader, writer = connection or await asyncio.open_connection("127.0.0.1", port)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     writer.write(b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
@@ -101,7 +101,7 @@ async def request(port, body, path="/v1/completions", on_bytes=None, connection=
 
 
 async def drive(port, bodies, clients, **more):
-    """All requests, by so many clients that each keep one connection; their bodies of answers in order."""
+    """Sends all requests from `clients` clients with one connection each; returns the response bodies in order."""
     answers = [None] * len(bodies)
     waiting = iter(range(len(bodies)))
 

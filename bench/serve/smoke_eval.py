@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What must hold under load: the same answers as alone, and forms that hold.
+"""Correctness under load: results independent of the batch, and valid structured output.
 
     build/serve/bin/python bench/serve/smoke_eval.py
 
-The 400 skill prompts one after the other and 32 at once, greedy, must give the same texts. 300 answers under JSON
-schemas and 300 calls of tools, at temperatures 0, 1 and 1.5 and 32 at once, must be valid; the schemas bound what they
-allow, so all can end, and --tokens leaves room for it.
+The 400 skill prompts, greedy, must give the same text one at a time and 32 at once. 300 responses under JSON schemas and
+300 tool calls, at temperatures 0, 1 and 1.5 and 32 at once, must be valid. The schemas bound the length of valid output,
+and --tokens is large enough for it.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def forms_hold(port, tokens):
         calls = message.get("tool_calls")
         tally = valid["calls" if "save_person" in schema else "schemas"]
         tally[2] += 1
-        if choice["finish_reason"] == "length":  # its reasoning rambled: it never came to the form
+        if choice["finish_reason"] == "length":  # the reasoning used up the budget
             tally[1] += 1
             continue
         try:

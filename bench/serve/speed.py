@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mxgpt serve and llama-server on the same file and cores, in turns.
+"""mxgpt serve and llama-server on the same file and cores, alternating.
 
     build/release/mxgpt convert models/gpt-oss-nano build/nano.gguf --dense q8_0
     python3 -m venv build/serve && build/serve/bin/pip install -r bench/serve/requirements.txt
@@ -8,12 +8,12 @@
     build/serve/bin/python bench/serve/speed.py second-turn build/nano.gguf
     build/serve/bin/python bench/serve/speed.py overhead build/nano.gguf
 
-`load`: the skill prompts, greedy, each client sending its next when it has an answer; answers come whole. Both servers
-compute the same tokens. `first-token`: the same as streams,
-each on a connection of its own, until the first text arrives. `second-turn`: a chat goes on,
-and the part of its prompt that the server had. `overhead`: tokens per second of one long answer beside `mxgpt bench`.
-Each turn starts a server anew, with a slot for each client and its caches empty. Both compute with --threads threads;
-llama-server's package is compiled for AVX2, and MXGPT_ISA=avx2 keeps mxgpt to it.
+`load`: the skill prompts, greedy and not streamed; each client sends its next request when it has a response. Both servers
+compute the same tokens. `first-token`: the same prompts as streams, one connection each, until the first text arrives.
+`second-turn`: the cached share of the prompt in the second turn of a chat. `overhead`: tokens per second of one long
+response, compared with `mxgpt bench`.
+Each round starts a new server with one slot per client and empty caches. Both compute with --threads threads;
+llama-server's package is compiled for AVX2, and MXGPT_ISA=avx2 limits mxgpt to it.
 """
 
 import argparse
@@ -28,12 +28,12 @@ import time
 
 from servers import ROOT, drive, llama_server, mxgpt, request, running, skills
 
-CONTEXT = 1024  # of the skill prompts with their answers
+CONTEXT = 1024  # enough for a skill prompt and its response
 ANALYSIS = "<|channel|>analysis<|message|>"
 
 
 def cpu_seconds(pid=None):
-    """That the machine, or a process, has worked."""
+    """CPU time of the machine, or of a process."""
     if pid is None:
         fields = pathlib.Path("/proc/stat").read_text().split()[1:9]
         ticks = sum(map(int, fields)) - int(fields[3]) - int(fields[4])
@@ -43,7 +43,7 @@ def cpu_seconds(pid=None):
 
 
 class Turn:
-    """Time, and how much of the machine's went to others meanwhile."""
+    """Measures time, and the CPU time that other processes used meanwhile."""
 
     def __init__(self, server):
         self.pids = (server.process.pid, os.getpid())
@@ -73,7 +73,7 @@ def prompts(count):
 
 
 def in_turns(options, clients, measure):
-    """measure(server) of each server, options.rounds times; a turn that others disturbed is said to be so."""
+    """Runs measure(server) for each server, options.rounds times; reports disturbance by other processes."""
     results = {name: [] for name in options.only}
     for turn in range(options.rounds):
         for name in options.only:
@@ -81,7 +81,7 @@ def in_turns(options, clients, measure):
                 with Turn(server) as watch:
                     result = measure(server, watch)
             results[name].append(result(watch.seconds) if callable(result) else result)
-            note = f", others took {watch.others:.0%} of a core" if watch.others > 0.05 else ""
+            note = f", other processes used {watch.others:.0%} of a core" if watch.others > 0.05 else ""
             print(f"  {name}, {clients} clients: {results[name][-1]}{note}", flush=True)
     return results
 
@@ -165,7 +165,7 @@ def second_turn(options):
         usage = ask()["usage"]
         return round(usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"], 4)
 
-    return [["share of the second prompt that was there", *median_row(in_turns(options, 1, measure), 3)]]
+    return [["cached share of the second prompt", *median_row(in_turns(options, 1, measure), 3)]]
 
 
 def overhead(options):
@@ -190,12 +190,12 @@ def overhead(options):
             for _ in range(3):
                 for kind, more in (("whole", {}), ("stream", {"stream": True})):
                     body = {**ask, "seed": seed, **more}
-                    # The prompt is cached: one token's time is that of all else.
+                    # The prompt is cached: the time of one token is the fixed cost.
                     one, many = timed({**body, "max_tokens": 1})[0], timed(body)[0]
                     rates[kind].append((tokens - 1) / (many - one))
     middle = {kind: statistics.median(values) for kind, values in rates.items()}
     options.only = ["", "", ""]
-    return [[kind, f"{rate:.0f} tok/s", f"{1e6 / rate:.1f} us a token", f"{middle['bench'] / rate - 1:+.1%}"]
+    return [[kind, f"{rate:.0f} tok/s", f"{1e6 / rate:.1f} us per token", f"{middle['bench'] / rate - 1:+.1%}"]
             for kind, rate in middle.items()]
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A tool loop by the openai-agents package: the model calls a tool, reads its result, answers.
+"""A tool loop with the openai-agents package: the model calls a tool, reads its result and answers.
 
     build/serve/bin/python bench/serve/tool_loop.py [--api chat|responses]
 
-The shipped model is asked for the weather in several cities, and each answer must have what the tool said of that city;
-then the same as streams. Exit status 0 if all do.
+Asks the shipped model for the weather in several cities, streamed and not streamed. Each answer must contain the values
+that the tool returned. Exit status 0 if all do.
 """
 
 import argparse

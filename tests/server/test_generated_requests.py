@@ -1,4 +1,4 @@
-"""Requests drawn at random over all options: no 5xx, every answer in shape. bench/serve/fuzz.py does it longer."""
+"""Random requests over all options: no 5xx, every response is well formed. bench/serve/fuzz.py runs longer."""
 import concurrent.futures
 import json
 import random
@@ -19,7 +19,7 @@ def send(url, path, body):
         return error.code, error.headers["content-type"], error.read()
 
 
-def test_valid_requests_are_answered_in_shape():
+def test_valid_requests_get_well_formed_responses():
     with serve() as server:
 
         def ask(seed):

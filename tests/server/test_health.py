@@ -1,4 +1,4 @@
-"""What `mxgpt serve` says of itself, while it loads and after; its options; which web pages may call."""
+"""/health during and after loading, options of `mxgpt serve`, requests from web pages."""
 import hashlib
 import json
 import urllib.error
@@ -21,7 +21,7 @@ def ask(url, body=None, headers={}):
         return error.code, json.load(error)
 
 
-def hash_of_model():
+def model_hash():
     return hashlib.sha256(mxgpt("verify", NANO).stdout.encode()).hexdigest()
 
 
@@ -30,12 +30,12 @@ def test_health_and_options():
     with serve(*options) as server:
         status, answer = ask(server.url + "/v1/chat/completions", NORWAY)
         assert status == 200 and "Oslo" in answer["choices"][0]["message"]["content"]
-        # The hash comes beside other work, and an answer is there a moment before its request has left.
+        # The hash is computed in the background, and a response arrives shortly before its request is no longer counted.
         assert eventually(lambda: ask(server.url + "/health")[1]["model_sha256"])
         assert eventually(lambda: ask(server.url + "/health")[1]["requests"]["running"] == 0)
         status, health = ask(server.url + "/health")
     assert status == 200
-    assert health["model_sha256"] == hash_of_model()
+    assert health["model_sha256"] == model_hash()
     expected = {
         "status": "ready", "model": "nano", "architecture": "gpt-oss", "quant_kind": "bf16", "device": "cpu",
         "compute_capability": None, "cuda_version": None, "chat_format": "harmony", "context_length": 4096,
@@ -49,8 +49,8 @@ def test_health_and_options():
     assert health["vocabulary"] > 8000 and health["tokenizer"] and health["uptime_seconds"] >= 0
 
 
-def test_a_known_hash_is_said_at_once():
-    known = hash_of_model()
+def test_a_known_hash_is_reported_at_once():
+    known = model_hash()
     with serve("--expect-sha256", known.upper()) as server:
         assert ask(server.url + "/health")[1]["model_sha256"] == known
 
@@ -69,7 +69,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):
         ({"host": "evil.example"}, 403), ({"host": "evil.example", "origin": "http://evil.example"}, 403),
     ],
 )  # fmt: skip
-def test_pages_of_others_may_not_call(headers, status):
+def test_web_pages_of_other_origins_are_refused(headers, status):
     with serve() as server:
         headers = {key: value.format(url=server.url) for key, value in headers.items()}
         got, answer = ask(server.url + "/tokenize", {"text": "Hello"}, headers)
@@ -78,7 +78,7 @@ def test_pages_of_others_may_not_call(headers, status):
         assert answer["error"]["type"] == "permission_error"
 
 
-def test_a_page_that_is_named_may_call():
+def test_the_allowed_origin_is_accepted():
     with serve("--cors-origin", "https://chat.example") as server:
         assert ask(server.url + "/tokenize", {"text": "Hello"}, {"origin": "https://chat.example"})[0] == 200
         assert ask(server.url + "/tokenize", {"text": "Hello"}, {"origin": "https://evil.example"})[0] == 403

@@ -1,4 +1,4 @@
-"""/v1/messages with the official anthropic package: blocks, events, thinking, tools; errors in its shape."""
+"""/v1/messages with the official anthropic package: blocks, events, thinking, tools, error format."""
 import asyncio
 import json
 import urllib.error
@@ -23,7 +23,7 @@ def client(server):
 
 
 def ask(client, messages=NORWAY, temperature=0, **more):
-    """The package has no temperature any more."""
+    """The package has dropped the temperature parameter."""
     return client.messages.create(model=MODEL, messages=messages, extra_body={"temperature": temperature}, **{"max_tokens": 300, **more})
 
 
@@ -58,7 +58,7 @@ def test_a_stream_is_the_answer(client):
     assert final.stop_reason == "end_turn" and final.usage.output_tokens == whole.usage.output_tokens
 
 
-def test_events_have_their_order(client):
+def test_order_of_events(client):
     events = list(ask(client, [{"role": "user", "content": "Set a timer for 22 minutes."}], tools=[TIMER], stream=True,
                       thinking={"type": "adaptive"}))  # fmt: skip
     kinds = [e.type for e in events]
@@ -89,7 +89,7 @@ def test_async(server):
     assert set(asyncio.run(both())) == {OSLO}
 
 
-def test_how_answers_end(client):
+def test_stop_reasons(client):
     stopped = ask(client, stop_sequences=["never", " Oslo"])
     assert stopped.stop_reason == "stop_sequence" and stopped.stop_sequence == " Oslo"
     assert stopped.content[0].text == "The capital of Norway is"
@@ -144,7 +144,7 @@ def test_a_schema(client):
     assert json.loads(answer.content[0].text) == {"name": "Jonas", "age": 43, "city": "Seattle"}
 
 
-def test_thinking_stays_between_calls_and_goes_with_the_answer(client):
+def test_thinking_is_kept_between_calls_and_dropped_after_the_answer(client):
     def tokens(messages):
         return client.messages.count_tokens(model=MODEL, messages=messages, tools=[WEATHER]).input_tokens
 
@@ -186,7 +186,7 @@ CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name":
         ("output_config", {"format": {"type": "json_schema", "schema": {"type": "strong"}}}), ("n", 2),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_named(server, field, value):
+def test_errors_name_the_field(server, field, value):
     status, answer = raw(server.url + "/v1/messages", {"messages": NORWAY, "max_tokens": 5, field: value})
     assert status == 400, answer
     assert answer["type"] == "error" and answer["error"]["type"] == "invalid_request_error"
@@ -201,7 +201,7 @@ def test_other_errors(server, client, tmp_path):
     keys = tmp_path / "keys.txt"
     keys.write_text("ada 0123456789abcdef 1\n")
     with serve("--api-keys", keys, "--max-body", 2000) as guarded:
-        # What is refused before the route is asked has its shape all the same.
+        # Errors raised before the handler runs have the same format.
         for status, body, headers in ((413, ["x" * 2000], {}), (431, [], {"x": "x" * 20000}), (401, [], {})):
             got, answer = raw(guarded.url + "/v1/messages", body, headers)
             assert got == status and answer["type"] == "error", answer

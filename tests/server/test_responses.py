@@ -1,4 +1,4 @@
-"""/v1/responses with the official openai package: items, events, tools, forms; what is kept, and how it survives."""
+"""/v1/responses with the official openai package: items, events, tools, structured output; stored responses."""
 import asyncio
 import concurrent.futures
 import json
@@ -58,7 +58,7 @@ def test_reasoning_is_an_item(client):
 
 
 def check_events(events):
-    """The order that clients rely on; the text, arguments and items that were streamed."""
+    """Checks the order that clients rely on; returns the streamed text, arguments and items."""
     assert [e.sequence_number for e in events] == list(range(len(events)))
     assert [e.type for e in events[:2]] == ["response.created", "response.in_progress"]
     assert events[-1].type in ("response.completed", "response.incomplete", "response.failed")
@@ -100,7 +100,7 @@ def test_a_stream_is_the_answer(client):
     assert response.output[0].content[0].text == whole.output[0].content[0].text
 
 
-def test_the_clients_own_stream(client):
+def test_the_stream_helper_of_the_client(client):
     with client.responses.stream(model=MODEL, input=NORWAY, temperature=0) as stream:
         deltas = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
         final = stream.get_final_response()
@@ -118,7 +118,7 @@ def test_async(server):
     assert set(asyncio.run(both())) == {OSLO}
 
 
-def test_a_cut_answer_is_incomplete(client):
+def test_a_truncated_response_is_incomplete(client):
     for tokens in range(1, 12):
         answer = ask(client, max_output_tokens=tokens)
         assert answer.status == "incomplete" and answer.incomplete_details.reason == "max_output_tokens"
@@ -151,7 +151,7 @@ PERSON = {
 }
 
 
-def test_forms(client):
+def test_structured_output(client):
     form = {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}
     items = [{"role": "system", "content": "Reply with JSON only."}, {"role": "user", "content": "Jonas is 43 years old and lives in Seattle."}]
     answer = ask(client, items, text={"format": form}, reasoning={"effort": "high"})
@@ -200,10 +200,10 @@ def test_tool_choice(client, temperature):
         assert calls(choice) == ["get_weather"]
 
 
-# ---- what is kept ------------------------------------------------------------------------------------------
+# ---- stored responses ------------------------------------------------------------------------------------------
 
 
-def test_a_conversation_goes_on(client):
+def test_a_conversation_continues(client):
     first = ask(client, "My name is Carla.", instructions="Be kind and short.")
     second = ask(client, "What is my name?", previous_response_id=first.id)
     assert "Carla" in second.output_text and second.instructions is None
@@ -212,7 +212,7 @@ def test_a_conversation_goes_on(client):
     assert by_hand.usage.input_tokens == second.usage.input_tokens
 
 
-def test_reasoning_stays_between_calls_and_goes_with_the_answer(client):
+def test_reasoning_is_kept_between_calls_and_dropped_after_the_answer(client):
     def tokens(items):
         return ask(client, items, tools=[WEATHER], max_output_tokens=1).usage.input_tokens
 
@@ -225,7 +225,7 @@ def test_reasoning_stays_between_calls_and_goes_with_the_answer(client):
     assert tokens([user, reasoning, call, output, *done]) == tokens([user, call, output, *done])
 
 
-def test_what_is_kept_can_be_read_and_forgotten(client):
+def test_stored_responses_can_be_read_and_deleted(client):
     items = [{"role": "developer", "content": "Be short."}, {"role": "user", "content": [{"type": "input_text", "text": NORWAY}]}]
     answer = ask(client, items)
     assert client.responses.retrieve(answer.id).model_dump() == answer.model_dump()
@@ -240,14 +240,14 @@ def test_what_is_kept_can_be_read_and_forgotten(client):
         ask(client, previous_response_id=answer.id)
 
 
-def test_what_is_not_to_be_kept_is_not(client):
+def test_store_false_stores_nothing(client):
     answer = ask(client, store=False)
     assert answer.store is False
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(answer.id)
 
 
-def test_others_do_not_see_it(tmp_path):
+def test_other_keys_cannot_see_a_response(tmp_path):
     keys = tmp_path / "keys.txt"
     keys.write_text("ada 0123456789abcdef\nbob fedcba9876543210\n")
     with serve("--api-keys", keys) as server:
@@ -262,7 +262,7 @@ def test_others_do_not_see_it(tmp_path):
         assert ask(ada, "And of Denmark?", previous_response_id=answer.id).status == "completed"
 
 
-def test_kill_9_loses_nothing_that_was_answered(tmp_path):
+def test_kill_9_loses_no_response(tmp_path):
     file = tmp_path / "responses.db"
     server = Server("--store", file)
     client = connect(server)
@@ -281,7 +281,7 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path):
         assert "--store: cannot use" in second.stderr
 
 
-def test_the_oldest_go_first(tmp_path):
+def test_the_least_recently_used_are_evicted(tmp_path):
     with serve("--stored", 4) as server:
         client = connect(server)
         root = ask(client, "My name is Carla.")
@@ -289,7 +289,7 @@ def test_the_oldest_go_first(tmp_path):
         others = []
         for number in range(6):
             others.append(ask(client, f"{number}"))
-            follower = ask(client, "What is my name?", previous_response_id=root.id)  # which uses the root
+            follower = ask(client, "What is my name?", previous_response_id=root.id)  # also uses the root
         metrics = urllib.request.urlopen(server.url + "/metrics").read().decode()
         assert "mxgpt_stored_responses 4\n" in metrics
         assert client.responses.retrieve(root.id) and client.responses.retrieve(follower.id)
@@ -297,7 +297,7 @@ def test_the_oldest_go_first(tmp_path):
             client.responses.retrieve(others[0].id)
 
 
-def test_a_conversation_whose_beginning_is_gone_is_refused(client):
+def test_continuing_a_deleted_response_is_refused(client):
     first = ask(client, "My name is Carla.")
     second = ask(client, "What is my name?", previous_response_id=first.id)
     client.responses.delete(first.id)
@@ -305,7 +305,7 @@ def test_a_conversation_whose_beginning_is_gone_is_refused(client):
         ask(client, "And now?", previous_response_id=second.id)
 
 
-def test_what_is_no_store_is_refused(tmp_path):
+def test_other_files_are_refused_as_a_store(tmp_path):
     garbage, other = tmp_path / "garbage.db", tmp_path / "other.db"
     garbage.write_bytes(b"no database at all" * 1000)
     subprocess.run([sys.executable, "-c", f"import sqlite3; sqlite3.connect({str(other)!r}).execute('create table t (x)')"], check=True)
@@ -315,8 +315,8 @@ def test_what_is_no_store_is_refused(tmp_path):
     assert garbage.read_bytes() == b"no database at all" * 1000
 
 
-def test_a_full_disk_stops_no_answer(tmp_path):
-    """A file that may not grow beyond 200 kB, which SQLite sees as it sees a full disk."""
+def test_a_full_disk_does_not_stop_generation(tmp_path):
+    """A file size limit of 200 kB looks like a full disk to SQLite."""
     resource_limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource_limits[1]))
     try:
@@ -327,9 +327,9 @@ def test_a_full_disk_stops_no_answer(tmp_path):
         client = connect(server)
         long = [{"role": "user", "content": "word " * 4000}, {"role": "user", "content": NORWAY}]
         answers = [ask(client, long, max_output_tokens=3) for _ in range(16)]
-        kept = [a for a in answers if a.store]
-        assert kept and len(kept) < 16
-        for answer in kept:
+        stored = [a for a in answers if a.store]
+        assert stored and len(stored) < 16
+        for answer in stored:
             assert client.responses.retrieve(answer.id).id == answer.id
         health = json.load(urllib.request.urlopen(server.url + "/health"))
         assert health["status"] == "degraded" and "not stored" in health["last_failure"]
@@ -339,14 +339,14 @@ def test_a_full_disk_stops_no_answer(tmp_path):
         assert ask(client, store=False).output_text == OSLO
     finally:
         assert server.stop() == 0
-    assert any("is not stored" in line for line in server.log)
+    assert any("cannot store response" in line for line in server.log)
 
 
-def test_a_file_broken_meanwhile_is_told(tmp_path):
+def test_a_damaged_file_is_reported(tmp_path):
     file = tmp_path / "responses.db"
     with serve("--store", file) as server:
         answers = [ask(connect(server), "word " * 3000, max_output_tokens=2) for _ in range(4)]
-    with file.open("r+b") as f:  # the pages of contents, not the header
+    with file.open("r+b") as f:  # content pages only
         f.seek(4096)
         f.write(os.urandom(file.stat().st_size - 4096))
     result = None
@@ -358,7 +358,7 @@ def test_a_file_broken_meanwhile_is_told(tmp_path):
                     client.responses.retrieve(answer.id)
                 result = error.value.status_code
             assert ask(client, store=False).output_text == OSLO
-    except RuntimeError as refused:  # what is broken may show at once
+    except RuntimeError as refused:  # the damage may be detected at start-up
         result = str(refused)
     assert result == 500 or "--store: cannot use" in result
 
@@ -392,7 +392,7 @@ def raw(server, body):
         ("temperature", 3), ("previous_response_id", 5), ("store", "yes"), ("include", [1]), ("stream_options", {"include_usage": True}),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_named(server, field, value):
+def test_errors_name_the_field(server, field, value):
     status, answer = raw(server, {"input": NORWAY, "max_output_tokens": 5, field: value})
     assert status == 400, answer
     assert answer["error"]["type"] == "invalid_request_error"
@@ -415,7 +415,7 @@ def check_too_long_prompts(client):
         ask(client, "word " * 4000, truncation="auto")
 
 
-def test_a_client_that_goes_leaves_nothing(server, client):
+def test_a_disconnect_frees_everything(server, client):
     before = kept(server)
     ends = client.post("/../tokenize", body={"text": "<|return|><|end|><|call|>", "parse_special": True}, cast_to=dict)["tokens"]
     for _ in range(5):

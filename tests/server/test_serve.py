@@ -61,7 +61,7 @@ def test_answers(client):
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
 
-def test_reasoning_is_apart(client):
+def test_reasoning_is_a_separate_field(client):
     message = chat(client, reasoning_effort="high").choices[0].message
     assert "Oslo" in message.content
     assert len(message.reasoning_content) > 5
@@ -92,7 +92,7 @@ def test_async(server):
     assert set(asyncio.run(ask())) == {"The capital of Norway is Oslo."}
 
 
-def test_what_was_said_is_known(client):
+def test_earlier_turns_are_known(client):
     messages = [
         {"role": "system", "content": "Be kind and short."},
         {"role": "user", "content": [{"type": "text", "text": "My name is Carla."}]},
@@ -131,7 +131,7 @@ def test_stop_and_length(client):
 
 
 @pytest.mark.parametrize("tokens", range(1, 12))
-def test_an_answer_may_be_cut_anywhere(client, tokens):
+def test_a_response_may_be_truncated_anywhere(client, tokens):
     answer = chat(client, max_tokens=tokens, tools=[TIMER], tool_choice="required")
     assert answer.choices[0].finish_reason == "length"
 
@@ -241,7 +241,7 @@ def test_a_json_schema(client):
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
     answer = chat(client, JONAS, response_format=form, reasoning_effort="high").choices[0]
     assert json.loads(answer.message.content) == {"name": "Jonas", "age": 43, "city": "Seattle"}
-    assert answer.message.reasoning_content  # which is free
+    assert answer.message.reasoning_content  # not constrained
 
 
 def test_complete_answers_satisfy_their_schema_at_a_high_temperature(client):
@@ -264,7 +264,7 @@ def test_complete_calls_satisfy_their_schema_at_a_high_temperature(client):
         assert set(arguments) == {key} and isinstance(arguments[key], kind)
 
 
-def test_other_forms(client):
+def test_other_response_formats(client):
     assert isinstance(json.loads(chat(client, JONAS, response_format={"type": "json_object"}).choices[0].message.content), dict)
     digits = chat(client, response_format={"type": "regex", "regex": "[0-9]{3}"}).choices[0].message.content
     assert len(digits) == 3 and digits.isdigit()
@@ -282,7 +282,7 @@ def test_other_forms(client):
     ],
     ids=range(7),
 )  # fmt: skip
-def test_a_bad_form_is_a_400(server, form):
+def test_an_invalid_response_format_is_a_400(server, form):
     status, answer = post(server, "/v1/chat/completions", {"messages": NORWAY, "response_format": form})
     assert status == 400 and answer["error"]["param"].startswith("response_format")
 
@@ -341,14 +341,14 @@ def test_echo_scores_a_prompt(client):
     assert choice.logprobs.text_offset[0] == 0
 
 
-def test_tokens_and_back(server):
+def test_tokenize_and_detokenize(server):
     text = "Grüße, 世界! <|start|>"
     status, out = post(server, "/tokenize", {"text": text})
     assert status == 200 and out["count"] == len(out["tokens"])
     assert post(server, "/detokenize", {"tokens": out["tokens"]})[1]["text"] == text
 
 
-def test_skills_alone_and_together_are_the_same(client):
+def test_results_do_not_depend_on_the_batch(client):
     skills = [json.loads(line) for line in (REPO / "models" / MODEL / "skills.jsonl").open()][::8]
 
     def answer(skill):
@@ -362,7 +362,7 @@ def test_skills_alone_and_together_are_the_same(client):
     assert sum(s["expect"] in a for s, a in zip(skills, alone)) >= 0.8 * len(skills)
 
 
-# ---- what the server says of itself ------------------------------------------------------------------------
+# ---- models, health, metrics ------------------------------------------------------------------------
 
 
 def test_models(client):
@@ -408,7 +408,7 @@ def test_health_metrics_page_and_document(server, client):
         ("functions", []), ("audio", {}), ("response_format", {"type": "xml"}),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_named(server, field, value):
+def test_errors_name_the_field(server, field, value):
     body = {"messages": NORWAY, "max_tokens": 5, field: value}
     status, answer = post(server, "/v1/chat/completions", body)
     assert status == 400, answer
@@ -425,7 +425,7 @@ def test_a_wrong_field_is_named(server, field, value):
     ],
     ids=range(9),
 )  # fmt: skip
-def test_what_is_no_json_is_a_400(server, body):
+def test_invalid_json_is_a_400(server, body):
     assert post(server, "/v1/chat/completions", body)[0] == 400
 
 
@@ -485,15 +485,15 @@ def test_tls(tmp_path):
             urllib.request.urlopen(server.url + "/health", timeout=TIMEOUT_S)
 
 
-# ---- how things end ----------------------------------------------------------------------------------------
+# ---- disconnects and shutdown ----------------------------------------------------------------------------------------
 
 
 def requests(server):
     return json.loads(get(server, "/health"))["requests"]
 
 
-def test_clients_vanish_in_every_state(server):
-    """Before the body, while queued, in prefill, in decode: nothing is left in work."""
+def test_disconnects_in_every_state(server):
+    """Before the body, while queued, in prefill, in decode: no request stays active."""
     long = {"messages": [{"role": "user", "content": "word " * 2000}], "temperature": 1.5, "ignore": None}
     body = json.dumps({**long, "stream": True, "n": 2}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
@@ -507,7 +507,7 @@ def test_clients_vanish_in_every_state(server):
 
 @pytest.mark.parametrize("seconds, tokens", [(0, 20000), (TIMEOUT_S, 200)])
 def test_sigterm_during_streams(seconds, tokens):
-    """They are told, or come to their end."""
+    """Streams end with an error or normally."""
     server = Server("--drain", seconds)
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
     begun = threading.Barrier(17, timeout=TIMEOUT_S)
@@ -525,7 +525,7 @@ def test_sigterm_during_streams(seconds, tokens):
         begun.wait()
         assert server.stop(signal.SIGTERM) == 0
         ends = {a.result() for a in answers}
-    assert ends == {"the server is shutting down and has ended this answer"} if seconds == 0 else ends == {"length"}
+    assert ends == {"the server is shutting down and has ended this response"} if seconds == 0 else ends == {"length"}
 
 
 def test_a_full_queue_is_a_429():

@@ -1,4 +1,4 @@
-"""The examples of docs/serving.md run as they are."""
+"""The examples of docs/serving.md run unchanged."""
 import os
 import re
 import subprocess

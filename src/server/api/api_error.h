@@ -1,4 +1,4 @@
-// What a request can do wrong, in the shapes that clients know.
+// Errors of requests, in the formats of the APIs.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@
 
 namespace mxgpt::server {
 
-/// Becomes JSON with an HTTP status.
+/// An error response: HTTP status and JSON body.
 class ApiError : public std::runtime_error {
  public:
   ApiError(int status_, const std::string& message, std::string param_ = {}, std::string code_ = {})
@@ -24,11 +24,11 @@ class ApiError : public std::runtime_error {
   std::optional<int> retry_after;  ///< seconds
 };
 
-/// OpenAI's: {"error": {message, type, param, code}}; Anthropic's: {"type": "error", "error":
-/// {type, message}}.
+/// OpenAI: {"error": {message, type, param, code}}. Anthropic: {"type": "error", "error": {type,
+/// message}}.
 enum class ErrorShape { openai, anthropic };
 
-/// The error's JSON, without an HTTP status around it: events of a stream carry it too.
+/// The body of the error response, also sent as an event of a stream.
 std::string error_json(const ApiError& error, ErrorShape shape = ErrorShape::openai);
 HttpResponse error_response(const ApiError& error, ErrorShape shape = ErrorShape::openai);
 

@@ -13,7 +13,7 @@ namespace mxgpt::server {
 
 namespace {
 
-/// The engine's streams of one answer, and the writer that they feed.
+/// Feeds the engine's token streams of one response to its writer.
 class StreamPump {
  public:
   StreamPump(std::shared_ptr<const ServedModel> served, Metrics& metrics,
@@ -30,7 +30,8 @@ class StreamPump {
     for (engine::TokenStream& stream : streams_) stream.on_ready(ready);
   }
 
-  /// Takes what has come; false when all has ended. Throws ApiError if the answer failed.
+  /// Processes the available events; returns false when all streams have ended. Throws ApiError if
+  /// generation failed.
   bool process() {
     made_progress_ = false;
     for (size_t i = 0; i < streams_.size(); ++i) {
@@ -64,16 +65,16 @@ class StreamPump {
     if (end.last) ++ended_streams_;
     if (!stopped_by_writer) {
       if (end.finish_reason == engine::FinishReason::cancelled)
-        throw ApiError(503, "the server is shutting down and has ended this answer");
+        throw ApiError(503, "the server is shutting down and has ended this response");
       if (end.finish_reason == engine::FinishReason::deadline)
-        throw ApiError(408, "the answer took longer than the server allows", {}, "timeout");
+        throw ApiError(408, "the response exceeded the time limit of the server", {}, "timeout");
       if (end.finish_reason == engine::FinishReason::out_of_memory)
         throw ApiError(503, end.error, {}, "VRAM_OOM");
       if (end.finish_reason == engine::FinishReason::step_failed)
-        throw ApiError(500, fmt::format("the model failed: {}", end.error));
-      // The request, not the server, is what a client can change: not a 5xx, which clients repeat.
+        throw ApiError(500, fmt::format("generation failed: {}", end.error));
+      // Not a 5xx, which clients retry: only another request can succeed.
       if (engine::is_error(end.finish_reason)) {
-        throw ApiError(422, fmt::format("the model broke off: {}", end.error), {},
+        throw ApiError(422, fmt::format("generation failed: {}", end.error), {},
                        std::string(mxgpt::engine::name(end.finish_reason)));
       }
     }
@@ -81,15 +82,15 @@ class StreamPump {
                     !stopped_by_writer && end.finish_reason == engine::FinishReason::length);
   }
 
-  std::shared_ptr<const ServedModel> served_;  // outlives the streams
+  std::shared_ptr<const ServedModel> served_;  // must outlive the streams
   Metrics& metrics_;
   std::vector<engine::TokenStream> streams_;
-  int choices_per_stream_;  // of each stream
+  int choices_per_stream_;
   std::unique_ptr<ResponseWriter> writer_;
   std::function<void()> on_finalized_;
-  std::set<int> stopped_choices_;  // choices that ended by what they say
+  std::set<int> stopped_choices_;  // ended by their own text
   size_t ended_streams_ = 0;       // streams
-  bool made_progress_ = false;     // the last step took something
+  bool made_progress_ = false;     // the last process() found events
 };
 
 class BufferedResponse : public UnaryResponse {

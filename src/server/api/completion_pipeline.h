@@ -1,4 +1,4 @@
-// From the engine's events to an answer: the part that all routes share.
+// From engine events to an HTTP response; shared by all generating routes.
 #pragma once
 
 #include <functional>
@@ -12,47 +12,47 @@
 
 namespace mxgpt::server {
 
-/// Writes one answer, as a stream of events or whole. The choices of all requests are numbered
-/// through.
+/// Formats one response, as a stream of events or as a whole. Choices are numbered across all
+/// requests.
 class ResponseWriter {
  public:
   virtual ~ResponseWriter() = default;
   virtual void on_prompt_token(int /*request*/, const engine::PromptToken& /*token*/) {}
-  /// False: the choice has ended by what it says.
+  /// Returns false if the text of the choice ends it: a stop string or the end of the message.
   virtual bool on_token(int choice, const engine::ChoiceToken& token) = 0;
-  /// `length`: it was cut off.
+  /// `length`: the choice was truncated.
   virtual void on_end(int choice, const engine::ChoiceEnd& end, bool length) = 0;
-  /// Moves to `out` the events that there are.
+  /// Appends the pending events and clears them.
   virtual void drain_events(std::string& out) = 0;
-  /// All choices have ended. False if there is still something to do, which this began: `ready` is
-  /// called, from any thread, when it is worth asking again.
+  /// Called when all choices have ended. Returns false while work that it started is pending; then
+  /// `ready` is called, from any thread, when finalize() should be called again.
   virtual bool finalize(const std::function<void()>& /*ready*/) { return true; }
-  /// The last events.
+  /// Appends the last events.
   virtual void finish_events(std::string& out) = 0;
-  /// The same if the answer failed.
+  /// Appends the last events of a failed response.
   virtual void fail_events(std::string& out, const ApiError& error);
   virtual std::string body() = 0;
-  /// What is sent instead of the whole if the answer failed.
+  /// Replaces body() if the response failed.
   virtual HttpResponse failure_response(const ApiError& error) { return error_response(error); }
 };
 
-/// Appends an event of server-sent events.
+/// Appends one server-sent event.
 void append_event(std::string& out, std::string_view data);
-/// The same with a name.
+/// Appends a named server-sent event.
 void append_event(std::string& out, std::string_view name, std::string_view data);
-/// What OpenAI's chats and completions end with.
+/// The last event of OpenAI's chat completions and completions.
 inline constexpr std::string_view kDone = "[DONE]";
 
-/// The JSON of what each event of a stream begins with: open at its end, for more members.
+/// The object as JSON without its closing brace, so that each event can append members.
 std::string json_prefix(const json::object& object);
 
-/// Tokens that a request took.
+/// Token counts of a request.
 struct Usage {
   int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
   json::object json() const;
 };
 
-/// "chatcmpl-…", an id that nobody can guess.
+/// A random id with the prefix, "chatcmpl-…".
 std::string new_id(std::string_view prefix);
 int64_t unix_time();
 

@@ -10,12 +10,12 @@ namespace mxgpt::server {
 
 namespace {
 
-/// JSON has no infinity: what is that unlikely gets the value that OpenAI gives it.
+/// JSON has no infinity: OpenAI reports -9999 instead.
 double finite_logprob(float logprob) {
   return std::isfinite(logprob) ? logprob : -9999.0;
 }
 
-/// A token's text: whole characters, what is cut off at its ends replaced.
+/// A token's text as UTF-8; partial characters are replaced.
 std::string text_of(const std::string& bytes) {
   std::string text;
   text::unicode::append_replacing_invalid(text, bytes);

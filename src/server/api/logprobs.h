@@ -1,4 +1,4 @@
-// Log-probabilities in the two shapes of OpenAI's API.
+// Log probabilities in the two formats of OpenAI's API.
 #pragma once
 
 #include "base/json.h"
@@ -7,17 +7,17 @@
 
 namespace mxgpt::server {
 
-/// Of chats: {token, logprob, bytes, top_logprobs}.
+/// Chat completions: {token, logprob, bytes, top_logprobs}.
 json::object chat_logprob(const ServedModel& served, const engine::ChoiceToken& token);
 
-/// Of completions: four parallel arrays, and the offset of each token in the text.
+/// Completions: four parallel arrays, including the offset of each token in the text.
 class CompletionLogprobs {
  public:
-  /// `logprob` is null for a prompt's first token.
+  /// `logprob` is null for the first token of the prompt.
   void add(const ServedModel& served, text::TokenId token, const float* logprob,
            const std::vector<engine::TokenLogprob>& top);
   bool empty() const { return tokens_.empty(); }
-  /// What there is since the last call.
+  /// Returns and clears the tokens since the last call.
   json::object drain();
 
  private:

@@ -16,15 +16,15 @@ namespace {
 
 using boost::json::error_code;
 
-/// Walks over a document without building it. Member functions are those that
-/// boost::json::basic_parser calls; false ends the walk.
+/// Checks a document without building it. boost::json::basic_parser calls the members; returning
+/// false stops it.
 struct StructureValidator {
   static constexpr size_t max_object_size = kMaxJsonValues;
   static constexpr size_t max_array_size = kMaxJsonValues;
   static constexpr size_t max_key_size = 1 << 20;
   static constexpr size_t max_string_size = size_t{1} << 31;
 
-  std::vector<std::unordered_set<std::string>> open_object_keys;  // of the objects that are open
+  std::vector<std::unordered_set<std::string>> open_object_keys;  // of the enclosing objects
   std::string key;
   std::string duplicate_key;
   size_t value_count = 0;
@@ -83,14 +83,14 @@ json::value parse_request(std::string_view body) {
   const StructureValidator& structure = parser.handler();
   if (!structure.duplicate_key.empty() || error == boost::json::error::size_mismatch) {
     if (structure.value_count > kMaxJsonValues)
-      throw ApiError(400, fmt::format("the JSON has more than {} values", kMaxJsonValues));
+      throw ApiError(400, fmt::format("the JSON document has more than {} values", kMaxJsonValues));
     const std::string name = escape_for_terminal(structure.duplicate_key);
-    throw ApiError(400, fmt::format("the name '{}' comes twice in one JSON object", name), name,
+    throw ApiError(400, fmt::format("duplicate name '{}' in a JSON object", name), name,
                    "duplicate_name");
   }
   try {
     json::value value = json::parse(body, "the body");
-    if (!value.is_object()) throw ApiError(400, "the body should be a JSON object");
+    if (!value.is_object()) throw ApiError(400, "the request body must be a JSON object");
     return value;
   } catch (const Error& e) {
     throw ApiError(400, e.what(), {}, "invalid_json");

@@ -1,4 +1,4 @@
-// JSON of a request: what base/json.h takes, less what clients and servers read differently.
+// JSON of request bodies: stricter than base/json.h, so that no two parsers read it differently.
 #pragma once
 
 #include <string_view>
@@ -7,13 +7,13 @@
 
 namespace mxgpt::server {
 
-/// Values in one request, and members and entries of one container: what a document of 16 MB can
-/// hold, it may not spend in memory.
+/// Limit on the values in one request and on the members of one container; bounds the memory that a
+/// small document can claim.
 inline constexpr size_t kMaxJsonValues = 1'000'000;
 
-/// Throws ApiError, a 400, for what is not JSON in UTF-8, lone surrogates, nesting deeper than
-/// json::kMaxDepth, too many values, a name that comes twice in one object (the error names it),
-/// and for anything but an object.
+/// Throws ApiError, a 400, for invalid JSON or UTF-8, lone surrogates, nesting deeper than
+/// json::kMaxDepth, too many values, a duplicate name in an object (the error names it), and a
+/// document that is not an object.
 json::value parse_request(std::string_view body);
 
 }  // namespace mxgpt::server

@@ -39,7 +39,7 @@ class Schema {
   constexpr Schema(const std::array<F, N>& fields)
       : kind_(Kind::members), fields_(fields.data()), size_(N) {}
   static constexpr Schema empty_object() { return Schema(Kind::members); }
-  /// Of a route that takes no request body.
+  /// For a route that takes no request body.
   static constexpr Schema no_body() { return Schema(Kind::no_body); }
 
   constexpr bool is_any() const { return kind_ == Kind::any; }

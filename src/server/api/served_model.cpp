@@ -54,7 +54,7 @@ ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
   const auto tokenizer = text::Tokenizer::load(model_->path());
   if (tokenizer->vocab_size() > model_->config().vocabulary) {
     throw Error(model_->path().string(),
-                fmt::format("its tokenizer has {} tokens but its embedding only {}",
+                fmt::format("the tokenizer has {} tokens, the embedding only {}",
                             tokenizer->vocab_size(), model_->config().vocabulary));
   }
   chat_ = std::make_unique<chat::ChatModel>(chat::ChatModel::Options{
@@ -71,13 +71,13 @@ ServedModel::ServedModel(std::unique_ptr<const runtime::Model> model,
   if (!sha256_.empty()) return;
   hash_thread_ = std::jthread([this](const std::stop_token& stop) {
     const sched_param lowest{};
-    sched_setscheduler(0, SCHED_IDLE, &lowest);  // this thread: answers go first
+    sched_setscheduler(0, SCHED_IDLE, &lowest);  // this thread: generation goes first
     try {
       std::string hash = io::model_sha256(model_->path(), stop);
       const std::lock_guard lock(mutex_);
       sha256_ = std::move(hash);
     } catch (const Error& e) {
-      log::warn("the hash of the model stays unknown: {}", e.what());
+      log::warn("cannot compute the SHA-256 of the model: {}", e.what());
     }
   });
 }
@@ -101,12 +101,12 @@ std::string ServedModel::token_bytes(text::TokenId token) const {
     std::string bytes;
     for (size_t i = 0; i < spelling.size();) {
       const auto byte = tokenizer::ByteAlphabet::get().decode(text::unicode::next(spelling, i));
-      if (!byte) return std::string(spelling);  // an added token, spelled as it is
+      if (!byte) return std::string(spelling);  // an added token, spelled literally
       bytes += static_cast<char>(*byte);
     }
     return bytes;
   }
-  // <0xE2> of SentencePiece's byte fallback.
+  // SentencePiece byte fallback: <0xE2>.
   unsigned byte = 0;
   if (spelling.size() == 6 && spelling.starts_with("<0x") && spelling.ends_with('>') &&
       std::from_chars(spelling.data() + 3, spelling.data() + 5, byte, 16).ec == std::errc())

@@ -24,7 +24,8 @@ int64_t read_limit(const std::string& word, const std::string& where) {
   int64_t limit = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), limit);
   if (error != std::errc() || end != word.data() + word.size() || limit < 0)
-    throw Error(where, fmt::format("'{}' is no limit", escape_for_terminal(word)), "0 means none");
+    throw Error(where, fmt::format("'{}' is not a limit", escape_for_terminal(word)),
+                "use a number; 0 means unlimited");
   return limit;
 }
 
@@ -39,7 +40,7 @@ std::variant<std::shared_ptr<void>, Client::LimitExceeded> Client::acquire(Clock
   const std::lock_guard lock(mutex_);
   if (limits_.concurrent_requests > 0 && active_requests_ >= limits_.concurrent_requests) {
     return LimitExceeded{
-        fmt::format("this key has {} requests in work, its limit", active_requests_)};
+        fmt::format("this key already has {} active requests, its limit", active_requests_)};
   }
   if (limits_.requests_per_minute > 0) {
     const auto capacity = static_cast<double>(limits_.requests_per_minute);
@@ -51,7 +52,7 @@ std::variant<std::shared_ptr<void>, Client::LimitExceeded> Client::acquire(Clock
     refilled_at_ = now;
     if (bucket_tokens_ < 1) {
       return LimitExceeded{
-          fmt::format("this key may send {} requests a minute", limits_.requests_per_minute),
+          fmt::format("this key is limited to {} requests per minute", limits_.requests_per_minute),
           static_cast<int>(std::ceil((1 - bucket_tokens_) / per_second))};
     }
     bucket_tokens_ -= 1;
@@ -70,34 +71,34 @@ ApiKeys::ApiKeys(const ClientLimits& defaults) {
 ApiKeys::ApiKeys(const std::filesystem::path& file, const ClientLimits& defaults)
     : required_(true) {
   std::ifstream in(file);
-  if (!in) throw Error(file.string(), "cannot be read", "check --api-keys");
+  if (!in)
+    throw Error(file.string(), "cannot read the API keys", "check the path and its permissions");
   int number = 0;
   for (std::string line; std::getline(in, line);) {
     const std::string where = fmt::format("{}:{}", file.string(), ++number);
     std::istringstream stream(line);
     const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
     if (words.empty() || words[0].starts_with('#')) continue;
-    if (words.size() == 1) throw Error(where, "has a name but no key", "write NAME KEY");
+    if (words.size() == 1) throw Error(where, "missing key", "write NAME KEY");
     if (words.size() > 4)
-      throw Error(where, fmt::format("has one word too many, '{}'", escape_for_terminal(words[4])));
+      throw Error(where, fmt::format("unexpected word '{}'", escape_for_terminal(words[4])));
     const std::string &name = words[0], &key = words[1];
     ClientLimits limits = defaults;
     if (words.size() > 2) limits.requests_per_minute = read_limit(words[2], where);
     if (words.size() > 3) limits.concurrent_requests = read_limit(words[3], where);
     if (key.size() < kMinKeyLength) {
-      throw Error(where, fmt::format("the key is shorter than {} characters", kMinKeyLength),
-                  "take one from `openssl rand -hex 24`");
+      throw Error(where, fmt::format("key is shorter than {} characters", kMinKeyLength),
+                  "generate one with `openssl rand -hex 24`");
     }
     const Hash hash = hash_key(key);
     for (const Entry& entry : entries_) {
-      if (entry.hash == hash) throw Error(where, "the key is there already");
+      if (entry.hash == hash) throw Error(where, "duplicate key");
       if (entry.client->name() == name)
-        throw Error(where,
-                    fmt::format("the name '{}' is there already", escape_for_terminal(name)));
+        throw Error(where, fmt::format("duplicate name '{}'", escape_for_terminal(name)));
     }
     entries_.push_back({hash, std::make_unique<Client>(name, limits)});
   }
-  if (entries_.empty()) throw Error(file.string(), "has no key", "write a line NAME KEY");
+  if (entries_.empty()) throw Error(file.string(), "contains no key", "add a line NAME KEY");
 }
 
 ApiKeys::Hash ApiKeys::hash_key(std::string_view key) {

@@ -1,4 +1,4 @@
-// API keys, and how much each may ask.
+// API keys and their limits.
 #pragma once
 
 #include <array>
@@ -16,11 +16,11 @@
 namespace mxgpt::server {
 
 struct ClientLimits {
-  int64_t requests_per_minute = 0;  ///< 0: any number; as many at once as in a minute
-  int64_t concurrent_requests = 0;  ///< requests in work; 0: any number
+  int64_t requests_per_minute = 0;  ///< 0: unlimited; also the burst size
+  int64_t concurrent_requests = 0;  ///< active at once; 0: unlimited
 };
 
-/// Who asks, and what they have in work. Thread-safe.
+/// The owner of an API key, and its active requests. Thread-safe.
 class Client {
  public:
   using Clock = std::chrono::steady_clock;
@@ -31,7 +31,7 @@ class Client {
     std::string message;
     int retry_after = 1;  ///< seconds
   };
-  /// Room for a request, until the lease is let go of. The client outlives it.
+  /// Admits a request until the returned lease is destroyed. The client must outlive the lease.
   std::variant<std::shared_ptr<void>, LimitExceeded> acquire(Clock::time_point now);
 
   const std::string& name() const { return name_; }
@@ -39,24 +39,25 @@ class Client {
  private:
   const std::string name_;
   const ClientLimits limits_;
-  std::mutex mutex_;      // of all below
-  double bucket_tokens_;  // of the bucket: requests that may come now
+  std::mutex mutex_;      // guards the members below
+  double bucket_tokens_;  // of the token bucket: requests that may start now
   Clock::time_point refilled_at_{};
   int64_t active_requests_ = 0;
 };
 
-/// The keys of a file. A line is `NAME KEY [REQUESTS-PER-MINUTE [CONCURRENT]]`; 0 means no limit,
-/// what is left out is the default. Empty lines, and lines that begin with '#', are skipped.
+/// API keys, read from a file with lines `NAME KEY [REQUESTS-PER-MINUTE [CONCURRENT]]`. A limit of
+/// 0 means unlimited; an omitted limit is the default. Empty lines and lines starting with '#' are
+/// skipped.
 class ApiKeys {
  public:
-  /// No keys: everybody is one client without a name.
+  /// Without keys: all requests belong to one client with an empty name.
   explicit ApiKeys(const ClientLimits& defaults);
-  /// Throws Error naming the line for one that cannot be read, a key of fewer than 16 characters,
-  /// or a name or a key that comes twice.
+  /// Throws Error naming the line if it is malformed, its key is shorter than 16 characters, or its
+  /// name or key is a duplicate.
   ApiKeys(const std::filesystem::path& file, const ClientLimits& defaults);
 
-  /// Whose this key is; null if it is nobody's. Keys are compared by their SHA-256, all of them, in
-  /// a time that does not depend on where they differ.
+  /// Owner of the key, or null if it is unknown. Compares the SHA-256 of all keys, in time that
+  /// does not depend on where they differ.
   Client* find(std::string_view key) const;
   bool required() const { return required_; }
 

@@ -24,7 +24,7 @@ std::string without_scheme(std::string_view origin) {
   return to_lower(at == origin.npos ? origin : origin.substr(at + 3));
 }
 
-/// Whether the name of a host, with or without a port, can only be an address or this machine.
+/// Whether a host, with or without port, is an IP address or a name of this machine.
 bool is_address_or_localhost(std::string_view host) {
   std::string name = to_lower(host);
   if (name.starts_with('[')) {
@@ -46,12 +46,13 @@ std::optional<std::string> origin_rejection(const HttpRequestHead& head,
   const std::string_view host = head.header("host");
   const std::string_view origin = head.header("origin");
   if (policy.loopback_only && !host.empty() && !is_address_or_localhost(host)) {
-    return fmt::format("the host '{}' is not this machine; a server with --api-keys takes any name",
-                       escape_for_terminal(host));
+    return fmt::format(
+        "host '{}' is not an address or localhost; servers with API keys accept any host name",
+        escape_for_terminal(host));
   }
   if (origin.empty() || origin == policy.cors_origin || without_scheme(origin) == to_lower(host))
     return std::nullopt;
-  return fmt::format("pages of '{}' may not call; --cors-origin allows it",
+  return fmt::format("web pages of '{}' are not allowed; the server can allow one origin",
                      escape_for_terminal(origin));
 }
 

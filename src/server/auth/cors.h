@@ -1,5 +1,5 @@
-// Which web pages may use the server. Browsers send what any page asks them to, also to a server on
-// the user's own machine; what they say about where it comes from decides.
+// Web pages that may use the server. A browser sends requests for any page, also to a server on the
+// user's own machine; the Origin and Host headers decide.
 #pragma once
 
 #include <optional>
@@ -10,13 +10,13 @@
 namespace mxgpt::server {
 
 struct OriginPolicy {
-  std::string cors_origin;  ///< that may call; "*": any; empty: none but pages of our own
-  /// The server listens on this machine alone and asks for no key: then the name in `Host` must be
-  /// this machine's, since a page can have its own name lead here (DNS rebinding).
+  std::string cors_origin;  ///< allowed origin; "*": any; empty: only pages of this server
+  /// For a server that listens on the loopback address and has no keys: `Host` must be an address
+  /// or localhost, since a page can make its own host name resolve to this machine (DNS rebinding).
   bool loopback_only = false;
 };
 
-/// Why a request is refused, or nothing.
+/// Why a request is refused; nothing if it is allowed.
 std::optional<std::string> origin_rejection(const HttpRequestHead& head,
                                             const OriginPolicy& policy);
 

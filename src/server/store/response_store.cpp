@@ -20,9 +20,9 @@ namespace {
 
 constexpr int kApplicationId = 0x6d786770;  // "mxgp"
 constexpr int kSchemaVersion = 1;
-constexpr std::chrono::seconds kMaxWait{5};  // of requests, for the file
+constexpr std::chrono::seconds kMaxWait{5};  // how long a request waits for the database
 
-/// What SQLite says went wrong.
+/// An error that SQLite reports.
 struct DatabaseError : std::runtime_error {
   explicit DatabaseError(sqlite3* database)
       : std::runtime_error(database ? sqlite3_errmsg(database) : "out of memory") {}
@@ -39,7 +39,7 @@ void ResponseStore::Closer::operator()(sqlite3* database) const {
   sqlite3_close(database);
 }
 
-/// A prepared statement, for as long as it runs.
+/// A prepared statement and its bindings.
 class ResponseStore::Statement {
  public:
   Statement(sqlite3* database, std::string_view sql) : database_(database) {
@@ -58,7 +58,7 @@ class ResponseStore::Statement {
   Statement& bind(int64_t number) {
     return check(sqlite3_bind_int64(statement_, ++bound_, number));
   }
-  /// Whether there is a row.
+  /// Returns whether a row is available.
   bool step() {
     const int result = sqlite3_step(statement_);
     if (result != SQLITE_ROW && result != SQLITE_DONE) throw DatabaseError(database_);
@@ -85,10 +85,10 @@ class ResponseStore::Statement {
 ResponseStore::ResponseStore(const StoreOptions& options) : options_(options) {
   const std::string path = options.file.empty() ? ":memory:" : options.file.string();
   if (!options.file.empty()) {
-    // It holds what people said: nobody else may read it.
+    // The file holds conversations: only its owner may read it.
     const int file = ::open(path.c_str(), O_CREAT | O_CLOEXEC | O_RDWR, 0600);
     if (file < 0)
-      throw Error("--store", fmt::format("cannot open '{}'", path), "name another file");
+      throw Error(field::kResponseStore, fmt::format("cannot open '{}'", path), "use another file");
     ::close(file);
   }
   try {
@@ -100,8 +100,8 @@ ResponseStore::ResponseStore(const StoreOptions& options) : options_(options) {
     if (opened != SQLITE_OK) throw DatabaseError(database);
     create_tables();
   } catch (const DatabaseError& e) {
-    throw Error("--store", fmt::format("cannot use '{}': {}", path, e.what()),
-                "name another file, or see whether another server has it");
+    throw Error(field::kResponseStore, fmt::format("cannot use '{}': {}", path, e.what()),
+                "use another file, or check whether another server is using it");
   }
   thread_ = std::thread([this] { writer_loop(); });
 }
@@ -127,7 +127,7 @@ int64_t ResponseStore::query_integer(const char* sql) {
 
 void ResponseStore::create_tables() {
   sqlite3_busy_timeout(database_.get(), 2000);
-  // One server has the file: counts kept in memory stay true, and no shared memory is needed.
+  // One server owns the file: counts in memory stay correct, and no shared memory is needed.
   execute("PRAGMA locking_mode = EXCLUSIVE");
   execute("PRAGMA journal_mode = WAL");
   execute("PRAGMA synchronous = NORMAL");
@@ -135,13 +135,13 @@ void ResponseStore::create_tables() {
   execute("PRAGMA trusted_schema = OFF");
   const bool is_new = query_integer("SELECT count(*) FROM sqlite_master") == 0;
   if (!is_new && query_integer("PRAGMA application_id") != kApplicationId)
-    throw Error("--store",
-                fmt::format("'{}' is a database of something else", options_.file.string()),
-                "name another file");
+    throw Error(field::kResponseStore,
+                fmt::format("'{}' is a database of another application", options_.file.string()),
+                "use another file");
   if (!is_new && query_integer("PRAGMA user_version") != kSchemaVersion)
-    throw Error("--store",
+    throw Error(field::kResponseStore,
                 fmt::format("'{}' was written by another version of mxgpt", options_.file.string()),
-                "name another file");
+                "use another file");
   if (is_new) {
     execute(
         fmt::format(
@@ -182,7 +182,7 @@ void ResponseStore::writer_loop() {
       insert(job.response);
     } catch (const std::exception& e) {
       error = e.what();
-      log::error("response {} is not stored: {}", job.response.id, error);
+      log::error("cannot store response {}: {}", job.response.id, error);
     }
     {
       const std::lock_guard lock(status_mutex_);
@@ -197,13 +197,13 @@ void ResponseStore::writer_loop() {
 void ResponseStore::insert(const StoredResponse& response) {
   const int64_t bytes = size_of(response);
   if (bytes > options_.max_bytes)
-    throw std::runtime_error(
-        fmt::format("it has {} bytes, and all may have {}", bytes, options_.max_bytes));
+    throw std::runtime_error(fmt::format("{} bytes exceed the limit of {} for all stored responses",
+                                         bytes, options_.max_bytes));
   const Status before = status();
   execute("BEGIN IMMEDIATE");
   try {
     ++last_used_;
-    // Those before it are used, and go when it goes.
+    // Its predecessors count as used too: they are evicted together.
     Statement(
         database_.get(),
         "WITH RECURSIVE chain(id) AS (VALUES (?1) UNION SELECT previous FROM responses JOIN chain "
@@ -234,7 +234,7 @@ void ResponseStore::insert(const StoredResponse& response) {
   status_.bytes += bytes;
 }
 
-/// Deletes the longest unused until one more of this size has room.
+/// Deletes the least recently used responses until one more of this size fits.
 void ResponseStore::evict_until_fits(int64_t bytes) {
   while (true) {
     const Status now = status();
@@ -254,7 +254,7 @@ void ResponseStore::evict_until_fits(int64_t bytes) {
 std::unique_lock<std::timed_mutex> ResponseStore::lock() {
   std::unique_lock lock(mutex_, kMaxWait);
   if (lock) return lock;
-  ApiError error(503, "the store of responses is busy", {}, "store_busy");
+  ApiError error(503, "the response store is busy", {}, "store_busy");
   error.retry_after = 5;
   throw error;
 }
@@ -265,15 +265,14 @@ StoredResponse ResponseStore::read_row(Statement& statement) {
 }
 
 namespace {
-/// Runs what a client waits for.
+/// Runs a query for a client; database errors become a 500.
 template <typename F>
 auto with_api_errors(F f) {
   try {
     return f();
   } catch (const DatabaseError& e) {
-    log::error("the store of responses: {}", e.what());
-    throw ApiError(500, fmt::format("the store of responses failed: {}", e.what()), {},
-                   "store_failed");
+    log::error("response store: {}", e.what());
+    throw ApiError(500, fmt::format("the response store failed: {}", e.what()), {}, "store_failed");
   }
 }
 }  // namespace

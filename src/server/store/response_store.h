@@ -1,8 +1,8 @@
-// Responses kept for previous_response_id and GET, in SQLite: in a file they outlive the server,
-// however it ends.
+// Stored responses, for previous_response_id and GET, in SQLite. With a file they survive a restart
+// or a crash of the server (write-ahead log).
 //
-// What was written is there after a crash of the program (write-ahead log). Number and bytes are
-// bounded; the longest unused go first, where going on from a response uses all before it.
+// Count and bytes are bounded: the least recently used are evicted first. Continuing a response
+// uses the whole chain before it.
 #pragma once
 
 #include <condition_variable>
@@ -22,43 +22,43 @@ struct sqlite3;
 namespace mxgpt::server {
 
 struct StoreOptions {
-  std::filesystem::path file;  ///< made if it is not there; empty: in memory
+  std::filesystem::path file;  ///< created if missing; empty: in memory
   int64_t max_count = 10'000;
-  int64_t max_bytes = 256 << 20;  ///< of what is said in them
+  int64_t max_bytes = 256 << 20;  ///< of their contents
 };
 
 struct StoredResponse {
   std::string id;
-  std::string client;       ///< whose key made it; others never see it
-  std::string previous_id;  ///< id of the one that it goes on from; empty: none
-  std::string input;        ///< its own items, a JSON array
-  std::string response;     ///< JSON, as it was answered
+  std::string client;       ///< name of the API key that created it; no other can read it
+  std::string previous_id;  ///< id of the response that it continues; empty: none
+  std::string input;        ///< its own input items, a JSON array
+  std::string response;     ///< the response object, JSON
 };
 
 /// Thread-safe.
 class ResponseStore {
  public:
-  /// Throws Error if the file cannot be opened, is in use, or is of something else.
+  /// Throws Error if the file cannot be opened, is in use, or is another kind of database.
   explicit ResponseStore(const StoreOptions& options);
-  /// Writes what still waits.
+  /// Writes the pending responses.
   ~ResponseStore();
 
-  /// Kept by a thread of the store. `done` is called from it, with what went wrong, or nothing.
+  /// Stores asynchronously. A thread of the store calls `done`, with an error message or an empty
+  /// string.
   void put(StoredResponse response, std::function<void(const std::string& error)> done);
 
-  // These wait for the file. They throw ApiError, a 503, if it is busy for long, and a 500 if it
-  // cannot be read.
+  // These block on the file. They throw ApiError: a 503 if it stays busy, a 500 if it cannot be
+  // read.
   std::optional<StoredResponse> get(const std::string& client, const std::string& id);
-  /// The response and all that it goes on from, the oldest first; of what is gone, and before it,
-  /// nothing.
+  /// The response and those that it continues, oldest first. Ends at a response that is missing.
   std::vector<StoredResponse> chain(const std::string& client, const std::string& id);
-  /// Whether there was such a response.
+  /// Returns whether the response existed.
   bool erase(const std::string& client, const std::string& id);
 
   struct Status {
     int64_t count = 0, bytes = 0;
-    int64_t failed = 0;      ///< responses that could not be kept
-    std::string last_error;  ///< empty when the last one could
+    int64_t failed = 0;      ///< responses that could not be stored
+    std::string last_error;  ///< empty if the last response was stored
   };
   Status status() const;
 
@@ -82,14 +82,14 @@ class ResponseStore {
   static StoredResponse read_row(Statement& statement);
 
   const StoreOptions options_;
-  std::timed_mutex mutex_;  // of the database
+  std::timed_mutex mutex_;  // guards the database
   std::unique_ptr<sqlite3, Closer> database_;
-  int64_t last_used_ = 0;  // of uses
+  int64_t last_used_ = 0;  // logical time of the last use
 
   mutable std::mutex status_mutex_;
   Status status_;
 
-  std::mutex jobs_mutex_;  // of all below
+  std::mutex jobs_mutex_;  // guards the members below
   std::condition_variable jobs_available_;
   std::deque<Job> jobs_;
   bool stopping_ = false;

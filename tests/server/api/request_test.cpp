@@ -31,9 +31,9 @@ std::string refusal(const std::string& body) {
 TEST(RequestJson, AmbiguousAndOversizedJsonIsRefused) {
   EXPECT_EQ(refusal(R"({"a": [1, {"b": null}], "c": "\u00e9\ud83d\ude00"})"), "accepted");
   EXPECT_THAT(refusal(R"({"model": 1, "x": {"model": 2}, "model": 3})"),
-              HasSubstr("'model' comes twice"));
-  EXPECT_THAT(refusal(R"({"a": {"b": 1, "\u0062": 2}})"), HasSubstr("'b' comes twice"));
-  EXPECT_EQ(refusal(R"([{"a": 1}, {"a": 2}])"), "the body should be a JSON object");
+              HasSubstr("duplicate name 'model'"));
+  EXPECT_THAT(refusal(R"({"a": {"b": 1, "\u0062": 2}})"), HasSubstr("duplicate name 'b'"));
+  EXPECT_EQ(refusal(R"([{"a": 1}, {"a": 2}])"), "the request body must be a JSON object");
   const std::string deep(10000, '[');
   EXPECT_THAT(refusal("{\"a\":" + deep), HasSubstr("not valid JSON"));
   EXPECT_THAT(refusal("{\"a\": \"\xff\"}"), HasSubstr("not valid JSON"));
@@ -175,8 +175,8 @@ class KeysTest : public testing::Test {
   const std::filesystem::path path_ = testing::TempDir() + "keys_test.txt";
 };
 
-TEST_F(KeysTest, AFileOfKeys) {
-  const ApiKeys some = keys("# ours\n\nada 0123456789abcdef 60 2\nbob fedcba9876543210\n");
+TEST_F(KeysTest, ReadsAFile) {
+  const ApiKeys some = keys("# comment\n\nada 0123456789abcdef 60 2\nbob fedcba9876543210\n");
   EXPECT_EQ(some.find("0123456789abcdef")->name(), "ada");
   EXPECT_EQ(some.find("fedcba9876543210")->name(), "bob");
   for (const char* wrong : {"", "0123456789abcde", "0123456789abcdeF", "ada"})
@@ -184,17 +184,17 @@ TEST_F(KeysTest, AFileOfKeys) {
   EXPECT_NE(ApiKeys(ClientLimits{}).find("whatever"), nullptr);
 }
 
-TEST_F(KeysTest, FaultsAreNamedByLine) {
-  EXPECT_THAT(fault("ada\n"), HasSubstr(":1: has a name but no key"));
-  EXPECT_THAT(fault("\nada short\n"), HasSubstr(":2: the key is shorter"));
-  EXPECT_THAT(fault("ada 0123456789abcdef x\n"), HasSubstr("'x' is no limit"));
-  EXPECT_THAT(fault("ada 0123456789abcdef 1 -1\n"), HasSubstr("'-1' is no limit"));
-  EXPECT_THAT(fault("ada 0123456789abcdef 1 1 1\n"), HasSubstr("one word too many"));
+TEST_F(KeysTest, ErrorsNameTheLine) {
+  EXPECT_THAT(fault("ada\n"), HasSubstr(":1: missing key"));
+  EXPECT_THAT(fault("\nada short\n"), HasSubstr(":2: key is shorter"));
+  EXPECT_THAT(fault("ada 0123456789abcdef x\n"), HasSubstr("'x' is not a limit"));
+  EXPECT_THAT(fault("ada 0123456789abcdef 1 -1\n"), HasSubstr("'-1' is not a limit"));
+  EXPECT_THAT(fault("ada 0123456789abcdef 1 1 1\n"), HasSubstr("unexpected word '1'"));
   EXPECT_THAT(fault("ada 0123456789abcdef\nbob 0123456789abcdef\n"),
-              HasSubstr(":2: the key is there"));
+              HasSubstr(":2: duplicate key"));
   EXPECT_THAT(fault("ada 0123456789abcdef\nada 1123456789abcdef\n"),
-              HasSubstr(":2: the name 'ada'"));
-  EXPECT_THAT(fault("# none\n"), HasSubstr("has no key"));
+              HasSubstr(":2: duplicate name 'ada'"));
+  EXPECT_THAT(fault("# none\n"), HasSubstr("contains no key"));
 }
 
 TEST(ClientLimits, RateAndConcurrency) {

@@ -1,4 +1,4 @@
-// What is kept of responses: who may see it, what goes first, what a second start finds.
+// Stored responses: access per client, eviction, persistence.
 #include "server/store/response_store.h"
 
 #include <gmock/gmock.h>
@@ -41,7 +41,7 @@ class StoreFile : public testing::Test {
       testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
-TEST(ResponseStore, EachClientHasItsOwn) {
+TEST(ResponseStore, ClientsSeeOnlyTheirOwn) {
   ResponseStore store({});
   EXPECT_EQ(store_response(store, "a"), "");
   EXPECT_EQ(store_response(store, "b", "a"), "");
@@ -58,7 +58,7 @@ TEST(ResponseStore, EachClientHasItsOwn) {
   EXPECT_EQ(store.status().count, 2);
 }
 
-TEST(ResponseStore, TheLongestUnusedGoFirst) {
+TEST(ResponseStore, TheLeastRecentlyUsedAreEvicted) {
   ResponseStore store({.max_count = 3});
   store_response(store, "a");
   store_response(store, "b");
@@ -74,7 +74,7 @@ TEST(ResponseStore, BytesAreBounded) {
   for (int i = 0; i < 20; ++i) EXPECT_EQ(store_response(store, std::to_string(i), "", 300), "");
   EXPECT_EQ(store.status().count, 3);
   EXPECT_LE(store.status().bytes, 1000);
-  EXPECT_THAT(store_response(store, "large", "", 2000), HasSubstr("all may have 1000"));
+  EXPECT_THAT(store_response(store, "large", "", 2000), HasSubstr("exceed the limit of 1000"));
   EXPECT_EQ(store.status().failed, 1);
   EXPECT_EQ(store.status().count, 3);
   EXPECT_TRUE(store.get("ada", "19"));
@@ -82,7 +82,7 @@ TEST(ResponseStore, BytesAreBounded) {
   EXPECT_EQ(store.status().last_error, "");
 }
 
-TEST(ResponseStore, AnIdIsKeptOnce) {
+TEST(ResponseStore, AnIdIsStoredOnce) {
   ResponseStore store({});
   EXPECT_EQ(store_response(store, "a"), "");
   EXPECT_THAT(store_response(store, "a"), HasSubstr("UNIQUE"));
@@ -95,7 +95,8 @@ TEST_F(StoreFile, OutlivesTheServer) {
   {
     ResponseStore store(options);
     store_response(store, "a");
-    store.put({"b", "ada", "a", "[]", "{}"}, [](const std::string&) {});  // written before it ends
+    store.put({"b", "ada", "a", "[]", "{}"},
+              [](const std::string&) {});  // written before the store closes
     EXPECT_THAT(message_of([&] { ResponseStore second(options); }), HasSubstr("locked"));
   }
   ResponseStore store(options);
@@ -104,7 +105,7 @@ TEST_F(StoreFile, OutlivesTheServer) {
   EXPECT_GT(store.status().bytes, 10);
 }
 
-TEST(ResponseStore, ManyAtOnce) {
+TEST(ResponseStore, ConcurrentUse) {
   ResponseStore store({.max_count = 50});
   std::atomic<int> done = 0;
   std::vector<std::jthread> threads;

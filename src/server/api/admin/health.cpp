@@ -43,12 +43,8 @@ int64_t resident_bytes() {
   return pages >> all >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
 }
 
-MemoryBreakdown planned_memory(const ServedModel& served, const engine::EngineStatus& status) {
-  return MemoryBreakdown::of(status.memory.planned);
-}
-
-json::object memory_json(const engine::EngineStatus::Memory& memory, const MemoryBreakdown& planned,
-                         int64_t used) {
+json::object memory_json(const engine::EngineStatus::Memory& memory, int64_t used) {
+  const runtime::MemoryPlan& planned = memory.planned;
   json::array fallbacks;
   for (const engine::MemoryFallback& fallback : memory.applied_fallbacks) {
     fallbacks.push_back({{"kind", engine::name(fallback.kind)},
@@ -96,7 +92,6 @@ HandlerResult get_health(const RequestContext& context) {
   const ModelInfo& info = served->info();
   const bool on_host = runtime::device(served->device()).is_host();
   const int64_t resident = resident_bytes();
-  const MemoryBreakdown planned = planned_memory(*served, status);
   out["model"] = served->name();
   out["model_sha256"] = or_null(served->sha256());
   out["architecture"] = config.architecture;
@@ -104,7 +99,8 @@ HandlerResult get_health(const RequestContext& context) {
   out["resident"] = resident;
   out["device"] = served->device();
   // An accelerator's memory is allocated at once as planned, host memory as it is needed.
-  out["device_memory"] = memory_json(status.memory, planned, on_host ? resident : planned.total());
+  out["device_memory"] =
+      memory_json(status.memory, on_host ? resident : status.memory.planned.total());
   out["gpu"] = or_null(info.device.product);
   out["compute_capability"] = or_null(info.device.compute_capability);
   for (const std::string_view name : runtime::device_names()) {

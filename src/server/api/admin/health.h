@@ -14,12 +14,8 @@ namespace mxgpt::server {
 /// Resident set size of the process in bytes, mapped files included; 0 if unknown.
 int64_t resident_bytes();
 
-/// Planned use of device memory, after any fallbacks.
-MemoryBreakdown planned_memory(const ServedModel& served, const engine::EngineStatus& status);
-
-/// The member "device_memory" of /health.
-json::object memory_json(const engine::EngineStatus::Memory& memory, const MemoryBreakdown& planned,
-                         int64_t used);
+/// The member "device_memory" of /health; `used` is in bytes.
+json::object memory_json(const engine::EngineStatus::Memory& memory, int64_t used);
 
 /// Why the server is degraded although it serves requests; empty: it is not.
 std::string degraded_reason(const engine::EngineStatus& engine, const ResponseStore::Status& store);

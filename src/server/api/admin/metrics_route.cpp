@@ -29,8 +29,8 @@ HandlerResult get_metrics(const RequestContext& context) {
         {"mxgpt_grammars", "Compiled grammars in the cache", static_cast<int64_t>(grammars.count)});
     gauges.push_back({"mxgpt_grammars_bytes", "Approximate bytes used by compiled grammars",
                       static_cast<int64_t>(grammars.bytes)});
-    gauges.push_back({"mxgpt_planned_bytes", "Planned device memory in bytes",
-                      planned_memory(*served, *status).total()});
+    gauges.push_back(
+        {"mxgpt_planned_bytes", "Planned device memory in bytes", status->memory.planned.total()});
   }
   response.body = context.api.metrics().render(status ? &*status : nullptr, gauges);
   return response;

@@ -23,7 +23,7 @@ HandlerResult get_status_page(const RequestContext& context) {
   if (served) {
     const engine::EngineStatus status = served->engine().status();
     const std::string reason = degraded_reason(status, context.api.store().status());
-    const MemoryBreakdown planned = planned_memory(*served, status);
+    const runtime::MemoryPlan& planned = status.memory.planned;
     const auto size = [](int64_t bytes) { return format_bytes(static_cast<uint64_t>(bytes)); };
     row("State", status.draining  ? "shutting down"
                  : reason.empty() ? "ready"

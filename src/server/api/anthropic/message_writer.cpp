@@ -10,8 +10,7 @@ namespace {
 
 using Kind = chat::OutputDelta::Kind;
 
-/// The arguments of a call that came to its end are an object; of one that was cut off, nothing is
-/// known.
+/// The arguments of a complete call; an empty object if the call was truncated.
 json::value parse_tool_input(const std::string& arguments) {
   try {
     json::value value = json::parse(arguments, "arguments");
@@ -132,7 +131,8 @@ void MessageWriter::end_block() {
   if (!open_block_) return;
   json::object& block = open_block_->block;
   if (open_block_->kind == Kind::reasoning) {
-    // Reasoning is taken back from anyone; clients want something to keep beside it.
+    // The API requires a signature. Reasoning is accepted from any client, so this is a
+    // placeholder.
     block["thinking"] = open_block_->text;
     block["signature"] = "unsigned";
     emit("content_block_delta",

@@ -1,4 +1,4 @@
-// One answer of /v1/messages: its blocks and events.
+// Response of /v1/messages: content blocks and events.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@ class MessageWriter : public ResponseWriter {
  public:
   struct Options {
     bool stream = false;
-    bool show_thinking = false;  ///< reasoning is shown
+    bool show_thinking = false;  ///< return reasoning as thinking blocks
     int64_t prompt_tokens = 0, max_tokens = 0;
   };
 
@@ -30,10 +30,10 @@ class MessageWriter : public ResponseWriter {
   HttpResponse failure_response(const ApiError& error) override;
 
  private:
-  /// The block that is being written.
+  /// The content block being written.
   struct OpenBlock {
     chat::OutputDelta::Kind kind;
-    json::object block;  ///< without its text
+    json::object block;  ///< without the text
     std::string text;
   };
 

@@ -1,4 +1,4 @@
-// The messages of /v1/chat/completions.
+// Messages of /v1/chat/completions.
 #pragma once
 
 #include <vector>

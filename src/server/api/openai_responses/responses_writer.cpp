@@ -79,7 +79,7 @@ bool ResponsesWriter::finalize(const std::function<void()>& ready) {
                         });
   }
   const std::lock_guard lock(save_state_->mutex);
-  // The answer is good all the same, and says that it was not kept.
+  // The response is valid although it was not stored, and says so.
   if (!save_state_->error.empty()) response_["store"] = false;
   return save_state_->done;
 }
@@ -148,7 +148,7 @@ void ResponsesWriter::begin_item(const chat::OutputDelta& delta) {
          with_item_location({{"part", content_part(*open_item_, false)}}));
 }
 
-/// With what says which text an event is about.
+/// Adds the ids that locate the text of an event.
 json::object ResponsesWriter::with_item_location(json::object event) const {
   event["item_id"] = open_item_->item.at("id");
   event["output_index"] = output_.size();

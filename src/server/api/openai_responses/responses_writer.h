@@ -1,4 +1,4 @@
-// One answer of /v1/responses: its items and events, and that it is kept.
+// Response of /v1/responses: output items, events, and storing it.
 #pragma once
 
 #include <memory>
@@ -15,10 +15,10 @@ namespace mxgpt::server {
 class ResponsesWriter : public ResponseWriter {
  public:
   struct Options {
-    json::object response;  ///< what the answer says of its request; "id" among it
+    json::object response;  ///< the response object before generation, with its id
     bool stream = false, logprobs = false;
-    ResponseStore* store = nullptr;  ///< outlives the writer; null: it is not kept
-    StoredResponse stored_response;  ///< all but the response
+    ResponseStore* store = nullptr;  ///< must outlive the writer; null: not stored
+    StoredResponse stored_response;  ///< without the response object
   };
 
   ResponsesWriter(std::shared_ptr<const ServedModel> served,
@@ -33,14 +33,14 @@ class ResponsesWriter : public ResponseWriter {
   std::string body() override;
 
  private:
-  /// The item that is being written.
+  /// The output item being written.
   struct OpenItem {
     chat::OutputDelta::Kind kind;
-    json::object item;  ///< without its text
+    json::object item;  ///< without the text
     std::string text;
-    json::array logprobs;  ///< all of them
+    json::array logprobs;  ///< of the whole item
   };
-  /// What the store's thread says, which may outlive the writer.
+  /// Result of storing, set by the store's thread. May outlive the writer.
   struct SaveState {
     std::mutex mutex;
     bool done = false;
@@ -62,7 +62,7 @@ class ResponsesWriter : public ResponseWriter {
   json::object response_;
   json::array output_;
   std::optional<OpenItem> open_item_;
-  json::array pending_logprobs_[2];  // not shown yet; of reasoning, of content
+  json::array pending_logprobs_[2];  // not sent yet; [reasoning, content]
   Usage usage_;
   bool truncated_ = false;
   std::shared_ptr<SaveState> save_state_;

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""The same work through mxgpt and through llama.cpp and ik_llama.cpp, in turns.
+"""Compares mxgpt with llama.cpp and ik_llama.cpp on the same work, in alternation.
 
     python3 -m venv build/peers
     build/peers/bin/pip install llama-cpp-python ik-llama-cpp-python
     build/peers/bin/python bench/compare_peers.py model.gguf --prefill 128,512 --decode 32
 
-llama-cpp-python is compiled when it is installed, for the machine it is installed on; ik-llama-cpp-python
-comes compiled for AVX2. To compare on AVX2 alone, build the former with
+llama-cpp-python is compiled on installation, for the local machine; ik-llama-cpp-python is compiled for AVX2.
+To compare on AVX2, build the former with
 CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON" and set MXGPT_ISA=avx2.
 
-Each engine runs in a process of its own, one at a time, and they take turns for several rounds: what the machine
-does meanwhile hits all of them. A measurement is one call of the library for a prompt, or one for each decoded token,
-through llama_decode; sampling is in none. All decode the same token ids. Times exclude loading and one warm-up.
+Each engine runs in its own process, one at a time, alternating for several rounds, so that disturbances affect all of
+them. A measurement is one library call per prompt, or one per decoded token (llama_decode), without sampling. All
+engines decode the same token ids. Times exclude loading and one warm-up.
 """
 
 import argparse
@@ -137,15 +137,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a GGUF file")
     parser.add_argument("--prefill", type=numbers, default=[128, 512], help="prompt sizes (default: 128,512)")
-    parser.add_argument("--decode", type=int, default=32, help="tokens decoded at each depth; 0 for none")
-    parser.add_argument("--depth", type=numbers, default=[0], help="tokens in the context before (default: 0)")
+    parser.add_argument("--decode", type=int, default=32, help="tokens to decode at each depth; 0: none")
+    parser.add_argument("--depth", type=numbers, default=[0], help="tokens already in the context (default: 0)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each engine")
-    parser.add_argument("--repetitions", type=int, default=2, help="of each measurement in a turn")
-    parser.add_argument("--mxgpt", default=str(ROOT / "build/release/mxgpt"), help="the program")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per engine")
+    parser.add_argument("--repetitions", type=int, default=2, help="repetitions of each measurement per round")
+    parser.add_argument("--mxgpt", default=str(ROOT / "build/release/mxgpt"), help="path of the mxgpt program")
     parser.add_argument("--only", help="engines to run, comma separated: mxgpt, llama.cpp, ik_llama.cpp")
     parser.add_argument("--no-repack", action="store_true",
-                        help="let llama.cpp read the weights where the file has them, if memory is short for its copy")
+                        help="let llama.cpp map the file instead of copying the weights")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -14,7 +14,7 @@ DOCUMENTS = [REPO / name for name in ("README.md", "HACKING.md", "CONTRIBUTING.m
 
 # ---- the module graph ------------------------------------------------------------------------------------
 
-# A small graph, and a tree that follows it, to which each test adds one file.
+# A small graph and a tree that follows it; each test adds one file.
 GRAPH = """[
   {"name": "base", "uses": []},
   {"name": "quant", "uses": ["base"]},
@@ -87,13 +87,13 @@ def test_each_fault_is_found(tmp_path, path, text, fault):
 
 # ---- names that must not appear --------------------------------------------------------------------------
 
-# Whoever clones the project has another machine and another mirror; the machine's own configuration names them.
+# Users have other machines and mirrors, named by their own configuration.
 FORBIDDEN = re.compile(
     r"""(?<![\w.}])/(?:work|root|tmp|home/\w+)/
       | \b(?:pypi|pythonhosted|debian|ubuntu|npmjs|crates|docker)\.(?:org|com|io)\b""",
     re.VERBOSE,
 )
-# Not ours to word: data, licences, and what is not part of the project.
+# Not checked: data, licenses, and files outside the project.
 NOT_OURS = re.compile(r"(models|build|\.git|\.cache)(/|$)|tests/(\w+/)*(data|corpus)/|LICENSE$|.*__pycache__")
 
 

@@ -49,7 +49,7 @@ std::unique_ptr<Engine> make_engine_on(FakeDevice& device, const EngineOptions& 
       kOnDevice, options);
 }
 
-/// What is logged while it lives.
+/// Captures the log during its lifetime.
 class Log {
  public:
   Log() {

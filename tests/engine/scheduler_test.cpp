@@ -128,7 +128,8 @@ TEST(Scheduler, SecondTurnComputesOnlyItsTail) {
     second.prompt_length = cut + 20;
     scheduler.add(second);
     scheduler.schedule();
-    // Where the first ended, its last page goes on; where it was cut, a page begins.
+    // A prefix that ends with the first sequence continues its last page; a shorter one starts at a
+    // page boundary.
     EXPECT_EQ(second.computed,
               cut == 2099 ? cut : cut / backend::kPageTokens * backend::kPageTokens);
     EXPECT_EQ(second.initial_cached, second.computed);

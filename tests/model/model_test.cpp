@@ -114,7 +114,7 @@ class GgufModels : public testing::Test {
     }
   }
 
-  /// What goes wrong when the model is opened and its weights are loaded; empty if nothing.
+  /// The error of opening the model and loading its weights; empty if none.
   std::string error_message() {
     const std::filesystem::path path =
         testing::TempDir() + fmt::format("mxgpt-model-test-{}.gguf", ::getpid());

@@ -10,7 +10,7 @@ from program import REPO, TIMEOUT_S
 
 TEXT = (REPO / "docs" / "serving.md").read_text("utf-8")
 EXAMPLES = [e for e in re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.DOTALL) if "export MXGPT_URL" not in e[1]]
-# What each must print, in the order of the page.
+# Expected output of each example, in page order.
 EXPECTED = [
     '"content":"The capital of Norway is Oslo."',
     "The capital of Norway is Oslo.",

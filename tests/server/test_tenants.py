@@ -1,4 +1,4 @@
-"""One API key cannot learn what another has sent."""
+"""Prefix caching reveals nothing across API keys."""
 import json
 import urllib.request
 
@@ -11,7 +11,7 @@ KEYS = {"ada": "0123456789abcdef", "bob": "fedcba9876543210"}
 
 
 def record(route):
-    """A prompt that no two routes share."""
+    """A prompt unique to a route."""
     return f"Record of {route}. " + "The patient is well and lives by the river. " * 20 + "Diagnosis code: K21."
 
 

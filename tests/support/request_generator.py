@@ -1,4 +1,4 @@
-"""Requests over all options, drawn at random, and what every answer must look like."""
+"""Random valid requests over all options, and a check of the responses."""
 import json
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -25,7 +25,7 @@ def maybe(random, body, chance, **more):
 
 
 def sampling(random, body):
-    """What chats and completions share."""
+    """Options shared by chats and completions."""
     maybe(random, body, 0.7, temperature=random.choice([0, 0.3, 1, 1.5, 2]))
     maybe(random, body, 0.3, top_p=random.choice([0, 0.01, 0.5, 0.95, 1]))
     maybe(random, body, 0.2, top_k=random.choice([0, 1, 40, 1000000]))

@@ -225,8 +225,8 @@ TEST_P(CpuKernelsTest, Activations) {
         kernels().activate({kind}, out.data(), gated ? up.data() : nullptr, n);
         for (int64_t i = 0; i < n; ++i) {
           const double factor = gated ? up[i] : 1;
-          // Where the curve goes to zero on the left, the f32 of 1 + erf and of the exponent lose
-          // relative accuracy; the error stays small beside |x|.
+          // For large negative x, 1 + erf and the exponential lose relative accuracy in f32; the
+          // error stays small compared with |x|.
           EXPECT_NEAR(out[i], eval::reference::activate({kind}, x[i], factor),
                       (1e-6 * std::abs(x[i]) + 1e-12) * std::abs(factor))
               << static_cast<int>(kind) << " " << x[i];

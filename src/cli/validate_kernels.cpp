@@ -4,20 +4,20 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/cuda/host_kernels.h"
 #include "base/file_writer.h"
 #include "base/json.h"
 #include "cli/command.h"
 #include "cli/validate.h"
 #include "eval/kernel_check.h"
+#include "runtime/device.h"
 
 namespace mxgpt::cli {
 
 int validate_kernels(const ValidateOptions& options) {
+  const runtime::Device& device = runtime::device(options.device.device);
   const std::vector<eval::KernelCheckResult> results =
-      options.device.device == "cuda"
-          ? eval::check_device_kernels(cuda::kernel_sets(), cuda::op_runner())
-          : eval::check_kernels(eval::kernel_sets());
+      device.is_host() ? eval::check_kernels(eval::kernel_sets())
+                       : eval::check_device_kernels(device.kernel_sets(), device.op_runner());
   size_t kernel_width = 6, shape_width = 5, measure_width = 7;
   for (const eval::KernelCheckResult& r : results) {
     kernel_width = std::max(kernel_width, r.kernel.size());

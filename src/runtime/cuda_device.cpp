@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backend/cuda/device.h"
+#include "backend/cuda/host_kernels.h"
 #include "backend/cuda/weight_repack.h"
 #include "runtime/cuda_executor.h"
 #include "runtime/cuda_weights.h"
@@ -62,6 +63,8 @@ class CudaDevice final : public Device {
                                                 const RunnerOptions& options) const override {
     return std::make_unique<CudaExecutor>(config, weights, options);
   }
+  std::vector<backend::KernelSet> kernel_sets() const override { return cuda::kernel_sets(); }
+  backend::OpRunner op_runner() const override { return cuda::op_runner(); }
 };
 
 }  // namespace

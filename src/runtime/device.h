@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/kernel_set.h"
 #include "backend/out_of_device_memory.h"
 #include "model/config.h"
 #include "model/weights.h"
@@ -65,6 +66,11 @@ class Device {
   virtual std::unique_ptr<StepExecutor> create_executor(const model::Config& config,
                                                         const model::Weights& weights,
                                                         const RunnerOptions& options) const = 0;
+
+  /// The device's kernels and ops on host memory, for checks. Throw Error if the device is not
+  /// available. Empty for the host, whose kernels need no copies.
+  virtual std::vector<backend::KernelSet> kernel_sets() const { return {}; }
+  virtual backend::OpRunner op_runner() const { return {}; }
 };
 
 /// Throws Error, with the known names, for any other.

@@ -17,35 +17,35 @@
 
 namespace mxgpt::engine {
 
-/// What the choices of a request share.
+/// State that all choices of a request share.
 struct ActiveRequest {
   Request request;
   std::shared_ptr<StreamState> stream;
   std::chrono::steady_clock::time_point submitted;
-  int open_choices = 0;  ///< choices that have not ended
+  int open_choices = 0;  ///< choices that have not finished
 };
 
 struct ActiveSequence : Sequence {
   ActiveSequence(std::shared_ptr<ActiveRequest> request, int choice, int64_t context);
 
-  /// Guesses what the next tokens will be: drafts, as far as they pay in a step of `rows` rows.
+  /// Proposes draft tokens, up to the number that is profitable for a step of `rows` tokens.
   void speculate(const StepCostModel& cost, int64_t rows);
 
-  /// Draws from the last of the rows that a step computed of it: as many tokens as the drafts were
-  /// right, and one. `logits` are those of slice.logit_rows rows. Appends to `tokens`, leaves
-  /// events and, if it has ended, why. Answers may draw in parallel.
+  /// Samples from this sequence's logit rows: one token per accepted draft plus one. `logits` is
+  /// [chunk.logit_rows, vocabulary]. Appends to `tokens` and `events`, and sets `finish_reason` if
+  /// the sequence ends. Thread-safe across sequences.
   void sample_tokens(const ScheduledChunk& chunk, std::span<const float> logits, int64_t vocabulary,
                      int64_t max_repeated);
 
   std::shared_ptr<ActiveRequest> shared;
   const int choice;
-  const int64_t max_length;  ///< tokens of prompt and answer
-  int64_t new_tokens = 0;    ///< tokens in the last step
+  const int64_t max_length;  ///< limit on prompt and output tokens
+  int64_t new_tokens = 0;    ///< tokens sampled in the last step
   bool deferred = false;     ///< the last step sampled nothing: its constraint was not ready
   std::vector<StreamEvent> events;
   std::optional<FinishReason> finish_reason;
-  std::string error;  ///< of an error
-  size_t index = 0;   ///< in the engine's list
+  std::string error;  ///< set if finish_reason is an error
+  size_t index = 0;   ///< position in the engine's list
   std::optional<std::chrono::steady_clock::time_point> started_at, first_token_at;
 
   std::span<const int32_t> output_tokens() const {

@@ -1,4 +1,4 @@
-// One answer, from prompt to end, for a caller who has the engine to himself and waits.
+// Blocking generation for a single request.
 #pragma once
 
 #include <functional>
@@ -13,7 +13,7 @@ enum class GenerationEnd { stopped, max_tokens, context_full, cancelled };
 struct GenerationResult {
   GenerationEnd end = GenerationEnd::stopped;
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;  ///< of the prompt, found in the cache
+  int64_t cached_tokens = 0;  ///< prompt tokens found in the prefix cache
   int64_t output_tokens = 0;
   double prefill_seconds = 0, decode_seconds = 0;
 };
@@ -21,33 +21,33 @@ struct GenerationResult {
 struct GenerateOptions {
   SamplingParams sampling;
   int64_t max_tokens = 0;            ///< 0: until the context is full
-  std::vector<int32_t> stop_tokens;  ///< end the answer
+  std::vector<int32_t> stop_tokens;  ///< end the output
   /// Asked some twenty times a second; true ends the answer. May be empty.
   std::function<bool()> cancelled;
 };
 
-/// Of an engine for one conversation: what `mxgpt run` uses, and `mxgpt plan` counts.
+/// Options of an engine for a single conversation, as `mxgpt run` uses and `mxgpt plan` counts.
 inline EngineOptions single_request_options(std::string_view device, int64_t context,
                                             backend::Precision precision,
                                             std::optional<quant::Format> kv) {
   return {.context = context,
           .max_sequences = 1,
           .max_batched_tokens = runtime::device(device).is_host() ? 256 : 0,
-          .kv_tokens = 1,  // the pages of one context
+          .kv_tokens = 1,  // one context
           .device = device,
           .precision = precision,
           .kv_format = kv};
 }
 
-/// Runs a request of one choice. `on_token` sees every sampled token, including the one that ends
-/// the answer, and returns whether to continue. `cancelled` may be empty; it is polled about twenty
+/// Runs a request of one choice. `on_token` receives every sampled token, including the last, and
+/// returns whether to continue. `cancelled` may be empty; it is polled about twenty
 /// times per second, and ends the answer by returning true. Throws Error if the prompt does not fit
 /// or the answer fails.
 GenerationResult generate(Engine& engine, Request request,
                           const std::function<bool(int32_t token)>& on_token,
                           const std::function<bool()>& cancelled = {});
 
-/// The same for a prompt with these options.
+/// Runs a prompt with these options.
 GenerationResult generate(Engine& engine, std::span<const int32_t> prompt,
                           const GenerateOptions& options,
                           const std::function<bool(int32_t token)>& on_token);

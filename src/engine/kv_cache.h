@@ -1,5 +1,5 @@
-// Pages of the KV cache: who holds which, and which prefix of a text an idle one still holds. Knows
-// no bytes; the runner does.
+// Bookkeeping of KV cache pages: references, and reuse of cached prefixes. The runner owns the
+// memory.
 #pragma once
 
 #include <array>
@@ -14,53 +14,52 @@
 
 namespace mxgpt::engine {
 
-/// Names a page by all tokens up to its end: SHA-256 over the key before and the page's tokens, cut
-/// to 128 bits. Strangers choose the tokens, so a weaker hash could be made to collide
-/// and show one client's cache to another.
+/// Identifies a page by all tokens up to its end: SHA-256 over the previous key and the page's
+/// tokens, truncated to 128 bits. Clients choose the tokens, so a weaker hash would let one client
+/// read another's cache through a collision.
 struct PageKey {
   std::array<uint64_t, 2> bits{};
   bool operator==(const PageKey&) const = default;
 
-  /// Before the first page. Texts of different salts share nothing.
+  /// The key before the first page. Different salts share nothing.
   static PageKey root(std::string_view salt);
-  /// `tokens` are kPageTokens, or fewer of a page that is not full.
+  /// `tokens` has kPageTokens elements, or fewer for a partly filled page.
   PageKey next(std::span<const int32_t> tokens) const;
 };
 
-/// Pages 0 … pages-1 of one group. A page is held by the sequences that read it; one that nobody
-/// holds is blank, or keeps its contents to be found by its key until it is taken for something
-/// else.
+/// Pages 0 to pages-1 of one group. A page counts the sequences that reference it. An unreferenced
+/// page is either free or cached: its contents stay reusable by key until it is evicted.
 class PagePool {
  public:
   explicit PagePool(int64_t pages);
 
-  /// A page for writing: a blank one, else the one longest idle, valued ones last. Empty when all
-  /// are held.
+  /// A page for writing: a free one, else the least recently used cached one, protected ones last.
+  /// Empty if all pages are referenced.
   std::optional<int32_t> allocate();
-  /// One more sequence holds the page.
+  /// Adds a reference.
   void add_ref(int32_t page);
-  /// One fewer does.
+  /// Drops a reference.
   void release(int32_t page);
 
-  /// The page is found by this key from now on, unless another has the key already.
+  /// Makes a page reusable by this key, unless another page has the key.
   void set_key(int32_t page, const PageKey& key);
-  /// Its contents are not to be found any more.
+  /// Makes a page no longer reusable.
   void clear_key(int32_t page);
   std::optional<int32_t> find(const PageKey& key) const;
-  /// The page with this key, if there is one, is taken only when no plain one is idle.
+  /// Marks the page with this key, if it exists, as last to be evicted.
   void protect(const PageKey& key);
 
   int64_t total() const { return static_cast<int64_t>(pages_.size()); }
-  /// That take() can give.
+  /// Pages that allocate() can return.
   int64_t free() const { return static_cast<int64_t>(free_.size()) + cached(); }
-  /// Of these, pages with a key.
+  /// Unreferenced pages with a key.
   int64_t cached() const { return cached_[0].count + cached_[1].count; }
 
  private:
   struct Page {
     int32_t ref_count = 0;
     bool has_key = false, is_protected = false;
-    int32_t lru_prev = -1, lru_next = -1;  // among the idle, by when they became so
+    int32_t lru_prev = -1, lru_next = -1;  // list of cached pages, least recently used first
     PageKey key;
   };
   struct LruList {
@@ -75,35 +74,36 @@ class PagePool {
   void lru_remove(int32_t page);
 
   std::vector<Page> pages_;
-  std::vector<int32_t> free_;  // the last is next
-  LruList cached_[2];          // plain, valued; the first is idle longest
+  std::vector<int32_t> free_;  // allocated from the back
+  LruList cached_[2];          // unprotected, protected
   std::unordered_map<PageKey, int32_t, KeyHash> by_key_;
 };
 
-/// The pages of one sequence in one group. Owns neither the pool nor its row of the page table,
-/// [context / kPageTokens], where it writes the pages, -1 where none.
+/// The pages of one sequence in one group. Writes page numbers, or -1, to its row of the page
+/// table, [context / kPageTokens]. Owns neither the pool nor the row.
 class SequencePages {
  public:
-  /// `window` 0 keeps everything; else only pages that a row at or past the sequence's end can see.
+  /// `window` 0 keeps all pages; otherwise only those visible at or after the end of the sequence.
   SequencePages(PagePool& pool, int64_t window, std::span<int32_t> row);
 
-  /// Makes pages for positions up to `end` - 1. False, and nothing taken, if the pool has too few.
+  /// Allocates pages for positions below `end`. Returns false, and allocates none, if the pool has
+  /// too few.
   bool reserve(int64_t end);
-  /// The sequence now ends at `end`: gives back pages past it, and those the window has left
-  /// behind. Later pages first: a prefix without its tail is of use, a tail alone is not.
+  /// Ends the sequence at `end`: releases pages past it and pages before the window. Later pages
+  /// are released first, since a prefix is useful without its tail.
   void trim(int64_t end);
-  /// Whether a row at position `end` would find all it can see.
+  /// Whether all positions visible from `end` are present.
   bool can_continue_at(int64_t end) const;
 
-  /// An empty sequence begins with `keys.size()` full pages found in the pool. False, and nothing
-  /// held, if one that a row there can see is not to be found.
+  /// Starts an empty sequence with cached pages for `keys`. Returns false, and references none, if
+  /// a visible page is not cached.
   bool attach_cached(std::span<const PageKey> keys);
-  /// And goes on in the page behind these, that its last holder left partly filled: found once, as
-  /// it is written to again.
+  /// Continues in a cached, partly filled page after these. The page loses its key, since it is
+  /// written to again.
   void attach_partial(const PageKey& key);
-  /// What the page of that index holds.
+  /// Sets the key of the page at this index.
   void set_key(int64_t index, const PageKey& key) { pool_.set_key(row_[index], key); }
-  /// What is held is not to be found any more.
+  /// Makes all its pages no longer reusable.
   void clear_keys();
 
   std::span<const int32_t> row() const { return row_; }
@@ -120,8 +120,7 @@ class SequencePages {
 /// ⌈tokens / kPageTokens⌉
 int64_t pages_for(int64_t tokens);
 
-/// Pages that one sequence of `context` tokens needs at most, when up to `rows` of them come in a
-/// step.
+/// Upper bound on the pages of one sequence of `context` tokens with up to `rows` tokens per step.
 int64_t max_pages_per_sequence(int64_t context, int64_t window, int64_t rows);
 
 }  // namespace mxgpt::engine

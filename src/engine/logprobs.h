@@ -1,4 +1,4 @@
-// Log probabilities for the client.
+// Log probabilities that clients request.
 #pragma once
 
 #include <span>
@@ -10,11 +10,11 @@ namespace mxgpt::engine {
 
 struct TokenScore {
   float logprob = 0;
-  std::vector<TokenLogprob> top;  ///< likeliest first, the lower token first among equals
+  std::vector<TokenLogprob> top;  ///< most probable first; ties by token id
 };
 
-/// Of `token` under the softmax of the logits, and of the `count` likeliest. Logits that are no
-/// numbers give results that are none.
+/// Log probabilities of `token` and of the `count` most probable tokens under the softmax of the
+/// logits. NaN logits give NaN results.
 TokenScore compute_logprobs(std::span<const float> logits, int32_t token, int count);
 
 }  // namespace mxgpt::engine

@@ -1,5 +1,5 @@
-// What an engine gives up, one after another, when a GPU's memory does not suffice: first what
-// costs speed alone, and only of prompts, last what costs every token most. A pure decision.
+// Fallbacks when device memory is too small, cheapest first: the first only slows prefill, the last
+// slows every token. A pure function of the options.
 #pragma once
 
 #include <optional>
@@ -8,16 +8,17 @@
 
 namespace mxgpt::engine {
 
-/// Context and cache as they are where the options leave them open.
+/// Replaces options that are 0 by their defaults.
 EngineOptions resolve_defaults(const EngineShape& shape, EngineOptions options);
 
-/// Makes `options`, which are resolved, smaller by one step of the first of these that can be; says
-/// which. Nothing if none can.
-///  1. Prompts in smaller pieces: half the rows of a step, down to kLeastRows.
-///  2. Fewer answers at once: half of them and of the cache, down to one of the whole context.
-///  3. A KV cache of q8_0.
-///  4. The experts of one more of the last layers in host memory, unless options.resident.
-/// The context stays what it was: requests that were taken still fit.
+/// Applies the first of these fallbacks that is possible to `options`, which have no defaults left,
+/// and returns it. Empty if none is possible.
+/// 1. Half the token budget per step, down to kMinBatchedTokens.
+/// 2. Half the concurrent sequences and KV cache tokens, down to one sequence of the context
+/// length.
+/// 3. A KV cache in q8_0.
+/// 4. Experts of one more layer, from the last, in host memory, unless options.no_offload.
+/// The context length stays the same, so accepted requests still fit.
 std::optional<MemoryFallback> next_fallback(const EngineShape& shape, EngineOptions& options);
 inline constexpr int64_t kMinBatchedTokens = 64;
 

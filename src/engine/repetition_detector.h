@@ -1,4 +1,4 @@
-// Notices an answer that goes round in a short circle, as models do that have collapsed ("GGGG…").
+// Detects output that repeats a short cycle, a sign of a degenerate model ("GGGG…").
 #pragma once
 
 #include <array>
@@ -11,13 +11,12 @@ class RepetitionDetector {
  public:
   static constexpr int64_t kMaxCycle = 8;
 
-  /// Takes note of the last token of `answer`, and returns how many tokens at its end each equal
-  /// the one a circle earlier, for the circle of at most kLongestCircle with the most.
+  /// Records the last token of `tokens`. Returns how many tokens at the end equal the token one
+  /// cycle earlier, maximized over cycle lengths up to kMaxCycle.
   int64_t push(std::span<const int32_t> tokens);
 
  private:
-  std::array<int64_t, kMaxCycle>
-      match_length_{};  // by circle - 1: last tokens equal to those before
+  std::array<int64_t, kMaxCycle> match_length_{};  // by cycle length - 1
 };
 
 }  // namespace mxgpt::engine

@@ -1,8 +1,7 @@
-// What a client asks of the engine, and what comes back: a Request goes in, its events come out of
-// a TokenStream.
+// Requests to the engine, and the events that come back through a TokenStream.
 //
-// Who owns what: the engine keeps the Request until it ends, constraints included; it calls these
-// from its own thread only. The TokenStream is the client's end: letting go of it cancels.
+// The engine owns the Request and its constraints until all choices finish; it uses them on its own
+// thread. The client owns the TokenStream; destroying it cancels the request.
 #pragma once
 
 #include <chrono>
@@ -20,15 +19,15 @@
 
 namespace mxgpt::engine {
 
-/// What a choice may say next: a grammar, a tool's schema, the headers of Harmony. Made for one
-/// choice and used by the engine's thread alone. What it throws ends its own choice, with an error.
+/// Restricts the tokens of one choice: a grammar, the schema of a tool, Harmony headers. Used on
+/// the engine thread only. An exception ends its choice with an error.
 class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
 
-  /// Sets `allowed`, bit t % 32 of word t / 32 for token t, [⌈vocabulary / 32⌉]. False, and
-  /// nothing need be set, if the next token is free. With no token allowed the choice ends with
-  /// Finish::constraint.
+  /// Sets the bits of allowed tokens: bit t % 32 of word t / 32 for token t, [⌈vocabulary / 32⌉].
+  /// Returns false, with `allowed` unspecified, if any token is allowed. If no bit is set, the
+  /// choice ends with FinishReason::constraint.
   virtual bool mask(std::span<uint32_t> allowed) = 0;
 
   /// Makes the next mask() return at once. False if that takes longer than the engine may wait: the
@@ -38,8 +37,8 @@ class TokenConstraint {
   /// Whether that thread is still computing; the choice is not scheduled meanwhile.
   virtual bool is_pending() const { return false; }
 
-  /// The choice goes on with this token. Asked for every token, free or not. False ends the choice
-  /// with Finish::stop, this token included.
+  /// Called for every sampled token. Returns false to end the choice with FinishReason::stop after
+  /// this token.
   virtual bool accept(int32_t token) = 0;
 };
 
@@ -51,28 +50,28 @@ class ConstraintTimeout : public std::runtime_error {
 };
 
 struct Request {
-  std::vector<int32_t> prompt;        ///< at least one token
-  std::optional<int64_t> max_tokens;  ///< of each choice; absent: until the context is full; 0:
-                                      ///< only the prompt is computed
+  std::vector<int32_t> prompt;  ///< at least one token
+  std::optional<int64_t>
+      max_tokens;  ///< per choice; absent: until the context is full; 0: prompt only
   SamplingParams sampling;
-  int choices = 1;                   ///< "n": answers to the one prompt, each of its own seed
-  std::vector<int32_t> stop_tokens;  ///< end a choice; delivered as its last token
+  int choices = 1;                   ///< "n": independent outputs for the prompt
+  std::vector<int32_t> stop_tokens;  ///< end a choice and are delivered as its last token
 
-  /// Log probabilities of each token drawn, under the model's own distribution, before bias,
-  /// penalties, constraint and temperature; with this many of the likeliest. Absent: none.
+  /// Report the log probability of each sampled token and of this many top tokens, before bias,
+  /// penalties, constraint and temperature. Absent: report none.
   std::optional<int> top_logprobs;
-  /// The same of the prompt's tokens but the first, as PromptToken events before all others. The
-  /// prompt is then computed anew, whatever is cached.
+  /// Report the same for all prompt tokens but the first, as PromptToken events before all others.
+  /// The prompt is then recomputed even if it is cached.
   bool prompt_logprobs = false;
 
   std::vector<std::unique_ptr<TokenConstraint>> constraints;  ///< [choices], or empty
 
-  /// Goes before requests of lower priority that came fewer than kPriorityStep requests a level
-  /// earlier: so a stream of urgent requests delays others, and starves none. -100 to 100.
+  /// -100 to 100. Each level moves the request ahead of kPriorityStride earlier requests, so urgent
+  /// requests delay others but never starve them.
   int priority = 0;
-  std::optional<std::chrono::steady_clock::time_point> deadline;  ///< then every choice ends
+  std::optional<std::chrono::steady_clock::time_point> deadline;  ///< ends every choice
 
-  /// Prompts share cached work with those of the same salt only (a tenant's name, for instance).
+  /// Prompts share cached pages only with requests of the same salt, such as a tenant name.
   std::string cache_salt;
 };
 
@@ -80,18 +79,18 @@ inline constexpr int64_t kPriorityStride = 64;
 inline constexpr int kMaxChoices = 128;
 inline constexpr int kMaxTopLogprobs = 20;
 
-/// Why a choice ended.
+/// Why a choice finished.
 enum class FinishReason {
-  stop,             ///< a stop token, or its constraint said so
-  length,           ///< max_tokens, or the context is full
+  stop,             ///< a stop token, or the end of the constraint
+  length,           ///< max_tokens reached, or context full
   cancelled,        ///< by the client, or by Engine::drain
-  deadline,         ///< of the request
-  degenerate,       ///< the logits were not finite, or the answer went round in a short circle
-  constraint,       ///< it allowed no token, or threw
-  grammar_timeout,  ///< its constraint threw ConstraintTimeout
-  slow_reader,      ///< EngineOptions::stream_events waited to be read
+  deadline,         ///< deadline of the request
+  degenerate,       ///< non-finite logits, or output that repeats a short cycle
+  constraint,       ///< the constraint allowed no token, or threw
+  grammar_timeout,  ///< the constraint threw ConstraintTimeout
+  slow_reader,      ///< EngineOptions::max_stream_events are unread
   step_failed,      ///< the step threw
-  out_of_memory,    ///< of a GPU is left, whatever is given up; what it says begins with VRAM_OOM
+  out_of_memory,    ///< device memory exhausted after all fallbacks; the error begins with VRAM_OOM
 };
 inline bool is_error(FinishReason reason) {
   return reason >= FinishReason::degenerate;
@@ -103,15 +102,15 @@ struct TokenLogprob {
   float logprob;
 };
 
-/// A token of a choice.
+/// A sampled token.
 struct ChoiceToken {
   int choice = 0;
   int32_t token = 0;
-  float logprob = 0;              ///< if asked for
-  std::vector<TokenLogprob> top;  ///< likeliest first
+  float logprob = 0;              ///< if requested
+  std::vector<TokenLogprob> top;  ///< most probable first
 };
 
-/// A token of the prompt, scored; position 1 and on.
+/// The score of a prompt token, from position 1.
 struct PromptToken {
   int64_t position = 0;
   int32_t token = 0;
@@ -119,48 +118,48 @@ struct PromptToken {
   std::vector<TokenLogprob> top;
 };
 
-/// A choice has ended.
+/// The end of a choice.
 struct ChoiceEnd {
   int choice = 0;
   FinishReason finish_reason = FinishReason::stop;
-  std::string error;           ///< of an error, for a person
+  std::string error;           ///< human-readable, if finish_reason is an error
   int64_t prompt_tokens = 0;   ///< of the request
-  int64_t cached_tokens = 0;   ///< of them, found in the cache by this choice
+  int64_t cached_tokens = 0;   ///< prompt tokens found in the prefix cache
   int64_t output_tokens = 0;   ///< of this choice
-  double queue_seconds = 0;    ///< from submit until first computed
-  double prefill_seconds = 0;  ///< from there until its first token
-  double decode_seconds = 0;   ///< from there until its last
-  bool last = false;           ///< all choices have ended: nothing comes after this
+  double queue_seconds = 0;    ///< from submit() to the first step
+  double prefill_seconds = 0;  ///< from there to the first token
+  double decode_seconds = 0;   ///< from there to the last token
+  bool last = false;           ///< the last event of the request
 };
 
 using StreamEvent = std::variant<ChoiceToken, PromptToken, ChoiceEnd>;
 
-/// Shared by the two ends of a stream; see token_stream.h.
+/// State shared by both ends of a stream; see token_stream.h.
 class StreamState;
 
-/// The client's end of a request. Any one thread at a time may use it. Events wait in it until they
-/// are read; the engine never waits for a reader, and ends a request with Finish::slow_reader when
-/// too many have gathered.
+/// The client's end of a request. Not thread-safe. Events are buffered until they are read. The
+/// engine never blocks on a reader; it ends a request with FinishReason::slow_reader if too many
+/// events are unread.
 class TokenStream {
  public:
   explicit TokenStream(std::shared_ptr<StreamState> state);
   TokenStream(TokenStream&&) noexcept;
   TokenStream& operator=(TokenStream&&) noexcept;
-  ~TokenStream();  ///< cancels what has not ended
+  ~TokenStream();  ///< cancels unfinished choices
 
-  /// All events there are, oldest first; may be none. Nothing comes after ChoiceEnd::last.
+  /// All buffered events, oldest first; may be empty. ChoiceEnd::last is the last event.
   std::vector<StreamEvent> poll();
-  /// Waits for at least one; none only after `until`, or when nothing can come any more.
+  /// Waits for at least one event. Empty only after `until`, or after the last event.
   std::vector<StreamEvent> wait(std::optional<std::chrono::steady_clock::time_point> until = {});
 
-  /// Calls `ready` from the engine's thread when events arrive and none were waiting, and with the
-  /// last one in any case; and at once if some are there. `ended`: nothing comes after them. It
-  /// must return quickly, throw nothing and not touch this stream; asio::post is what it is for.
-  /// After this stream is gone it is not called any more.
+  /// Calls `ready` on the engine thread when the buffer becomes non-empty and at the last event,
+  /// and immediately if events are buffered. `ended`: the last event is buffered. The callback must
+  /// return quickly, not throw and not use this stream; use asio::post. It is not called after the
+  /// stream is destroyed.
   void on_ready(std::function<void(bool ended)> ready);
 
-  /// Ends all choices, or one: in any state, and without waiting. The engine frees what they hold
-  /// before its next step; their ends come as events. After an end it does nothing.
+  /// Cancels all choices, or one, without waiting. The engine releases their resources before its
+  /// next step and delivers their ends as events. No effect on finished choices.
   void cancel();
   void cancel(int choice);
 

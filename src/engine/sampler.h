@@ -15,36 +15,37 @@ namespace mxgpt::engine {
 
 /// Applied in this order: bias, penalties, temperature, top-k, top-p, min-p.
 struct SamplingParams {
-  double temperature = 1;  ///< 0 to 2; 0 takes the most likely token
-  int64_t top_k = 0;       ///< keep the k most likely; 0 keeps all
-  double top_p = 1;        ///< keep the fewest whose probabilities reach this sum
-  double min_p = 0;  ///< keep those of at least this share of the most likely one's probability
-  double repetition_penalty = 1;  ///< divides positive and multiplies negative logits of tokens in
-                                  ///< the prompt or the answer (Keskar et al. 2019)
-  double presence_penalty = 0;    ///< subtracted once for a token in the answer
-  double frequency_penalty = 0;   ///< subtracted for each time a token is in the answer
+  double temperature = 1;         ///< 0 to 2; 0 is greedy
+  int64_t top_k = 0;              ///< keep the k most probable tokens; 0: all
+  double top_p = 1;               ///< keep the smallest set with this total probability
+  double min_p = 0;               ///< keep tokens of at least this fraction of the top probability
+  double repetition_penalty = 1;  ///< applied to prompt and output tokens (Keskar et al. 2019)
+  double presence_penalty = 0;    ///< subtracted for each token that the output contains
+  double frequency_penalty = 0;   ///< subtracted per occurrence in the output
   uint64_t seed = 0;
   std::unordered_map<int32_t, double> logit_bias;  ///< added to the logits; -100 to 100
 
-  /// Throws Error naming the first value out of its range. `vocabulary` bounds the bias's tokens.
+  /// Throws Error, naming the first parameter out of range. `vocabulary` bounds the tokens of the
+  /// bias.
   void check(int64_t vocabulary) const;
 };
 
-/// Draws the tokens of one answer. The same seed, parameters and logits give the same tokens: the
-/// random number of a draw depends on the seed, the choice and the draw's index alone.
+/// Samples the tokens of one choice. The random number of a token depends only on the seed, the
+/// choice and the index of the token, so the same logits give the same tokens.
 class Sampler {
  public:
-  /// `choice` tells answers to the same request apart.
+  /// `choice` distinguishes the choices of a request.
   Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int choice = 0);
 
-  /// Among the tokens of `allowed`, bit t % 32 of word t / 32; empty: all. Nothing if the logits
-  /// have no finite maximum or are no numbers: the model has collapsed.
+  /// Samples among the tokens of `allowed`, bit t % 32 of word t / 32; all if it is empty. Returns
+  /// nothing if a logit is NaN or the maximum is not finite.
   std::optional<int32_t> sample(std::span<const float> logits,
                                 std::span<const uint32_t> allowed = {});
 
-  /// The same draw for a GPU, without a mask; appends to `edits`. take() is to follow.
+  /// Parameters to sample the same token on a device, without a mask. Appends to `edits`. Call
+  /// accept() afterwards.
   backend::RowSampling device_sampling(std::vector<backend::LogitEdit>& edits) const;
-  /// The draw brought this token.
+  /// Records the sampled token.
   void accept(int32_t token);
 
  private:
@@ -53,7 +54,7 @@ class Sampler {
     int64_t output_count = 0;
   };
 
-  /// With the bias, penalties and mask applied, if there are any; else the input.
+  /// Logits after bias, penalties and mask; the input itself if there are none.
   std::span<const float> apply_logit_edits(std::span<const float> logits,
                                            std::span<const uint32_t> allowed);
   float penalty(const TokenCounts& counts) const;

@@ -1,15 +1,15 @@
-// Who computes what in the next step. A pure policy with the KV pages it hands out: no clock, no
-// device, no thread, so that tests run thousands of steps in milliseconds.
+// Scheduling policy: selects the tokens of the next step and allocates KV cache pages. No clock,
+// device or threads, so tests run thousands of steps in milliseconds.
 //
-// A sequence waits or runs. A running one has a row of the page tables and pages. The order of all
-// is their rank: by arrival, higher priority earlier by kPriorityStep requests a level. Hence the
-// oldest always advances, and everything ends that has an end.
-//  - Running sequences with one token to compute come first: someone reads them.
-//  - Then prompts, in chunks, by rank, with what the step has left of max_rows.
-//  - Then waiting sequences are admitted by rank, none past another, while rows, places in the
-//    tables, and pages for all of a prompt are left.
-//  - One that finds no page for its next token takes those of the lowest in rank, which waits again
-//    and later recomputes what the cache has lost by then.
+// A sequence is waiting or running. A running sequence has a slot in the page tables, and pages.
+// Sequences are ordered by rank: arrival minus kPriorityStride per priority level. The oldest
+// always advances, so no sequence starves.
+// - Decode sequences go first, to keep inter-token latency low.
+// - Prompts follow by rank, in chunks, within the rest of max_batched_tokens.
+// - Waiting sequences are admitted strictly by rank while tokens, slots and pages for the whole
+// prompt are left.
+// - A sequence without a page for its next token preempts the lowest rank, which waits again and
+// later recomputes what the cache has lost.
 #pragma once
 
 #include <cstdint>
@@ -24,80 +24,80 @@
 
 namespace mxgpt::engine {
 
-/// Answers to one prompt: all but the first wait until its pages can be shared.
+/// Choices of one prompt. All but the leader wait until its pages can be shared.
 struct SequenceGroup {
   bool prompt_computed = false;
 };
 
-/// A text under way. Its owner appends to `tokens`; everything else is the scheduler's.
+/// A sequence of tokens. Its owner appends to `tokens`; the scheduler owns the rest.
 struct Sequence {
-  std::vector<int32_t> tokens;  ///< of prompt and answer; more than `computed` in a scheduled one
-  int64_t prompt_length = 0;    ///< of these, the prompt's
-  std::vector<int32_t> draft_tokens;  ///< guesses at what follows, to be computed if there is room
-  bool score_prompt = false;          ///< logits are wanted of all of the prompt; nothing is reused
-  PageKey root_key;                   ///< PageKey::root of its salt
-  int64_t arrival = 0;                ///< number of its request
+  std::vector<int32_t> tokens;        ///< prompt and output
+  int64_t prompt_length = 0;          ///< prompt tokens among them
+  std::vector<int32_t> draft_tokens;  ///< proposed next tokens, computed if the budget allows
+  bool score_prompt = false;          ///< compute logits of the whole prompt; reuse no cache
+  PageKey root_key;                   ///< PageKey::root of the cache salt
+  int64_t arrival = 0;                ///< number of the request
   int priority = 0;
   std::shared_ptr<SequenceGroup> sequence_group;  ///< may be null
-  bool waits_for_leader = false;                  ///< is not the first of them
-  /// Its next token cannot be sampled yet: it is not decoded, but keeps its pages.
+  bool waits_for_leader = false;                  ///< is not the leader of its group
+  /// The next token cannot be sampled yet: the sequence keeps its pages but is not decoded.
   bool blocked = false;
 
-  int64_t computed = 0;                   ///< tokens whose keys and values are in the cache
-  std::optional<int64_t> initial_cached;  ///< tokens found in the cache when first admitted
-  int slot = -1;                          ///< row of the page tables; -1: it waits
+  int64_t computed = 0;                   ///< tokens in the KV cache
+  std::optional<int64_t> initial_cached;  ///< tokens found in the prefix cache when first admitted
+  int slot = -1;                          ///< row of the page tables; -1 while waiting
 
  private:
   friend class Scheduler;
   int64_t rank = 0, id = 0;
-  bool cacheable = true;                                    // what it computed may be reused
-  int64_t last_step = -1;                                   // the last it is part of
-  std::vector<PageKey> page_keys;                           // of its full pages
-  std::optional<SequencePages> groups[backend::kKvGroups];  // of a running one, those the model has
+  bool cacheable = true;                                    // its pages may be reused
+  int64_t last_step = -1;                                   // last step that includes it
+  std::vector<PageKey> page_keys;                           // keys of its full pages
+  std::optional<SequencePages> groups[backend::kKvGroups];  // while running, by KvGroup
 };
 
 struct SchedulerLimits {
   int64_t context = 0;
-  int64_t max_sequences = 0;       ///< running
-  int64_t max_batched_tokens = 0;  ///< of a step; more than max_sequences
-  int64_t max_logit_rows = 0;      ///< of a step; at least max_sequences
+  int64_t max_sequences = 0;       ///< running at once
+  int64_t max_batched_tokens = 0;  ///< per step; above max_sequences
+  int64_t max_logit_rows = 0;      ///< per step; at least max_sequences
   int64_t window = 0;
   int64_t pages[backend::kKvGroups] = {};  ///< 0: the model has no such layers
 
-  /// Limits whose pools hold `kv_tokens` of full layers, and of sliding layers what
-  /// `max_sequences` need besides an eighth of that, for prefixes: all their boundaries.
+  /// Sets the pool sizes: `kv_tokens` for full layers; for sliding layers the need of
+  /// `max_sequences`, plus one eighth of the full pool for cached prefixes.
   void set_pages(const bool (&has_group)[backend::kKvGroups], int64_t kv_tokens);
 };
 
-/// Rows [computed, computed + rows) of a sequence, its first drafts the last of them.
+/// Tokens [computed, computed + num_tokens) of a sequence; the last num_drafts are drafts.
 struct ScheduledChunk {
   Sequence* sequence = nullptr;
   int64_t num_tokens = 0;
   int64_t num_drafts = 0;
-  int64_t logit_rows = 0;  ///< of its last rows
+  int64_t logit_rows = 0;  ///< logits of so many last tokens
 };
 
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
 
-  /// The sequence waits. It outlives its removal, and stays where it is.
+  /// Adds a waiting sequence. Its address must stay valid until it is removed.
   void add(Sequence& sequence);
-  /// Forgets it, in whatever state, and gives back its pages at once.
+  /// Removes a sequence in any state and releases its pages.
   void remove(Sequence& sequence);
 
   /// The next step: empty only if there are no sequences, or some are blocked. Every slice is to be
   /// advanced, or its sequence removed, before the next plan.
   std::span<const ScheduledChunk> schedule();
-  /// The step computed the sequence up to `end` tokens; drafts that turned out wrong do not count.
+  /// Records that the sequence is computed up to `end` tokens, without rejected drafts.
   void advance(Sequence& sequence, int64_t end);
-  /// Other limits, of the same context, and none of the pages that were: every sequence waits, to
-  /// be computed anew.
+  /// Replaces the limits, with the same context, and all pages. Every sequence waits and is
+  /// recomputed.
   void reset(const SchedulerLimits& limits);
-  /// What the sequence computed is not to be reused.
+  /// Makes the pages of the sequence not reusable.
   void exclude_from_prefix_cache(Sequence& sequence);
 
-  /// [max_sequences, stride] of a group, rows by slot.
+  /// The page table of a group: [max_sequences, stride], by slot.
   backend::PageTable table(backend::KvGroup group) const;
   const PagePool& pool(backend::KvGroup group) const { return pools_[static_cast<int>(group)]; }
   const SchedulerLimits& limits() const { return limits_; }

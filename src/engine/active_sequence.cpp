@@ -38,7 +38,7 @@ void ActiveSequence::set_finished(FinishReason reason, std::string message) {
 
 void ActiveSequence::speculate(const StepCostModel& cost, int64_t rows) {
   draft_tokens.clear();
-  // What is drawn after the last draft must have room too.
+  // Leave room for the token sampled after the last draft.
   const int64_t available = max_length - static_cast<int64_t>(tokens.size()) - 1;
   const int64_t count = std::min(available, draft_length_.length(cost, rows));
   if (count > 0) draft_tokens = propose_ngram_drafts(tokens, count);
@@ -49,7 +49,7 @@ void ActiveSequence::sample_tokens(const ScheduledChunk& chunk, std::span<const 
   new_tokens = 0;
   deferred = false;
   const int64_t known = static_cast<int64_t>(tokens.size());
-  // The token that the first row of logits predicts.
+  // Index of the token that the first row of logits predicts.
   int64_t next = computed + chunk.num_tokens - chunk.logit_rows + 1;
   for (int64_t row = 0; row < chunk.logit_rows; ++row, ++next) {
     const auto row_logits = logits.subspan(row * vocabulary, vocabulary);
@@ -60,8 +60,7 @@ void ActiveSequence::sample_tokens(const ScheduledChunk& chunk, std::span<const 
       next_prompt_score_ = next + 1;
     }
     if (next < known) continue;
-    if (known == max_length)
-      return set_finished(FinishReason::length);  // of an answer without tokens
+    if (known == max_length) return set_finished(FinishReason::length);  // no output requested
     TokenConstraint* const c = constraint();
     if (c && !c->prepare()) {
       deferred = new_tokens == 0;
@@ -92,8 +91,7 @@ bool ActiveSequence::sample_one(std::span<const float> logits, int64_t max_repea
         if (logits.size() % 32) allowed_mask_.back() &= (1u << logits.size() % 32) - 1;
         allowed = allowed_mask_;
         if (std::all_of(allowed.begin(), allowed.end(), [](uint32_t word) { return word == 0; })) {
-          set_finished(FinishReason::constraint,
-                       "no token can go on in the form that the answer must have");
+          set_finished(FinishReason::constraint, "no token satisfies the constraint on the output");
           return false;
         }
       }
@@ -101,7 +99,7 @@ bool ActiveSequence::sample_one(std::span<const float> logits, int64_t max_repea
     const std::optional<int32_t> token = sampler_.sample(logits, allowed);
     if (!token) {
       set_finished(FinishReason::degenerate,
-                   "the model's numbers are not finite: its file is damaged, or they overflowed");
+                   "logits are not finite: the model file is damaged, or values overflowed");
       return false;
     }
     tokens.push_back(*token);
@@ -128,9 +126,8 @@ bool ActiveSequence::sample_one(std::span<const float> logits, int64_t max_repea
   } else if (static_cast<int64_t>(tokens.size()) >= max_length) {
     set_finished(FinishReason::length);
   } else if (max_repeated && repeated >= max_repeated) {
-    set_finished(
-        FinishReason::degenerate,
-        fmt::format("the answer has gone round in one short circle for {} tokens", repeated));
+    set_finished(FinishReason::degenerate,
+                 fmt::format("the last {} tokens repeat a short cycle", repeated));
   }
   return !finish_reason;
 }

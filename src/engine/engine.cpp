@@ -15,7 +15,7 @@ namespace mxgpt::engine {
 
 namespace {
 
-/// Rows of logits beyond one for each sequence: for scores of prompts, and drafts.
+/// Logit rows beyond one per sequence, for prompt scores and drafts.
 constexpr int64_t kSpareLogitRows = 32;
 
 void require(bool condition, const char* field, const std::string& message) {
@@ -26,8 +26,8 @@ void require(bool condition, const char* field, const std::string& message) {
 
 SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& options) {
   const EngineOptions o = resolve_defaults(shape, options);
-  require(o.context >= 0 && o.context <= shape.context, "context",
-          fmt::format("{} is outside the model's {} tokens", o.context, shape.context));
+  require(o.context >= 0 && o.context <= shape.context, field::kContextLength,
+          fmt::format("{} exceeds the model's {} tokens", o.context, shape.context));
   require(o.max_sequences >= 1 && o.max_sequences <= 4096, "max_sequences",
           fmt::format("{} is outside 1 to 4096", o.max_sequences));
   require(o.max_batched_tokens > o.max_sequences && o.max_batched_tokens <= 1 << 16, "max_rows",
@@ -36,7 +36,7 @@ SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& 
   require(options.kv_tokens >= 0 && o.kv_tokens <= int64_t{1} << 31, "kv_tokens",
           fmt::format("{} is outside 0 to 2^31", options.kv_tokens));
   require(o.max_queue >= 1, "max_queue", "must be at least 1");
-  require(o.max_stream_events >= 1, "stream_events", "must be at least 1");
+  require(o.max_stream_events >= 1, "max_stream_events", "must be at least 1");
   SchedulerLimits limits{
       .context = o.context,
       .max_sequences = o.max_sequences,
@@ -49,7 +49,7 @@ SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& 
 
 namespace {
 
-/// A model's, on the device that the options name.
+/// Runners of a model.
 class ModelRunnerFactory final : public runtime::RunnerFactory {
  public:
   explicit ModelRunnerFactory(const runtime::Model& model) : model_(model) {}
@@ -64,13 +64,13 @@ class ModelRunnerFactory final : public runtime::RunnerFactory {
   const runtime::Model& model_;
 };
 
-/// Of the one runner that there is.
+/// Hands out a single runner that exists already.
 class SingleRunnerFactory final : public runtime::RunnerFactory {
  public:
   explicit SingleRunnerFactory(std::unique_ptr<runtime::Runner> runner)
       : runner_(std::move(runner)) {}
   std::unique_ptr<runtime::Runner> create(const runtime::RunnerOptions&) override {
-    if (!runner_) throw Error("engine", "has no other runner");
+    if (!runner_) throw Error("engine", "has only one runner");
     return std::move(runner_);
   }
   runtime::MemoryPlan plan_memory(const runtime::RunnerOptions&) const override { return {}; }

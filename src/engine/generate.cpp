@@ -26,12 +26,12 @@ GenerationResult generate(Engine& engine, Request request,
     throw Error("prompt",
                 fmt::format("{} tokens leave no room for an answer in a context of {}",
                             request.prompt.size(), engine.context()),
-                "shorten it, or raise --ctx");
+                "shorten it or raise the context length");
   }
   const std::optional<int64_t> max_tokens = request.max_tokens;
   auto submitted = engine.submit(std::move(request));
   auto* stream = std::get_if<TokenStream>(&submitted);
-  if (!stream) throw Error("engine", "takes no requests");
+  if (!stream) throw Error("engine", "accepts no requests");
 
   GenerationResult result;
   bool running = true;

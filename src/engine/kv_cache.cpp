@@ -56,7 +56,7 @@ void PagePool::add_ref(int32_t page) {
 }
 
 void PagePool::release(int32_t page) {
-  MXGPT_CHECK(pages_[page].ref_count > 0, "page {} is held by none", page);
+  MXGPT_CHECK(pages_[page].ref_count > 0, "page {} is not referenced", page);
   if (--pages_[page].ref_count > 0) return;
   if (pages_[page].has_key) {
     lru_push(page);
@@ -66,14 +66,14 @@ void PagePool::release(int32_t page) {
 }
 
 void PagePool::set_key(int32_t page, const PageKey& key) {
-  MXGPT_CHECK(pages_[page].ref_count > 0, "page {} is held by none", page);
+  MXGPT_CHECK(pages_[page].ref_count > 0, "page {} is not referenced", page);
   if (pages_[page].has_key || !by_key_.try_emplace(key, page).second) return;
   pages_[page].has_key = true;
   pages_[page].key = key;
 }
 
 void PagePool::clear_key(int32_t page) {
-  MXGPT_CHECK(pages_[page].ref_count > 0, "page {} is held by none", page);
+  MXGPT_CHECK(pages_[page].ref_count > 0, "page {} is not referenced", page);
   if (!pages_[page].has_key) return;
   by_key_.erase(pages_[page].key);
   pages_[page].has_key = pages_[page].is_protected = false;
@@ -147,7 +147,7 @@ bool SequencePages::can_continue_at(int64_t end) const {
 bool SequencePages::attach_cached(std::span<const PageKey> keys) {
   const auto count = static_cast<int64_t>(keys.size());
   const int64_t first = first_visible_page(count * backend::kPageTokens);
-  MXGPT_CHECK(num_pages() == 0, "{} pages are held", num_pages());
+  MXGPT_CHECK(num_pages() == 0, "{} pages are referenced", num_pages());
   for (int64_t i = first; i < count; ++i) {
     if (!pool_.find(keys[i])) return false;
   }
@@ -176,7 +176,7 @@ int64_t pages_for(int64_t tokens) {
 }
 
 int64_t max_pages_per_sequence(int64_t context, int64_t window, int64_t rows) {
-  // A window may begin and end inside a page, and the rows of a step come on top.
+  // The window may start and end inside a page; the tokens of a step are added to it.
   return window ? std::min(pages_for(context), pages_for(window + rows) + 1) : pages_for(context);
 }
 

@@ -12,7 +12,7 @@ namespace mxgpt::engine {
 
 namespace {
 
-// Of the width that every x86-64 and ARM processor has.
+// 128-bit vectors, available on every x86-64 and ARM processor.
 constexpr int kLanes = 4;
 using F4 = float __attribute__((vector_size(16)));
 using I4 = int32_t __attribute__((vector_size(16)));
@@ -23,7 +23,7 @@ F4 load(const float* p) {
   return v;
 }
 
-/// The last, incomplete vector, filled up with what weighs nothing.
+/// Loads the last, incomplete vector, padded with -inf.
 F4 load_tail(std::span<const float> tail) {
   float padded[kLanes];
   std::fill(std::begin(padded), std::end(padded), -std::numeric_limits<float>::infinity());
@@ -44,25 +44,25 @@ bool any(I4 mask) {
   return (halves[0] | halves[1]) != 0;
 }
 
-/// Four of weight(), with the same bits.
+/// Bit-identical to four calls of exp_weight().
 F4 exp_weights(F4 x, float max_logit, float scale) {
   const F4 exponent = (x - max_logit) * scale;
   const F4 clamped = exponent < -kExpCutoff ? F4{} - kExpCutoff : exponent;
   const F4 y = clamped * 1.44269504f;
-  constexpr float kRound = 12582912;  // 1.5 · 2^23: the sum's last bit is a unit
+  constexpr float kRound = 12582912;  // 1.5 · 2^23: rounds to an integer
   const F4 shifted = y + kRound;
   const F4 f = (y - (shifted - kRound)) * 0.693147181f;
   const F4 p =
       1 +
       f * (1 + f * (0.5f + f * (1 / 6.0f + f * (1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f))))));
-  const I4 n = (I4)shifted << 23;  // what is above falls off the left end
+  const I4 n = (I4)shifted << 23;  // higher bits are shifted out
   const F4 result = (F4)((I4)p + n);
   return exponent < -kExpCutoff ? F4{} : result;
 }
 
-/// A block's weights are added in one order everywhere.
+/// Elements per block; a block is summed in a fixed order.
 constexpr size_t kBlock = 512;
-constexpr int64_t kBlocksPerTask = 4;  // that one thread takes: some 2 us
+constexpr int64_t kBlocksPerTask = 4;  // about 2 us
 
 double sum_block(std::span<const float> block, float max_logit, float scale) {
   F4 sum{};
@@ -74,8 +74,7 @@ std::span<const float> block_of(std::span<const float> logits, size_t number) {
   return logits.subspan(number * kBlock, std::min(kBlock, logits.size() - number * kBlock));
 }
 
-/// Of all blocks. A large vocabulary takes 0.2 ms, of which a step of few sequences would see much:
-/// all threads share them.
+/// Sums of all blocks, on all threads: a large vocabulary takes 0.2 ms on one.
 std::vector<double> block_sums(std::span<const float> logits, float max_logit, float scale) {
   std::vector<double> sums((logits.size() + kBlock - 1) / kBlock);
   parallel_ranges(std::ssize(sums), kBlocksPerTask, [&](int64_t begin, int64_t end) {
@@ -89,7 +88,7 @@ std::vector<double> block_sums(std::span<const float> logits, float max_logit, f
 
 float find_max_logit(std::span<const float> logits) {
   constexpr float kLeast = -std::numeric_limits<float>::infinity();
-  // Two of each, as a maximum takes longer than the time between two.
+  // Two accumulators hide the latency of the maximum.
   F4 running_max[2] = {F4{} + kLeast, F4{} + kLeast};
   I4 nan_mask[2] = {};
   const auto update = [&](int i, F4 x) {
@@ -130,7 +129,7 @@ int32_t token_at_cdf(std::span<const float> logits, float max_logit, float scale
   size_t chosen = 0;
   while (chosen + 1 < sums.size() && (remaining >= sums[chosen] || sums[chosen] == 0))
     remaining -= sums[chosen++];
-  // Rounding may leave a little at the very end, and there the last that weighs something is it.
+  // Rounding may leave a remainder at the end; choose the last block with weight then.
   while (sums[chosen] == 0) --chosen;
   int32_t token = -1;
   bool found = false;

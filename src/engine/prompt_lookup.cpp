@@ -6,7 +6,7 @@ namespace mxgpt::engine {
 
 namespace {
 constexpr int64_t kMaxDecodeRows = 64;
-constexpr double kDecay = 0.98;  // some fifty steps are remembered
+constexpr double kDecay = 0.98;  // about fifty steps count
 }  // namespace
 
 std::vector<int32_t> propose_ngram_drafts(std::span<const int32_t> text, int64_t count) {
@@ -36,7 +36,7 @@ void StepCostModel::add(int64_t rows, double seconds) {
 
 bool StepCostModel::is_worthwhile(int64_t rows, double acceptance) const {
   const double spread = weight_ * rows_rows_ - rows_ * rows_;
-  // Steps of one size only tell nothing of what a row more costs.
+  // Steps of a single size do not determine the cost of a row.
   if (weight_ < 4 || spread < 0.05 * weight_ * weight_) return true;
   const double row_seconds = std::max(0.0, (weight_ * rows_seconds_ - rows_ * seconds_) / spread);
   const double base_seconds = std::max(0.0, (seconds_ - row_seconds * rows_) / weight_);
@@ -55,7 +55,7 @@ int64_t AdaptiveDraftLength::length(const StepCostModel& cost, int64_t rows) con
 }
 
 void AdaptiveDraftLength::update(int64_t drafts, int64_t accepted) {
-  // A wrong draft says nothing about those after it.
+  // A rejected draft says nothing about later ones.
   const int64_t judged = std::min(drafts, accepted + 1);
   for (int64_t i = 0; i < judged; ++i)
     acceptance_rate_ += 0.2 * ((i < accepted ? 1.0 : 0.0) - acceptance_rate_);

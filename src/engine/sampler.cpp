@@ -64,7 +64,7 @@ std::optional<int32_t> Sampler::sample(std::span<const float> input,
                                        std::span<const uint32_t> allowed) {
   const std::span<const float> logits = apply_logit_edits(input, allowed);
   float max_logit = find_max_logit(input);
-  // A mask may hide what is no number.
+  // Check the input first: a mask may hide a NaN.
   if (!std::isfinite(max_logit)) return std::nullopt;
   if (logits.data() != input.data()) max_logit = find_max_logit(logits);
   if (!std::isfinite(max_logit)) return std::nullopt;
@@ -90,7 +90,7 @@ void Sampler::accept(int32_t token) {
 }
 
 float Sampler::inverse_temperature() const {
-  // Colder than this is as good as 0, and overflows.
+  // Lower temperatures would overflow and equal greedy sampling.
   return static_cast<float>(std::min(1 / params_.temperature, 1e6));
 }
 
@@ -133,8 +133,8 @@ uint64_t total_weight(std::span<const Candidate> candidates) {
   return total;
 }
 
-/// The least likely of the fewest candidates whose weights reach `enough`. Halves what it is among,
-/// and so need not sort it.
+/// The least probable of the fewest candidates whose total weight reaches `target`. Uses
+/// quickselect instead of sorting.
 Candidate top_p_cutoff(uint64_t target, std::span<Candidate> candidates) {
   uint64_t cumulative = 0;
   auto begin = candidates.begin(), end = candidates.end();
@@ -161,7 +161,7 @@ int32_t Sampler::sample_filtered(std::span<const float> logits, float max_logit,
   uint64_t top_p_target =
       use_top_p && k == 0 ? sum_to_fixed_point(params_.top_p * sum_exp(logits, max_logit, scale))
                           : 0;
-  // Mostly a few tokens near the best are enough to see what is kept.
+  // A few top tokens usually suffice to find the kept set.
   for (const float margin : {4.0f, 12.0f, kExpCutoff}) {
     collect_candidates(logits, max_logit, scale, margin / scale, candidates_);
     const bool all_found = k > 0 ? candidates_.size() >= k
@@ -178,14 +178,14 @@ int32_t Sampler::sample_filtered(std::span<const float> logits, float max_logit,
   if (k > 0 && use_top_p)
     top_p_target =
         static_cast<uint64_t>(params_.top_p * static_cast<double>(total_weight(ranked_)));
-  // The least likely that is kept: those that are not less so go in order of tokens.
+  // The least probable kept candidate; all at least as probable are kept, in order of token id.
   const Candidate cutoff = use_top_p
                                ? top_p_cutoff(top_p_target, ranked_)
                                : *std::max_element(ranked_.begin(), ranked_.end(), more_probable);
   std::erase_if(candidates_, [&](const Candidate& c) {
     return more_probable(cutoff, c) || static_cast<double>(c.weight) < params_.min_p;
   });
-  const uint64_t total = total_weight(candidates_);  // the likeliest alone weighs 1
+  const uint64_t total = total_weight(candidates_);  // at least 1, the weight of the top token
   uint64_t remaining = std::min(static_cast<uint64_t>(u * static_cast<double>(total)), total - 1);
   size_t chosen = 0;
   for (uint64_t w; remaining >= (w = to_fixed_point(candidates_[chosen].weight)); ++chosen)

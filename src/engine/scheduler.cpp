@@ -9,8 +9,8 @@ namespace mxgpt::engine {
 
 namespace {
 
-/// Where sliding layers' pages of a prompt are kept longest, besides its end: an edit further back
-/// recomputes at most this many tokens before it.
+/// Distance of prompt positions whose sliding-window pages are protected. An edit recomputes at
+/// most this many tokens before it.
 constexpr int64_t kProtectedStride = 1024;
 
 int64_t known_tokens(const Sequence& sequence) {
@@ -26,7 +26,7 @@ void SchedulerLimits::set_pages(const bool (&has_group)[backend::kKvGroups], int
   pages[full] = has_group[full] ? all : 0;
   pages[sliding] = 0;
   if (has_group[sliding]) {
-    // What a window holds may begin and end inside a page, and so may a step's rows.
+    // A window, and the tokens of a step, may start and end inside a page.
     const int64_t active_pages =
         max_sequences * (pages_for(window) + 3) + pages_for(max_batched_tokens);
     pages[sliding] = std::max(active_pages + all / 8,
@@ -112,9 +112,9 @@ std::span<const ScheduledChunk> Scheduler::schedule() {
   spare_logit_rows_ = limits_.max_logit_rows - limits_.max_sequences;
 
   const auto is_decode = [](const Sequence& s) { return known_tokens(s) - s.computed == 1; };
-  // Whatever the others take below, a page for the next token of the oldest is its own.
+  // Reserve a page for the next token of the oldest sequence first.
   if (!running_.empty()) preempt_until_free(*running_[0], running_[0]->computed + 1);
-  // By index: whoever makes room takes sequences off the end.
+  // By index: preemption removes sequences from the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
     if (is_decode(s) && !s.blocked && preempt_until_free(s, s.computed + 1)) add_chunk(s, 1);
@@ -138,7 +138,8 @@ std::span<const ScheduledChunk> Scheduler::schedule() {
   const bool any_blocked =
       std::any_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->blocked; });
   MXGPT_CHECK(!chunks_.empty() || any_blocked || (running_.empty() && waiting_.empty()),
-              "{} sequences run and {} wait, and none can go on", running_.size(), waiting_.size());
+              "{} running and {} waiting sequences, none can advance", running_.size(),
+              waiting_.size());
   return chunks_;
 }
 
@@ -191,7 +192,7 @@ bool Scheduler::preempt_until_free(Sequence& s, int64_t end) {
     const auto victim = std::find_if(
         running_.rbegin(), running_.rend(),
         [&](const Sequence* other) { return other == &s || other->last_step != step_; });
-    if (*victim == &s) return false;  // those lower in rank are all part of the step, and end first
+    if (*victim == &s) return false;  // all lower ranks are part of the step
     Sequence& preempted = **victim;
     release_running(preempted);
     waiting_.insert(&preempted);
@@ -212,9 +213,8 @@ bool Scheduler::admit(Sequence& s) {
   }
   if (!s.score_prompt || s.computed >= s.prompt_length) attach_cached_prefix(s);
   for (int g = 0; g < backend::kKvGroups; ++g) {
-    if (!s.groups[g] || running_.empty()) continue;  // alone, any sequence finds room
-    // What those that run are going to take until they have their next token, and a page for each
-    // to go on with.
+    if (!s.groups[g] || running_.empty()) continue;  // a single sequence always fits
+    // Pages that running sequences need up to their next token, and one more page each.
     int64_t reserved = static_cast<int64_t>(running_.size());
     for (const Sequence* other : running_) reserved += pages_still_needed(*other, g);
     if (pools_[g].free() - reserved >= pages_still_needed(s, g)) continue;
@@ -227,7 +227,7 @@ bool Scheduler::admit(Sequence& s) {
 }
 
 void Scheduler::attach_cached_prefix(Sequence& s) {
-  // One token at least is computed, for its logits.
+  // At least one token is computed, for its logits.
   std::span<const PageKey> found =
       ensure_page_keys(s, (known_tokens(s) - 1) / backend::kPageTokens);
   std::optional<SequencePages>& full = s.groups[static_cast<int>(backend::KvGroup::full)];
@@ -238,7 +238,7 @@ void Scheduler::attach_cached_prefix(Sequence& s) {
                                       [&](const PageKey& key) { return !pool.find(key); });
     found = found.first(missing - found.begin());
   }
-  // Shorter, until the window before the cut is there too.
+  // Shorten the prefix until the window before its end is cached too.
   while (sliding && !sliding->attach_cached(found)) found = found.first(found.size() - 1);
   if (full) full->attach_cached(found);
   const auto pages = static_cast<int64_t>(found.size());

@@ -86,8 +86,8 @@ class Scheduler {
   /// Removes a sequence in any state and releases its pages.
   void remove(Sequence& sequence);
 
-  /// The next step: empty only if there are no sequences, or some are blocked. Every slice is to be
-  /// advanced, or its sequence removed, before the next plan.
+  /// The chunks of the next step. Empty only if there are no sequences, or some are blocked.
+  /// Advance or remove each sequence before the next call.
   std::span<const ScheduledChunk> schedule();
   /// Records that the sequence is computed up to `end` tokens, without rejected drafts.
   void advance(Sequence& sequence, int64_t end);
@@ -112,31 +112,31 @@ class Scheduler {
     }
   };
 
-  /// Pools, tables and slots, by limits_.
+  /// Creates pools, tables and slots from limits_.
   void init_pools();
   void schedule_prefill(Sequence& sequence);
   void schedule_drafts(ScheduledChunk& chunk);
-  /// Adds rows to the step.
+  /// Adds tokens to the step.
   void add_chunk(Sequence& sequence, int64_t num_tokens);
-  /// Gives the waiting sequence a row of the tables and what the cache has of it; false, and
-  /// nothing changed, if the pages do not suffice.
+  /// Assigns a slot and the cached prefix to a waiting sequence. Returns false, without effect, if
+  /// there are too few pages.
   bool admit(Sequence& sequence);
-  /// Pages for positions up to `end` - 1, if they are free.
+  /// Allocates pages for positions below `end` if enough are free.
   bool reserve(Sequence& sequence, int64_t end);
-  /// The same, if need be from those lower in rank that are not part of the step.
+  /// Like reserve(), but preempts lower ranks that are not part of the step.
   bool preempt_until_free(Sequence& sequence, int64_t end);
-  /// Takes row and pages from a running sequence.
+  /// Frees the slot and pages of a running sequence.
   void release_running(Sequence& sequence);
   void attach_cached_prefix(Sequence& sequence);
-  /// It waits again. The page that it leaves partly filled can be found too.
+  /// Releases all pages. The last, partly filled page stays reusable too.
   void release_pages(Sequence& sequence);
-  /// Pages that it is going to take until all its tokens and one more are computed.
+  /// Pages to allocate until all tokens and one more are computed.
   int64_t pages_still_needed(const Sequence& sequence, int group) const;
-  /// Has its first `pages` keys at hand.
+  /// Computes and returns the keys of the first `pages` full pages.
   std::span<const PageKey> ensure_page_keys(Sequence& sequence, int64_t pages);
-  /// Of the page behind `pages` full ones that has `tokens`.
+  /// The key of the page after `pages` full ones, filled with `tokens` tokens.
   PageKey partial_page_key(Sequence& sequence, int64_t pages, int64_t tokens);
-  /// Values the sliding layers' pages that a text cut at `end` needs to go on.
+  /// Protects the pages of sliding layers that a sequence cut at `end` needs to continue.
   void protect_boundary(Sequence& sequence, int64_t end);
 
   SchedulerLimits limits_;
@@ -146,8 +146,8 @@ class Scheduler {
   std::set<Sequence*, ByRank> waiting_;
   std::vector<Sequence*> running_;  // by rank
   std::vector<ScheduledChunk> chunks_;
-  int64_t tokens_left_ = 0;       // of the step being planned
-  int64_t spare_logit_rows_ = 0;  // of it, beyond one for each running sequence
+  int64_t tokens_left_ = 0;       // token budget left in this step
+  int64_t spare_logit_rows_ = 0;  // logit rows left, beyond one per running sequence
   int64_t step_ = 0, next_id_ = 0, preemptions_ = 0;
 };
 

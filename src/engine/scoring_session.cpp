@@ -15,8 +15,8 @@ namespace {
 int64_t context_of(const model::Config& config, const ScoringOptions& options) {
   const int64_t max_context = config.context;
   if (options.context > max_context) {
-    throw Error("--ctx",
-                fmt::format("{} is more than the model's {} tokens", options.context, max_context));
+    throw Error(field::kContextLength,
+                fmt::format("{} exceeds the model's {} tokens", options.context, max_context));
   }
   return options.context ? options.context : std::min(max_context, kDefaultContext);
 }
@@ -70,14 +70,15 @@ std::span<const float> ScoringSession::feed(std::span<const int32_t> tokens,
   MXGPT_CHECK(!tokens.empty() && (all_logits_ || !on_logits), "{} tokens", tokens.size());
   for (const int32_t token : tokens) {
     if (token < 0 || token >= config_.vocabulary) {
-      throw Error("tokens", fmt::format("{} is outside the model's vocabulary of {}", token,
-                                        config_.vocabulary));
+      throw Error("tokens",
+                  fmt::format("{} is outside the vocabulary of {}", token, config_.vocabulary));
     }
   }
   if (size() + static_cast<int64_t>(tokens.size()) > context_) {
-    throw Error("context",
-                fmt::format("{} tokens do not fit into {}", size() + tokens.size(), context_),
-                "raise --ctx, or shorten the conversation");
+    throw Error(
+        field::kContextLength,
+        fmt::format("{} tokens do not fit into a context of {}", size() + tokens.size(), context_),
+        "raise the context length or shorten the text");
   }
   std::span<const float> logits;
   while (!tokens.empty()) {

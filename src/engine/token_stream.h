@@ -1,4 +1,4 @@
-// The engine's end of a TokenStream.
+// The engine side of a TokenStream.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,7 @@ class StreamState {
  public:
   StreamState(int choices, int64_t capacity);
 
-  /// False if the stream is full: the event is lost. A ChoiceEnd always has room.
+  /// Returns false, and drops the event, if the stream is full. A ChoiceEnd is always accepted.
   bool push(StreamEvent event);
   bool cancelled(int choice) const {
     return cancelled_.load(std::memory_order_relaxed) &&
@@ -24,10 +24,10 @@ class StreamState {
   friend class TokenStream;
 
   const int64_t capacity_;
-  std::atomic<bool> cancelled_ = false;  // some choice
+  std::atomic<bool> cancelled_ = false;  // set if any choice is cancelled
   std::vector<std::atomic<bool>> choice_cancelled_;
 
-  std::mutex mutex_;  // of all below
+  std::mutex mutex_;  // guards all members below
   std::condition_variable arrived_;
   std::vector<StreamEvent> events_;
   bool ended_ = false;

@@ -12,7 +12,7 @@ namespace mxgpt::engine {
 
 namespace {
 
-/// How often blocked sequences are looked at when no other can run.
+/// Polling interval for blocked sequences when no other can run.
 constexpr std::chrono::milliseconds kBlockedPoll{1};
 
 double seconds(std::chrono::steady_clock::duration duration) {
@@ -66,7 +66,7 @@ std::variant<TokenStream, Engine::Rejection> Engine::Worker::submit(Request requ
   {
     const std::lock_guard lock(mutex_);
     if (draining_) return Rejection::draining;
-    // An empty queue takes any request, however many choices it has.
+    // An empty queue accepts any number of choices.
     if (queued_ > 0 && (queued_ + choices > options_.max_queue ||
                         queued_tokens_ + tokens > options_.max_queued_tokens)) {
       ++refused_;
@@ -142,7 +142,7 @@ bool Engine::Worker::receive_requests() {
 
 void Engine::Worker::reap() {
   const Clock::time_point now = Clock::now();
-  // From the end: one that leaves is replaced by the last.
+  // Backwards, since a removed sequence is replaced by the last.
   for (size_t i = active_.size(); i-- > 0;) {
     ActiveSequence& sequence = *active_[i];
     if (cancel_all_ || sequence.shared->stream->cancelled(sequence.choice)) {
@@ -268,7 +268,8 @@ void Engine::Worker::commit_tokens(ActiveSequence& sequence, const ScheduledChun
   if (sequence.finish_reason) {
     finish(sequence, *sequence.finish_reason, sequence.error, now);
   } else if (!delivered) {
-    finish(sequence, FinishReason::slow_reader, "too much of the answer waits to be read", now);
+    finish(sequence, FinishReason::slow_reader, "client reads too slowly: output buffer is full",
+           now);
   }
 }
 
@@ -308,8 +309,8 @@ bool Engine::Worker::apply_fallback(const runtime::OutOfDeviceMemory& shortage, 
   fallback->during_step = during_step;
   fallback->needed = shortage.needed;
   fallback->available = shortage.available;
-  log::warn("{}; so {} go down from {} to {}", shortage.what(), name(fallback->kind),
-            fallback->from, fallback->to);
+  log::warn("{}: reducing {} from {} to {}", shortage.what(), name(fallback->kind), fallback->from,
+            fallback->to);
   memory.applied_fallbacks.push_back(*std::move(fallback));
   return true;
 }
@@ -339,7 +340,7 @@ void Engine::Worker::recover(const runtime::OutOfDeviceMemory& shortage) {
 }
 
 void Engine::Worker::abort_all(const std::string& error) {
-  log::error("{}; nothing is left to give up: all answers end", error);
+  log::error("{}: no memory fallback left; aborting all requests", error);
   ++status_.failed_steps;
   status_.last_failure = error;
   scheduler_.reset(scheduler_.limits());

@@ -22,13 +22,12 @@ SchedulerLimits scheduler_limits(const EngineShape& shape, const EngineOptions& 
 
 class Engine::Worker {
  public:
-  /// Throws what the source does, runtime::OutOfDeviceMemory only for the least that the engine can
-  /// do with.
+  /// Throws what the factory throws; OutOfDeviceMemory only if no fallback is left.
   Worker(std::unique_ptr<runtime::RunnerFactory> factory, const EngineShape& shape,
          const EngineOptions& options);
   ~Worker();
 
-  // From any thread.
+  // Thread-safe.
   std::variant<TokenStream, Rejection> submit(Request request);
   void drain(std::chrono::steady_clock::time_point deadline);
   EngineStatus status() const;
@@ -39,55 +38,53 @@ class Engine::Worker {
   using Clock = std::chrono::steady_clock;
 
   void run();
-  /// Waits for work and takes it from the inbox; false when the engine is to end.
+  /// Waits for requests and takes them from the inbox. Returns false when the engine stops.
   bool receive_requests();
   void reap();
   void step();
-  /// The rows of the slices; what it refers to lives until the next call.
+  /// The batch of these chunks. Its spans are valid until the next call.
   backend::Batch build_batch(std::span<const ScheduledChunk> chunks);
-  /// What a slice's step brought goes to its stream; what has ended leaves.
+  /// Delivers the tokens of a step to the stream and removes a finished sequence.
   void commit_tokens(ActiveSequence& sequence, const ScheduledChunk& chunk, Clock::time_point now);
   void finish(ActiveSequence& sequence, FinishReason reason, const std::string& error,
               Clock::time_point now);
 
-  /// Gives up something, and takes note; false if there is nothing left to give up.
+  /// Applies and records the next fallback. Returns false if none is left.
   bool apply_fallback(const runtime::OutOfDeviceMemory& shortage, bool during_step);
-  /// Makes the largest runner that there is memory for, by options no larger than those in force.
+  /// Creates the largest runner that fits, with options at most the current ones.
   void create_runner(bool during_step);
-  /// A smaller runner takes the place of the one whose step found too little memory; what was in
-  /// work waits again. With the smallest too large, all of it ends, and the next request finds out
-  /// whether there is more by then.
+  /// Replaces the runner whose step ran out of memory by a smaller one; running sequences wait
+  /// again. If none fits, aborts all sequences; the next request tries again.
   void recover(const runtime::OutOfDeviceMemory& shortage);
   void abort_all(const std::string& error);
   void publish_status();
 
   const EngineShape shape_;
-  const EngineOptions options_;  // resolved, as the engine was asked for
+  const EngineOptions options_;  // as requested, with defaults resolved
 
-  mutable std::mutex mutex_;  // of the inbox
+  mutable std::mutex mutex_;  // guards the inbox
   std::condition_variable wake_, idle_;
   std::vector<std::unique_ptr<ActiveSequence>> inbox_;
-  int64_t queued_ = 0, queued_tokens_ = 0;  // not yet begun
+  int64_t queued_ = 0, queued_tokens_ = 0;  // not started
   int64_t requests_ = 0, refused_ = 0;
   bool draining_ = false, cancelling_ = false, stopping_ = false, busy_ = false;
 
   mutable std::mutex status_mutex_;
   EngineStatus published_;
 
-  // The thread's own.
-  EngineOptions current_options_;  // what of options_ there is memory for
+  // Engine thread only.
+  EngineOptions current_options_;  // options_ after memory fallbacks
   std::unique_ptr<runtime::RunnerFactory> runner_factory_;
   EngineStatus status_;
-  std::unique_ptr<runtime::Runner>
-      runner_;  // null after a shortage that nothing could be given up for
+  std::unique_ptr<runtime::Runner> runner_;  // null after a shortage without fallbacks left
   Scheduler scheduler_;
   std::vector<std::unique_ptr<ActiveSequence>> active_;  // unordered
   StepCostModel step_cost_;
-  int64_t started_ = 0, started_tokens_ = 0;  // since the queue was last told
+  int64_t started_ = 0, started_tokens_ = 0;  // not yet subtracted from queued_
   bool cancel_all_ = false;
   bool all_blocked_ = false;  // no sequence could run in the last step
-  std::vector<int32_t> tokens_, positions_, sequences_, logit_rows_;  // of the batch
-  std::vector<int64_t> logits_offsets_;  // where a slice's logits begin
+  std::vector<int32_t> tokens_, positions_, sequences_, logit_rows_;  // the batch of the step
+  std::vector<int64_t> logits_offsets_;                               // first logit of each chunk
 
   std::thread thread_;  // the last member: it uses all others
 };

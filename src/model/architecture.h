@@ -1,4 +1,4 @@
-// What an architecture is to the rest of mxgpt. model/registry.h has them all.
+// Interface of a model architecture. model/registry.h lists all of them.
 #pragma once
 
 #include <span>
@@ -16,13 +16,13 @@ namespace mxgpt::model {
 
 struct Architecture {
   std::string_view gguf;                          ///< general.architecture: "gpt-oss"
-  std::span<const std::string_view> model_types;  ///< config.json's: "gpt_oss"
+  std::span<const std::string_view> model_types;  ///< model_type in config.json: "gpt_oss"
   std::span<const TensorSpec> tensors;
-  /// Checkpoints may leave this out at the beginning of their tensors' names: "transformer."
+  /// Prefix that checkpoints may omit from tensor names: "transformer."
   std::string_view checkpoint_prefix = {};
   Config (*config_from_gguf)(const io::GgufMetadata& metadata);
   Config (*config_from_checkpoint)(const json::Node& config);
-  /// The metadata, apart from the tokenizer's, that describes `config` in a GGUF file.
+  /// Writes the GGUF metadata for `config`, without the tokenizer.
   void (*write_gguf_metadata)(const Config& config, io::GgufWriter& out);
   /// Enqueues the blocks of one step on a backend.
   void (*forward)(backend::Backend& b, const Config& config, const Weights& weights,
@@ -35,10 +35,10 @@ MXGPT_ARCHITECTURES(MXGPT_DECLARE)
 #undef MXGPT_DECLARE
 }  // namespace architectures
 
-/// Null if mxgpt does not know it.
+/// Null for an unknown architecture.
 const Architecture* find_architecture_by_gguf_name(std::string_view name);
 const Architecture* find_architecture_by_model_type(std::string_view name);
-/// "gpt-oss, …", for messages.
+/// "gpt-oss, …", for error messages.
 std::string supported_architectures();
 
 }  // namespace mxgpt::model

@@ -30,12 +30,13 @@ void Config::check(const std::string& where) const {
   if (heads % kv_heads || heads / kv_heads > 64) {
     throw Error(where, fmt::format("{} heads cannot share {} key/value heads", heads, kv_heads));
   }
-  if (head_dim % 2) throw Error(where, fmt::format("the size of a head is {}, not even", head_dim));
+  if (head_dim % 2)
+    throw Error(where, fmt::format("the size of a head is {}, which is odd", head_dim));
   if (static_cast<int64_t>(is_sliding.size()) != layers) {
     throw Error(where, fmt::format("{} layers have {} layer types", layers, is_sliding.size()));
   }
   if (window == 0 && std::find(is_sliding.begin(), is_sliding.end(), true) != is_sliding.end()) {
-    throw Error(where, "a layer slides but the sliding window is 0");
+    throw Error(where, "layer_types has a sliding_attention layer but sliding_window is 0");
   }
   const auto positive = [&](const char* field, double value) {
     if (!(value > 0 && value < 1e12)) throw Error(where, fmt::format("{} is {}", field, value));
@@ -54,7 +55,7 @@ void Config::check(const std::string& where) const {
       if (r.base <= 1) throw Error(where, fmt::format("the RoPE base is {}", r.base));
     }
     if (!r.freq_factors.empty() && static_cast<int64_t>(r.freq_factors.size()) != head_dim / 2) {
-      throw Error(where, fmt::format("{} RoPE factors do not belong to heads of {}",
+      throw Error(where, fmt::format("{} RoPE factors do not match head size {}",
                                      r.freq_factors.size(), head_dim));
     }
     for (const float divisor : r.freq_factors) positive("a RoPE factor", divisor);
@@ -65,10 +66,9 @@ void Config::check(const std::string& where) const {
   }
 }
 
-// YaRN, section 3.2: dimensions that turn more than beta_fast times within the original context
-// keep their frequency, those below beta_slow turns are slowed by the factor, and a linear ramp
-// lies between. The magnitude is its equation 22. Reference for the details: transformers,
-// modeling_rope_utils.py.
+// YaRN, section 3.2: dimensions with more than beta_fast rotations within the original context keep
+// their frequency, those with fewer than beta_slow are divided by the factor, with a linear ramp
+// between. The magnitude is equation 22. Reference: transformers, modeling_rope_utils.py.
 RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t head_dim) {
   const auto dim = static_cast<double>(head_dim);
   const YarnScaling& yarn = rope.yarn;

@@ -12,16 +12,16 @@ namespace mxgpt::model {
 
 namespace {
 
-/// Llama 3.1: pairs that turn less than low_freq_factor times within the original context are
-/// slowed by `factor`, those above high_freq_factor keep their frequency, with a linear blend
+/// Llama 3.1: pairs with fewer than low_freq_factor rotations within the original context are
+/// divided by `factor`, those above high_freq_factor keep their frequency, with a linear blend
 /// between. Source: transformers, modeling_rope_utils.py, _compute_llama3_parameters.
 std::vector<float> llama3_freq_factors(const json::Node& scaling, double base, int64_t head_dim) {
   const double factor = scaling["factor"].number();
   const double low = scaling["low_freq_factor"].number();
   const double high = scaling["high_freq_factor"].number();
   const double context = scaling["original_max_position_embeddings"].number();
-  if (!(factor >= 1)) scaling["factor"].fail("is not 1 or more");
-  if (!(high > low)) scaling["high_freq_factor"].fail("is not above low_freq_factor");
+  if (!(factor >= 1)) scaling["factor"].fail("must be at least 1");
+  if (!(high > low)) scaling["high_freq_factor"].fail("must be above low_freq_factor");
   std::vector<float> divisors;
   for (int64_t i = 0; i < head_dim / 2; ++i) {
     const double frequency =
@@ -42,7 +42,7 @@ RopeConfig parse_rope_config(const json::Node& parameters, const json::Node& con
                                             : config.number_or("rope_theta", 10000);
   for (const json::Node& node : {parameters, config}) {
     if (node.number_or("partial_rotary_factor", 1) != 1)
-      node["partial_rotary_factor"].fail("is not 1; mxgpt rotates whole heads");
+      node["partial_rotary_factor"].fail("is not 1; partial rotary embedding is not supported");
   }
   const char* key = parameters.find("rope_type") ? "rope_type" : "type";  // older files
   const std::string_view type = parameters.string_or(key, "default");
@@ -59,11 +59,11 @@ RopeConfig parse_rope_config(const json::Node& parameters, const json::Node& con
         .beta_slow = parameters.number_or("beta_slow", 1),
         .truncate = parameters.boolean_or("truncate", true)};
     for (const char* unknown : {"attention_factor", "mscale", "mscale_all_dim"}) {
-      if (parameters.find(unknown)) parameters[unknown].fail("is not known to mxgpt");
+      if (parameters.find(unknown)) parameters[unknown].fail("is not supported");
     }
   } else if (type != "default") {
     parameters[key].fail(
-        fmt::format("is '{}'; mxgpt knows default, linear, llama3 and yarn", type));
+        fmt::format("is '{}'; supported are default, linear, llama3 and yarn", type));
   }
   return rope;
 }
@@ -73,7 +73,7 @@ backend::ActivationKind parse_activation(const json::Node& name) {
   if (text == "silu" || text == "swish") return backend::ActivationKind::silu;
   if (text == "gelu") return backend::ActivationKind::gelu;
   if (text == "gelu_new" || text == "gelu_pytorch_tanh") return backend::ActivationKind::gelu_tanh;
-  name.fail(fmt::format("is '{}'; mxgpt knows silu, gelu, gelu_new and gelu_pytorch_tanh", text));
+  name.fail(fmt::format("is '{}'; supported are silu, gelu, gelu_new and gelu_pytorch_tanh", text));
 }
 
 Config parse_common_config(const json::Node& j, std::string_view architecture) {
@@ -93,7 +93,7 @@ Config parse_common_config(const json::Node& j, std::string_view architecture) {
   for (const char* name : {"hidden_act", "hidden_activation"}) {
     if (j.find(name)) c.activation.kind = parse_activation(j[name]);
   }
-  // Newer files keep RoPE's base beside its scaling, and may have one for each kind of layers.
+  // Newer files store the RoPE base with the scaling, and may have one per layer type.
   const auto parameters = j.find("rope_parameters");
   const auto rope = parameters ? parameters : j.find("rope_scaling");
   const auto rope_for_layers = [&](const char* type) {
@@ -129,10 +129,10 @@ Config parse_common_config(const io::GgufMetadata& m, std::string_view architect
   c.kv_heads = m.integer_or(key("attention.head_count_kv"), c.heads, 1, 4096);
   c.head_dim = m.integer_or(key("attention.key_length"), c.hidden / c.heads, 1, 4096);
   if (m.integer_or(key("attention.value_length"), c.head_dim, 1, 4096) != c.head_dim)
-    m.fail(key("attention.value_length"),
-           "differs from the length of keys; mxgpt needs both equal");
+    m.fail(key("attention.value_length"), "differs from attention.key_length; they must be equal");
   if (m.integer_or(key("rope.dimension_count"), c.head_dim, 0, 4096) != c.head_dim)
-    m.fail(key("rope.dimension_count"), "is not the size of a head; mxgpt rotates whole heads");
+    m.fail(key("rope.dimension_count"),
+           "is not the head size; partial rotary embedding is not supported");
   const auto width = key("expert_feed_forward_length");
   c.intermediate = m.integer(m.contains(width) ? width : key("feed_forward_length"), 1, 1 << 22);
   c.window = m.integer_or(key("attention.sliding_window"), 0, 0, 1 << 28);
@@ -152,7 +152,7 @@ Config parse_common_config(const io::GgufMetadata& m, std::string_view architect
     rope.linear_factor = m.number(key("rope.scaling.factor"));
   } else if (scaling != "none") {
     m.fail(key("rope.scaling.type"),
-           fmt::format("is '{}'; mxgpt knows none, linear and yarn", scaling));
+           fmt::format("is '{}'; supported are none, linear and yarn", scaling));
   }
   c.rope = {rope, rope};
   c.is_sliding.assign(c.layers, false);
@@ -168,17 +168,17 @@ void require_representable(bool representable, std::string_view field,
 void require_uniform_layers(const Config& c) {
   const auto sliding = std::count(c.is_sliding.begin(), c.is_sliding.end(), true);
   require_representable(sliding == 0 || sliding == c.layers, "layer_types",
-                        "GGUF files of this architecture have one type of layers");
+                        "GGUF metadata of this architecture has a single layer type");
 }
 
 void require_full_attention(const Config& c) {
   require_representable(std::count(c.is_sliding.begin(), c.is_sliding.end(), true) == 0,
-                        "layer_types", "GGUF files of this architecture have no sliding layers");
+                        "layer_types", "GGUF metadata of this architecture has no sliding layers");
 }
 
 void require_activation(const Config& c, backend::ActivationKind kind) {
   require_representable(c.activation.kind == kind, "the activation function",
-                        "is not the one that GGUF files of this architecture imply");
+                        "is not the one that GGUF metadata of this architecture implies");
 }
 
 void write_common_metadata(const Config& c, io::GgufWriter& out) {

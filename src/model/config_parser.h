@@ -1,5 +1,5 @@
-// What decoders have in common: their configuration in config.json and in GGUF metadata, and the
-// views of fused projections.
+// Configuration fields that decoders share, in config.json and GGUF metadata, and views of fused
+// projections.
 #pragma once
 
 #include <string_view>
@@ -12,36 +12,35 @@
 
 namespace mxgpt::model {
 
-/// Sizes, RMS norm, activation, rotary embedding, window and layer types under the names that
-/// transformers gives them; `architecture` is the GGUF name. Throws Error for what mxgpt does not
-/// know.
+/// Reads sizes, RMS norm, activation, rotary embedding, window and layer types by their names in
+/// transformers. `architecture` is the GGUF name. Throws Error for unsupported values.
 Config parse_common_config(const json::Node& config, std::string_view architecture);
-/// The same from GGUF metadata; no layer slides yet, though `window` is read.
+/// Reads the same from GGUF metadata. Sets `window`, but marks no layer as sliding.
 Config parse_common_config(const io::GgufMetadata& metadata, std::string_view architecture);
-/// Writes what the other reads.
+/// Writes the metadata that parse_common_config() reads.
 void write_common_metadata(const Config& config, io::GgufWriter& out);
 
-/// RoPE's base and scaling from `parameters` ("rope_theta" may stand in `config` instead).
+/// Reads base and scaling of RoPE from `parameters`; "rope_theta" may be in `config` instead.
 RopeConfig parse_rope_config(const json::Node& parameters, const json::Node& config,
                              int64_t head_dim);
 
-/// By the name of transformers ("silu", "gelu_new", …).
+/// Parses a name of transformers ("silu", "gelu_new", …).
 backend::ActivationKind parse_activation(const json::Node& name);
 
-/// Throws Error for a model that no GGUF file of its architecture can describe.
+/// Throw Error for a model that GGUF metadata of its architecture cannot represent.
 void require_representable(bool representable, std::string_view field,
                            std::string_view requirement);
 void require_uniform_layers(const Config& config);
 void require_full_attention(const Config& config);
 void require_activation(const Config& config, backend::ActivationKind kind);
 
-/// Q, K and V, fused or not.
+/// Q, K and V, from fused or separate tensors.
 struct QkvProjections {
   backend::Linear q, k, v;
 };
 QkvProjections qkv_projections(const Layer& layer, const Config& config);
 
-/// Gate and up of a dense MLP, fused or not.
+/// Gate and up of a dense MLP, from fused or separate tensors.
 struct GateUpProjections {
   backend::Linear gate, up;
 };

@@ -14,10 +14,10 @@ namespace mxgpt::model {
 
 namespace {
 
-/// Bytes of a tensor that are converted and written at a time.
+/// Bytes converted and written at once.
 constexpr uint64_t kChunkBytes = 16 << 20;
 
-/// What ggml calls its block layouts' version.
+/// Version of the block layouts of ggml.
 constexpr uint32_t kQuantizationVersion = 2;
 
 /// Entries of a GGUF file that describe the file rather than the model.
@@ -41,8 +41,8 @@ class RowConverter {
     }
   }
 
-  /// Converts `rows` rows, the first of which is the tensor's row `first`. Returns how many numbers
-  /// were finite and no longer are.
+  /// Converts `rows` rows from row `first` of the tensor. Returns how many finite values
+  /// overflowed.
   int64_t convert(const std::byte* in, int64_t first, int64_t rows, std::byte* out) {
     std::atomic<int64_t> overflowed = 0;
     parallel_ranges(rows, 16, [&](int64_t begin, int64_t end) {
@@ -268,7 +268,7 @@ std::vector<FormatOverflow> write_tensors(const ModelFile& model,
       if (tensor_overflowed > 0)
         overflowed.push_back({tensor.name, tensor.target_format, tensor_overflowed});
     }
-    // Pages of the file that stay mapped would count as this program's memory.
+    // Mapped file pages count as resident memory.
     model.release_pages(tensor.ref());
   }
   return overflowed;

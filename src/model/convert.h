@@ -1,5 +1,5 @@
-// Writes a model's tensors into a GGUF file, each in the format that a rule chooses: what `mxgpt
-// convert` and every quantizer share. Memory stays bounded by one tensor.
+// Writes the tensors of a model to a GGUF file, each in the format that a rule chooses. Shared by
+// `mxgpt convert` and `mxgpt quantize`. Memory use is bounded by one tensor.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,13 @@ struct PlannedTensor {
   quant::Format source_format;
   quant::Format requested_format;  ///< by the rule
   quant::Format
-      target_format;  ///< another than `wanted` where blocks of that do not divide the rows
+      target_format;  ///< fallback if the row length is not a multiple of the requested block
   std::vector<int64_t> shape;
-  uint64_t bytes;  ///< in format `to`
+  uint64_t bytes;  ///< in target_format
 
   TensorRef ref() const { return {spec, layer}; }
   int64_t k() const { return shape.back(); }
-  /// Matrices, one below the other; a vector is a row.
+  /// Rows of all matrices; a vector is one row.
   int64_t rows() const;
   int64_t elements() const { return rows() * k(); }
   /// Experts have rows of their own and an importance of their own.
@@ -36,50 +36,49 @@ struct PlannedTensor {
 bool is_quantized(quant::Format format);
 double bits_per_weight(quant::Format format);
 
-/// Vectors, the router and learned positions: small, and f32 in every file of this kind.
+/// Vectors, the router and learned positions: small, and f32 in all GGUF files.
 bool is_always_f32(const TensorSpec& spec);
 
-/// `wanted`, or what takes its place where its blocks do not divide rows of k. The choice is
-/// llama.cpp's; where even blocks of 32 do not fit, it is bf16.
+/// `wanted`, or its replacement if k is not a multiple of its block. The choice is that of
+/// llama.cpp, or bf16 if k is not a multiple of 32.
 quant::Format fallback_format(quant::Format wanted, int64_t k);
 
-/// The format that a tensor, stored in `from`, is to have.
+/// Chooses the format of a tensor that is stored in `from`.
 using FormatRule =
     std::function<quant::Format(const TensorSpec& spec, int64_t layer, quant::Format from)>;
 
-/// What is always f32 in f32, quantized experts as they are, everything else in `dense`.
+/// Keeps always-f32 tensors and quantized experts; stores everything else in `dense`.
 FormatRule dense_format_rule(quant::Format dense);
 
-/// The format in which a model has a tensor; empty if it is without that (TensorSpec, optional).
+/// The stored format of a tensor; empty if the model lacks the optional tensor.
 using StoredFormatLookup =
     std::function<std::optional<quant::Format>(const TensorSpec& spec, int64_t layer)>;
 
-/// All tensors of the model: those of no layer, then layer by layer, in the format that fits best.
-/// Touches no weights; throws Error if a tensor is missing or is not as it must be.
+/// Plans all tensors of the model: those outside the layers, then layer by layer. Reads no weights.
+/// Throws Error if a tensor is missing or invalid.
 std::vector<PlannedTensor> plan_tensors(const ModelFile& model, const FormatRule& rule);
-/// Likewise for a model that is only described.
+/// Plans the tensors of a model without a file.
 std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const Config& config,
                                         const StoredFormatLookup& stored, const FormatRule& rule);
 
-/// general.file_type of a file whose weights are all, or mostly, in this format.
+/// general.file_type of a file with most weights in this format.
 uint32_t gguf_file_type(quant::Format format);
-/// That of the format in which most weights are.
+/// general.file_type for the most common format by weights.
 uint32_t gguf_file_type(const std::vector<PlannedTensor>& plan);
 
-/// general.file_type, and what belongs to it.
+/// Writes general.file_type and general.quantization_version.
 void write_quantization_metadata(uint32_t file_type, io::GgufWriter& out);
 
-/// The metadata of the model and of where it comes from; `source_sha256` is
-/// model_sha256(model.path()). Of a checkpoint, all but the tokenizer. From a GGUF file, all that
-/// it has is taken over, the tokenizer included.
+/// Writes the metadata of the model and its source; `source_sha256` is model_sha256(model.path()).
+/// Metadata of a GGUF file is copied, tokenizer included; for a checkpoint the tokenizer is left
+/// out.
 void write_model_metadata(const ModelFile& model, uint32_t file_type,
                           const std::string& source_sha256, io::GgufWriter& out);
 
-/// Weights of the squared errors of a slice's columns, [k], or null where there are none: what
-/// FormatTraits::quantize takes.
+/// Weights of squared errors per column of an expert, [k], or null; see FormatTraits::quantize.
 using ImportanceLookup = std::function<const float*(const PlannedTensor& tensor, int64_t slice)>;
 
-/// Numbers that a tensor's new format cannot hold: finite before, not afterwards.
+/// Finite values that the target format cannot represent.
 struct FormatOverflow {
   std::string name;
   quant::Format format;

@@ -1,5 +1,5 @@
-// Every architecture mxgpt runs: a file model/<name>.cpp that defines `const Architecture <name>`,
-// and a line here.
+// All supported architectures: a file model/arch/<name>.cpp that defines `const Architecture
+// <name>`, and a line here.
 #pragma once
 
 #define MXGPT_ARCHITECTURES(X) \

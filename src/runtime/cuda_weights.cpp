@@ -18,7 +18,7 @@ bool packs_weights(const model::ModelFile& model) {
   return static_cast<bool>(cuda::sm90::supports(stored_model_traits(model), cuda::device_caps()));
 }
 
-/// How the GPU holds a tensor.
+/// Format and layout of a tensor in GPU memory.
 struct DeviceTensorInfo {
   quant::Format format;
   uint8_t layout = cuda::kFileLayout;
@@ -45,7 +45,7 @@ bool is_offloaded(const model::ModelFile& model, const model::TensorRef& tensor,
          tensor.layer >= model.config().layers - offloaded_layers;
 }
 
-/// The tensor, but for its data.
+/// The tensor without data.
 backend::Tensor tensor_header(const model::Config& c, const model::TensorSpec& spec,
                               const DeviceTensorInfo& info) {
   return {.format = info.format,
@@ -59,10 +59,10 @@ int64_t tensor_bytes(const backend::Tensor& t) {
   return t.layout ? cuda::repacked_bytes(t) : t.num_experts * t.rows * t.row_bytes();
 }
 
-/// Copies blocks into a staging area on the GPU and from there into tiles, some rows at a time.
+/// Copies blocks to a staging area on the GPU and repacks them into tiles, in chunks of rows.
 void upload_tiles(std::span<const std::byte> blocks, const backend::Tensor& tensor,
                   cuda::HostToDeviceCopier& uploader, const cuda::Memory& staging) {
-  // Tiles follow each other by rows, and heads are whole tiles.
+  // Tiles are ordered by rows, and a head is a whole number of tiles.
   constexpr int64_t kTileRows = 64;
   const int64_t row_bytes = tensor.row_bytes(), expert_bytes = tensor.rows * row_bytes;
   const int64_t chunk_experts =

@@ -11,11 +11,10 @@ namespace mxgpt::runtime {
 
 namespace {
 
-// Estimates of what is not counted, measured on x86-64; tests/cli/test_plan.py holds the sum to
-// what really comes of it.
-constexpr size_t kProgramBytes = 21'300'000;   ///< code, libraries, and what threads allocate
+// Estimates measured on x86-64; tests/cli/test_plan.py compares the sum with actual use.
+constexpr size_t kProgramBytes = 21'300'000;   ///< code, libraries and thread allocations
 constexpr size_t kVocabularyTokenBytes = 320;  ///< strings, merges and tables of a vocabulary
-constexpr size_t kTextTokenBytes = 384;        ///< a token's way from text to the cache
+constexpr size_t kTextTokenBytes = 384;        ///< text and token buffers per cached token
 
 bool is_mlp(const model::TensorSpec& spec) {
   using model::Layer;
@@ -128,7 +127,7 @@ DecodeTraffic decode_traffic(const Model& model, const RunnerOptions& options, i
     const model::TensorSpec& spec = *tensor.spec;
     const size_t bytes = model.host_tensor_info(tensor).bytes;
     if (spec.role == model::Role::embedding) {
-      // A row of each table, which is nothing, unless the table is the head as well.
+      // One row per table is negligible, unless the table is also the head.
       if (spec.refers_to(&model::Weights::embedding)) embedding = bytes;
       continue;
     }

@@ -1,11 +1,10 @@
-// How much memory a model takes on the CPU, said before it is taken, and how much of it a token
-// reads. Nothing here touches weights.
+// Memory that a model needs on the CPU, and how much of it a token reads. Reads no weights.
 //
-// Memory is what the system counts as resident (VmHWM in /proc/PID/status, the largest so far):
-//  - mapped weights: pages of the file (RssFile), which the system may drop and read again;
-//  - own weights: repacked, converted or copied, and of no file (RssAnon);
-//  - KV cache and workspace (RssAnon), as far as they were used yet: the plan counts them whole;
-//  - the program itself, its vocabulary and a context's text, which are estimates.
+// Memory means the peak resident set (VmHWM in /proc/PID/status):
+// - mapped weights: file pages (RssFile), which the system may evict and read again;
+// - private weights: repacked, converted or copied (RssAnon);
+// - KV cache and workspace (RssAnon): resident as they are used, counted in full;
+// - the program, its vocabulary and the text of a context: estimates.
 #pragma once
 
 #include <cstddef>
@@ -18,11 +17,11 @@
 
 namespace mxgpt::runtime {
 
-/// What the KV cache holds: what the options ask for, else f32 in exact precision and f16
-/// otherwise. Throws Error if that is not f16, bf16, f32 or q8_0, or if heads are not whole blocks
-/// of it.
+/// Format of the KV cache: as requested, else f32 in exact precision and f16 otherwise. Throws
+/// Error for other formats than f16, bf16, f32 and q8_0, or if the head size is not a multiple of
+/// the block.
 quant::Format kv_format(const model::Config& config, const RunnerOptions& options);
-/// Bytes of one page of one layer's keys, or values. Runners allocate by it.
+/// Bytes of a page of keys, or of values, of one layer.
 int64_t kv_page_bytes(const model::Config& config, const RunnerOptions& options);
 
 struct HostMemoryPlan {
@@ -33,11 +32,11 @@ struct HostMemoryPlan {
   };
   struct KvCache {
     int64_t layers = 0;
-    size_t bytes_per_token = 0;  ///< of all these layers
+    size_t bytes_per_token = 0;  ///< for all layers of the group
     size_t bytes = 0;
   };
 
-  std::vector<WeightGroup> weights;  ///< parts that the model has
+  std::vector<WeightGroup> weights;  ///< without empty groups
   KvCache kv[backend::kKvGroups];    ///< by KvGroup
   size_t workspace = 0;
   size_t program = 0;  ///< estimated
@@ -48,12 +47,12 @@ struct HostMemoryPlan {
   size_t total() const;
 };
 
-/// Of a runner of the model with these options. Throws what loading the model would.
+/// Plans a runner of the model with these options. Throws Error as loading would.
 HostMemoryPlan plan_host_memory(const Model& model, const RunnerOptions& options);
 
-/// What decoding one token of a sequence reads, at the least.
+/// Minimum bytes read to decode one token.
 struct DecodeTraffic {
-  size_t weights = 0;  ///< of the experts, those that a token chooses
+  size_t weights = 0;  ///< only the top_k experts
   size_t kv = 0;
 
   size_t total() const { return weights + kv; }

@@ -233,7 +233,7 @@ TEST_F(MemoryRecovery, NoRequestIsLostInAStep) {
     EXPECT_EQ(device.runners_created, 10);
     engine.reset();
     EXPECT_EQ(log.lines_with("VRAM_OOM: 1000 bytes"), static_cast<int64_t>(9 * seed));
-    EXPECT_EQ(log.lines_with("kv_format go down from F16 to Q8_0"), static_cast<int64_t>(seed));
+    EXPECT_EQ(log.lines_with("reducing kv_format from F16 to Q8_0"), static_cast<int64_t>(seed));
   }
 }
 

@@ -22,18 +22,17 @@ void read_all(std::span<const std::byte> bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mxgpt;
   try {
-    const auto file =
-        mxgpt::io::GgufFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz.gguf");
-    for (const mxgpt::io::FileTensor& tensor : file.tensors()) read_all(tensor.bytes);
-    const mxgpt::io::GgufMetadata& metadata = file.metadata();
+    const auto file = io::GgufFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz.gguf");
+    for (const io::FileTensor& tensor : file.tensors()) read_all(tensor.bytes);
+    const io::GgufMetadata& metadata = file.metadata();
     for (const auto& [key, value] : metadata.entries()) {
-      for (const mxgpt::io::GgufScalar& element : value.elements(value.size)) {
+      for (const io::GgufScalar& element : value.elements(value.size)) {
         if (const auto* text = std::get_if<std::string_view>(&element)) {
           read_all(std::as_bytes(std::span(*text)));
         }
       }
       try {
-        if (value.type == mxgpt::io::GgufType::string && value.is_array) {
+        if (value.type == io::GgufType::string && value.is_array) {
           for (const std::string_view s : metadata.strings(key)) sink = s.size();
         } else if (value.is_array) {
           sink = metadata.numbers(key).size();

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "../text/harmony/small_tokenizer.h"
+#include "../support/small_tokenizer.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "text/chat/harmony/encoding.h"
@@ -16,21 +16,20 @@ namespace {
 using namespace mxgpt;
 using namespace mxgpt::harmony;
 
-const std::shared_ptr<const mxgpt::harmony::HarmonyEncoding>& encoding() {
-  static const auto small =
-      std::make_shared<const mxgpt::harmony::HarmonyEncoding>(mxgpt::harmony::small_tokenizer());
+const std::shared_ptr<const HarmonyEncoding>& encoding() {
+  static const auto small = std::make_shared<const HarmonyEncoding>(small_tokenizer());
   return small;
 }
 
-std::vector<mxgpt::harmony::ParsedMessage> parse(const std::vector<mxgpt::text::TokenId>& tokens,
-                                                 mxgpt::harmony::HarmonyParser::Mode mode) {
-  mxgpt::harmony::HarmonyParser parser(encoding(), mode);
+std::vector<ParsedMessage> parse(const std::vector<text::TokenId>& tokens,
+                                 HarmonyParser::Mode mode) {
+  HarmonyParser parser(encoding(), mode);
   std::vector<std::string> texts;
   const auto note = [&](const std::string& delta) {
     texts.resize(parser.messages().size());
     if (!delta.empty()) texts.back() += delta;
   };
-  for (const mxgpt::text::TokenId token : tokens) note(parser.feed(token));
+  for (const text::TokenId token : tokens) note(parser.feed(token));
   note(parser.finish());
   for (size_t i = 0; i < texts.size(); ++i) {
     MXGPT_CHECK(parser.messages()[i].message.text() == texts[i], "deltas of message {}", i);
@@ -39,35 +38,35 @@ std::vector<mxgpt::harmony::ParsedMessage> parse(const std::vector<mxgpt::text::
 }
 
 void fuzz_parser(std::string_view bytes) {
-  std::vector<mxgpt::text::TokenId> tokens;
+  std::vector<text::TokenId> tokens;
   for (const char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
     tokens.push_back(byte >= 0x10 && byte < 0x20 ? 256 + (byte - 0x10) : byte);
   }
-  mxgpt::harmony::Conversation conversation;
-  for (const auto& [message, end] : parse(tokens, mxgpt::harmony::HarmonyParser::Mode::kTolerant)) {
-    MXGPT_CHECK(end != mxgpt::harmony::MessageEnd::kOpen, "a message is open after the end");
+  Conversation conversation;
+  for (const auto& [message, end] : parse(tokens, HarmonyParser::Mode::kTolerant)) {
+    MXGPT_CHECK(end != MessageEnd::kOpen, "a message is open after the end");
     conversation.messages.push_back(message);
   }
   encoding()->render_for_completion(conversation);
   try {
-    parse(tokens, mxgpt::harmony::HarmonyParser::Mode::kStrict);
+    parse(tokens, HarmonyParser::Mode::kStrict);
   } catch (const mxgpt::Error&) {
     // Expected for most inputs.
   }
 }
 
 void fuzz_renderer(std::string_view text) {
-  mxgpt::harmony::Conversation conversation;
-  std::vector<mxgpt::text::TokenId> tokens;
+  Conversation conversation;
+  std::vector<text::TokenId> tokens;
   try {
-    const json::value value = mxgpt::json::parse(text, "input");
-    conversation = mxgpt::harmony::conversation_from_json(mxgpt::json::Node(value, "input"));
-    tokens = encoding()->render_for_training(conversation, mxgpt::harmony::AnalysisPolicy::kKeep);
+    const json::value value = json::parse(text, "input");
+    conversation = conversation_from_json(json::Node(value, "input"));
+    tokens = encoding()->render_for_training(conversation, AnalysisPolicy::kKeep);
   } catch (const mxgpt::Error&) {
     return;
   }
-  const auto parsed = parse(tokens, mxgpt::harmony::HarmonyParser::Mode::kTolerant);
+  const auto parsed = parse(tokens, HarmonyParser::Mode::kTolerant);
   MXGPT_CHECK(parsed.size() == conversation.messages.size(), "{} messages became {}",
               conversation.messages.size(), parsed.size());
 }

@@ -10,9 +10,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mxgpt;
   volatile size_t sink = 0;
   try {
-    const auto file =
-        mxgpt::io::SafetensorsFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz");
-    for (const mxgpt::io::FileTensor& tensor : file.tensors()) {
+    const auto file = io::SafetensorsFile::from_bytes(std::as_bytes(std::span(data, size)), "fuzz");
+    for (const io::FileTensor& tensor : file.tensors()) {
       for (const std::byte b : tensor.bytes) sink = sink + std::to_integer<size_t>(b);
     }
   } catch (const mxgpt::Error&) {

@@ -54,19 +54,20 @@ engine::GenerationResult Conversation::ask(engine::Engine& engine, const std::st
   request_.items.push_back({.kind = Kind::user, .text = text});
   try {
     engine::GenerationResult total = run(engine, callbacks);
-    while (total.end == engine::GenerationEnd::stopped &&
+    while (total.finish_reason == engine::FinishReason::stop &&
            request_.items.back().kind == Kind::tool_call) {
       const ChatItem call = request_.items.back();
       std::optional<std::string> result = callbacks.call_tool(call);
       if (!result) {
         request_.items.resize(before);  // a call without a result cannot be rendered
-        total.end = engine::GenerationEnd::cancelled;
+        total.finish_reason = engine::FinishReason::cancelled;
         break;
       }
       request_.items.push_back(
           {.kind = Kind::tool_result, .text = *std::move(result), .id = call.id});
       const engine::GenerationResult next = run(engine, callbacks);
-      total.end = next.end;
+      total.finish_reason = next.finish_reason;
+      total.context_full = next.context_full;
       total.prompt_tokens += next.prompt_tokens;
       total.cached_tokens += next.cached_tokens;
       total.output_tokens += next.output_tokens;

@@ -67,18 +67,11 @@ void print_stats(const engine::GenerationResult& g, const engine::SamplingParams
 }
 
 /// Note to print if generation did not end by itself.
-std::string_view ending_note(engine::GenerationEnd ended) {
-  switch (ended) {
-    case engine::GenerationEnd::stopped:
-      return "";
-    case engine::GenerationEnd::max_tokens:
-      return "[stopped at --max-tokens]";
-    case engine::GenerationEnd::context_full:
-      return "[context full; increase --ctx or start a new chat]";
-    case engine::GenerationEnd::cancelled:
-      return "[interrupted]";
-  }
-  return "";
+std::string_view ending_note(const engine::GenerationResult& result) {
+  if (result.finish_reason == engine::FinishReason::cancelled) return "[interrupted]";
+  if (result.finish_reason != engine::FinishReason::length) return "";
+  return result.context_full ? "[context full; increase --ctx or start a new chat]"
+                             : "[stopped at --max-tokens]";
 }
 
 engine::GenerationResult complete_raw(const Options& options,
@@ -116,8 +109,8 @@ void chat_loop(ChatSession& chat, engine::Engine& engine, const Options& options
     }
     try {
       const engine::GenerationResult result = chat.ask(engine, line);
-      if (result.end != engine::GenerationEnd::stopped)
-        fmt::print("{}{}{}\n", dim_on(), ending_note(result.end), dim_off());
+      if (result.finish_reason != engine::FinishReason::stop)
+        fmt::print("{}{}{}\n", dim_on(), ending_note(result), dim_off());
       if (options.stats) print_stats(result, options.chat.generate.sampling);
     } catch (const Error& error) {
       fmt::print(stderr, "{}\n", error.what());
@@ -176,10 +169,10 @@ int run_model(Options& options) {
     return kOk;
   }
   const engine::GenerationResult result = chat->ask(engine, options.prompt);
-  if (result.end != engine::GenerationEnd::stopped)
-    fmt::print(stderr, "{}\n", ending_note(result.end));
+  if (result.finish_reason != engine::FinishReason::stop)
+    fmt::print(stderr, "{}\n", ending_note(result));
   if (options.stats) print_stats(result, sampling);
-  return result.end == engine::GenerationEnd::cancelled ? 128 + SIGINT : kOk;
+  return result.finish_reason == engine::FinishReason::cancelled ? 128 + SIGINT : kOk;
 }
 
 }  // namespace

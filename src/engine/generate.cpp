@@ -35,8 +35,8 @@ GenerationResult generate(Engine& engine, Request request,
 
   GenerationResult result;
   bool running = true;
-  const auto stop = [&](GenerationEnd end) {
-    result.end = end;
+  const auto stop = [&](FinishReason reason) {
+    result.finish_reason = reason;
     running = false;
     stream->cancel();
   };
@@ -45,14 +45,14 @@ GenerationResult generate(Engine& engine, Request request,
          stream->wait(std::chrono::steady_clock::now() + std::chrono::milliseconds(50))) {
       if (const auto* token = std::get_if<ChoiceToken>(&event); token && running) {
         ++result.output_tokens;
-        if (!on_token(token->token)) stop(GenerationEnd::stopped);
+        if (!on_token(token->token)) stop(FinishReason::stop);
       } else if (const auto* choice_end = std::get_if<ChoiceEnd>(&event)) {
         if (running && is_error(choice_end->finish_reason))
           throw Error("answer", choice_end->error);
         if (running) {
-          result.end = choice_end->finish_reason == FinishReason::stop ? GenerationEnd::stopped
-                       : result.output_tokens == max_tokens            ? GenerationEnd::max_tokens
-                                                            : GenerationEnd::context_full;
+          const bool stopped = choice_end->finish_reason == FinishReason::stop;
+          result.finish_reason = stopped ? FinishReason::stop : FinishReason::length;
+          result.context_full = !stopped && result.output_tokens != max_tokens;
         }
         result.prompt_tokens = choice_end->prompt_tokens;
         result.cached_tokens = choice_end->cached_tokens;
@@ -61,7 +61,7 @@ GenerationResult generate(Engine& engine, Request request,
         return result;
       }
     }
-    if (running && cancelled && cancelled()) stop(GenerationEnd::cancelled);
+    if (running && cancelled && cancelled()) stop(FinishReason::cancelled);
   }
 }
 

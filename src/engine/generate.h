@@ -5,13 +5,13 @@
 #include <span>
 
 #include "engine/engine.h"
+#include "runtime/device.h"
 
 namespace mxgpt::engine {
 
-enum class GenerationEnd { stopped, max_tokens, context_full, cancelled };
-
 struct GenerationResult {
-  GenerationEnd end = GenerationEnd::stopped;
+  FinishReason finish_reason = FinishReason::stop;  ///< stop, length or cancelled
+  bool context_full = false;                        ///< with `length`: not max_tokens
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  ///< prompt tokens found in the prefix cache
   int64_t output_tokens = 0;
@@ -22,7 +22,7 @@ struct GenerateOptions {
   SamplingParams sampling;
   int64_t max_tokens = 0;            ///< 0: until the context is full
   std::vector<int32_t> stop_tokens;  ///< end the output
-  /// Asked some twenty times a second; true ends the answer. May be empty.
+  /// Polled about twenty times per second; returning true ends the output. May be empty.
   std::function<bool()> cancelled;
 };
 
@@ -40,9 +40,9 @@ inline EngineOptions single_request_options(std::string_view device, int64_t con
 }
 
 /// Runs a request of one choice. `on_token` receives every sampled token, including the last, and
-/// returns whether to continue. `cancelled` may be empty; it is polled about twenty
-/// times per second, and ends the answer by returning true. Throws Error if the prompt does not fit
-/// or the answer fails.
+/// returns whether to continue. `cancelled` may be empty; it is polled about twenty times per
+/// second, and ends the output by returning true. Throws Error if the prompt does not fit or the
+/// request fails.
 GenerationResult generate(Engine& engine, Request request,
                           const std::function<bool(int32_t token)>& on_token,
                           const std::function<bool()>& cancelled = {});

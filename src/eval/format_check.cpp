@@ -18,12 +18,12 @@ constexpr double kMaxNmse = 5e-4;
 struct Case {
   std::string shape;
   MatmulProblem problem;
-  ExactMatmul f32, q16;
+  ExactMatmul f32, int16;
   std::vector<int32_t> x_rows = {};  ///< gather indices of the tokens; empty: in order
 
   Case(std::string name, MatmulProblem p)
       : shape(std::move(name)), problem(std::move(p)), f32(exact_f32(problem)) {
-    if (quant::traits(problem.format).block_elements > 1) q16 = exact_q16(problem);
+    if (quant::traits(problem.format).block_elements > 1) int16 = exact_int16(problem);
   }
 };
 
@@ -101,14 +101,14 @@ std::vector<float> run(void (*matmul)(const kernels::GemmArgs&), const MatmulPro
   return out;
 }
 
-void check_matmul(const Cases& cases, bool q16, kernels::AccumType accumulate,
+void check_matmul(const Cases& cases, bool int16, kernels::AccumType accumulate,
                   void (*matmul)(const kernels::GemmArgs&), KernelCheckResult& result) {
   WorstCase worst(result);
   const bool f16 = accumulate == kernels::AccumType::f16;
   result.measure = f16 ? "NMSE" : "|error| / Σ|terms|";
   for (const Case& c : f16 ? cases.f16_sums : cases.f32_sums) {
     const std::vector<float> out = run(matmul, c.problem, accumulate, c.x_rows);
-    const ExactMatmul& exact = q16 ? c.q16 : c.f32;
+    const ExactMatmul& exact = int16 ? c.int16 : c.f32;
     double squares = 0, power = 0, error = 0, bound = 1;
     for (int64_t i = 0; i < static_cast<int64_t>(out.size()); ++i) {
       const int64_t token = i / c.problem.rows, row = i % c.problem.rows;
@@ -234,17 +234,17 @@ void check_formats(const std::vector<KernelSet>& sets, std::vector<KernelCheckRe
     check_dequantize(format, add_result("dequantize", "cpu"));
     if (t.quantize) check_quantize(format, add_result("quantize", "cpu"));
     const Cases cases = cases_of(format);
-    for (const bool q16 : {false, true}) {
-      if (q16 && t.block_elements == 1) continue;
+    for (const bool int16 : {false, true}) {
+      if (int16 && t.block_elements == 1) continue;
       for (const kernels::AccumType accumulate :
            {kernels::AccumType::f32, kernels::AccumType::f16}) {
         for (const KernelSet& set : sets) {
           const kernels::GemmKernels& kernels = set.formats(format);
-          const auto matmul = q16 ? kernels.matmul_int16 : kernels.matmul_f32;
+          const auto matmul = int16 ? kernels.matmul_int16 : kernels.matmul_f32;
           if (!matmul) continue;
           check_matmul(
-              cases, q16, accumulate, matmul,
-              add_result(fmt::format("matmul_{}{}", q16 ? "q16" : "f32",
+              cases, int16, accumulate, matmul,
+              add_result(fmt::format("matmul_{}{}", int16 ? "int16" : "f32",
                                      accumulate == kernels::AccumType::f16 ? ", f16 sums" : ""),
                          set.target));
         }

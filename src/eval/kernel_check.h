@@ -18,7 +18,7 @@ OpRunner cpu_op_runner();
 std::vector<KernelSet> kernel_sets();
 
 struct KernelCheckResult {
-  std::string kernel;  ///< "MXFP4 matmul_q16"
+  std::string kernel;  ///< "MXFP4 matmul_int16"
   std::string target;
   std::string measure;     ///< meaning of error and bound
   int64_t num_shapes = 0;  ///< number of shapes tried

@@ -233,7 +233,7 @@ inline WeightTerms weight_terms(quant::Format format, const std::vector<std::byt
   return terms;
 }
 
-inline ExactMatmul exact_q16(const MatmulProblem& p) {
+inline ExactMatmul exact_int16(const MatmulProblem& p) {
   const WeightTerms w = weight_terms(p.format, p.weights);
   ExactMatmul e;
   for (int64_t t = 0; t < p.tokens; ++t) {

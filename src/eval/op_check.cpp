@@ -38,7 +38,7 @@ double max_error_over_tolerance(const std::vector<float>& out, const std::vector
 
 constexpr const char* kErrorOverTolerance = "max |error| / tolerance";
 
-void check_quantize_q16(const cpu::CpuKernels& kernels, KernelCheckResult& result) {
+void check_quantize_int16(const cpu::CpuKernels& kernels, KernelCheckResult& result) {
   WorstCase worst(result);
   result.measure = "|error| / scale";
   for (const int64_t k : {32, 288, 2880}) {
@@ -312,7 +312,8 @@ void check_ops(const std::vector<KernelSet>& sets, std::vector<KernelCheckResult
       check(argument, kernels, result);
     };
   };
-  for_each_set("quantize activations to 16 bits", &CpuKernels::quantize_int16, check_quantize_q16);
+  for_each_set("quantize activations to 16 bits", &CpuKernels::quantize_int16,
+               check_quantize_int16);
   for_each_set("RMSNorm", &CpuKernels::norm, with(check_norm, backend::NormKind::rms));
   for_each_set("LayerNorm", &CpuKernels::norm, with(check_norm, backend::NormKind::layer));
   for_each_set("RoPE, halves", &CpuKernels::apply_rope,

@@ -19,7 +19,7 @@ def test_kernels(tmp_path):
     report = json.loads((tmp_path / "kernels.json").read_text())
     assert report["passes"] is True
     kernels = {entry["kernel"] for entry in report["kernels"]}
-    assert {"MXFP4 matmul_q16, f16 sums", "Q4_K dequantize", "Q8_0 quantize", "attention, F16 cache", "routing",
+    assert {"MXFP4 matmul_int16, f16 sums", "Q4_K dequantize", "Q8_0 quantize", "attention, F16 cache", "routing",
             "MXFP4 embedding"} <= kernels
     assert all(entry["passes"] and entry["shapes"] > 0 for entry in report["kernels"])
 

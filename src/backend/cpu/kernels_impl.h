@@ -112,7 +112,7 @@ void quantize_int16(const float* x, int64_t k, int16_t* q, float* scale, float* 
       };
       for (int half = 0; half < 2; ++half) {
         const U8 a = rounded(x + half * 16), b = rounded(x + half * 16 + 8);
-        // The low halves of the integers, by q16_place and in order.
+        // The low halves of the integers, interleaved and in order.
         const auto a16 = std::bit_cast<Int16x16>(a), b16 = std::bit_cast<Int16x16>(b);
         const Int16x16 place = __builtin_shufflevector(a16, b16, 0, 4, 8, 12, 16, 20, 24, 28, 2, 6,
                                                        10, 14, 18, 22, 26, 30);

@@ -97,7 +97,7 @@ TEST_P(GemmTest, Q16WithinRounding) {
   for (int64_t k : k_values(format())) {
     SCOPED_TRACE(k);
     const eval::MatmulProblem p = moderate_problem_of(format(), k);
-    expect_within(eval::exact_q16(p), run({isa_kernels().matmul_int16}, p), kMaxRows);
+    expect_within(eval::exact_int16(p), run({isa_kernels().matmul_int16}, p), kMaxRows);
   }
 }
 
@@ -106,7 +106,7 @@ TEST_P(GemmTest, ExtremeScales) {
       format(), kMaxRows, kMaxTokens, 288 % t().block_elements ? 3 * t().block_elements : 288);
   expect_within(eval::exact_f32(p), run({isa_kernels().matmul_f32}, p), kMaxRows);
   if (isa_kernels().matmul_int16)
-    expect_within(eval::exact_q16(p), run({isa_kernels().matmul_int16}, p), kMaxRows);
+    expect_within(eval::exact_int16(p), run({isa_kernels().matmul_int16}, p), kMaxRows);
 }
 
 double squared(const std::vector<double>& values) {
@@ -118,10 +118,10 @@ TEST_P(GemmTest, F16AccumulationStaysNearDouble) {
   for (const int64_t k : k_values(format())) {
     SCOPED_TRACE(k);
     const eval::MatmulProblem p = eval::f16_problem(format(), kMaxRows, kMaxTokens, k);
-    for (const bool q16 : {false, true}) {
-      if (q16 && !isa_kernels().matmul_int16) continue;
-      const auto matmul = q16 ? isa_kernels().matmul_int16 : isa_kernels().matmul_f32;
-      const eval::ExactMatmul expected = q16 ? eval::exact_q16(p) : eval::exact_f32(p);
+    for (const bool int16 : {false, true}) {
+      if (int16 && !isa_kernels().matmul_int16) continue;
+      const auto matmul = int16 ? isa_kernels().matmul_int16 : isa_kernels().matmul_f32;
+      const eval::ExactMatmul expected = int16 ? eval::exact_int16(p) : eval::exact_f32(p);
       const std::vector<float> out = run({matmul, AccumType::f16}, p), f32 = run({matmul}, p);
       std::vector<double> errors;
       int rounded_earlier = 0;  // sums that differ from rounding only the result to f16

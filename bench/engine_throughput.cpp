@@ -1,7 +1,7 @@
-// bench/engine_throughput [MODEL] [TOKENS]: tokens a second of 1, 8, 32 and 128 answers at once by
-// the engine, beside one after another by a session; what the engine adds to a step; and drawing
-// from a large vocabulary. Answers are to the shipped model's skill prompts, of TOKENS tokens each
-// (64), greedy.
+// bench/engine_throughput [MODEL] [TOKENS]: tokens per second of the engine with 1, 8, 32 and 128
+// concurrent streams, compared with a single session; engine overhead per step; sampling from a
+// large vocabulary. Uses the shipped model's skill prompts and TOKENS greedy tokens each (default
+// 64).
 #include <fmt/format.h>
 
 #include <chrono>
@@ -24,7 +24,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Microseconds to draw one token of 201,088 by each kind of sampling, logits like a model's.
+/// Prints microseconds per sampled token of 201,088, by kind of sampling, on realistic logits.
 void time_sampling() {
   std::mt19937 random(1);
   std::normal_distribution<float> normal(-2, 3);
@@ -44,7 +44,7 @@ void time_sampling() {
     const auto start = Clock::now();
     constexpr int kDraws = 50;
     for (int i = 0; i < kDraws; ++i) (void)sampler.sample(logits);
-    fmt::print("draw, {:<28} {:>8.0f} us\n", name, seconds_since(start) / kDraws * 1e6);
+    fmt::print("sample, {:<26} {:>8.0f} us\n", name, seconds_since(start) / kDraws * 1e6);
   }
 }
 
@@ -105,7 +105,7 @@ int main(int argc, char** argv) try {
       const auto steps = static_cast<double>(s.steps);
       fmt::print(
           "engine, {:>3} streams{}: {:>6.0f} tokens/s; {:>5} steps of {:.2f} ms, {:.0f} us of them "
-          "the engine's; {} prompt tokens of {} from the cache; {} of {} drafts right\n",
+          "the engine's; {} prompt tokens of {} from the cache; {} of {} drafts accepted\n",
           streams, drafts ? ", drafts" : "", static_cast<double>(s.output_tokens) / seconds,
           s.steps, s.busy_seconds / steps * 1e3, (s.busy_seconds - s.step_seconds) / steps * 1e6,
           s.cached_tokens, s.prompt_tokens, s.accepted_draft_tokens, s.draft_tokens);
@@ -113,6 +113,6 @@ int main(int argc, char** argv) try {
   }
   return 0;
 } catch (const std::exception& error) {
-  fmt::print(stderr, "streams: {}\n", error.what());
+  fmt::print(stderr, "engine_throughput: {}\n", error.what());
   return 1;
 }

@@ -1,6 +1,6 @@
-// bench/smoke_eval [MODEL] [--exact]: how many of the shipped model's skill prompts are answered
-// with the text that a right answer contains, greedily. Prints the count and each kind's share. A
-// smoke test, not proof.
+// bench/smoke_eval [MODEL] [--exact]: counts how many of the shipped model's skill prompts get an
+// answer that contains the expected text, with greedy sampling, in total and by kind. A smoke test,
+// not a proof.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -55,9 +55,9 @@ int main(int argc, char** argv) try {
   }
   for (const auto& [name, count] : kinds)
     fmt::print("{:<12} {:>3} of {}\n", name, count.first, count.second);
-  fmt::print("skills: {} of {}\n", right, all);
+  fmt::print("smoke_eval: {} of {}\n", right, all);
   return all > 0 ? 0 : 1;
 } catch (const std::exception& error) {
-  fmt::print(stderr, "skills: {}\n", error.what());
+  fmt::print(stderr, "smoke_eval: {}\n", error.what());
   return 1;
 }

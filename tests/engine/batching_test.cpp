@@ -1,4 +1,4 @@
-// The engine on the shipped model: a request gives the same bits alone and among others.
+// The engine on the shipped model: results are bit-identical alone and in a batch.
 #include <gmock/gmock.h>
 
 #include <fstream>
@@ -26,7 +26,7 @@ std::vector<std::vector<int32_t>> reference_prompts() {
 
 struct StreamResult {
   std::vector<int32_t> tokens;
-  std::vector<float> logprobs;  ///< of the tokens and the likeliest three
+  std::vector<float> logprobs;  ///< of the token and the top three
   ChoiceEnd end;
 
   bool operator==(const StreamResult& other) const {
@@ -76,7 +76,7 @@ TEST_P(Batching, SameBitsAloneAndBatched) {
   std::vector<std::vector<int32_t>> prompts = reference_prompts();
   std::mt19937 random(1);
   prompts.resize(10);
-  for (int i = 0; i < 6; ++i) {  // and longer ones, some with a common beginning
+  for (int i = 0; i < 6; ++i) {  // longer prompts, some with a common prefix
     std::vector<int32_t> prompt = i < 4 ? prompts[0] : prompts[i];
     for (int more = 50 * i; more-- > 0;) prompt.push_back(static_cast<int32_t>(random() % 8000));
     prompts.push_back(prompt);
@@ -87,7 +87,7 @@ TEST_P(Batching, SameBitsAloneAndBatched) {
                 {.context = 1024, .max_sequences = 1, .speculate = false, .precision = GetParam()});
   for (size_t i = 0; i < prompts.size(); ++i) {
     Request asked = request(prompts[i], static_cast<int64_t>(i));
-    asked.cache_salt = std::to_string(i);  // nothing is reused
+    asked.cache_salt = std::to_string(i);  // no prefix is shared
     TokenStream stream = submit(single, std::move(asked));
     alone.push_back(read_stream(stream));
     ASSERT_EQ(alone.back().end.cached_tokens, 0);
@@ -97,7 +97,7 @@ TEST_P(Batching, SameBitsAloneAndBatched) {
   const EngineOptions batch_options[] = {
       {.context = 1024, .max_sequences = 32, .max_batched_tokens = 200, .precision = GetParam()},
       {.context = 1024, .max_sequences = 7, .max_batched_tokens = 33, .precision = GetParam()},
-      // Hardly more pages than one needs: preemption, and recomputation of what was drawn.
+      // Few more pages than one sequence needs, which causes preemption and recomputation.
       {.context = 640,
        .max_sequences = 16,
        .max_batched_tokens = 48,
@@ -106,7 +106,7 @@ TEST_P(Batching, SameBitsAloneAndBatched) {
   int64_t preemptions = 0, cached = 0;
   for (const EngineOptions& options : batch_options) {
     Engine engine(nano(), options);
-    // The second round finds prompts in the cache.
+    // The second round finds prompts in the prefix cache.
     for (int round = 0; round < (options.max_sequences == 7 ? 1 : 2); ++round) {
       std::vector<TokenStream> streams, cancelled_streams;
       for (size_t i = 0; i < prompts.size(); ++i) {
@@ -116,7 +116,7 @@ TEST_P(Batching, SameBitsAloneAndBatched) {
           if (i % 2) cancelled_streams.back().wait();
         }
       }
-      cancelled_streams.clear();  // who go while the others are served
+      cancelled_streams.clear();  // cancelled while the others run
       for (size_t i = 0; i < prompts.size(); ++i) {
         const StreamResult heard = read_stream(streams[i]);
         EXPECT_TRUE(heard == alone[i]) << i << " of round " << round;

@@ -1,4 +1,4 @@
-// Constraints whose masks are computed outside the engine's step.
+// Constraints whose masks are computed outside the engine step.
 #include <gmock/gmock.h>
 
 #include <atomic>

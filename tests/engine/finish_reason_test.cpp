@@ -1,4 +1,4 @@
-// Ends that are errors: of constraints, of numbers, of answers that go round, of the device.
+// Errors as finish reasons: constraints, non-finite logits, repetition and failed steps.
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -9,7 +9,7 @@
 namespace mxgpt::engine {
 namespace {
 
-/// Allows the tokens of a list only, in turn; what it does at its end is chosen.
+/// Allows only the tokens of a list, in order. `end` selects the behavior after the last.
 class ScriptedConstraint : public TokenConstraint {
  public:
   enum class End { done, nothing, exception };
@@ -21,7 +21,7 @@ class ScriptedConstraint : public TokenConstraint {
       if (end_ == End::exception) throw std::runtime_error("broken");
       return true;
     }
-    if (tokens_[at_] < 0) return false;  // free
+    if (tokens_[at_] < 0) return false;  // any token
     allowed[tokens_[at_] / 32] |= 1u << tokens_[at_] % 32;
     return true;
   }
@@ -76,7 +76,7 @@ TEST(FinishReasons, ShortCycleIsDegenerate) {
   }
 }
 
-/// Damages the logits of some rows.
+/// Sets a logit to NaN in some rows.
 class NanRunner final : public runtime::Runner {
  public:
   explicit NanRunner(const runtime::RunnerOptions& options)
@@ -85,7 +85,7 @@ class NanRunner final : public runtime::Runner {
     const auto logits = inner_.step(batch);
     damaged_.assign(logits.begin(), logits.end());
     for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
-      // A text whose last token is 13.
+      // Rows whose token is 13.
       if (batch.tokens[batch.logit_rows[i]] == 13) damaged_[i * kShape.vocabulary + 50] = NAN;
     }
     return damaged_;

@@ -22,8 +22,8 @@ TEST(SequencePages, FullLayersKeepEverything) {
   EXPECT_FALSE(pages.can_continue_at(65));
 }
 
-/// Whatever the window and the steps, every key that a row sees has a page, no page serves twice,
-/// and the pool never runs out.
+/// For any window and step size, every visible key has a page, no page is used twice, and the pool
+/// never runs out.
 TEST(SequencePages, WindowKeepsExactlyTheVisiblePages) {
   for (const int64_t window : {1, 2, 31, 32, 33, 128}) {
     for (const int64_t rows : {1, 3, 32, 50}) {

@@ -68,7 +68,7 @@ TEST(Logits, ScalarAndVectorWeightsAreEqual) {
 TEST(Logits, TokenAtCdfInvertsTheCdf) {
   std::vector<float> logits = random_logits(3000, 3, 2);
   for (size_t t = 0; t < logits.size(); t += 3) logits[t] = -kInf;
-  for (size_t t = 512; t < 1536; ++t) logits[t] = -kInf;  // whole blocks that weigh nothing
+  for (size_t t = 512; t < 1536; ++t) logits[t] = -kInf;  // whole blocks of weight 0
   const float max_logit = find_max_logit(logits);
   double total = 0, before = 0;
   for (const float l : logits) total += std::exp(static_cast<double>(l) - max_logit);
@@ -86,7 +86,7 @@ TEST(Logits, TokenAtCdfInvertsTheCdf) {
     EXPECT_EQ(token_at_cdf(alone, 3, 1, u), 3);
 }
 
-/// Every combination of the filters keeps what its definition says, sorted out in the plainest way.
+/// Compares every combination of filters with a direct implementation of their definition.
 TEST(Logits, FiltersKeepTheDefinedTokens) {
   for (const uint32_t seed : {1u, 2u}) {
     const std::vector<float> logits = random_logits(2000, seed, seed == 1 ? 1.5f : 4.0f);

@@ -1,5 +1,4 @@
-// Too little of a GPU's memory: what is given up, in which order, and that no request is lost by
-// it.
+// Too little device memory: the order of the fallbacks, and that no request is lost.
 #include "engine/memory_fallback.h"
 
 #include <gmock/gmock.h>
@@ -57,7 +56,7 @@ class Log {
         "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
   }
   ~Log() { spdlog::set_default_logger(before_); }
-  /// Once the engine is gone.
+  /// Call after the engine is destroyed.
   int64_t lines_with(const std::string& part) const {
     int64_t count = 0;
     std::istringstream text(text_.str());
@@ -75,7 +74,7 @@ class MemoryRecovery : public testing::Test {
   Log log;
 };
 
-/// All that can be given up, in turn.
+/// All fallbacks, in order.
 std::vector<Kind> all_fallbacks(const EngineShape& shape, EngineOptions options) {
   std::vector<Kind> all;
   int64_t before = needed(options);
@@ -99,7 +98,7 @@ TEST(FallbackOrder, PrefillSpeedFirstCpuOffloadLast) {
   EXPECT_THAT(all_fallbacks(kOnDevice, resolve_defaults(kOnDevice, resident)),
               ElementsAre(Kind::batched_tokens, Kind::batched_tokens, Kind::sequences,
                           Kind::sequences, Kind::sequences, Kind::kv_format));
-  // Exact precision has a cache of f32, or is none; and what the model cannot, is left out.
+  // Exact precision keeps an f32 cache; fallbacks that the model does not support are skipped.
   EngineOptions smallest{
       .context = 512, .max_sequences = 1, .max_batched_tokens = 64, .kv_tokens = 1};
   smallest.precision = backend::Precision::exact;
@@ -124,7 +123,7 @@ Request a_request(int64_t prompt, int64_t answer, uint64_t seed) {
 TEST_F(MemoryRecovery, LoadUsesTheLargestThatFits) {
   EngineOptions options = resolve_defaults(kOnDevice, kLarge);
   for (size_t fallbacks = 0;; ++fallbacks) {
-    // Just enough for this rung; one byte less is for the next.
+    // Exactly enough memory for these options.
     FakeDevice device(needed(options));
     {
       const auto engine = make_engine_on(device);
@@ -175,7 +174,7 @@ TEST_F(MemoryRecovery, NoOffloadFailsInsteadOfOffloading) {
             Kind::cpu_offload);
 }
 
-/// Requests of all sizes at once; every answer is what it is without shortages.
+/// Runs requests of all sizes at once; their output must equal that without shortages.
 void expect_no_request_lost(Engine& engine, int requests, uint64_t seed) {
   std::vector<Request> requests_sent;
   std::vector<TokenStream> streams;
@@ -201,7 +200,7 @@ void expect_no_request_lost(Engine& engine, int requests, uint64_t seed) {
       EXPECT_EQ(heard.ends[choice].finish_reason, FinishReason::length) << heard.ends[choice].error;
       EXPECT_EQ(heard.tokens[choice], expected_tokens(requests_sent[i], choice)) << i;
     }
-    // Each of the prompt's tokens but the first, once, in order.
+    // All prompt tokens but the first, once, in order.
     ASSERT_EQ(heard.prompt.size(),
               requests_sent[i].prompt_logprobs ? requests_sent[i].prompt.size() - 1 : 0);
     for (size_t t = 0; t < heard.prompt.size(); ++t)
@@ -248,7 +247,7 @@ TEST_F(MemoryRecovery, AdaptsToOtherProcesses) {
   const auto engine = make_engine_on(device);
   expect_no_request_lost(*engine, 12, 3);
   const EngineStatus status = engine->status();
-  EXPECT_GT(status.memory.shortages, 2);  // more had to be given up than the step asked for
+  EXPECT_GT(status.memory.shortages, 2);  // further fallbacks were needed to create the runner
   EXPECT_LE(status.memory.planned.total(), device.total - 3000);
 }
 
@@ -270,19 +269,19 @@ TEST_F(MemoryRecovery, EngineSurvivesWithoutFallbacks) {
       EXPECT_TRUE(is_error(heard.ends[0].finish_reason));
       EXPECT_THAT(heard.ends[0].error, testing::StartsWith("VRAM_OOM: "));
     }
-    // The status follows the events.
+    // The status is published after the events.
     for (const auto until = Clock::now() + 20s;
          engine->status().memory.planned.total() > 0 && Clock::now() < until;)
       std::this_thread::sleep_for(1ms);
     EXPECT_EQ(engine->status().memory.planned.total(), 0);
   }
-  // The memory comes back, and with it the answers.
+  // Requests succeed again once memory is free.
   starved = false;
   device.used_by_others = 0;
   expect_no_request_lost(*engine, 8, 5);
 }
 
-/// Remembers what it was shown.
+/// Records accepted tokens.
 class RecordingConstraint final : public TokenConstraint {
  public:
   explicit RecordingConstraint(std::vector<int32_t>& seen) : seen_(seen) {}

@@ -40,7 +40,7 @@ TEST(PromptLookup, WorthwhileWhereARowIsCheap) {
   EXPECT_GT(policy.length(memory_bound, 1), 0) << "another chance";
 }
 
-/// Says the same sentence again and again, whatever the logits.
+/// Forces a repeated sentence, whatever the logits.
 class RepeatingConstraint : public TokenConstraint {
  public:
   bool mask(std::span<uint32_t> allowed) override {

@@ -1,5 +1,5 @@
-// The bounds of HACKING.md, "What correct means": the shipped model, and one of each architecture,
-// against transformers in float32, teacher-forced.
+// Compares the shipped model, and one model per architecture, with transformers in float32,
+// teacher-forced. The bounds are fixed.
 #include <gmock/gmock.h>
 #include <unistd.h>
 
@@ -30,7 +30,7 @@ TEST(Reference, ExactPrecisionInPrefill) {
 
 const std::filesystem::path kFixtures = MXGPT_FIXTURES;
 
-/// Small checkpoints with random weights, as transformers writes them (tests/data/README.md).
+/// Small checkpoints with random weights, written by transformers (tests/data/README.md).
 class Architectures : public testing::TestWithParam<const char*> {
  protected:
   std::filesystem::path checkpoint() const { return kFixtures / "architectures" / GetParam(); }
@@ -86,7 +86,7 @@ TEST(Reference, MixedPrecision) {
   EXPECT_GE(a.top1, 0.985);
 }
 
-/// Sums in f16 alone, with activations in f32, keep the bounds of the default path.
+/// f16 accumulation with f32 activations stays within the bounds of the default precision.
 TEST(Reference, F16Accumulation) {
   const Agreement a = agreement(kNano, backend::Precision::exact, 256, kernels::AccumType::f16);
   EXPECT_GT(a.worst_top8, 2e-3) << "they are not f16";

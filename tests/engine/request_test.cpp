@@ -1,4 +1,4 @@
-// The engine on a runner without a model: every way that a request can go and end.
+// The engine on a runner without a model: the life of a request, and all its ends.
 #include <gmock/gmock.h>
 #include <unistd.h>
 
@@ -32,7 +32,7 @@ TEST(Requests, OutputMatchesTheDefinition) {
     EXPECT_EQ(heard.ends[0].output_tokens, 100);
     EXPECT_EQ(heard.ends[0].prompt_tokens, size);
   }
-  engine->drain(Clock::now() + 20s);  // what the last step counted is published after it
+  engine->drain(Clock::now() + 20s);  // counters are published after the step
   const EngineStatus status = engine->status();
   EXPECT_EQ(status.requests, 7);
   EXPECT_EQ(status.output_tokens, 700);
@@ -79,7 +79,7 @@ TEST(Requests, DestroyingAStreamCancels) {
     moved.reset();
   }
   engine->drain(Clock::now() + 20s);
-  // One may have been quick enough to reach its end.
+  // A few may finish before they are cancelled.
   const EngineStatus status = engine->status();
   const auto& ended = status.finished;
   EXPECT_GT(ended[static_cast<int>(FinishReason::cancelled)], 30);
@@ -121,7 +121,7 @@ TEST(Requests, FullQueueRejects) {
   TokenStream first = submit(*engine, {.prompt = {1}, .max_tokens = 3});
   gate.next();
   gate.pass();
-  gate.next();  // the first is running now
+  gate.next();  // the first request is running
   TokenStream second = submit(*engine, {.prompt = {1, 2}, .max_tokens = 3});
   EXPECT_TRUE(refused({.prompt = random_tokens(99, 1)})) << "101 tokens in the queue";
   EXPECT_TRUE(refused({.prompt = {1}, .choices = 3})) << "four in the queue";
@@ -145,7 +145,7 @@ TEST(Requests, DrainAndDestructorCancel) {
   auto engine = make_engine(kSmall, gate.before());
   TokenStream stream = submit(*engine, {.prompt = {1}});
   gate.open();
-  engine->drain(Clock::now() + 5ms);  // 1,024 tokens take longer, or are done; both are an end
+  engine->drain(Clock::now() + 5ms);  // cancelled or finished; both deliver an end
   TokenStream orphan = [&] {
     auto second = make_engine();
     return submit(*second, {.prompt = {1}});
@@ -313,13 +313,13 @@ TEST(Requests, InvalidFieldsAreNamed) {
   }
 }
 
-/// Clients in several threads, of every kind and mood; whoever gets an answer gets that of the
-/// definition, and in the end nothing is held.
+/// Clients on several threads submit, read and cancel at random. All output matches the definition,
+/// and no page stays referenced.
 TEST(Requests, RandomTraffic) {
   EngineOptions options{.context = 300,
                         .max_sequences = 6,
                         .max_batched_tokens = 40,
-                        .kv_tokens = 1,  // one sequence's pages: preemption is common
+                        .kv_tokens = 1,  // pages of one sequence, so preemption is common
                         .max_queue = 20,
                         .max_stream_events = 4000};
   const auto engine = make_engine(options);
@@ -358,10 +358,10 @@ TEST(Requests, RandomTraffic) {
         auto& stream = std::get<TokenStream>(result);
         switch (below(5)) {
           case 0:
-            continue;  // gone at once
+            continue;  // drops the stream at once
           case 1:
             stream.wait();
-            continue;  // gone after something
+            continue;  // drops the stream after the first events
           case 2:
             stream.cancel(static_cast<int>(below(choices)));
             break;
@@ -396,7 +396,7 @@ TEST(Requests, RandomTraffic) {
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-/// Resident, as the system counts it.
+/// Resident set size.
 int64_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
   int64_t total = 0, resident = 0;

@@ -14,7 +14,7 @@
 namespace mxgpt::engine {
 namespace {
 
-/// Shares of tokens among many draws of one answer each.
+/// Frequencies of the first sampled token over many seeds.
 std::map<int32_t, double> shares(SamplingParams params, const std::vector<float>& logits,
                                  int draws = 20000) {
   std::map<int32_t, double> counts;
@@ -26,7 +26,7 @@ std::map<int32_t, double> shares(SamplingParams params, const std::vector<float>
 }
 
 const std::vector<float> kLogits{std::log(0.5f), std::log(0.25f), std::log(0.15f), std::log(0.1f)};
-constexpr double kNear = 0.015;  // four standard deviations of a share of 20,000 draws
+constexpr double kNear = 0.015;  // four standard deviations for 20,000 samples
 
 TEST(Sampler, FollowsTheSoftmax) {
   const auto s = shares({}, kLogits);
@@ -61,7 +61,7 @@ TEST(Sampler, PenaltiesAndBias) {
   EXPECT_EQ(frequency.sample(kLogits), 0);
   EXPECT_EQ(frequency.sample(kLogits), 1);
   const int32_t prompt[] = {0};
-  // Presence concerns the answer alone; repetition the prompt as well.
+  // The presence penalty ignores the prompt, the repetition penalty does not.
   EXPECT_EQ(Sampler({.temperature = 0, .presence_penalty = 2}, prompt).sample(kLogits), 0);
   EXPECT_EQ(Sampler({.temperature = 0, .repetition_penalty = 3}, prompt).sample(kLogits), 1);
   EXPECT_EQ(Sampler({.temperature = 0, .logit_bias = {{3, 100}}}, {}).sample(kLogits), 3);
@@ -81,7 +81,7 @@ TEST(Sampler, SeedIsReproducible) {
 }
 
 TEST(Sampler, RandomNumbersAreAFunctionOfTheirIndex) {
-  // The first outputs of SplitMix64 seeded with 0, as its authors' program prints them.
+  // First outputs of SplitMix64 with seed 0, from the authors' program.
   constexpr uint64_t kStep = 0x9e3779b97f4a7c15;
   EXPECT_EQ(splitmix64(0), 0xe220a8397b1dcdaf);
   EXPECT_EQ(splitmix64(kStep), 0x6e789e6aa1b965f4);
@@ -90,8 +90,7 @@ TEST(Sampler, RandomNumbersAreAFunctionOfTheirIndex) {
   EXPECT_NE(random_stream(1, 0), random_stream(2, 0));
 }
 
-/// By definition, and in another way than Sampler's: everything is sorted, and added as whole
-/// numbers.
+/// Samples by definition: sorts all candidates and sums fixed-point weights.
 int32_t expected_sample(const std::vector<float>& logits, const SamplingParams& p, double u) {
   const float max_logit = *std::max_element(logits.begin(), logits.end());
   const auto scale = static_cast<float>(1 / p.temperature);
@@ -131,7 +130,7 @@ TEST(Sampler, SamplesMatchTheDefinition) {
   for (uint64_t seed = 0; seed < 400; ++seed) {
     std::normal_distribution<float> normal(0, static_cast<float>(among(0.1, 1, 4)));
     std::vector<float> logits(1 + random() % 3000);
-    // Coarse, so that some are equal.
+    // Coarse values, so that some are equal.
     for (float& logit : logits) logit = std::round(normal(random) * 64) / 64;
     SamplingParams params{.temperature = among(0.3, 0.7, 1, 2),
                           .top_k = static_cast<int64_t>(among(0, 1, 3, 40, 5000)),

@@ -28,7 +28,7 @@ SchedulerLimits limits(int64_t context = 512, int64_t sequences = 4, int64_t row
   return result;
 }
 
-/// A text of `size` tokens, its first `shared` the same for all.
+/// A sequence of `size` tokens; the first `shared` are the same for all sequences.
 Sequence make_sequence(int64_t size, int64_t arrival, int priority = 0, int64_t shared = 0) {
   Sequence s;
   for (int64_t i = 0; i < size; ++i)
@@ -39,7 +39,7 @@ Sequence make_sequence(int64_t size, int64_t arrival, int priority = 0, int64_t 
   return s;
 }
 
-/// Computes what was planned, and appends a token to each that has all computed.
+/// Advances the scheduled sequences, and appends a token to each that is fully computed.
 void run_step(Scheduler& scheduler, std::span<const ScheduledChunk> chunks) {
   for (const ScheduledChunk& chunk : chunks) {
     Sequence& s = *chunk.sequence;
@@ -68,7 +68,7 @@ TEST(Scheduler, DecodeFirstThenChunkedPrefill) {
   run_step(scheduler, {{ScheduledChunk{.sequence = &a, .num_tokens = 10}}});
   scheduler.add(b);
   scheduler.add(c);
-  // 64 rows a step: one for a, what is left for b; c begins when b leaves some.
+  // 64 tokens per step: one for a, the rest for b; c starts when b leaves some.
   const std::vector<std::vector<int64_t>> expected{{1, 63}, {1, 63}, {1, 24, 20}, {1, 1, 1}};
   for (const std::vector<int64_t>& step : expected) {
     const auto plan = scheduler.schedule();
@@ -91,7 +91,7 @@ TEST(Scheduler, OrderByArrivalAndPriority) {
   EXPECT_THAT(order({{0, 0}, {1, 0}, {2, 0}}), ElementsAre(0, 1, 2));
   EXPECT_THAT(order({{0, 0}, {1, 0}, {2, 1}}), ElementsAre(2, 0, 1));
   EXPECT_THAT(order({{0, -1}, {1, 0}, {2, 2}}), ElementsAre(2, 1, 0));
-  // A level is worth so many requests and no more: the old one is not starved.
+  // A priority level outweighs kPriorityStride requests, so old requests are not starved.
   EXPECT_THAT(order({{0, 0}, {kPriorityStride - 1, 1}, {kPriorityStride + 1, 1}}),
               ElementsAre(kPriorityStride - 1, 0, kPriorityStride + 1));
 }
@@ -137,8 +137,8 @@ TEST(Scheduler, SecondTurnComputesOnlyItsTail) {
   }
 }
 
-/// When others took all pages of the window that they could, those at the boundaries are left: the
-/// end of a prompt, and every 1,024 tokens of it.
+/// After others evicted all unprotected window pages, those at boundaries remain: the end of a
+/// prompt, and every 1,024 tokens of it.
 TEST(Scheduler, WindowBoundariesAreEvictedLast) {
   SchedulerLimits tight = limits(4096, 2, 128, 16384);
   tight.pages[static_cast<int>(kSliding)] = 36;
@@ -227,7 +227,7 @@ TEST(Scheduler, RemovedLeaderReleasesItsGroup) {
 }
 
 TEST(Scheduler, LowestRankIsPreempted) {
-  // 16 pages in all: two texts of eight each, and both want a ninth.
+  // 16 pages: two sequences use eight each, and both need a ninth.
   Scheduler scheduler(limits(512, 2, 512, 512));
   Sequence old = make_sequence(250, 0), young = make_sequence(220, 1);
   scheduler.add(old);
@@ -258,7 +258,7 @@ TEST(Scheduler, DraftsUseTheRemainingBudget) {
       << "prompts go before drafts";
 }
 
-/// Random traffic, and what must hold in every step.
+/// Random traffic; checks invariants in every step.
 class Traffic : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Seeds, Traffic, testing::Range(0, 40));
 
@@ -266,7 +266,7 @@ TEST_P(Traffic, HoldsItsInvariants) {
   std::mt19937 random(static_cast<uint32_t>(GetParam()));
   const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % n); };
   SchedulerLimits tight = limits(200 + below(300), 1 + below(6), 8 + below(100), 1);
-  // From just one sequence's pages, where preemption is common, to plenty.
+  // From the pages of one sequence, where preemption is common, to plenty.
   for (int g = 0; g < backend::kKvGroups; ++g) {
     const int64_t min_pages =
         max_pages_per_sequence(tight.context, g ? tight.window : 0, tight.max_batched_tokens);
@@ -289,7 +289,7 @@ TEST_P(Traffic, HoldsItsInvariants) {
       text_of->sequence.score_prompt = below(10) == 0;
       text_of->end = size + 1 + below(tight.context - size);
       Sequence& s = text_of->sequence;
-      if (below(4) == 0) {  // it and the next have one prompt
+      if (below(4) == 0) {  // shares its prompt with the next
         s.sequence_group = group = std::make_shared<SequenceGroup>();
       } else if (group) {
         s.sequence_group = std::exchange(group, nullptr);
@@ -299,7 +299,7 @@ TEST_P(Traffic, HoldsItsInvariants) {
       alive.emplace(arrived++, std::move(text_of));
     }
     if (alive.empty()) continue;
-    if (below(10) == 0) {  // a client goes
+    if (below(10) == 0) {  // a client cancels
       auto gone = alive.begin();
       std::advance(gone, below(static_cast<int64_t>(alive.size())));
       scheduler.remove(gone->second->sequence);
@@ -356,7 +356,7 @@ TEST_P(Traffic, HoldsItsInvariants) {
     ASSERT_LE(total, tight.max_batched_tokens);
     ASSERT_LE(logit_rows, tight.max_logit_rows);
     ASSERT_LE(static_cast<int64_t>(scheduler.running().size()), tight.max_sequences);
-    // The oldest of those that run is never passed over.
+    // The oldest running sequence is always scheduled.
     ASSERT_TRUE(planned.contains(scheduler.running()[0]));
     const std::vector<ScheduledChunk> chunks(plan.begin(), plan.end());
     for (const ScheduledChunk& chunk : chunks) {

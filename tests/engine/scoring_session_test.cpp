@@ -1,5 +1,5 @@
-// Sessions on the shipped model: every way of cutting a sequence gives the same bits; and the
-// greedy answers of the reference.
+// Scoring sessions on the shipped model: any chunking gives the same bits. Greedy output equals the
+// reference.
 #include "engine/scoring_session.h"
 
 #include <gmock/gmock.h>
@@ -30,7 +30,7 @@ INSTANTIATE_TEST_SUITE_P(Both, Precisions,
                          });
 
 TEST_P(Precisions, AnyChunkingGivesTheSameBits) {
-  // 300 tokens pass the window of 128 twice, and nine edges of pages.
+  // 300 tokens exceed the window of 128 twice and cross nine page boundaries.
   const auto ids = tokens(300, 1);
   std::vector<std::vector<float>> whole;
   ScoringSession all(
@@ -59,7 +59,7 @@ TEST_P(Precisions, CachedPrefixGivesTheSameBits) {
     const auto tail = tokens(40, 100 + static_cast<uint32_t>(shared));
     second.insert(second.end(), tail.begin(), tail.end());
     const int64_t reused = session.rewind_to_common_prefix(second);
-    // The window's pages behind a far rewind are gone; a near one reuses all it shares.
+    // After a far rewind the window pages are missing; a near rewind reuses the whole prefix.
     EXPECT_TRUE(reused == shared || reused == 0) << shared;
     if (shared >= 270) {
       EXPECT_EQ(reused, shared);
@@ -75,7 +75,7 @@ TEST_P(Precisions, CachedPrefixGivesTheSameBits) {
 }
 
 TEST(Session, BeyondTheOriginalContextOfYarn) {
-  // 4,096 is where YaRN begins to matter: a session in steps agrees there with one fed at once.
+  // YaRN matters beyond 4,096 tokens.
   const auto ids = tokens(4130, 3);
   ScoringSession a(
       nano(), {.precision = backend::Precision::mixed, .context = 4300, .max_batched_tokens = 256});

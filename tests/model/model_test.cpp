@@ -1,5 +1,4 @@
-// Opening models: what a description may say, what weights must look like, and the scalings of
-// RoPE.
+// Opening models: validation of configurations and tensors, and RoPE scaling.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -68,7 +67,7 @@ TEST(ModelFile, GateAndUpRowsAlternateInTheCheckpoint) {
   }
 }
 
-/// A small gpt-oss GGUF with one thing changed.
+/// A small gpt-oss GGUF file with one modification.
 class GgufModels : public testing::Test {
  protected:
   using Numbers = std::map<std::string, uint32_t>;
@@ -200,7 +199,7 @@ TEST_F(GgufModels, UnknownTensor) {
 TEST_F(GgufModels, EveryFormatForEveryMatrix) {
   for (int f = 0; f < quant::kFormatCount; ++f) {
     const auto format = static_cast<quant::Format>(f);
-    if (quant::traits(format).block_elements > 32) continue;  // rows of 32 here
+    if (quant::traits(format).block_elements > 32) continue;  // rows have 32 elements
     for (auto& [name, tensor] : shapes) {
       if (tensor.second.size() > 1 && !name.ends_with("bias")) tensor.first = format;
     }
@@ -232,7 +231,7 @@ TEST(Rope, YarnScalesSlowDimensions) {
   EXPECT_EQ(yarn.inv_freq[5], plain.inv_freq[5]);
   EXPECT_FLOAT_EQ(yarn.inv_freq[31], plain.inv_freq[31] / 32);
   for (size_t i = 0; i < 32; ++i) {
-    // Turns within the original context decide: above 32 kept, below 1 divided by the factor.
+    // Rotations within the original context: above 32 kept, below 1 divided by the factor.
     const double turns = 4096 * plain.inv_freq[i] / (2 * std::numbers::pi);
     if (turns > 32) {
       EXPECT_EQ(yarn.inv_freq[i], plain.inv_freq[i]) << i;
@@ -262,8 +261,8 @@ TEST(ModelFile, MissingHeadIsAnErrorUnlessTied) {
   std::filesystem::remove_all(folder);
 }
 
-/// The numbers were computed from the formulas of transformers' modeling_rope_utils.py, apart from
-/// this code.
+/// Expected values computed independently with the formulas of transformers'
+/// modeling_rope_utils.py.
 TEST(Rope, YarnWithTruncatedRamp) {
   const auto yarn =
       rope_frequencies({.base = 1e6, .yarn = {.factor = 4, .original_context = 32768}}, 128);

@@ -1,7 +1,7 @@
-// Gemma 3 (Gemma Team 2025), the text model: Llama with a norm on every head of Q and K, norms
-// after attention and MLP too, GELU, an embedding times sqrt(hidden), and five sliding layers to a
-// full one, each kind with its own RoPE base. Norms multiply by 1 + weight. Reference:
-// transformers, models/gemma3/modeling_gemma3.py.
+// Gemma 3 text model (Gemma Team 2025): Llama with norms on each head of Q and K and after
+// attention and MLP, GELU, embeddings scaled by sqrt(hidden), and five sliding layers per full
+// layer, each type with its own RoPE base. Norms multiply by 1 + weight. Reference: transformers,
+// models/gemma3/modeling_gemma3.py.
 #include <cmath>
 
 #include "model/arch/llama.h"
@@ -37,12 +37,12 @@ constexpr TensorSpec kTensors[] = {
 };
 // clang-format on
 
-/// Sliding layers and the full one that follows them, together, and the sliding layers' RoPE base:
-/// of all Gemma 3 models, where a GGUF file says nothing else.
+/// Defaults of all Gemma 3 models: one full layer per kSlidingPattern layers, and the RoPE base of
+/// sliding layers.
 constexpr int64_t kSlidingPattern = 6;
 constexpr double kSlidingRopeBase = 10000;
 
-/// The scale of attention is a number of its own only in the largest model, of 62 layers.
+/// Only the largest model, with 62 layers, has its own attention scale.
 double default_attention_scale(const Config& c) {
   const int64_t query_dim = c.layers == 62 ? c.hidden / c.heads : c.head_dim;
   return 1 / std::sqrt(static_cast<double>(query_dim));
@@ -53,10 +53,10 @@ Config config_from_checkpoint(const json::Node& j) {
   c.embedding_scale = std::sqrt(static_cast<double>(c.hidden));
   c.attention_scale = 1 / std::sqrt(j.number_or("query_pre_attn_scalar", 256));
   for (const char* cap : {"attn_logit_softcapping", "final_logit_softcapping"}) {
-    if (j.find(cap)) j[cap].fail("is set; mxgpt has no soft caps");
+    if (j.find(cap)) j[cap].fail("is set; logit soft-capping is not supported");
   }
   if (j.boolean_or("use_bidirectional_attention", false))
-    j["use_bidirectional_attention"].fail("is set; mxgpt runs causal models");
+    j["use_bidirectional_attention"].fail("is set; bidirectional attention is not supported");
   if (!j.find("layer_types")) {
     const int64_t pattern = j.integer_or("sliding_window_pattern", kSlidingPattern, 1, 4096);
     for (int64_t i = 0; i < c.layers; ++i) c.is_sliding[i] = (i + 1) % pattern != 0;
@@ -88,15 +88,15 @@ void write_gguf_metadata(const Config& c, io::GgufWriter& out) {
   int64_t pattern = 1;
   while (pattern <= c.layers && c.is_sliding[pattern - 1]) ++pattern;
   for (int64_t i = 0; i < c.layers; ++i) {
-    require_representable(c.is_sliding[i] == ((i + 1) % pattern != 0), "layer_types",
-                          "GGUF files of Gemma 3 have a full layer after a fixed number of others");
+    require_representable(
+        c.is_sliding[i] == ((i + 1) % pattern != 0), "layer_types",
+        "GGUF metadata of Gemma 3 requires a full layer after a fixed number of sliding layers");
   }
   require_representable(std::abs(c.attention_scale - default_attention_scale(c)) < 1e-9,
-                        "query_pre_attn_scalar",
-                        "GGUF files of Gemma 3 imply the size of a head here");
+                        "query_pre_attn_scalar", "GGUF metadata of Gemma 3 implies the head size");
   const RopeConfig& window = c.rope_for(backend::KvGroup::window);
   require_representable(window == RopeConfig{.base = window.base}, "rope_parameters",
-                        "GGUF files of Gemma 3 scale no sliding layers");
+                        "GGUF metadata of Gemma 3 has no RoPE scaling for sliding layers");
   require_activation(c, backend::ActivationKind::gelu_tanh);
   write_common_metadata(c, out);
   if (pattern != kSlidingPattern) {

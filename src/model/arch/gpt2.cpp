@@ -49,7 +49,7 @@ Config config_from_checkpoint(const json::Node& j) {
   c.activation.kind = backend::ActivationKind::gelu_tanh;
   if (j.find("activation_function")) c.activation.kind = parse_activation(j["activation_function"]);
   for (const char* unknown : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"}) {
-    if (j.boolean_or(unknown, false)) j[unknown].fail("is set; mxgpt runs GPT-2 without it");
+    if (j.boolean_or(unknown, false)) j[unknown].fail("is set, which is not supported");
   }
   if (!j.boolean_or("scale_attn_weights", true)) c.attention_scale = 1;
   c.is_sliding.assign(c.layers, false);
@@ -78,7 +78,7 @@ Config config_from_gguf(const io::GgufMetadata& m) {
 void write_gguf_metadata(const Config& c, io::GgufWriter& out) {
   require_activation(c, backend::ActivationKind::gelu_tanh);
   require_representable(c.attention_scale == 0, "scale_attn_weights",
-                        "GGUF files of GPT-2 scale attention");
+                        "GGUF metadata of GPT-2 implies scaled attention");
   const auto integer = [&](const char* key, int64_t value) {
     out.add<uint32_t>(std::string("gpt2.") + key, static_cast<uint32_t>(value));
   };

@@ -1,5 +1,5 @@
-// gpt-oss (OpenAI 2025): RMSNorm, grouped-query attention with sinks that alternates between a
-// sliding window and everything, YaRN rotary embedding, and a mixture of experts with clamped
+// gpt-oss (OpenAI 2025): RMSNorm, grouped-query attention with sinks that alternates between
+// sliding-window and full layers, YaRN rotary embedding, and a mixture of experts with clamped
 // SwiGLU. Reference: openai/gpt-oss, gpt_oss/torch/model.py; transformers,
 // models/gpt_oss/modeling_gpt_oss.py.
 #include <fmt/format.h>
@@ -52,7 +52,7 @@ Config config_from_checkpoint(const json::Node& j) {
   c.experts = j["num_local_experts"].integer(1, 4096);
   c.top_k = j.find("num_experts_per_tok") ? j["num_experts_per_tok"].integer(1, 64)
                                           : j["experts_per_token"].integer(1, 64);
-  // config.json's hidden_act does not name it.
+  // hidden_act in config.json does not name this activation.
   c.activation = {.kind = backend::ActivationKind::clamped_swiglu,
                   .alpha = static_cast<float>(j.number_or("swiglu_alpha", kAlpha)),
                   .limit = static_cast<float>(j.number_or("swiglu_limit", kLimit))};
@@ -76,20 +76,18 @@ Config config_from_gguf(const io::GgufMetadata& m) {
 }
 
 void write_gguf_metadata(const Config& c, io::GgufWriter& out) {
-  // What GGUF files of gpt-oss have no key for is the same in all of them.
+  // GGUF metadata of gpt-oss has no keys for these values, so they must be the usual ones.
   for (int64_t i = 0; i < c.layers; ++i) {
-    require_representable(
-        c.is_sliding[i] == (i % 2 == 0), "layer_types",
-        "GGUF files of gpt-oss have sliding and full layers in turn, sliding first");
+    require_representable(c.is_sliding[i] == (i % 2 == 0), "layer_types",
+                          "GGUF metadata of gpt-oss implies alternating layers, sliding first");
   }
   const YarnScaling& yarn = c.rope_for(backend::KvGroup::full).yarn;
   require_representable(yarn.factor == 1 || !yarn.truncate, "rope_scaling.truncate",
-                        "GGUF files of gpt-oss have a YaRN ramp that is not rounded to whole "
-                        "dimensions");
+                        "GGUF metadata of gpt-oss implies a YaRN ramp without truncation");
   require_representable(c.activation.limit == kLimit, "swiglu_limit",
-                        "GGUF files of gpt-oss have a limit of 7");
+                        "GGUF metadata of gpt-oss implies a limit of 7");
   require_representable(c.activation.alpha == kAlpha, "swiglu_alpha",
-                        "GGUF files of gpt-oss have an alpha of 1.702");
+                        "GGUF metadata of gpt-oss implies an alpha of 1.702");
   write_common_metadata(c, out);
   const auto integer = [&](const char* key, int64_t value) {
     out.add<uint32_t>(fmt::format("gpt-oss.{}", key), static_cast<uint32_t>(value));

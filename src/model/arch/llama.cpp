@@ -1,5 +1,5 @@
-// Llama (Touvron et al. 2023; Llama 3, 2024) and Mistral (Jiang et al. 2023), whose layers slide
-// where its configuration says so. References: transformers, models/llama/modeling_llama.py and
+// Llama (Touvron et al. 2023; Llama 3, 2024) and Mistral (Jiang et al. 2023), optionally with
+// sliding-window layers. References: transformers, models/llama/modeling_llama.py and
 // models/mistral/modeling_mistral.py.
 #include "model/arch/llama.h"
 
@@ -52,7 +52,7 @@ Config config_from_checkpoint(const json::Node& j) {
 Config config_from_gguf(const io::GgufMetadata& m) {
   Config c = parse_common_config(m, "llama");
   c.rope_style = backend::RopeStyle::interleaved;
-  // Our own key: files made elsewhere say nothing of Mistral's window.
+  // mxgpt's own key: files of other programs do not store Mistral's window.
   c.is_sliding.assign(c.layers, c.window > 0);
   return c;
 }

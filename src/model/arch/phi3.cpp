@@ -1,4 +1,4 @@
-// Phi-3 (Abdin et al. 2024): Llama with Q, K and V in one projection, and gate and up in one.
+// Phi-3 (Abdin et al. 2024): Llama with fused Q, K and V, and fused gate and up projections.
 // Reference: transformers, models/phi3/modeling_phi3.py.
 #include "model/arch/llama.h"
 #include "model/architecture.h"
@@ -42,7 +42,7 @@ void write_gguf_metadata(const Config& c, io::GgufWriter& out) {
   require_uniform_layers(c);
   require_activation(c, backend::ActivationKind::silu);
   write_common_metadata(c, out);
-  // Other programs want it to be there, also where nothing is scaled.
+  // Other programs require this key even without scaling.
   if (c.rope_for(backend::KvGroup::full).yarn.factor == 1) {
     out.add<uint32_t>("phi3.rope.scaling.original_context_length",
                       static_cast<uint32_t>(c.context));

@@ -19,6 +19,9 @@
 
 namespace mxgpt::engine {
 
+/// Context length if none is set, unless the model's is shorter.
+inline constexpr int64_t kDefaultContext = 32768;
+
 /// Limits. Each bounds memory, or the time that one client can take from others.
 struct EngineOptions {
   int64_t context =

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "engine/scoring_session.h"
 #include "runtime/device.h"
 
 namespace mxgpt::engine {

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/engine.h"
 #include "engine/kv_cache.h"
 #include "kernels/accum_type.h"
 #include "runtime/model.h"
@@ -26,8 +27,6 @@ struct ScoringOptions {
   bool all_logits = false;           ///< allow feed() to report the logits of every token
   backend::ActivationHook* activation_hook = nullptr;  ///< called in every step; may be null
 };
-
-inline constexpr int64_t kDefaultContext = 32768;
 
 /// Not thread-safe. The model outlives it.
 class ScoringSession {

@@ -223,7 +223,7 @@ def test_locking_beyond_the_limit():
     import resource
     done = mxgpt("run", "--lock", "--max-tokens", "1", "hello", status=1,
                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096)))
-    assert re.search(r"mxgpt: --mlock: cannot keep 0\.0\d+ GB of weights in memory: .*RLIMIT_MEMLOCK is 0\.000 GB",
+    assert re.search(r"mxgpt: --mlock: cannot lock 0\.0\d+ GB of weights in memory: .*RLIMIT_MEMLOCK is 0\.000 GB",
                      done.stderr)
 
 

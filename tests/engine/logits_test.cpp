@@ -136,16 +136,16 @@ TEST(Logits, MaskIsNeverViolated) {
   const std::vector<float> logits = random_logits(1000, 5);
   std::vector<uint32_t> allowed(32);
   for (const int t : {3, 64, 999}) allowed[t / 32] |= 1u << t % 32;
-  std::set<int32_t> drawn;
+  std::set<int32_t> sampled;
   for (const double temperature : {0.0, 1.0, 2.0}) {
     for (const int64_t k : {0, 20}) {
       for (uint64_t seed = 0; seed < 300; ++seed) {
         Sampler sampler({.temperature = temperature, .top_k = k, .seed = seed}, {});
-        drawn.insert(sampler.sample(logits, allowed).value());
+        sampled.insert(sampler.sample(logits, allowed).value());
       }
     }
   }
-  EXPECT_THAT(drawn, testing::IsSubsetOf({3, 64, 999}));
+  EXPECT_THAT(sampled, testing::IsSubsetOf({3, 64, 999}));
   std::vector<float> damaged = logits;
   damaged[10] = std::nanf("");
   EXPECT_EQ(Sampler({}, {}).sample(damaged, allowed), std::nullopt) << "though it is not allowed";
@@ -153,10 +153,10 @@ TEST(Logits, MaskIsNeverViolated) {
 
 TEST(Logits, ChoicesDifferForOneSeed) {
   const std::vector<float> logits(1000, 0.0f);
-  std::set<int32_t> drawn;
+  std::set<int32_t> sampled;
   for (int choice = 0; choice < 8; ++choice)
-    drawn.insert(Sampler({.seed = 1}, {}, choice).sample(logits).value());
-  EXPECT_GT(drawn.size(), 6u);
+    sampled.insert(Sampler({.seed = 1}, {}, choice).sample(logits).value());
+  EXPECT_GT(sampled.size(), 6u);
   EXPECT_EQ(Sampler({.seed = 1}, {}, 0).sample(logits), Sampler({.seed = 1}, {}).sample(logits));
 }
 

@@ -49,7 +49,7 @@ class RepeatingConstraint : public TokenConstraint {
     return true;
   }
   bool accept(int32_t token) override {
-    EXPECT_EQ(token, next()) << "it is shown drafts that were not drawn";
+    EXPECT_EQ(token, next()) << "accept() got a draft that was not sampled";
     ++said_;
     return true;
   }

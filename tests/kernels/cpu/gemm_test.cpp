@@ -177,6 +177,11 @@ TEST_P(GemmTest, SameBitsOnEveryInstructionSet) {
   expect_same(&GemmKernels::matmul_f32, Isa::avx2);
 }
 
+/// The rounding of activations is part of a model's results, so it may not depend on the kernels.
+TEST_P(GemmTest, RoundsActivationsAlikeOnEveryInstructionSet) {
+  EXPECT_EQ(isa_kernels().int8_activations, gemm_kernels(format(), Isa::scalar).int8_activations);
+}
+
 /// Splitting activations into bytes and outliers, which the scalar kernel ignores, changes no bits.
 TEST_P(GemmTest, SameBitsWithBytes) {
   if (!isa_kernels().int8_activations) GTEST_SKIP() << "no int8 activations";

@@ -345,7 +345,9 @@ void matmul_f32(const GemmArgs& p) {
 
 template <class G, const GemmKernels* kAvx2>
 constexpr GemmKernels kernels_of() {
-  GemmKernels kernels{.matmul_f32 = matmul_f32<G, kAvx2>, .matmul_int16 = nullptr};
+  GemmKernels kernels{.matmul_f32 = matmul_f32<G, kAvx2>,
+                      .matmul_int16 = nullptr,
+                      .int8_activations = int8_activations<G>()};
   if constexpr (quant::QuantizedFormat<G>) kernels.matmul_int16 = matmul_int16<G>;
   return kernels;
 }

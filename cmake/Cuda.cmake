@@ -5,6 +5,14 @@ set(MXGPT_CUDA AUTO CACHE STRING "Build the CUDA backend: ON, OFF, or AUTO (if t
 # it compiles; the preset `cuda` has all, and `native` is the GPU of this machine.
 set(CMAKE_CUDA_ARCHITECTURES 90a CACHE STRING "GPU architectures to compile for")
 
+# `native` is compute capability 9.0 on an H100 or H200, whose wgmma instructions need the target 90a.
+if(CMAKE_CUDA_ARCHITECTURES STREQUAL native)
+  execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader OUTPUT_VARIABLE capability ERROR_QUIET)
+  if(capability MATCHES "^9\\.0")
+    set(CMAKE_CUDA_ARCHITECTURES 90a CACHE STRING "GPU architectures to compile for" FORCE)
+  endif()
+endif()
+
 set(MXGPT_WITH_CUDA OFF)
 if(MXGPT_CUDA STREQUAL AUTO AND NOT EXISTS /dev/nvidiactl)
   set(wanted OFF)

@@ -13,7 +13,7 @@ scripts/setup.sh
 if ((${#device[@]})); then
   [[ -n $(command -v nvcc "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc") ]] ||
     die "--cuda needs nvcc, of CUDA 12.4 or newer (package cuda-toolkit of NVIDIA's repository); if it is there, set CUDA_HOME"
-  grep -qs '^CMAKE_CUDA_ARCHITECTURES:[A-Z]*=native' build/release/CMakeCache.txt ||
+  grep -qs '^MXGPT_CUDA:[A-Z]*=ON' build/release/CMakeCache.txt ||
     configure release -DMXGPT_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native -DMXGPT_TESTS=OFF -DMXGPT_BENCH=OFF
 else
   [[ -e build/release/build.ninja ]] || configure release -DMXGPT_TESTS=OFF -DMXGPT_BENCH=OFF

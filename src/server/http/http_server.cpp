@@ -200,6 +200,10 @@ int64_t HttpServer::connection_count() const {
   return static_cast<int64_t>(impl_->connections.size());
 }
 
+size_t HttpServer::body_bytes() const {
+  return impl_->body_budget.used();
+}
+
 void HttpServer::stop_accepting() {
   impl_->draining = true;
   net::post(impl_->acceptor.get_executor(), [impl = impl_.get()] {

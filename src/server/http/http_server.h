@@ -22,6 +22,8 @@ class HttpServer {
 
   uint16_t port() const;
   int64_t connection_count() const;
+  /// Memory of the request bodies being received or parsed.
+  size_t body_bytes() const;
 
   /// Accepts no more connections; open ones close once their response has been sent.
   void stop_accepting();

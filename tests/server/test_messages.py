@@ -199,10 +199,11 @@ def test_other_errors(server, client, tmp_path):
     assert error.value.body["error"]["type"] == "not_found_error"
     assert raw(server.url + "/v1/messages", [])[1]["type"] == "error"
     keys = tmp_path / "keys.txt"
-    keys.write_text("ada 0123456789abcdef 1\n")
+    keys.write_text("ada 0123456789abcdef 1\nbob fedcba9876543210\n")
     with serve("--api-keys", keys, "--max-body", 2000) as guarded:
         # Errors raised before the handler runs have the same format.
-        for status, body, headers in ((413, ["x" * 2000], {}), (431, [], {"x": "x" * 20000}), (401, [], {})):
+        bob = {"x-api-key": "fedcba9876543210"}
+        for status, body, headers in ((413, ["x" * 2000], bob), (401, ["x" * 2000], {}), (431, [], {"x": "x" * 20000}), (401, [], {})):
             got, answer = raw(guarded.url + "/v1/messages", body, headers)
             assert got == status and answer["type"] == "error", answer
         known = anthropic.Anthropic(base_url=guarded.url, api_key="0123456789abcdef", max_retries=0)

@@ -236,7 +236,7 @@ def test_stored_responses_can_be_read_and_deleted(client):
     for forgotten in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):
         with pytest.raises(openai.NotFoundError):
             forgotten(answer.id)
-    with pytest.raises(openai.NotFoundError, match="not kept"):
+    with pytest.raises(openai.NotFoundError, match="not stored"):
         ask(client, previous_response_id=answer.id)
 
 
@@ -278,7 +278,7 @@ def test_kill_9_loses_no_response(tmp_path):
             assert client.responses.retrieve(answer.id).model_dump() == answer.model_dump()
         assert ask(client, "And of Denmark?", previous_response_id=answers[0].id).status == "completed"
         second = mxgpt("serve", "--port", "0", "--store", file, status=1)
-        assert "--store: cannot use" in second.stderr
+        assert "--response-store: cannot use" in second.stderr
 
 
 def test_the_least_recently_used_are_evicted(tmp_path):
@@ -311,7 +311,7 @@ def test_other_files_are_refused_as_a_store(tmp_path):
     subprocess.run([sys.executable, "-c", f"import sqlite3; sqlite3.connect({str(other)!r}).execute('create table t (x)')"], check=True)
     for file in (garbage, other, tmp_path / "nowhere" / "responses.db"):
         result = mxgpt("serve", "--port", "0", "--store", file, status=1)
-        assert "--store: " in result.stderr and str(file) in result.stderr
+        assert "--response-store: " in result.stderr and str(file) in result.stderr
     assert garbage.read_bytes() == b"no database at all" * 1000
 
 
@@ -360,7 +360,7 @@ def test_a_damaged_file_is_reported(tmp_path):
             assert ask(client, store=False).output_text == OSLO
     except RuntimeError as refused:  # the damage may be detected at start-up
         result = str(refused)
-    assert result == 500 or "--store: cannot use" in result
+    assert result == 500 or "--response-store: cannot use" in result
 
 
 # ---- errors ------------------------------------------------------------------------------------------------

@@ -180,7 +180,8 @@ std::vector<text::ChatMessage> template_messages(Items items) {
   std::vector<text::ChatMessage> messages;
   std::string instructions;
   const size_t leading = leading_instructions(items, instructions);
-  if (!instructions.empty()) messages.push_back({text::ChatMessage::Role::kSystem, instructions});
+  // An empty system message is not the same as none: it replaces the template's default.
+  if (leading > 0) messages.push_back({text::ChatMessage::Role::kSystem, instructions});
   for (const ChatItem& item : items.subspan(leading)) {
     switch (item.kind) {
       case Kind::instructions:

@@ -23,10 +23,10 @@ GenerationResult generate(Engine& engine, Request request,
                           const std::function<bool(int32_t token)>& on_token,
                           const std::function<bool()>& cancelled) {
   if (static_cast<int64_t>(request.prompt.size()) >= engine.context()) {
-    throw Error("prompt",
-                fmt::format("{} tokens leave no room for an answer in a context of {}",
-                            request.prompt.size(), engine.context()),
-                "shorten it or raise the context length");
+    throw Error(field::kContextLength,
+                fmt::format("{} tokens leave no room for an answer to a prompt of {}",
+                            engine.context(), request.prompt.size()),
+                "raise it or shorten the prompt");
   }
   const std::optional<int64_t> max_tokens = request.max_tokens;
   auto submitted = engine.submit(std::move(request));

@@ -36,7 +36,8 @@ def numbers(text):
 def works(options):
     """(kind, tokens, depth) of every measurement."""
     return [("prefill", n, 0) for n in options.prefill] + [
-        ("decode", options.decode, depth) for depth in (options.depth if options.decode else [])]
+        ("decode", options.decode, depth) for depth in (options.depth if options.decode else [])
+    ]
 
 
 class Peer:
@@ -105,8 +106,10 @@ def work_of_peer(name, options):
     context = max([n for _, n, _ in works(options)] + [d + options.decode for d in options.depth])
     peer = Peer(PEERS[name], options.model, options.threads, (context + 255) // 256 * 256, not options.no_repack)
     peer.seconds("prefill", 16, 0)
-    rates = [[tokens / peer.seconds(kind, tokens, depth) for _ in range(options.repetitions)]
-             for kind, tokens, depth in works(options)]
+    rates = [
+        [tokens / peer.seconds(kind, tokens, depth) for _ in range(options.repetitions)]
+        for kind, tokens, depth in works(options)
+    ]
     print(json.dumps(rates))
 
 
@@ -119,10 +122,24 @@ def rates_of_peer(name, options):
 
 
 def rates_of_mxgpt(options):
-    command = [options.mxgpt, "bench", "--model", options.model, "--format", "json",
-               "--threads", str(options.threads), "--repetitions", str(options.repetitions),
-               "--prefill", ",".join(map(str, options.prefill)), "--decode", str(options.decode),
-               "--depth", ",".join(map(str, options.depth))]
+    command = [
+        options.mxgpt,
+        "bench",
+        "--model",
+        options.model,
+        "--format",
+        "json",
+        "--threads",
+        str(options.threads),
+        "--repetitions",
+        str(options.repetitions),
+        "--prefill",
+        ",".join(map(str, options.prefill)),
+        "--decode",
+        str(options.decode),
+        "--depth",
+        ",".join(map(str, options.depth)),
+    ]
     report = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     found = {(r["work"], r["tokens"], r["depth"]): r["rates"] for r in report["results"]}
     return [found[work] for work in works(options)]
@@ -144,8 +161,9 @@ def main():
     parser.add_argument("--repetitions", type=int, default=2, help="repetitions of each measurement per round")
     parser.add_argument("--mxgpt", default=str(ROOT / "build/release/mxgpt"), help="path of the mxgpt program")
     parser.add_argument("--only", help="engines to run, comma separated: mxgpt, llama.cpp, ik_llama.cpp")
-    parser.add_argument("--no-repack", action="store_true",
-                        help="let llama.cpp map the file instead of copying the weights")
+    parser.add_argument(
+        "--no-repack", action="store_true", help="let llama.cpp map the file instead of copying the weights"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -163,8 +181,10 @@ def main():
             for all_rates, new in zip(rates[name], found):
                 all_rates += new
 
-    print(f"{pathlib.Path(options.model).name}, {options.threads} threads, tok/s: median (least–most) of "
-          f"{options.rounds * options.repetitions}, {options.rounds} turns each\n")
+    print(
+        f"{pathlib.Path(options.model).name}, {options.threads} threads, tok/s: median (least–most) of "
+        f"{options.rounds * options.repetitions}, {options.rounds} turns each\n"
+    )
     ratio = ["ratio to the best peer"] if "mxgpt" in engines and len(engines) > 1 else []
     print("| " + " | ".join(["work", *engines, *ratio]) + " |")
     print("| " + " | ".join(["---"] * (1 + len(engines) + len(ratio))) + " |")

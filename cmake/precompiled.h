@@ -1,4 +1,5 @@
-// Library headers that most sources include, compiled once per module. Sources still include what they use.
+// Library headers that most sources include, compiled once per module. Sources still include what
+// they use.
 #pragma once
 
 #include <fmt/format.h>

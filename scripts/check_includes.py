@@ -6,6 +6,7 @@
 Prints one line per fault, `file:line: fault`, and exits with 1 if there is any. tests/test_source_layout.py runs it on
 the tree, and on trees with each fault planted.
 """
+
 import json
 import re
 import sys
@@ -51,7 +52,12 @@ def faults_of_include(graph, module, path, target, src):
     if target.startswith("backend/cuda/") and target.endswith(".cuh") and not is_device_file(path):
         yield "only device files include backend/cuda's .cuh; its .h are free of CUDA"
     # Generic loops never name a format: they take it from the list.
-    if module in ("kernels", "backend") and path.parts[0] == module and not is_device_file(path) and re.match(r"quant/\w+/", target):
+    if (
+        module in ("kernels", "backend")
+        and path.parts[0] == module
+        and not is_device_file(path)
+        and re.match(r"quant/\w+/", target)
+    ):
         yield f'{module} may not name a format ("{target}")'
 
 
@@ -85,9 +91,7 @@ def check(root):
     if not files:
         return [f"{src}: no sources found"]
     return [
-        f"{path}:{line}: {fault}"
-        for path in files
-        for line, fault in faults_of_file(graph, path.relative_to(src), src)
+        f"{path}:{line}: {fault}" for path in files for line, fault in faults_of_file(graph, path.relative_to(src), src)
     ]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing and runs the whole test suite; 2 cores need about half an hour from nothing.
+# Installs what is missing and runs the whole test suite; 2 cores need about 40 minutes from nothing.
 #   scripts/test.sh          everything
 #   scripts/test.sh --fast   the release build only, without sanitizers and fuzzing
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -28,7 +28,10 @@ run_ctest() {
 }
 
 release() {
-  configure release -DMXGPT_TESTS=ON -DMXGPT_BENCH=ON
+  # Without a GPU the CUDA backend is still compiled, where nvcc is.
+  local cuda=()
+  [[ -z $(command -v nvcc "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc") ]] || cuda=(-DMXGPT_CUDA=ON)
+  configure release -DMXGPT_TESTS=ON -DMXGPT_BENCH=ON "${cuda[@]}"
   build release
   run_ctest release
 }
@@ -43,6 +46,13 @@ debug() {
   run_ctest debug -E '\.py$|^Reference\.|Batching\.|EngineAndSession|CachedPrefixGivesTheSameBits|BeyondTheOriginalContextOfYarn|HoldsForTheShippedModel'
 }
 
+# The server's threads and the grammar compiler's under ThreadSanitizer.
+tsan() {
+  configure tsan
+  build tsan server_test chat_test
+  run_ctest tsan -L '^(server|chat)$'
+}
+
 fuzz() {
   configure fuzz
   build fuzz fuzz
@@ -55,6 +65,7 @@ if [[ ${1:-} == --fast ]]; then
   results+=('SKIPPED         sanitizers and fuzzing: run scripts/test.sh without --fast')
 else
   stage 'tests under AddressSanitizer and UBSan' debug
+  stage 'server and chat tests under ThreadSanitizer' tsan
   stage 'fuzz targets, each for a bounded time' fuzz
 fi
 

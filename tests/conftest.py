@@ -1,4 +1,5 @@
 """Fixtures of the Python tests. Paths and the program itself are in tests/support/program.py."""
+
 import pytest
 from serving import serve
 

@@ -1,4 +1,5 @@
 """scripts/hooks/commit-msg accepts the form that CONTRIBUTING.md describes, and refuses others with the reason."""
+
 import subprocess
 
 import pytest

@@ -1,4 +1,5 @@
 """Links in all Markdown documents lead to existing files and headings, and every guide and record is in its index."""
+
 import re
 
 import pytest

@@ -1,4 +1,5 @@
 """Rules for the source tree: the module graph, names that must not appear, and documents that match the code."""
+
 import re
 import subprocess
 import sys
@@ -164,19 +165,18 @@ def test_sources_are_of_a_readable_size():
     assert [str(path) for path in own_sources() if path.read_bytes().count(b"\n") > 600] == []
 
 
-def misformatted(paths):
-    result = subprocess.run(
-        ["clang-format-14", "--dry-run", f"--style=file:{REPO}/.clang-format", *paths], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    return sorted({line.split(":")[0] for line in result.stderr.splitlines() if "[-Wclang-format-violations]" in line})
+def lint(*paths):
+    return subprocess.run([REPO / "scripts/lint.sh", *paths], capture_output=True, text=True, cwd=REPO)
 
 
 def test_sources_are_formatted():
-    """If this fails: clang-format-14 -i FILE…"""
-    assert misformatted(own_sources()) == []
+    """If this fails: scripts/lint.sh --fix."""
+    result = lint()
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_a_misformatted_source_is_found(tmp_path):
-    (tmp_path / "x.h").write_text("int  x ;\n")
-    assert misformatted([tmp_path / "x.h"]) == [str(tmp_path / "x.h")]
+@pytest.mark.parametrize("name, text", [("x.h", "int  x ;\n"), ("x.py", "x = [1,\n  2]\n"), ("y.py", "import os\n")])
+def test_a_misformatted_source_is_found(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    result = lint(tmp_path / name)
+    assert result.returncode == 1 and name in result.stdout + result.stderr

@@ -62,10 +62,20 @@ async def vanish(server, draw, count):
     """One client that disconnects in a random state."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     kind = draw.choice(["connect", "header", "body", "work", "stream"])
-    body = json.dumps({**LONG, "stream": kind == "stream", "n": draw.choice([1, 1, 3]),
-                       "prompt": " ".join(draw.choices("the red house by a river sings".split(), k=draw.choice([5, 500, 3000])))}).encode()
+    body = json.dumps(
+        {
+            **LONG,
+            "stream": kind == "stream",
+            "n": draw.choice([1, 1, 3]),
+            "prompt": " ".join(draw.choices("the red house by a river sings".split(), k=draw.choice([5, 500, 3000]))),
+        }
+    ).encode()
     head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
-    sent = {"connect": b"", "header": head[: draw.randrange(1, len(head))], "body": head + body[: draw.randrange(len(body))]}
+    sent = {
+        "connect": b"",
+        "header": head[: draw.randrange(1, len(head))],
+        "body": head + body[: draw.randrange(len(body))],
+    }
     writer.write(sent.get(kind, head + body))
     try:
         await writer.drain()
@@ -117,7 +127,9 @@ async def readers_stall(server, options):
         one = socket.socket()
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.connect(("127.0.0.1", server.port))
-        one.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        one.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
         stalled.append(one)
     begun, slowest = time.perf_counter(), 0
     while await asyncio.to_thread(active_requests, server):
@@ -169,7 +181,9 @@ async def kill(server, options):
 
 async def overflow(options):
     with running(mxgpt(options.mxgpt, "--sequences", 4, "--queue", 8, "--drain", 0)) as server:
-        answers = [asyncio.create_task(request(server.port, {**LONG, "max_tokens": 200, "stream": False})) for _ in range(200)]
+        answers = [
+            asyncio.create_task(request(server.port, {**LONG, "max_tokens": 200, "stream": False})) for _ in range(200)
+        ]
         done = await asyncio.gather(*answers)
         statuses = collections.Counter(status for status, _, _ in done)
         assert set(statuses) == {200, 429} and statuses[200] >= 8, statuses
@@ -179,7 +193,9 @@ async def overflow(options):
         return f"of 200 at once {statuses[200]} were answered, {statuses[429]} refused with Retry-After"
 
 
-COUNTRIES = "Norway Denmark Sweden Finland France Spain Italy Germany Poland Greece Japan China India Egypt Kenya Peru".split()
+COUNTRIES = (
+    "Norway Denmark Sweden Finland France Spain Italy Germany Poland Greece Japan China India Egypt Kenya Peru".split()
+)
 
 
 def question(number):
@@ -241,7 +257,9 @@ async def stored(options):
         async def client(number):
             try:
                 while len(answered) < options.asked // 4:
-                    status, _, out = await post(server, {"input": f"{number}: what is the capital of Norway?", "temperature": 0.7})
+                    status, _, out = await post(
+                        server, {"input": f"{number}: what is the capital of Norway?", "temperature": 0.7}
+                    )
                     assert status == 200, out
                     answered.append(json.loads(out))
                 server.process.kill()
@@ -278,7 +296,9 @@ async def disk(options):
             async def some(count):
                 nonlocal lost
                 for _ in range(count):
-                    status, _, out = await post(server, {"input": "word " * 2000, "max_output_tokens": 4, "temperature": 0})
+                    status, _, out = await post(
+                        server, {"input": "word " * 2000, "max_output_tokens": 4, "temperature": 0}
+                    )
                     assert status == 200, out
                     answer = json.loads(out)
                     kept.append(answer) if answer["store"] else None
@@ -314,7 +334,10 @@ def any_request(number):
         return "/v1/chat/completions", {**chat, "stream": True}
     if kind == 3:
         schema = {"type": "object", "properties": {f"field{number}": {"type": "integer"}}}
-        return "/v1/chat/completions", {**chat, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        return "/v1/chat/completions", {
+            **chat,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        }
     if kind == 4:
         parameters = {"type": "object", "properties": {f"field{number}": {"type": "string"}}}
         tools = [{"type": "function", "function": {"name": f"f{number}", "parameters": parameters}}]
@@ -347,14 +370,27 @@ async def memory(server, options):
 
 
 async def main():
-    kinds = {"vanish": clients_vanish, "stall": readers_stall, "sigterm": sigterm, "kill": kill, "overflow": overflow,
-             "load": load, "stored": stored, "disk": disk, "memory": memory}
+    kinds = {
+        "vanish": clients_vanish,
+        "stall": readers_stall,
+        "sigterm": sigterm,
+        "kill": kill,
+        "overflow": overflow,
+        "load": load,
+        "stored": stored,
+        "disk": disk,
+        "memory": memory,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="default: all")
-    parser.add_argument("--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program")
+    parser.add_argument(
+        "--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program"
+    )
     parser.add_argument("--clients", type=int, default=1000, help="clients that disconnect")
     parser.add_argument("--requests", type=int, default=20000, help="requests of the memory test")
-    parser.add_argument("--asked", type=int, default=2000, help="requests of the load test; a quarter of them for stored")
+    parser.add_argument(
+        "--asked", type=int, default=2000, help="requests of the load test; a quarter of them for stored"
+    )
     parser.add_argument("--drain", type=int, default=8, help="shutdown timeout in seconds")
     options = parser.parse_args()
     failed = 0

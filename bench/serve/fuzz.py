@@ -28,7 +28,14 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 from request_generator import check, valid_request  # noqa: E402
 
 CHAT = "/v1/chat/completions"
-ROUTE_WEIGHTS = {CHAT: 0.3, "/v1/responses": 0.25, "/v1/messages": 0.2, "/v1/completions": 0.15, "/tokenize": 0.05, "/detokenize": 0.05}
+ROUTE_WEIGHTS = {
+    CHAT: 0.3,
+    "/v1/responses": 0.25,
+    "/v1/messages": 0.2,
+    "/v1/completions": 0.15,
+    "/tokenize": 0.05,
+    "/detokenize": 0.05,
+}
 HELLO = [{"role": "user", "content": "Hi"}]
 
 
@@ -48,7 +55,9 @@ def sample_bodies(document, route, method, count, modes, seed):
     cases = []
 
     @hypothesis.seed(seed)
-    @hypothesis.settings(max_examples=count, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.settings(
+        max_examples=count, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
     @hypothesis.given(case=schema[route][method].as_strategy(generation_mode=modes[0]))
     def draw(case):
         cases.append(case.body)
@@ -74,24 +83,85 @@ def bad_inputs():
     """Inputs (path, body) that broke other servers; each must be a 4xx, or harmless."""
     deep = b"[" * 10000
     numbers = [-1, 0, 1e308, -1e308, 2**63, 2**64, 10**9, 0.5, None, True, "1", [], {}]
-    yield from ((CHAT, b) for b in (
-        b"", b"\xff\xfe", b"{" * 10000, b'{"messages":' + deep, b'{"messages":"\xc3("}', b'{"user":"\\ud800"}', b"nul",
-        b'{"a":1,"a":2}', b'{"temperature":NaN}', b'{"temperature":Infinity}', b'{"n":1e999}', b"[]", b'"x"', b"0", b"{}" * 2))
-    for field in ("temperature", "top_p", "top_k", "min_p", "n", "max_tokens", "seed", "presence_penalty", "repetition_penalty",
-                  "top_logprobs", "priority", "logit_bias", "stop", "stream", "tools", "messages", "response_format"):
+    yield from (
+        (CHAT, b)
+        for b in (
+            b"",
+            b"\xff\xfe",
+            b"{" * 10000,
+            b'{"messages":' + deep,
+            b'{"messages":"\xc3("}',
+            b'{"user":"\\ud800"}',
+            b"nul",
+            b'{"a":1,"a":2}',
+            b'{"temperature":NaN}',
+            b'{"temperature":Infinity}',
+            b'{"n":1e999}',
+            b"[]",
+            b'"x"',
+            b"0",
+            b"{}" * 2,
+        )
+    )
+    for field in (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "n",
+        "max_tokens",
+        "seed",
+        "presence_penalty",
+        "repetition_penalty",
+        "top_logprobs",
+        "priority",
+        "logit_bias",
+        "stop",
+        "stream",
+        "tools",
+        "messages",
+        "response_format",
+    ):
         for value in numbers:
             yield CHAT, {"messages": HELLO, "max_tokens": 2, "logprobs": True, field: value}
-    yield from ((CHAT, {"messages": HELLO, "max_tokens": 2, "response_format": form}) for form in (
-        {"type": "grammar", "grammar": "root ::= " + "(" * 60000}, {"type": "grammar", "grammar": "root ::= root"},
-        {"type": "grammar", "grammar": "root ::= root root | \"\""}, {"type": "grammar", "grammar": 'root ::= "a"{1,1000000000}'},
-        {"type": "grammar", "grammar": "\n".join(f'r{i} ::= "x" r{i + 1}' for i in range(20000))}, {"type": "grammar", "grammar": ""},
-        {"type": "regex", "regex": "(" * 60000}, {"type": "regex", "regex": "(a*)*b"}, {"type": "regex", "regex": "((a{1,1000}){1,1000}){1,1000}"},
-        {"type": "regex", "regex": "["}, {"type": "regex", "regex": "\\"}, {"type": "regex", "regex": "(?=a)(?<!b)\\1"},
-        *({"type": "json_schema", "json_schema": {"name": "x", "schema": s}} for s in (
-            {"$ref": "#"}, {"$ref": "#/nowhere"}, {"$ref": "http://localhost/x"}, {"type": "array", "maxItems": 10**9, "minItems": 10**9},
-            {"type": "string", "maxLength": 10**18}, {"enum": []}, {"type": ["string", "strong"]}, {"pattern": "("}, {"anyOf": []}, True, False,
-            {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(5000)}}))))
-    yield from (("/v1/completions", {"prompt": p, "max_tokens": 1}) for p in ("", [], [""], [[]], [-1], [2**31], [1.5], {"a": 1}, None, ["a"] * 5000))
+    yield from (
+        (CHAT, {"messages": HELLO, "max_tokens": 2, "response_format": form})
+        for form in (
+            {"type": "grammar", "grammar": "root ::= " + "(" * 60000},
+            {"type": "grammar", "grammar": "root ::= root"},
+            {"type": "grammar", "grammar": 'root ::= root root | ""'},
+            {"type": "grammar", "grammar": 'root ::= "a"{1,1000000000}'},
+            {"type": "grammar", "grammar": "\n".join(f'r{i} ::= "x" r{i + 1}' for i in range(20000))},
+            {"type": "grammar", "grammar": ""},
+            {"type": "regex", "regex": "(" * 60000},
+            {"type": "regex", "regex": "(a*)*b"},
+            {"type": "regex", "regex": "((a{1,1000}){1,1000}){1,1000}"},
+            {"type": "regex", "regex": "["},
+            {"type": "regex", "regex": "\\"},
+            {"type": "regex", "regex": "(?=a)(?<!b)\\1"},
+            *(
+                {"type": "json_schema", "json_schema": {"name": "x", "schema": s}}
+                for s in (
+                    {"$ref": "#"},
+                    {"$ref": "#/nowhere"},
+                    {"$ref": "http://localhost/x"},
+                    {"type": "array", "maxItems": 10**9, "minItems": 10**9},
+                    {"type": "string", "maxLength": 10**18},
+                    {"enum": []},
+                    {"type": ["string", "strong"]},
+                    {"pattern": "("},
+                    {"anyOf": []},
+                    True,
+                    False,
+                    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(5000)}},
+                )
+            ),
+        )
+    )
+    yield from (
+        ("/v1/completions", {"prompt": p, "max_tokens": 1})
+        for p in ("", [], [""], [[]], [-1], [2**31], [1.5], {"a": 1}, None, ["a"] * 5000)
+    )
     yield from (("/detokenize", {"tokens": t}) for t in ([-1], [2**40], [1.5], "x", None, [[1]], list(range(9000))))
     yield from (("/tokenize", {"text": t}) for t in (None, 1, "", "<|start|>" * 10000, "a" * 10**6))
 
@@ -109,7 +179,9 @@ def in_shape(path, status, content_type, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program")
+    parser.add_argument(
+        "--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program"
+    )
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -136,9 +208,14 @@ def main():
         document = json.loads(server.get("/openapi.json"))
         mode = schemathesis.GenerationMode
         for route, share in ROUTE_WEIGHTS.items():
-            for name, modes, source in (("valid by schema", [mode.POSITIVE], narrowed(document)), ("invalid", [mode.NEGATIVE], document)):
+            for name, modes, source in (
+                ("valid by schema", [mode.POSITIVE], narrowed(document)),
+                ("invalid", [mode.NEGATIVE], document),
+            ):
                 count = int(options.requests // 4 * share)
-                work += [(name, route, b, False) for b in sample_bodies(source, route, "POST", count, modes, options.seed)]
+                work += [
+                    (name, route, b, False) for b in sample_bodies(source, route, "POST", count, modes, options.seed)
+                ]
         work += [("bad", path, body, False) for path, body in bad_inputs()]
         random.Random(options.seed).shuffle(work)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -160,7 +237,9 @@ def main():
     found = [word for word in ("Sanitizer", "runtime error", "[error]", "defect") if word in log]
     for (what, status), count in sorted(statuses.items()):
         print(f"{what}: {count} × {status}")
-    print(f"{sum(statuses.values())} requests, {len(wrong)} wrong; ended with {code}; suspicious words in the log: {found or 'none'}")
+    print(
+        f"{sum(statuses.values())} requests, {len(wrong)} wrong; ended with {code}; suspicious words in the log: {found or 'none'}"
+    )
     if found:
         print(log[-20000:])
     sys.exit(1 if wrong or found or code != 0 or after != 200 else 0)

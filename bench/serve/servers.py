@@ -31,7 +31,8 @@ class Server:
 
     def __init__(self, command, log_file=None):
         self.process = subprocess.Popen(
-            [str(part) for part in command], stdout=subprocess.PIPE, stderr=log_file or subprocess.PIPE, text=True)
+            [str(part) for part in command], stdout=subprocess.PIPE, stderr=log_file or subprocess.PIPE, text=True
+        )
         found = re.search(r"https?://\S+", self.process.stdout.readline())
         if not found:
             sys.exit(f"{command[0]} did not start" + ("" if log_file else f":\n{self.process.stderr.read()}"))
@@ -82,8 +83,11 @@ async def request(port, body, path="/v1/completions", on_bytes=None, connection=
     """POSTs on the connection, or on a new one; returns status, headers and body. on_bytes is called with the body so far."""
     reader, writer = connection or await asyncio.open_connection("127.0.0.1", port)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    writer.write(b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-                 % (path.encode(), len(data)) + data)
+    writer.write(
+        b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        % (path.encode(), len(data))
+        + data
+    )
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:] if line)}
     out = bytearray()

@@ -16,7 +16,6 @@ import sys
 import time
 
 import jsonschema
-
 from servers import ROOT, drive, mxgpt, running, skills
 
 SCHEMAS = {
@@ -63,13 +62,21 @@ def forms_hold(port, tokens):
         for temperature in (0, 1, 1.5):
             for question in QUESTIONS:
                 name, schema = list(SCHEMAS.items())[len(bodies) // 2 % 3]
-                body = {"messages": [{"role": "user", "content": question}], "temperature": temperature, "seed": seed,
-                        "max_tokens": tokens, "reasoning_effort": "low"}
+                body = {
+                    "messages": [{"role": "user", "content": question}],
+                    "temperature": temperature,
+                    "seed": seed,
+                    "max_tokens": tokens,
+                    "reasoning_effort": "low",
+                }
                 form = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
                 bodies.append({**body, "response_format": form})
                 wanted.append(schema)
-                tools = [{"type": "function", "function": {"name": "save_" + n, "parameters": s}}
-                         for n, s in SCHEMAS.items() if s.get("type") == "object"]
+                tools = [
+                    {"type": "function", "function": {"name": "save_" + n, "parameters": s}}
+                    for n, s in SCHEMAS.items()
+                    if s.get("type") == "object"
+                ]
                 bodies.append({**body, "tools": tools, "tool_choice": "required"})
                 wanted.append({"save_" + n: s for n, s in SCHEMAS.items()})
     answers, seconds = ask(port, bodies, 32, "/v1/chat/completions")
@@ -93,13 +100,17 @@ def forms_hold(port, tokens):
         except (ValueError, TypeError, jsonschema.ValidationError) as error:
             print("not valid:", json.dumps(choice)[:500], error)
     for kind, (right, cut, count) in valid.items():
-        print(f"{kind}: {right} valid, {cut} cut off by max_tokens, {count - right - cut} not valid, of {count}; {seconds:.1f} s")
+        print(
+            f"{kind}: {right} valid, {cut} cut off by max_tokens, {count - right - cut} not valid, of {count}; {seconds:.1f} s"
+        )
     return all(right > 0 and right + cut == count for right, cut, count in valid.values())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program")
+    parser.add_argument(
+        "--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program"
+    )
     parser.add_argument("--tokens", type=int, default=1000)
     options = parser.parse_args()
     with running(mxgpt(options.mxgpt)) as server:

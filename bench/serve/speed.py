@@ -61,8 +61,17 @@ class Turn:
 
 def start(name, options, clients):
     if name == "mxgpt":
-        return mxgpt(options.mxgpt, "-m", options.model, "--sequences", clients, "--threads", options.threads,
-                     "--kv-tokens", max(65536, clients * CONTEXT))
+        return mxgpt(
+            options.mxgpt,
+            "-m",
+            options.model,
+            "--sequences",
+            clients,
+            "--threads",
+            options.threads,
+            "--kv-tokens",
+            max(65536, clients * CONTEXT),
+        )
     return llama_server(options.model, clients, options.context, options.threads)
 
 
@@ -112,8 +121,9 @@ def load(options):
 
 def first_token(options):
     clients = options.clients[0] if len(options.clients) == 1 else 8
-    bodies = [{"prompt": p + ANALYSIS, "max_tokens": 64, "temperature": 0, "stream": True}
-              for p in prompts(options.requests)]
+    bodies = [
+        {"prompt": p + ANALYSIS, "max_tokens": 64, "temperature": 0, "stream": True} for p in prompts(options.requests)
+    ]
 
     def measure(server, _):
         waits = []
@@ -142,13 +152,17 @@ def first_token(options):
         return round(statistics.median(waits) * 1e3, 1), round(waits[int(len(waits) * 0.95)] * 1e3, 1)
 
     results = in_turns(options, clients, measure)
-    return [[f"{clients} clients, {what} ms", *median_row({n: [r[i] for r in rs] for n, rs in results.items()}, 1)]
-            for i, what in enumerate(("median", "95th percentile"))]
+    return [
+        [f"{clients} clients, {what} ms", *median_row({n: [r[i] for r in rs] for n, rs in results.items()}, 1)]
+        for i, what in enumerate(("median", "95th percentile"))
+    ]
 
 
 def second_turn(options):
     options.context = 8192
-    story = " ".join(random.Random(2).choices("the river runs past a red house on hill seven where Anna sings".split(), k=2000))
+    story = " ".join(
+        random.Random(2).choices("the river runs past a red house on hill seven where Anna sings".split(), k=2000)
+    )
     messages = [{"role": "user", "content": "Read this. " + story}]
 
     def measure(server, _):
@@ -183,8 +197,24 @@ def overhead(options):
 
         depth = json.loads(timed({**ask, "max_tokens": 1})[1])["usage"]["prompt_tokens"]
         for seed in range(options.rounds):
-            command = [options.mxgpt, "bench", "--model", options.model, "--format", "json", "--threads",
-                       options.threads, "--repetitions", "3", "--prefill", "16", "--decode", tokens, "--depth", depth]
+            command = [
+                options.mxgpt,
+                "bench",
+                "--model",
+                options.model,
+                "--format",
+                "json",
+                "--threads",
+                options.threads,
+                "--repetitions",
+                "3",
+                "--prefill",
+                "16",
+                "--decode",
+                tokens,
+                "--depth",
+                depth,
+            ]
             out = json.loads(subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, check=True).stdout)
             rates["bench"] += [r for one in out["results"] if one["work"] == "decode" for r in one["rates"]]
             for _ in range(3):
@@ -195,8 +225,10 @@ def overhead(options):
                     rates[kind].append((tokens - 1) / (many - one))
     middle = {kind: statistics.median(values) for kind, values in rates.items()}
     options.only = ["", "", ""]
-    return [[kind, f"{rate:.0f} tok/s", f"{1e6 / rate:.1f} us per token", f"{middle['bench'] / rate - 1:+.1%}"]
-            for kind, rate in middle.items()]
+    return [
+        [kind, f"{rate:.0f} tok/s", f"{1e6 / rate:.1f} us per token", f"{middle['bench'] / rate - 1:+.1%}"]
+        for kind, rate in middle.items()
+    ]
 
 
 def numbers(text):

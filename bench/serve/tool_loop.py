@@ -15,10 +15,15 @@ import sys
 
 import agents
 from openai import AsyncOpenAI
-
 from servers import ROOT, mxgpt, running
 
-CITIES = {"Denver": (21, "sunny"), "Oslo": (-4, "snowy"), "Rome": (30, "sunny"), "Sofia": (17, "rainy"), "Lima": (12, "cloudy")}
+CITIES = {
+    "Denver": (21, "sunny"),
+    "Oslo": (-4, "snowy"),
+    "Rome": (30, "sunny"),
+    "Sofia": (17, "rainy"),
+    "Lima": (12, "cloudy"),
+}
 called = []
 
 
@@ -39,8 +44,11 @@ async def loop(url, api):
     client = AsyncOpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
     kind = agents.OpenAIResponsesModel if api == "responses" else agents.OpenAIChatCompletionsModel
     agent = agents.Agent(
-        name="weather", tools=[get_weather], model=kind(model="gpt-oss-nano", openai_client=client),
-        model_settings=agents.ModelSettings(temperature=0, max_tokens=400))
+        name="weather",
+        tools=[get_weather],
+        model=kind(model="gpt-oss-nano", openai_client=client),
+        model_settings=agents.ModelSettings(temperature=0, max_tokens=400),
+    )
     right = 0
     for city, (temperature, sky) in CITIES.items():
         question = f"What is the weather in {city}?"
@@ -59,7 +67,9 @@ async def loop(url, api):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program")
+    parser.add_argument(
+        "--mxgpt", default=os.environ.get("MXGPT", str(ROOT / "build/release/mxgpt")), help="the program"
+    )
     parser.add_argument("--api", choices=["chat", "responses"], default="chat")
     options = parser.parse_args()
     with running(mxgpt(options.mxgpt)) as server:

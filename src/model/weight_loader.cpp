@@ -87,8 +87,8 @@ HostTensor repack_tensor(const ModelFile& file, const TensorRef& tensor,
   }
   if (layout.permute_rope) {
     const size_t row_bytes = (rows == 1 ? 1 : k) * size;
-    const int64_t heads = elements * static_cast<int64_t>(size) /
-                          (config.head_dim * static_cast<int64_t>(row_bytes));
+    const int64_t heads =
+        elements * static_cast<int64_t>(size) / (config.head_dim * static_cast<int64_t>(row_bytes));
     return copy([&](std::byte* out) {
       repack::interleave_rope_pairs(bytes, heads, config.head_dim, row_bytes, out);
     });
@@ -107,8 +107,7 @@ HostTensor repack_tensor(const ModelFile& file, const TensorRef& tensor,
 HostTensor read_tensor(const ModelFile& file, const TensorRef& tensor) {
   const std::vector<int64_t> shape = tensor.spec->shape(file.config());
   if (file.is_derived_from_config(tensor)) {
-    const std::vector<float>& factors =
-        file.config().rope_for(backend::KvGroup::full).freq_factors;
+    const std::vector<float>& factors = file.config().rope_for(backend::KvGroup::full).freq_factors;
     return {quant::Format::f32, shape, std::as_bytes(std::span(factors)), nullptr};
   }
   const ModelFile::Source source = file.source(tensor);
@@ -130,8 +129,8 @@ HostTensorInfo host_tensor_info(const ModelFile& file, const TensorRef& tensor,
   const quant::Format format = spec.role == Role::vector ? quant::Format::f32 : stored;
   const int64_t elements = element_count(spec.shape(file.config()));
   const auto bytes = static_cast<size_t>(quant::traits(format).row_bytes(elements));
-  const bool view = !file.is_derived_from_config(tensor) &&
-                    is_view(file, tensor, file.source(tensor));
+  const bool view =
+      !file.is_derived_from_config(tensor) && is_view(file, tensor, file.source(tensor));
   return {format, bytes, view && format == stored && options.use_mmap};
 }
 

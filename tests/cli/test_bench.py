@@ -1,4 +1,5 @@
 """`mxgpt bench`: output formats, derived figures, and interruption. Speed itself is not checked."""
+
 import csv
 import io
 import json
@@ -18,11 +19,30 @@ def bench(*args, status=0):
 
 
 def test_json_has_every_combination():
-    report = json.loads(bench(*QUICK[2:], "--format", "json", "--prefill", "16,300", "--depth", "200,0", "--batch", "1,3",
-                              "--threads", "1,2", "--kv", "f16,q8_0"))
-    expected = {(work, tokens, depth, batch, threads, kv)
-                for depth in (0, 200) for threads in (1, 2) for kv in ("F16", "Q8_0")
-                for work, tokens, batch in (("prefill", 16, 1), ("prefill", 300, 1), ("decode", 4, 1), ("decode", 4, 3))}
+    report = json.loads(
+        bench(
+            *QUICK[2:],
+            "--format",
+            "json",
+            "--prefill",
+            "16,300",
+            "--depth",
+            "200,0",
+            "--batch",
+            "1,3",
+            "--threads",
+            "1,2",
+            "--kv",
+            "f16,q8_0",
+        )
+    )
+    expected = {
+        (work, tokens, depth, batch, threads, kv)
+        for depth in (0, 200)
+        for threads in (1, 2)
+        for kv in ("F16", "Q8_0")
+        for work, tokens, batch in (("prefill", 16, 1), ("prefill", 300, 1), ("decode", 4, 1), ("decode", 4, 3))
+    }
     found = [(r["work"], r["tokens"], r["depth"], r["batch"], r["threads"], r["kv"]) for r in report["results"]]
     assert len(found) == len(expected) and set(found) == expected
     for r in report["results"]:
@@ -37,10 +57,26 @@ def test_json_has_every_combination():
 def test_bytes_of_a_token():
     """gpt-oss-nano reads 4 of 12 experts, all other weights but the embedding, and the context's keys and values."""
     plan = json.loads(mxgpt("plan", "--json").stdout)
-    weights = sum((w["mapped"] + w["own"]) // (3 if w["part"] == "experts" else 1)
-                  for w in plan["weights"] if w["part"] != "embedding")
-    report = json.loads(bench("--prefill", "8", "--decode", "4", "--depth", "0,1000", "--repetitions", "1",
-                              "--format", "json", "--no-bandwidth"))
+    weights = sum(
+        (w["mapped"] + w["own"]) // (3 if w["part"] == "experts" else 1)
+        for w in plan["weights"]
+        if w["part"] != "embedding"
+    )
+    report = json.loads(
+        bench(
+            "--prefill",
+            "8",
+            "--decode",
+            "4",
+            "--depth",
+            "0,1000",
+            "--repetitions",
+            "1",
+            "--format",
+            "json",
+            "--no-bandwidth",
+        )
+    )
     found = {r["depth"]: r["bytes_per_token"] for r in report["results"] if r["work"] == "decode"}
     per_layer = 2 * 2 * 64 * 2  # keys and values, heads, numbers, bytes
     assert found[0] == weights + 6 * 2 * per_layer
@@ -48,13 +84,15 @@ def test_bytes_of_a_token():
 
 
 def test_share_of_the_memory():
-    report = json.loads(bench("--prefill", "8", "--decode", "4", "--repetitions", "1", "--format", "json",
-                              "--threads", "1"))
+    report = json.loads(
+        bench("--prefill", "8", "--decode", "4", "--repetitions", "1", "--format", "json", "--threads", "1")
+    )
     (bandwidth,) = report["bandwidth"]
     assert bandwidth["threads"] == 1 and 1e8 < bandwidth["bytes_per_second"] < 1e12
     decode = report["results"][-1]
     assert decode["bandwidth_share"] == pytest.approx(
-        decode["median"] * decode["bytes_per_token"] / bandwidth["bytes_per_second"])
+        decode["median"] * decode["bytes_per_token"] / bandwidth["bytes_per_second"]
+    )
 
 
 def test_csv():
@@ -79,8 +117,12 @@ def test_table():
 
 
 def test_an_interrupt_shows_what_was_measured():
-    with subprocess.Popen([MXGPT, "bench", "--prefill", "16", "--decode", "100000", "--no-bandwidth", "--format", "json"],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        [MXGPT, "bench", "--prefill", "16", "--decode", "100000", "--no-bandwidth", "--format", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
         time.sleep(3)
         run.send_signal(signal.SIGINT)
         out, errors = run.communicate(timeout=30)

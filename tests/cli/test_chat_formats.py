@@ -3,12 +3,10 @@
 import json
 import re
 
-import pytest
-
 import program
+import pytest
 from program import NANO
 from terminal import Terminal
-
 
 CHATML = """{% if messages[0].role != 'system' %}{{ '<|im_start|>system\\nYou are kind.<|im_end|>\\n' }}{% endif %}
 {% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"""
@@ -68,10 +66,13 @@ def test_thinking_can_be_switched_off_where_the_format_has_a_switch(tmp_path):
 
 def test_a_format_can_be_named(tmp_path):
     path = model(tmp_path / "m", CHATML)
-    assert prompt_tokens("-m", path, "hi", "--chat-format", "qwen3") == prompt_tokens("-m", model(tmp_path / "q", QWEN3), "hi")
+    assert prompt_tokens("-m", path, "hi", "--chat-format", "qwen3") == prompt_tokens(
+        "-m", model(tmp_path / "q", QWEN3), "hi"
+    )
     plain = model(tmp_path / "n")
     assert prompt_tokens("-m", plain, "hi", "--chat-format", "chatml") == encoded(
-        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", plain)
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", plain
+    )
 
 
 def test_conversion_keeps_the_template(tmp_path):
@@ -93,19 +94,26 @@ def test_inspect_names_what_it_does_not_know(tmp_path):
     assert "chat format" not in mxgpt("inspect", base).stdout
 
 
-@pytest.mark.parametrize("template, arguments, complaint", [
-    (None, [], "has no chat template, as base models have none; name the format it was trained with by --chat-format"),
-    ("{{ '<|turn|>' }}", [], "its chat template is not a known one (it has <|turn|>); name the format"),
-    ("{{ '<|turn|>' }}", [], "or have text completed with --raw"),
-    ("{{ content }}", [], "(it has no control tokens)"),
-    (CHATML, ["--effort", "low"], "--reasoning-effort: the chat format chatml has no levels of reasoning"),
-    (CHATML, ["--no-thinking"], "--no-thinking: the chat format chatml has no switch for reasoning"),
-    (CHATML, ["--chat-format", "gemma"], "has no token '<start_of_turn>'"),
-    (CHATML, ["--chat-format", "harmony"], "has no token '<|start|>'"),
-    (CHATML, ["--chat-format", "alpaca"], "alpaca not in {harmony,"),
-    (CHATML, ["--raw", "--chat-format", "chatml"], "--chat-format: is for chats, and --raw is none"),
-    (CHATML, ["--raw", "--system", "x"], "--system: is for chats"),
-])
+@pytest.mark.parametrize(
+    "template, arguments, complaint",
+    [
+        (
+            None,
+            [],
+            "has no chat template, as base models have none; name the format it was trained with by --chat-format",
+        ),
+        ("{{ '<|turn|>' }}", [], "its chat template is not a known one (it has <|turn|>); name the format"),
+        ("{{ '<|turn|>' }}", [], "or have text completed with --raw"),
+        ("{{ content }}", [], "(it has no control tokens)"),
+        (CHATML, ["--effort", "low"], "--reasoning-effort: the chat format chatml has no levels of reasoning"),
+        (CHATML, ["--no-thinking"], "--no-thinking: the chat format chatml has no switch for reasoning"),
+        (CHATML, ["--chat-format", "gemma"], "has no token '<start_of_turn>'"),
+        (CHATML, ["--chat-format", "harmony"], "has no token '<|start|>'"),
+        (CHATML, ["--chat-format", "alpaca"], "'alpaca' is not one of harmony,"),
+        (CHATML, ["--raw", "--chat-format", "chatml"], "--chat-format: cannot be combined with --raw"),
+        (CHATML, ["--raw", "--system", "x"], "--system: cannot be combined with --raw"),
+    ],
+)
 def test_what_cannot_be_done_is_said(tmp_path, template, arguments, complaint):
     done = mxgpt("run", "-m", model(tmp_path / "m", template), "hi", *arguments)
     assert done.returncode in (1, 2) and done.stdout == ""

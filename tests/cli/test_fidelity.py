@@ -15,8 +15,20 @@ def q8_0(tmp_path_factory):
 
 
 def measure(tmp_path, reference, candidate, *arguments):
-    mxgpt("validate", "--reference", reference, "--candidate", candidate, "--text", EVAL_TEXT, "--max-tokens", 4096,
-          "--json", tmp_path / "out", *arguments)
+    mxgpt(
+        "validate",
+        "--reference",
+        reference,
+        "--candidate",
+        candidate,
+        "--text",
+        EVAL_TEXT,
+        "--max-tokens",
+        4096,
+        "--json",
+        tmp_path / "out",
+        *arguments,
+    )
     summary = json.loads((tmp_path / "out").read_text())["summary"]
     assert summary["positions"] >= 4000
     return summary

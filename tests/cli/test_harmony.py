@@ -12,8 +12,16 @@ FORMS = ["completion_tokens", "training_tokens", "keep_analysis_tokens"]
 
 
 def harmony(*arguments, lines, tokenizer=REAL):
-    return mxgpt("harmony", arguments[0], "--tokenizer", tokenizer, "--jsonl", *arguments[1:],
-                 stdin="".join(line + "\n" for line in lines), status=None)
+    return mxgpt(
+        "harmony",
+        arguments[0],
+        "--tokenizer",
+        tokenizer,
+        "--jsonl",
+        *arguments[1:],
+        stdin="".join(line + "\n" for line in lines),
+        status=None,
+    )
 
 
 def answers(*arguments, rows, **options):

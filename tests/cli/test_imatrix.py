@@ -4,7 +4,8 @@ import gguf
 import numpy as np
 import pytest
 from gguf.quants import dequantize
-from program import EVAL_TEXT, FIXTURES, NANO, output_of as mxgpt
+from program import EVAL_TEXT, FIXTURES, NANO
+from program import output_of as mxgpt
 
 LAYERS, EXPERTS, TOP_K, HIDDEN = 6, 12, 4, 288
 
@@ -45,7 +46,14 @@ def test_file(folder):
     found = tensors(folder / "imatrix.gguf")
     tokens = int(found["blk.0.attn_q.weight.counts"].data.item())
     assert 3500 < tokens <= 4000 + field("imatrix.chunk_count")
-    weights = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate_inp", *(f"ffn_{p}_exps" for p in ("gate", "up", "down"))]
+    weights = [
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "ffn_gate_inp",
+        *(f"ffn_{p}_exps" for p in ("gate", "up", "down")),
+    ]
     names = [f"blk.{i}.{name}.weight" for i in range(LAYERS) for name in weights] + ["output.weight"]
     assert set(found) == {name + end for name in names for end in (".in_sum2", ".counts")}
     for i in range(LAYERS):
@@ -55,14 +63,16 @@ def test_file(folder):
         # q, k and v have the same input; so do the router and the experts, which see each row TOP_K times.
         sums = [found[f"blk.{i}.{name}.weight.in_sum2"].data for name in ("attn_q", "attn_k", "attn_v")]
         assert (sums[0] == sums[1]).all() and (sums[0] == sums[2]).all()
-        np.testing.assert_allclose(found[f"blk.{i}.ffn_up_exps.weight.in_sum2"].data.sum(0),
-                                   TOP_K * found[f"blk.{i}.ffn_gate_inp.weight.in_sum2"].data.reshape(-1), rtol=1e-4)
+        np.testing.assert_allclose(
+            found[f"blk.{i}.ffn_up_exps.weight.in_sum2"].data.sum(0),
+            TOP_K * found[f"blk.{i}.ffn_gate_inp.weight.in_sum2"].data.reshape(-1),
+            rtol=1e-4,
+        )
 
 
 def test_fused_attention_and_tied_head(tmp_path):
     (tmp_path / "ids.json").write_text("[[17, 18, 19, 20]]")
-    mxgpt("imatrix", "-m", FIXTURES / "gpt2-nano", "--ids", tmp_path / "ids.json",
-          "-o", tmp_path / "imatrix.gguf")
+    mxgpt("imatrix", "-m", FIXTURES / "gpt2-nano", "--ids", tmp_path / "ids.json", "-o", tmp_path / "imatrix.gguf")
     counts = {n: t.data.tolist() for n, t in tensors(tmp_path / "imatrix.gguf").items() if n.endswith(".counts")}
     weights = [f"blk.{i}.{n}" for i in range(6) for n in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")]
     assert set(counts) == {f"{name}.weight.counts" for name in [*weights, "token_embd"]}
@@ -84,17 +94,28 @@ def test_first_norm(tmp_path):
 @pytest.mark.parametrize("recipe", ["mxfp4-all", "q4_0", "q4_k"])
 def test_lowers_the_weighted_error(folder, tmp_path, recipe):
     mxgpt("quantize", folder / "f32.gguf", tmp_path / "plain.gguf", "--to", recipe)
-    mxgpt("quantize", folder / "f32.gguf", tmp_path / "weighted.gguf", "--to", recipe, "--imatrix", folder / "imatrix.gguf")
-    plain, weighted, source = (tensors(p) for p in (tmp_path / "plain.gguf", tmp_path / "weighted.gguf",
-                                                    folder / "f32.gguf"))
+    mxgpt(
+        "quantize",
+        folder / "f32.gguf",
+        tmp_path / "weighted.gguf",
+        "--to",
+        recipe,
+        "--imatrix",
+        folder / "imatrix.gguf",
+    )
+    plain, weighted, source = (
+        tensors(p) for p in (tmp_path / "plain.gguf", tmp_path / "weighted.gguf", folder / "f32.gguf")
+    )
     assert gguf.GGUFReader(tmp_path / "weighted.gguf").get_field("quantize.imatrix.entries_count").contents() == 49
     total = np.zeros(2)
     for name, means in importance(folder / "imatrix.gguf").items():
         if plain[name].tensor_type.name in ("F32", "Q8_0"):
             continue
         exact = values(source[name])
-        errors = [(means[:, None, :] * np.square(values(t[name]) - exact).reshape(len(means), -1, means.shape[1])).sum()
-                  for t in (plain, weighted)]
+        errors = [
+            (means[:, None, :] * np.square(values(t[name]) - exact).reshape(len(means), -1, means.shape[1])).sum()
+            for t in (plain, weighted)
+        ]
         assert errors[1] <= errors[0], name
         total += errors
     assert total[1] < 0.97 * total[0]
@@ -131,19 +152,22 @@ def write_importance(path, sums, counts, kind="imatrix", name="blk.0.attn_q.weig
 ones = lambda *shape: np.ones(shape, np.float32)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ((ones(1, HIDDEN), None), "'blk.0.attn_q.weight.counts' is missing"),
-    ((ones(1, HIDDEN).astype(np.float16), ones(1, 1)), "is F16, not F32"),
-    ((-ones(1, HIDDEN), ones(1, 1)), "has the value -1"),
-    ((ones(1, HIDDEN) * np.inf, ones(1, 1)), "has the value inf"),
-    ((ones(1, HIDDEN), ones(1, 1) * np.nan), "has the value nan"),
-    ((ones(1, HIDDEN), ones(7, 1)), "288 sums for 7 counts"),
-    ((ones(1, 2 * HIDDEN), ones(1, 1)), "the importance matrix of another model"),
-    ((ones(2, HIDDEN), ones(2, 1)), "the importance matrix of another model"),
-    ((ones(1, HIDDEN), ones(1, 1), "model"), "is not an importance matrix"),
-    ((None, ones(1, 1)), "holds the importance of no weight"),
-    ((ones(1, HIDDEN), ones(1, 1), "imatrix", "blk.9.attn_q.weight"), "matches no tensor of the model"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((ones(1, HIDDEN), None), "'blk.0.attn_q.weight.counts' is missing"),
+        ((ones(1, HIDDEN).astype(np.float16), ones(1, 1)), "is F16, not F32"),
+        ((-ones(1, HIDDEN), ones(1, 1)), "has the value -1"),
+        ((ones(1, HIDDEN) * np.inf, ones(1, 1)), "has the value inf"),
+        ((ones(1, HIDDEN), ones(1, 1) * np.nan), "has the value nan"),
+        ((ones(1, HIDDEN), ones(7, 1)), "288 sums for 7 counts"),
+        ((ones(1, 2 * HIDDEN), ones(1, 1)), "use the importance matrix of this model"),
+        ((ones(2, HIDDEN), ones(2, 1)), "use the importance matrix of this model"),
+        ((ones(1, HIDDEN), ones(1, 1), "model"), "is not an importance matrix"),
+        ((None, ones(1, 1)), "has no entries"),
+        ((ones(1, HIDDEN), ones(1, 1), "imatrix", "blk.9.attn_q.weight"), "matches no tensor of the model"),
+    ],
+)
 def test_refuses(tmp_path, arguments, message):
     path, out = tmp_path / "imatrix.gguf", tmp_path / "out.gguf"
     write_importance(path, *arguments)

@@ -1,4 +1,5 @@
 """`mxgpt inspect` against the `gguf` and `safetensors` packages, and with files that are neither."""
+
 import json
 import struct
 
@@ -25,7 +26,8 @@ def check_against_gguf_package(path):
     for key, value in theirs.items():
         assert ours["metadata"][key] == value, key
     assert [(t["name"], t["type"], t["shape"], t["bytes"]) for t in ours["tensors"]] == [
-        (t.name, t.tensor_type.name, [int(n) for n in reversed(t.shape)], t.n_bytes) for t in reader.tensors]
+        (t.name, t.tensor_type.name, [int(n) for n in reversed(t.shape)], t.n_bytes) for t in reader.tensors
+    ]
     return ours
 
 
@@ -56,15 +58,26 @@ def test_gguf_facts(tmp_path):
     facts = check_against_gguf_package(make_model(tmp_path / "m.gguf"))
     assert facts["format"] == "GGUF version 3"
     assert (facts["architecture"], facts["name"], facts["context"]) == ("gpt-oss", "Toy", 131072)
-    assert facts["tokenizer"] == {"kind": "gpt2", "vocabulary": 4, "pre_tokenizer": "gpt-4o",
-                                  "bos": {"id": 2, "token": "<|startoftext|>"},
-                                  "eos": [{"id": 3, "token": "<|return|>"}]}
+    assert facts["tokenizer"] == {
+        "kind": "gpt2",
+        "vocabulary": 4,
+        "pre_tokenizer": "gpt-4o",
+        "bos": {"id": 2, "token": "<|startoftext|>"},
+        "eos": [{"id": 3, "token": "<|return|>"}],
+    }
     assert facts["totals"] == {"F32": {"tensors": 1, "bytes": 512}, "MXFP4": {"tensors": 1, "bytes": 68}}
 
     text = inspect(tmp_path / "m.gguf")
-    for part in ("gpt-oss", "131072 tokens", "2 <|startoftext|>", "3 <|return|>", "array of 4 strings",
-                 "token_embd.weight  F32    [4, 32]  512 B", "output.weight      MXFP4  [4, 32]   68 B",
-                 "all    2 tensors  580 B"):
+    for part in (
+        "gpt-oss",
+        "131072 tokens",
+        "2 <|startoftext|>",
+        "3 <|return|>",
+        "array of 4 strings",
+        "token_embd.weight  F32    [4, 32]  512 B",
+        "output.weight      MXFP4  [4, 32]   68 B",
+        "all    2 tensors  580 B",
+    ):
         assert part in text
 
 
@@ -86,7 +99,8 @@ def test_checkpoint():
     assert [t["id"] for t in facts["tokenizer"]["eos"]] == [8004, 8001, 8014]
     with safe_open(NANO / "model.safetensors", "np") as f:
         assert {t["name"]: (t["type"], t["shape"]) for t in facts["tensors"]} == {
-            k: (f.get_slice(k).get_dtype(), f.get_slice(k).get_shape()) for k in f.keys()}
+            k: (f.get_slice(k).get_dtype(), f.get_slice(k).get_shape()) for k in f.keys()
+        }
     assert "rope_scaling.factor" in inspect(NANO)
 
 
@@ -98,8 +112,9 @@ def test_safetensors_file(tmp_path):
 
 
 def test_a_file_cannot_drive_the_terminal(tmp_path):
-    path = make_model(tmp_path / "m.gguf", description="\x1b[2J\x9b31m\r\u202eevil",
-                      tokens=["\x1b]0;title\x07", "b", "c", "\x1b[A"])
+    path = make_model(
+        tmp_path / "m.gguf", description="\x1b[2J\x9b31m\r\u202eevil", tokens=["\x1b]0;title\x07", "b", "c", "\x1b[A"]
+    )
     text = inspect(path)
     assert all(c == "\n" or c.isprintable() for c in text)
     assert "\\x1b[2J" in text
@@ -132,14 +147,17 @@ def test_bytes_that_are_not_utf8(tmp_path):
     assert "k\\xff\\xfe" in inspect(tmp_path / "m.gguf")
 
 
-@pytest.mark.parametrize("name, content, expected", [
-    ("none.gguf", None, "file not found; check the path"),
-    ("notes.txt", b"hello", "is neither a GGUF nor a safetensors file; name one of those"),
-    ("empty.gguf", b"", "is neither a GGUF"),
-    ("cut.gguf", b"GGUF\x03\0\0\0", "download it again"),
-    ("bad.safetensors", b"12345678", "bytes; the format allows"),
-    ("empty", "directory", "contains no config.json; choose a checkpoint directory or a GGUF file"),
-])
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("none.gguf", None, "file not found; check the path"),
+        ("notes.txt", b"hello", "is neither a GGUF nor a safetensors file; give one of those"),
+        ("empty.gguf", b"", "is neither a GGUF"),
+        ("cut.gguf", b"GGUF\x03\0\0\0", "download it again"),
+        ("bad.safetensors", b"12345678", "bytes; the format allows"),
+        ("empty", "directory", "contains no config.json; choose a checkpoint directory or a GGUF file"),
+    ],
+)
 def test_a_wrong_path_gets_one_sentence(tmp_path, name, content, expected):
     path = tmp_path / name
     if content == "directory":

@@ -8,19 +8,32 @@ from program import mxgpt
     "arguments, message",
     [
         (["rnu"], "unknown command 'rnu' (did you mean 'run'?); see `mxgpt --help`"),
-        (["run", "--temprature", "0", "hi"], "unknown option '--temprature' (did you mean '--temperature'?); see `mxgpt run --help`"),
+        (
+            ["run", "--temprature", "0", "hi"],
+            "unknown option '--temprature' (did you mean '--temperature'?); see `mxgpt run --help`",
+        ),
         (["run", "--qqqqqqqq", "hi"], "unknown option '--qqqqqqqq'; see `mxgpt run --help`"),
         (["convert", "--froce"], "unknown option '--froce' (did you mean '--force'?); see `mxgpt convert --help`"),
         (["run", "one", "two"], "'two' is one argument too many; see `mxgpt run --help`"),
-        (["run", "--kv", "q8-0", "hi"], "--kv: 'q8-0' is not one of f16, bf16, q8_0, f32 (did you mean 'q8_0'?); see `mxgpt run --help`"),
-        (["bench", "--kv", "f16,f17"], "--kv: 'f17' is not one of f16, bf16, q8_0, f32 (did you mean 'f16'?); see `mxgpt bench --help`"),
+        (
+            ["run", "--kv", "q8-0", "hi"],
+            "--kv: 'q8-0' is not one of f16, bf16, q8_0, f32 (did you mean 'q8_0'?); see `mxgpt run --help`",
+        ),
+        (
+            ["bench", "--kv", "f16,f17"],
+            "--kv: 'f17' is not one of f16, bf16, q8_0, f32 (did you mean 'f16'?); see `mxgpt bench --help`",
+        ),
         (["bench", "--batch", "1,0"], "--batch: '0' is not an integer from 1 to 4096; see `mxgpt bench --help`"),
         (["run", "--ctx"], "--ctx needs a value; see `mxgpt run --help`"),
         (["run", "--ctx", "8", "--ctx", "9"], "--ctx is given more than once; see `mxgpt run --help`"),
-        (["run", "--vram-budget", "24GX"],
-         "--vram-budget: '24GX' is not a valid memory size; write for example 24GiB or 12.5GB; see `mxgpt run --help`"),
-        (["verify", "m", "--manifest", "x", "--expect-sha256", "y"],
-         "--manifest cannot be combined with --expect-sha256; see `mxgpt verify --help`"),
+        (
+            ["run", "--vram-budget", "24GX"],
+            "--vram-budget: '24GX' is not a valid memory size; write for example 24GiB or 12.5GB; see `mxgpt run --help`",
+        ),
+        (
+            ["verify", "m", "--manifest", "x", "--expect-sha256", "y"],
+            "--manifest cannot be combined with --expect-sha256; see `mxgpt verify --help`",
+        ),
         (["validate", "--seeds", "4"], "--seeds needs --prompts; see `mxgpt validate --help`"),
         (["harmony", "rendr"], "unknown command 'rendr' (did you mean 'render'?); see `mxgpt harmony --help`"),
         (["run", "--kv", "\x1b[2J", "hi"], "is not one of"),
@@ -63,7 +76,23 @@ def test_old_names_work_but_are_not_shown(command, name, alias):
 
 def test_help_lists_every_command():
     text = mxgpt("--help").stdout
-    for command in ("run", "serve", "plan", "bench", "convert", "quantize", "perplexity", "validate", "imatrix", "synth",
-                    "logits", "inspect", "verify", "tokenize", "detokenize", "harmony"):
+    for command in (
+        "run",
+        "serve",
+        "plan",
+        "bench",
+        "convert",
+        "quantize",
+        "perplexity",
+        "validate",
+        "imatrix",
+        "synth",
+        "logits",
+        "inspect",
+        "verify",
+        "tokenize",
+        "detokenize",
+        "harmony",
+    ):
         assert f"\n  {command} " in text
         assert "\x1b" not in mxgpt(command, "--help").stdout

@@ -16,7 +16,9 @@ def mxgpt(*arguments, stdin=""):
 def test_a_text_is_split_and_scored(tmp_path):
     texts = ["The wolf went into the wood. " * 6, "What is a verb? It is a word that tells what is done."]
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts) + "\n")
-    encoded = mxgpt("tokenize", "--tokenizer", NANO, "--jsonl", stdin="".join(json.dumps(text) + "\n" for text in texts))
+    encoded = mxgpt(
+        "tokenize", "--tokenizer", NANO, "--jsonl", stdin="".join(json.dumps(text) + "\n" for text in texts)
+    )
     documents = [json.loads(line) for line in encoded.stdout.splitlines()]
     chunks = [ids[i : i + 16] for ids in documents for i in range(0, len(ids), 16) if len(ids) - i > 1]
     (tmp_path / "ids.json").write_text(json.dumps(chunks))

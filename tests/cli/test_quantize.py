@@ -1,4 +1,5 @@
 """`mxgpt quantize` and `mxgpt synth`: files as the `gguf` package reads them, tensor types, and errors."""
+
 import ctypes
 import json
 import signal
@@ -12,7 +13,8 @@ import pytest
 import xllamacpp
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
-from program import FIXTURES, MXGPT, NANO, output_of as mxgpt
+from program import FIXTURES, MXGPT, NANO
+from program import output_of as mxgpt
 from safetensors.numpy import load_file
 
 LAYERS = 6
@@ -45,14 +47,22 @@ def source(tmp_path_factory):
 # A tensor of the shipped model for each format: rows of 512 where blocks have 256 elements. And the greatest part of
 # the sum of squares that the error may be, from the errors of ggml's own quantizers on such weights.
 EACH_FORMAT = {
-    "Q2_K": ("blk.0.attn_output.weight", 0.09), "Q3_K": ("blk.1.attn_output.weight", 0.025),
-    "Q4_K": ("blk.2.attn_output.weight", 0.0055), "Q5_K": ("blk.3.attn_output.weight", 0.0014),
-    "Q6_K": ("blk.4.attn_output.weight", 0.0004), "IQ4_XS": ("blk.5.attn_output.weight", 0.0065),
-    "Q4_0": ("blk.0.attn_q.weight", 0.0085), "Q4_1": ("blk.1.attn_q.weight", 0.0085),
-    "Q5_0": ("blk.2.attn_q.weight", 0.0021), "Q5_1": ("blk.3.attn_q.weight", 0.0019),
-    "Q8_0": ("blk.4.attn_q.weight", 5e-5), "IQ4_NL": ("blk.5.attn_q.weight", 0.0065),
-    "MXFP4": ("blk.0.attn_k.weight", 0.017), "F16": ("blk.1.attn_k.weight", 1e-7),
-    "BF16": ("blk.2.attn_k.weight", 0), "F32": ("blk.3.attn_k.weight", 0),
+    "Q2_K": ("blk.0.attn_output.weight", 0.09),
+    "Q3_K": ("blk.1.attn_output.weight", 0.025),
+    "Q4_K": ("blk.2.attn_output.weight", 0.0055),
+    "Q5_K": ("blk.3.attn_output.weight", 0.0014),
+    "Q6_K": ("blk.4.attn_output.weight", 0.0004),
+    "IQ4_XS": ("blk.5.attn_output.weight", 0.0065),
+    "Q4_0": ("blk.0.attn_q.weight", 0.0085),
+    "Q4_1": ("blk.1.attn_q.weight", 0.0085),
+    "Q5_0": ("blk.2.attn_q.weight", 0.0021),
+    "Q5_1": ("blk.3.attn_q.weight", 0.0019),
+    "Q8_0": ("blk.4.attn_q.weight", 5e-5),
+    "IQ4_NL": ("blk.5.attn_q.weight", 0.0065),
+    "MXFP4": ("blk.0.attn_k.weight", 0.017),
+    "F16": ("blk.1.attn_k.weight", 1e-7),
+    "BF16": ("blk.2.attn_k.weight", 0),
+    "F32": ("blk.3.attn_k.weight", 0),
 }
 
 
@@ -64,8 +74,10 @@ def quantize_each_format(source, path, *options):
 
 def errors(found, source):
     before = tensors(source)
-    return {kind: np.square(values(found[name]) - values(before[name])).sum() / np.square(values(before[name])).sum()
-            for kind, (name, _) in EACH_FORMAT.items()}
+    return {
+        kind: np.square(values(found[name]) - values(before[name])).sum() / np.square(values(before[name])).sum()
+        for kind, (name, _) in EACH_FORMAT.items()
+    }
 
 
 def test_each_format(source, tmp_path):
@@ -85,16 +97,24 @@ def test_errors_are_not_above_those_of_ggml(source, tmp_path):
     """ggml's quantizers, from the library in the xllamacpp package."""
     library = ctypes.CDLL(next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so")))
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3,
-                                            ctypes.c_void_p]
+    library.ggml_quantize_chunk.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        *[ctypes.c_int64] * 3,
+        ctypes.c_void_p,
+    ]
     ours = errors(quantize_each_format(source, tmp_path / "each.gguf"), source)
     before = tensors(source)
     for kind, (name, _) in EACH_FORMAT.items():
         weights = np.ascontiguousarray(before[name].data)
         per_block, block_bytes = gguf.GGML_QUANT_SIZES[Type[kind]]
         blocks = np.zeros((len(weights), weights.shape[1] // per_block * block_bytes), np.uint8)
-        written = library.ggml_quantize_chunk(Type[kind], weights.ctypes.data, blocks.ctypes.data, 0, *weights.shape,
-                                              None) if kind != "F32" else 0
+        written = (
+            library.ggml_quantize_chunk(Type[kind], weights.ctypes.data, blocks.ctypes.data, 0, *weights.shape, None)
+            if kind != "F32"
+            else 0
+        )
         theirs = np.square(dequantize(blocks, Type[kind]) - weights).sum() / np.square(weights).sum() if written else 0
         assert ours[kind] <= 1.01 * theirs, kind
 
@@ -122,8 +142,13 @@ def expected_types(dense, experts, embedding, head, values=None, more_bits=()):
             expected[f"blk.{i}.attn_{part}.bias"] = "F32"
         if i in more_bits:
             expected[f"blk.{i}.attn_v.weight"] = values
-        for name in ("attn_norm.weight", "post_attention_norm.weight", "attn_sinks.weight", "ffn_gate_inp.weight",
-                     "ffn_gate_inp.bias"):
+        for name in (
+            "attn_norm.weight",
+            "post_attention_norm.weight",
+            "attn_sinks.weight",
+            "ffn_gate_inp.weight",
+            "ffn_gate_inp.bias",
+        ):
             expected[f"blk.{i}.{name}"] = "F32"
     return expected
 
@@ -157,16 +182,31 @@ def test_unquantized_experts_fall_back(source, tmp_path):
     found = types(path)
     assert {name: found[name] for name in found if "_exps.weight" in name} == {
         f"blk.{i}.ffn_{part}_exps.weight": "Q8_0" if part == "down" and i in (2, 5) else "Q5_0"
-        for i in range(LAYERS) for part in ("gate", "up", "down")}
-    assert ("Q5_0 instead of Q4_K (row length is not a multiple of 256): token_embd.weight, blk.*.attn_q.weight, "
-            "blk.*.attn_k.weight, blk.*.attn_v.weight (4 of 6 layers), blk.*.ffn_gate_exps.weight, "
-            "blk.*.ffn_up_exps.weight, blk.*.ffn_down_exps.weight (4 of 6 layers)\n") in text
+        for i in range(LAYERS)
+        for part in ("gate", "up", "down")
+    }
+    assert (
+        "Q5_0 instead of Q4_K (row length is not a multiple of 256): token_embd.weight, blk.*.attn_q.weight, "
+        "blk.*.attn_k.weight, blk.*.attn_v.weight (4 of 6 layers), blk.*.ffn_gate_exps.weight, "
+        "blk.*.ffn_up_exps.weight, blk.*.ffn_down_exps.weight (4 of 6 layers)\n"
+    ) in text
     assert "Q8_0 instead of Q6_K (row length is not a multiple of 256): output.weight, " in text
 
 
-SHAPE = {"model_type": "gpt_oss", "vocab_size": 8064, "hidden_size": 256, "num_hidden_layers": 16,
-         "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 64, "intermediate_size": 256,
-         "num_local_experts": 4, "num_experts_per_tok": 2, "max_position_embeddings": 4096, "sliding_window": 128}
+SHAPE = {
+    "model_type": "gpt_oss",
+    "vocab_size": 8064,
+    "hidden_size": 256,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+    "intermediate_size": 256,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 4096,
+    "sliding_window": 128,
+}
 
 
 @pytest.mark.parametrize("recipe, base, more", [("q4_k_m", "Q4_K", "Q6_K"), ("q5_k_m", "Q5_K", "Q6_K")])
@@ -204,7 +244,8 @@ def test_mxfp4_all_in_other_architectures(tmp_path, name):
     mxgpt("quantize", FIXTURES / "architectures" / name, tmp_path / "out.gguf", "--to", "mxfp4-all")
     found = tensors(tmp_path / "out.gguf")
     assert {n: t.tensor_type.name for n, t in found.items()} == {
-        n: "F32" if len(t.shape) == 1 else "MXFP4" for n, t in found.items()}
+        n: "F32" if len(t.shape) == 1 else "MXFP4" for n, t in found.items()
+    }
     (tmp_path / "ids.json").write_text(json.dumps([list(range(5, 60))]))
     mxgpt("logits", "-m", tmp_path / "out.gguf", "--ids", tmp_path / "ids.json", "--out", tmp_path / "l")
 
@@ -228,8 +269,18 @@ def test_quantized_experts_are_unchanged(source, tmp_path):
 
 def test_overrides(source, tmp_path):
     path = tmp_path / "out.gguf"
-    mxgpt("quantize", NANO, path, "--to", "q8_0", "--tensor", "blk.1.attn_?.weight=Q4_0",
-          "--tensor=blk.*.attn_*=bf16", "--tensor=*_exps*=q3_k", "--tensor=*gate_inp*=f16")
+    mxgpt(
+        "quantize",
+        NANO,
+        path,
+        "--to",
+        "q8_0",
+        "--tensor",
+        "blk.1.attn_?.weight=Q4_0",
+        "--tensor=blk.*.attn_*=bf16",
+        "--tensor=*_exps*=q3_k",
+        "--tensor=*gate_inp*=f16",
+    )
     found = types(path)
     for i in range(LAYERS):
         assert found[f"blk.{i}.attn_v.weight"] == ("Q4_0" if i == 1 else "BF16")
@@ -240,14 +291,17 @@ def test_overrides(source, tmp_path):
     assert found["output.weight"] == "Q8_0"
 
 
-@pytest.mark.parametrize("override, message", [
-    ("blk.9.*=q8_0", "'blk.9.*' matches no weight of the model"),
-    ("*norm*=q8_0", "norms and biases are f32"),
-    ("*attn_q*=q4_9", "unknown format 'q4_9'"),
-    ("*attn_q*", "is not PATTERN=FORMAT"),
-    ("=q8_0", "is not PATTERN=FORMAT"),
-    ("*" * 5000 + "x=q8_0", "matches no weight"),
-])
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("blk.9.*=q8_0", "'blk.9.*' matches no weight of the model"),
+        ("*norm*=q8_0", "norms and biases are always f32"),
+        ("*attn_q*=q4_9", "unknown format 'q4_9'"),
+        ("*attn_q*", "is not PATTERN=FORMAT"),
+        ("=q8_0", "is not PATTERN=FORMAT"),
+        ("*" * 5000 + "x=q8_0", "matches no weight"),
+    ],
+)
 def test_refuses_overrides(tmp_path, override, message):
     assert message in refused(NANO, tmp_path / "out.gguf", "--to", "q8_0", "--tensor", override)
 
@@ -271,7 +325,7 @@ def test_refuses_sources(source, tmp_path):
     (tmp_path / "text").write_text("hello")
     assert "GGUF" in refused(tmp_path / "text", out, "--to", "q8_0")
     whole = source.read_bytes()
-    (tmp_path / "cut.gguf").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
     assert "cut.gguf" in refused(tmp_path / "cut.gguf", out, "--to", "q8_0")
     (tmp_path / "renamed.gguf").write_bytes(whole.replace(b"blk.3.attn_sinks", b"blk.3.attn_sinkz"))
     assert "'blk.3.attn_sinks.weight' is missing" in refused(tmp_path / "renamed.gguf", out, "--to", "q8_0")
@@ -284,10 +338,12 @@ def test_refuses_sources(source, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_write_leaves_nothing(source, tmp_path, command, number):
     out = tmp_path / "out.gguf"
-    arguments = ([source, out, "--to", "iq4_nl"] if command == "quantize" else
-                 ["--like", "gpt-oss-20b", out, "--layers", "8"])
-    running = subprocess.Popen([MXGPT, command, *map(str, arguments)], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE)
+    arguments = (
+        [source, out, "--to", "iq4_nl"] if command == "quantize" else ["--like", "gpt-oss-20b", out, "--layers", "8"]
+    )
+    running = subprocess.Popen(
+        [MXGPT, command, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     while running.poll() is None and not list(tmp_path.glob("*.part")):
         time.sleep(0.001)
     running.send_signal(number)
@@ -306,7 +362,7 @@ def test_synth(tmp_path):
     assert a == b and a != c and len(a) == len(c)
     found = tensors(tmp_path / "a.gguf")
     assert sum("attn_norm" in name for name in found) == 4
-    assert np.std(values(found["blk.3.ffn_up_exps.weight"])) == pytest.approx(288 ** -0.5, rel=0.05)
+    assert np.std(values(found["blk.3.ffn_up_exps.weight"])) == pytest.approx(288**-0.5, rel=0.05)
     (tmp_path / "ids.json").write_text(json.dumps([list(range(5, 200))]))
     mxgpt("logits", "-m", tmp_path / "a.gguf", "--ids", tmp_path / "ids.json", "--out", tmp_path / "l", "--full")
     logits = load_file(tmp_path / "l")["0.logits"]
@@ -338,10 +394,18 @@ def test_synth_refuses(tmp_path):
     assert "neither a known shape nor a checkpoint" in mxgpt("synth", "--like", "gpt-9", out, status=1)
     (tmp_path / "config.json").write_text(json.dumps({**SHAPE, "num_key_value_heads": 3}))
     assert "cannot share 3 key/value heads" in mxgpt("synth", "--like", tmp_path, out, status=1)
-    (tmp_path / "config.json").write_text(json.dumps(
-        {**SHAPE, "num_local_experts": 4096, "hidden_size": 1 << 20, "intermediate_size": 1 << 22,
-         "num_hidden_layers": 4096}))
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                **SHAPE,
+                "num_local_experts": 4096,
+                "hidden_size": 1 << 20,
+                "intermediate_size": 1 << 22,
+                "num_hidden_layers": 4096,
+            }
+        )
+    )
     assert "are free on its disk" in mxgpt("synth", "--like", tmp_path, out, status=1)
     (tmp_path / "config.json").write_text(json.dumps({**SHAPE, "vocab_size": 100}))
-    assert "the embedding only 100" in mxgpt("synth", "--like", tmp_path, out, status=1)
+    assert "the embedding has only 100" in mxgpt("synth", "--like", tmp_path, out, status=1)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]

@@ -12,7 +12,6 @@ from real_models import real_model
 from safetensors.numpy import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-
 RENDER = BUILD / "tests" / "text_chat_format"
 DATA = REPO / "tests" / "data"
 SMOLLM2, GEMMA3 = "smollm2-135m-q4_1.gguf", "gemma3-270m-q4_k_m.gguf"
@@ -32,7 +31,17 @@ def test_equals_transformers_on_the_dequantized_weights(tmp_path, name):
     theirs = reference(name)
     sequences = [np.concatenate([theirs[f"{i}.ids"], theirs[f"{i}.greedy_ids"]]).tolist() for i in range(3)]
     (tmp_path / "ids.json").write_text(json.dumps(sequences))
-    mxgpt("logits", "-m", real_model(name), "--ids", tmp_path / "ids.json", "--out", tmp_path / "out", "--precision", "exact")
+    mxgpt(
+        "logits",
+        "-m",
+        real_model(name),
+        "--ids",
+        tmp_path / "ids.json",
+        "--out",
+        tmp_path / "out",
+        "--precision",
+        "exact",
+    )
     ours = load_file(tmp_path / "out")
     for i in range(3):
         length = len(theirs[f"{i}.ids"])
@@ -46,7 +55,9 @@ def test_equals_transformers_on_the_dequantized_weights(tmp_path, name):
 
 def rendered(model, conversations, *arguments):
     lines = "".join(json.dumps(each) + "\n" for each in conversations)
-    done = subprocess.run([RENDER, model, *arguments], input=lines, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [RENDER, model, *arguments], input=lines, capture_output=True, text=True, timeout=60, check=True
+    )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -56,7 +67,7 @@ def test_chats_have_the_ids_of_transformers():
     assert [r["ids"] for r in rendered(real_model(GEMMA3), [[["user", PARIS]]], "gemma")] == [ids]
     plain = reference(SMOLLM2)["0.ids"].tolist()
     (with_system,) = rendered(real_model(SMOLLM2), [[["user", PARIS]]])
-    assert with_system["ids"][-len(plain):] == plain
+    assert with_system["ids"][-len(plain) :] == plain
 
 
 def smollm2_tokenizer(path):
@@ -65,7 +76,8 @@ def smollm2_tokenizer(path):
     tokens, merges, types = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges", "token_type"))
     tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, [tuple(m.split(" ")) for m in merges]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     control = [t for t, kind in zip(tokens, types) if kind == gguf.TokenType.CONTROL]
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in control])
@@ -77,12 +89,19 @@ def test_smollm2_renders_its_own_template():
     default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     conversations = [
         [["user", PARIS]],
-        [["system", " Be brief.\n"], ["user", "  Größe 12345? "], ["assistant", "\n日本 🙂\n\n"], ["user", "\n\n ok\t"]],
+        [
+            ["system", " Be brief.\n"],
+            ["user", "  Größe 12345? "],
+            ["assistant", "\n日本 🙂\n\n"],
+            ["user", "\n\n ok\t"],
+        ],
         [["user", ""], ["assistant", ""], ["user", "it's"]],
     ]
     texts = [
-        "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n"
-                for role, text in ([] if messages[0][0] == "system" else [["system", default]]) + messages)
+        "".join(
+            f"<|im_start|>{role}\n{text}<|im_end|>\n"
+            for role, text in ([] if messages[0][0] == "system" else [["system", default]]) + messages
+        )
         + "<|im_start|>assistant\n"
         for messages in conversations
     ]
@@ -102,7 +121,9 @@ def test_smollm2_answers_questions():
     ask = lambda *arguments: mxgpt("run", "-m", model, "--temperature", "0", "--max-tokens", "40", *arguments)
     assert ask(PARIS, "--precision", "exact") == "The capital of France is Paris.\n"
     assert "Oslo" in ask("What is the capital of Norway?")
-    assert ask("Name three primary colors.", "--precision", "exact") == "The primary colors are: Red, Blue, and Yellow.\n"
+    assert (
+        ask("Name three primary colors.", "--precision", "exact") == "The primary colors are: Red, Blue, and Yellow.\n"
+    )
 
 
 def test_gemma3_completes_text():

@@ -39,11 +39,15 @@ def test_a_seed_gives_the_same_answer_and_statistics_on_request():
     first, again, other = run(*words, "--seed", "5"), run(*words, "--seed", "5"), run(*words, "--seed", "6")
     assert first.stdout == again.stdout
     assert first.stdout != other.stdout
-    assert re.search(r"prompt \d+ tokens \(0 reused\), \d+ tok/s; output \d+ tokens, [\d.]+ tok/s; seed 5\n", first.stderr)
+    assert re.search(
+        r"prompt \d+ tokens \(0 reused\), \d+ tok/s; output \d+ tokens, [\d.]+ tok/s; seed 5\n", first.stderr
+    )
 
 
 def test_raw_completes_text_and_parses_control_tokens():
-    prompt = "<|start|>user<|message|>What is the capital of Norway?<|end|><|start|>assistant<|channel|>final<|message|>"
+    prompt = (
+        "<|start|>user<|message|>What is the capital of Norway?<|end|><|start|>assistant<|channel|>final<|message|>"
+    )
     result = run("--raw", prompt, "--temperature", "0", "--stop", "<|end|>")
     assert result.stdout == "The capital of Norway is Oslo.\n"
 
@@ -73,13 +77,19 @@ def test_without_tools_no_call_is_printed():
 
 def test_a_schema_constrains_the_answer(tmp_path):
     schema = tmp_path / "city.json"
-    schema.write_text(json.dumps({
-        "type": "object",
-        "properties": {"city": {"type": "string", "maxLength": 20}, "population": {"type": "integer"}},
-        "required": ["city", "population"],
-    }))
+    schema.write_text(
+        json.dumps(
+            {
+                "type": "object",
+                "properties": {"city": {"type": "string", "maxLength": 20}, "population": {"type": "integer"}},
+                "required": ["city", "population"],
+            }
+        )
+    )
     for seed in range(3):
-        result = run("What is the capital of Norway?", "--schema", str(schema), "--seed", str(seed), "--max-tokens", "0")
+        result = run(
+            "What is the capital of Norway?", "--schema", str(schema), "--seed", str(seed), "--max-tokens", "0"
+        )
         assert result.returncode == 0
         answer = json.loads(result.stdout)
         assert list(answer) == ["city", "population"] and isinstance(answer["population"], int)
@@ -181,8 +191,23 @@ def test_a_chat_remembers_and_ctrl_c_stops_the_answer_only():
 
 
 def test_ctrl_c_during_an_answer_leaves_the_session_alive():
-    chat = Terminal("--temperature", "2", "--show-reasoning", "--max-tokens", "0", "--seed", "3", "--logit-bias", "8004=-100",
-                    "--logit-bias", "8014=-100", "--logit-bias", "8001=-100", "--logit-bias", "8009=-100")
+    chat = Terminal(
+        "--temperature",
+        "2",
+        "--show-reasoning",
+        "--max-tokens",
+        "0",
+        "--seed",
+        "3",
+        "--logit-bias",
+        "8004=-100",
+        "--logit-bias",
+        "8014=-100",
+        "--logit-bias",
+        "8001=-100",
+        "--logit-bias",
+        "8009=-100",
+    )
     chat.until("> ")
     chat.type("Write a story.\n")
     time.sleep(1.5)

@@ -75,7 +75,10 @@ def test_metrics_equal_numpys(tmp_path, gguf, few_ids):
     logprobs = []
     for model, precision in (NANO, "exact"), (gguf, "default"):
         out = tmp_path / f"{precision}.safetensors"
-        assert mxgpt("logits", "-m", model, "--ids", few_ids, "--out", out, "--full", "--precision", precision).returncode == 0
+        assert (
+            mxgpt("logits", "-m", model, "--ids", few_ids, "--out", out, "--full", "--precision", precision).returncode
+            == 0
+        )
         logits = load_file(out)
         logits = np.concatenate([logits[f"{i}.logits"] for i in range(len(sequences))]).astype(np.float64)
         logits -= logits.max(1, keepdims=True)
@@ -103,7 +106,9 @@ def test_metrics_equal_numpys(tmp_path, gguf, few_ids):
         assert s["ln_ppl_ratio"]["value"] == pytest.approx(delta.mean(), abs=1e-6)
         assert s["ln_ppl_ratio"]["standard_error"] == pytest.approx(error, rel=1e-4)
         t = 2.364624251592785  # 7 degrees of freedom
-        assert s["ln_ppl_ratio"]["interval"] == pytest.approx([delta.mean() - t * error, delta.mean() + t * error], abs=1e-6)
+        assert s["ln_ppl_ratio"]["interval"] == pytest.approx(
+            [delta.mean() - t * error, delta.mean() + t * error], abs=1e-6
+        )
         assert s["top1"]["value"] == pytest.approx((p.argmax(1) == q.argmax(1)).mean())
         assert s["top5"]["value"] == pytest.approx(np.mean([len(set(a) & set(b)) / 5 for a, b in zip(*top5)]))
         change = np.exp(q)[rows, targets[rows]] - np.exp(p)[rows, targets[rows]]
@@ -242,7 +247,10 @@ def with_value(array, value):
         ({"_0_last_logits": np.zeros(5, np.float32)}, "not F32 [8064]"),
         ({"_0_last_logits": np.full(8064, np.inf, np.float32)}, "not finite"),
         ({"_0_logits": np.full((3, 8064), np.nan, np.float32)}, "not finite"),
-        ({"_0_ids": None, "_0_top_ids": None, "_0_top_logprobs": None, "other": np.zeros(3)}, "is not a stored reference"),
+        (
+            {"_0_ids": None, "_0_top_ids": None, "_0_top_logprobs": None, "other": np.zeros(3)},
+            "is not a stored reference",
+        ),
     ],
 )
 def test_an_invalid_stored_reference_gives_one_sentence(tmp_path, changes, complaint):
@@ -264,7 +272,9 @@ def test_ids_of_a_stored_reference_may_be_separate(tmp_path):
 
 def test_wrong_options_give_one_sentence(tmp_path, few_ids):
     assert "needs two models" in mxgpt("validate", "--candidate", NANO).stderr
-    assert "neither a model nor a recipe" in mxgpt("validate", "--reference", NANO, "--candidate", tmp_path / "x").stderr
+    assert (
+        "neither a model nor a recipe" in mxgpt("validate", "--reference", NANO, "--candidate", tmp_path / "x").stderr
+    )
     assert "--text" in mxgpt("validate", "--reference", NANO, "--candidate", NANO).stderr
     result = mxgpt("validate", "--reference", STORED, "--candidate", NANO, "--source", NANO)
     assert result.returncode == 1 and "--source" in result.stderr
@@ -321,5 +331,7 @@ def test_the_page_is_self_contained_and_escapes_names(tmp_path, gguf, few_ids):
 
 
 def test_output_that_cannot_be_written_is_an_error(tmp_path, few_ids):
-    result = mxgpt("validate", "--reference", NANO, "--candidate", NANO, "--ids", few_ids, "--html", tmp_path / "no" / "x.html")
+    result = mxgpt(
+        "validate", "--reference", NANO, "--candidate", NANO, "--ids", few_ids, "--html", tmp_path / "no" / "x.html"
+    )
     assert result.returncode == 1 and "x.html" in result.stderr

@@ -19,8 +19,14 @@ def test_kernels(tmp_path):
     report = json.loads((tmp_path / "kernels.json").read_text())
     assert report["passes"] is True
     kernels = {entry["kernel"] for entry in report["kernels"]}
-    assert {"MXFP4 matmul_int16, f16 sums", "Q4_K dequantize", "Q8_0 quantize", "attention, F16 cache", "routing",
-            "MXFP4 embedding"} <= kernels
+    assert {
+        "MXFP4 matmul_int16, f16 sums",
+        "Q4_K dequantize",
+        "Q8_0 quantize",
+        "attention, F16 cache",
+        "routing",
+        "MXFP4 embedding",
+    } <= kernels
     assert all(entry["passes"] and entry["shapes"] > 0 for entry in report["kernels"])
 
 
@@ -32,15 +38,26 @@ def test_self_checks_of_the_shipped_model(tmp_path):
     assert all(check["passes"] for check in report["checks"])
 
 
-@pytest.mark.parametrize("name", ["gpt2-nano", "architectures/gemma3", "architectures/mistral-window",
-                                  "architectures/qwen3", "architectures/gpt-oss-bf16-layout"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2-nano",
+        "architectures/gemma3",
+        "architectures/mistral-window",
+        "architectures/qwen3",
+        "architectures/gpt-oss-bf16-layout",
+    ],
+)
 def test_self_checks_of_other_architectures(name, tmp_path):
     (tmp_path / "ids.json").write_text(json.dumps([[10 + i * i % 211 for i in range(100)]]))
     model = FIXTURES / name
     result = validate("--self-check", model, "--ids", tmp_path / "ids.json", "--json", tmp_path / "self.json")
     assert result.returncode == 0, result.stdout + result.stderr
-    absent = {check["check"] for check in json.loads((tmp_path / "self.json").read_text())["checks"]
-              if "not_applicable" in check}
+    absent = {
+        check["check"]
+        for check in json.loads((tmp_path / "self.json").read_text())["checks"]
+        if "not_applicable" in check
+    }
     assert ("permuted experts change nothing" in absent) == ("gpt-oss" not in name)
     assert ("RoPE is invariant to shifts" in absent) == ("gpt2" in name)
 
@@ -70,8 +87,20 @@ def prompts(tmp_path_factory):
 
 
 def diverge(candidate, prompts, out):
-    result = validate("--prompts", prompts, "--reference", NANO, "--candidate", candidate, "--seeds", 4,
-                      "--max-completion-tokens", 40, "--json", out)
+    result = validate(
+        "--prompts",
+        prompts,
+        "--reference",
+        NANO,
+        "--candidate",
+        candidate,
+        "--seeds",
+        4,
+        "--max-completion-tokens",
+        40,
+        "--json",
+        out,
+    )
     return result, json.loads(out.read_text())
 
 
@@ -100,20 +129,35 @@ def test_a_tampered_expert_is_found_by_its_prompt(q8_0, prompts, tmp_path):
 
 
 def test_few_prompts_are_inconclusive(q8_0, prompts, tmp_path):
-    result = validate("--prompts", prompts, "--reference", NANO, "--candidate", q8_0, "--max-prompts", 2, "--seeds", 1,
-                      "--max-completion-tokens", 4)
+    result = validate(
+        "--prompts",
+        prompts,
+        "--reference",
+        NANO,
+        "--candidate",
+        q8_0,
+        "--max-prompts",
+        2,
+        "--seeds",
+        1,
+        "--max-completion-tokens",
+        4,
+    )
     assert result.returncode == 2
     assert "inconclusive" in result.stdout
 
 
-@pytest.mark.parametrize("content, complaint", [
-    ("", "has no prompts"),
-    ("{}\n", "prompt"),
-    ('{"prompt": 5}\n', "should be a string"),
-    ('{"prompt": ""}\n', "is empty"),
-    ("not json\n", "line 1"),
-    ('{"prompt": "' + "word " * 140000 + '"}\n', "context"),
-])
+@pytest.mark.parametrize(
+    "content, complaint",
+    [
+        ("", "has no prompts"),
+        ("{}\n", "prompt"),
+        ('{"prompt": 5}\n', "should be a string"),
+        ('{"prompt": ""}\n', "is empty"),
+        ("not json\n", "line 1"),
+        ('{"prompt": "' + "word " * 140000 + '"}\n', "context"),
+    ],
+)
 def test_refuses_prompts(content, complaint, tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text(content)
@@ -126,5 +170,7 @@ def test_refuses_missing_things(tmp_path, prompts):
     assert "needs two models" in validate("--prompts", prompts, "--reference", NANO).stderr
     missing = validate("--prompts", prompts, "--reference", NANO, "--candidate", tmp_path / "none.gguf")
     assert missing.returncode == 1 and "model not found" in missing.stderr
-    assert "cannot be opened" in validate("--prompts", tmp_path / "none", "--reference", NANO, "--candidate", NANO).stderr
+    assert (
+        "cannot be opened" in validate("--prompts", tmp_path / "none", "--reference", NANO, "--candidate", NANO).stderr
+    )
     assert "model not found" in validate("--self-check", tmp_path / "none.gguf").stderr

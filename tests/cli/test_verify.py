@@ -1,4 +1,5 @@
 """`mxgpt verify` against sha256sum and hashlib."""
+
 import hashlib
 import subprocess
 
@@ -20,8 +21,14 @@ def model(tmp_path):
     folder = tmp_path / "model"
     (folder / "original").mkdir(parents=True)
     (folder / ".cache").mkdir()
-    for name, data in {"config.json": b"{}", "model.safetensors": b"x" * 5_000_000, "original/a b": b"1",
-                       "with\nnewline": b"2", ".gitattributes": b"no", ".cache/x": b"no"}.items():
+    for name, data in {
+        "config.json": b"{}",
+        "model.safetensors": b"x" * 5_000_000,
+        "original/a b": b"1",
+        "with\nnewline": b"2",
+        ".gitattributes": b"no",
+        ".cache/x": b"no",
+    }.items():
         (folder / name).write_bytes(data)
     return folder
 
@@ -91,7 +98,7 @@ def test_shards_are_one_model(tmp_path):
 def test_a_hostile_manifest(model, tmp_path):
     (tmp_path / "sums").write_text(f"{sha(b'')}  ../../etc/passwd\n")
     _, err = verify(model, "--manifest", tmp_path / "sums", status=1)
-    assert "sums: line 1" in err and "not inside the folder" in err
+    assert "sums: line 1" in err and "outside the model's folder" in err
 
 
 def test_wrong_use(tmp_path):

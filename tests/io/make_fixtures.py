@@ -3,6 +3,7 @@
 The C++ tests hold our readers to what is put in here and our writers to the same bytes. Run again after a
 change: build/python/bin/python tests/io/make_fixtures.py
 """
+
 from pathlib import Path
 
 import gguf
@@ -46,5 +47,11 @@ def write_gguf(path, alignment):
 DATA.mkdir(exist_ok=True)
 write_gguf(DATA / "toy.gguf", None)
 write_gguf(DATA / "toy-aligned.gguf", 256)
-save_file({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=np.int32),
-           "c": np.zeros((0, 8), dtype=np.int32)}, DATA / "toy.safetensors")
+save_file(
+    {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.arange(4, dtype=np.int32),
+        "c": np.zeros((0, 8), dtype=np.int32),
+    },
+    DATA / "toy.safetensors",
+)

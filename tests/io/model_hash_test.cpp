@@ -103,7 +103,8 @@ TEST(Manifest, FaultsAreNamedByLine) {
   EXPECT_THAT(error("abc  file"), HasSubstr("is not 'hash  path'"));
   EXPECT_THAT(error(fmt::format("{}a", kAbc)), HasSubstr("is not 'hash  path'"));
   for (const char* outside : {"/etc/passwd", "../x", "a/../../x", ""}) {
-    EXPECT_THAT(error(fmt::format("{}  {}", kAbc, outside)), HasSubstr("outside the model's folder"))
+    EXPECT_THAT(error(fmt::format("{}  {}", kAbc, outside)),
+                HasSubstr("outside the model's folder"))
         << outside;
   }
 }

@@ -173,16 +173,22 @@ def near_halves(representable):
     overflow = np.float32([(sorted_values[-1] + last) / 2])
     middle = np.concatenate([midpoints, overflow, -overflow])
     with np.errstate(over="ignore"):
-        values = np.concatenate([representable, middle, np.nextafter(middle, np.float32(np.inf)),
-                                 np.nextafter(middle, np.float32(-np.inf)),
-                                 np.float32([0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, 3.4e38, -3.4e38])])
+        values = np.concatenate(
+            [
+                representable,
+                middle,
+                np.nextafter(middle, np.float32(np.inf)),
+                np.nextafter(middle, np.float32(-np.inf)),
+                np.float32([0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, 3.4e38, -3.4e38]),
+            ]
+        )
     return values.astype(np.float32)
 
 
 def test_bf16():
     every_pattern = np.arange(65536, dtype=np.uint16)
     bf16 = next(f for f in FORMATS if f.name == "BF16")
-    expected = (every_pattern.astype(np.uint32) << 16)
+    expected = every_pattern.astype(np.uint32) << 16
     np.testing.assert_array_equal(bits(bf16.dequantize(every_pattern)), expected)
 
     values = near_halves(expected.view(np.float32)[np.isfinite(expected.view(np.float32))])

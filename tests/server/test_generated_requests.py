@@ -1,4 +1,5 @@
 """Random requests over all options: no 5xx, every response is well formed. bench/serve/fuzz.py runs longer."""
+
 import concurrent.futures
 import json
 import random

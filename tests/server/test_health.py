@@ -1,15 +1,19 @@
 """/health during and after loading, options of `mxgpt serve`, requests from web pages."""
+
 import hashlib
 import json
 import urllib.error
 import urllib.request
 
 import pytest
-
 from program import NANO, TIMEOUT_S, mxgpt
 from serving import eventually, serve
 
-NORWAY = {"messages": [{"role": "user", "content": "What is the capital of Norway?"}], "temperature": 0, "reasoning_effort": "low"}
+NORWAY = {
+    "messages": [{"role": "user", "content": "What is the capital of Norway?"}],
+    "temperature": 0,
+    "reasoning_effort": "low",
+}
 
 
 def ask(url, body=None, headers={}):
@@ -26,7 +30,21 @@ def model_hash():
 
 
 def test_health_and_options():
-    options = ["--kv", "q8_0", "--accumulate", "f16", "--threads", "1", "--no-mmap", "--ctx", "4096", "--device", "cpu", "--name", "nano"]
+    options = [
+        "--kv",
+        "q8_0",
+        "--accumulate",
+        "f16",
+        "--threads",
+        "1",
+        "--no-mmap",
+        "--ctx",
+        "4096",
+        "--device",
+        "cpu",
+        "--name",
+        "nano",
+    ]
     with serve(*options) as server:
         status, answer = ask(server.url + "/v1/chat/completions", NORWAY)
         assert status == 200 and "Oslo" in answer["choices"][0]["message"]["content"]

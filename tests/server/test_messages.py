@@ -1,4 +1,5 @@
 """/v1/messages with the official anthropic package: blocks, events, thinking, tools, error format."""
+
 import asyncio
 import json
 import urllib.error
@@ -6,7 +7,6 @@ import urllib.request
 
 import anthropic
 import pytest
-
 import tools
 from program import TIMEOUT_S
 from serving import first_complete, serve
@@ -24,7 +24,9 @@ def client(server):
 
 def ask(client, messages=NORWAY, temperature=0, **more):
     """The package has dropped the temperature parameter."""
-    return client.messages.create(model=MODEL, messages=messages, extra_body={"temperature": temperature}, **{"max_tokens": 300, **more})
+    return client.messages.create(
+        model=MODEL, messages=messages, extra_body={"temperature": temperature}, **{"max_tokens": 300, **more}
+    )
 
 
 def test_answers(client):
@@ -54,7 +56,9 @@ def test_a_stream_is_the_answer(client):
     with client.messages.stream(model=MODEL, messages=NORWAY, extra_body={"temperature": 0}, **more) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
-    assert [b.to_dict() for b in final.content] == [b.to_dict() for b in whole.content] and text == whole.content[-1].text
+    assert [b.to_dict() for b in final.content] == [b.to_dict() for b in whole.content] and text == whole.content[
+        -1
+    ].text
     assert final.stop_reason == "end_turn" and final.usage.output_tokens == whole.usage.output_tokens
 
 
@@ -82,7 +86,9 @@ def test_async(server):
     async def both():
         async with anthropic.AsyncAnthropic(base_url=server.url, api_key="none") as client:
             answers = await asyncio.gather(*(ask(client) for _ in range(8)))
-            async with client.messages.stream(model=MODEL, messages=NORWAY, max_tokens=300, extra_body={"temperature": 0}) as stream:
+            async with client.messages.stream(
+                model=MODEL, messages=NORWAY, max_tokens=300, extra_body={"temperature": 0}
+            ) as stream:
                 streamed = "".join([text async for text in stream.text_stream])
             return [a.content[0].text for a in answers] + [streamed]
 
@@ -112,7 +118,11 @@ def test_a_tool_loop(client):
     call = first.content[-1]
     assert first.stop_reason == "tool_use" and call.type == "tool_use"
     assert call.name == "get_weather" and call.input == {"location": "Denver"}
-    result = {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": '{"temperature":21,"sky":"sunny"}'}]}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": call.id,
+        "content": [{"type": "text", "text": '{"temperature":21,"sky":"sunny"}'}],
+    }
     messages += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
     second = ask(client, messages, tools=[WEATHER])
     assert second.stop_reason == "end_turn" and "21" in second.content[-1].text
@@ -164,7 +174,9 @@ def test_thinking_is_kept_between_calls_and_dropped_after_the_answer(client):
 
 def raw(url, body, headers={}):
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=TIMEOUT_S) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=TIMEOUT_S
+        ) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -203,13 +215,20 @@ def test_other_errors(server, client, tmp_path):
     with serve("--api-keys", keys, "--max-body", 2000) as guarded:
         # Errors raised before the handler runs have the same format.
         bob = {"x-api-key": "fedcba9876543210"}
-        for status, body, headers in ((413, ["x" * 2000], bob), (401, ["x" * 2000], {}), (431, [], {"x": "x" * 20000}), (401, [], {})):
+        for status, body, headers in (
+            (413, ["x" * 2000], bob),
+            (401, ["x" * 2000], {}),
+            (431, [], {"x": "x" * 20000}),
+            (401, [], {}),
+        ):
             got, answer = raw(guarded.url + "/v1/messages", body, headers)
             assert got == status and answer["type"] == "error", answer
         known = anthropic.Anthropic(base_url=guarded.url, api_key="0123456789abcdef", max_retries=0)
         assert ask(known).content[0].text == OSLO
         with pytest.raises(anthropic.RateLimitError) as limited:
             ask(known)
-        assert limited.value.body["error"]["type"] == "rate_limit_error" and limited.value.response.headers["retry-after"]
+        assert (
+            limited.value.body["error"]["type"] == "rate_limit_error" and limited.value.response.headers["retry-after"]
+        )
         with pytest.raises(anthropic.AuthenticationError):
             ask(anthropic.Anthropic(base_url=guarded.url, api_key="wrong", max_retries=0))

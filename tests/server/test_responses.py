@@ -1,4 +1,5 @@
 """/v1/responses with the official openai package: items, events, tools, structured output; stored responses."""
+
 import asyncio
 import concurrent.futures
 import json
@@ -11,7 +12,6 @@ import urllib.request
 
 import openai
 import pytest
-
 import tools
 from program import TIMEOUT_S, mxgpt
 from serving import Server, eventually, first_complete, serve
@@ -32,7 +32,9 @@ def client(server):
 
 
 def ask(client, input=NORWAY, **more):
-    return client.responses.create(model=MODEL, input=input, **{"temperature": 0, "reasoning": {"effort": "low"}, **more})
+    return client.responses.create(
+        model=MODEL, input=input, **{"temperature": 0, "reasoning": {"effort": "low"}, **more}
+    )
 
 
 # ---- answers -----------------------------------------------------------------------------------------------
@@ -138,7 +140,12 @@ def test_logprobs(client):
     logprobs = answer.output[-1].content[0].logprobs
     assert b"".join(bytes(t.bytes) for t in logprobs).decode() == answer.output_text
     assert all(len(t.top_logprobs) == 2 and t.logprob <= 0 for t in logprobs)
-    streamed = [t for e in ask(client, top_logprobs=2, stream=True) if e.type == "response.output_text.delta" for t in e.logprobs]
+    streamed = [
+        t
+        for e in ask(client, top_logprobs=2, stream=True)
+        if e.type == "response.output_text.delta"
+        for t in e.logprobs
+    ]
     assert [t.token for t in streamed] == [t.token for t in logprobs]
     assert ask(client).output[-1].content[0].logprobs == []
 
@@ -153,7 +160,10 @@ PERSON = {
 
 def test_structured_output(client):
     form = {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}
-    items = [{"role": "system", "content": "Reply with JSON only."}, {"role": "user", "content": "Jonas is 43 years old and lives in Seattle."}]
+    items = [
+        {"role": "system", "content": "Reply with JSON only."},
+        {"role": "user", "content": "Jonas is 43 years old and lives in Seattle."},
+    ]
     answer = ask(client, items, text={"format": form}, reasoning={"effort": "high"})
     assert json.loads(answer.output_text) == {"name": "Jonas", "age": 43, "city": "Seattle"}
     assert answer.output[0].type == "reasoning"
@@ -188,7 +198,9 @@ def test_a_call_in_a_stream(client):
 def test_tool_choice(client, temperature):
     def calls(choice):
         def answer(_):
-            return ask(client, tools=[TIMER, WEATHER], tool_choice=choice, temperature=temperature, max_output_tokens=400)
+            return ask(
+                client, tools=[TIMER, WEATHER], tool_choice=choice, temperature=temperature, max_output_tokens=400
+            )
 
         complete = first_complete(answer, lambda response: response.status != "incomplete")
         return [i.name for i in complete.output if i.type == "function_call"]
@@ -217,7 +229,11 @@ def test_reasoning_is_kept_between_calls_and_dropped_after_the_answer(client):
         return ask(client, items, tools=[WEATHER], max_output_tokens=1).usage.input_tokens
 
     user = {"role": "user", "content": "What is the weather in Denver?"}
-    reasoning = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "I should look it up. " * 20}]}
+    reasoning = {
+        "type": "reasoning",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": "I should look it up. " * 20}],
+    }
     call = {"type": "function_call", "call_id": "c", "name": "get_weather", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "c", "output": "sunny"}
     assert tokens([user, reasoning, call, output]) > tokens([user, call, output]) + 50
@@ -226,7 +242,10 @@ def test_reasoning_is_kept_between_calls_and_dropped_after_the_answer(client):
 
 
 def test_stored_responses_can_be_read_and_deleted(client):
-    items = [{"role": "developer", "content": "Be short."}, {"role": "user", "content": [{"type": "input_text", "text": NORWAY}]}]
+    items = [
+        {"role": "developer", "content": "Be short."},
+        {"role": "user", "content": [{"type": "input_text", "text": NORWAY}]},
+    ]
     answer = ask(client, items)
     assert client.responses.retrieve(answer.id).model_dump() == answer.model_dump()
     listed = list(client.responses.input_items.list(answer.id, order="asc"))
@@ -308,7 +327,10 @@ def test_continuing_a_deleted_response_is_refused(client):
 def test_other_files_are_refused_as_a_store(tmp_path):
     garbage, other = tmp_path / "garbage.db", tmp_path / "other.db"
     garbage.write_bytes(b"no database at all" * 1000)
-    subprocess.run([sys.executable, "-c", f"import sqlite3; sqlite3.connect({str(other)!r}).execute('create table t (x)')"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"import sqlite3; sqlite3.connect({str(other)!r}).execute('create table t (x)')"],
+        check=True,
+    )
     for file in (garbage, other, tmp_path / "nowhere" / "responses.db"):
         result = mxgpt("serve", "--port", "0", "--store", file, status=1)
         assert "--response-store: " in result.stderr and str(file) in result.stderr
@@ -406,7 +428,9 @@ def test_too_long_prompts():
 
 def check_too_long_prompts(client):
     turns = [{"role": "user", "content": f"{n} " + "word " * 300} for n in range(20)]
-    turns = [t for turn in turns for t in (turn, {"role": "assistant", "content": "Good."})] + [{"role": "user", "content": NORWAY}]
+    turns = [t for turn in turns for t in (turn, {"role": "assistant", "content": "Good."})] + [
+        {"role": "user", "content": NORWAY}
+    ]
     with pytest.raises(openai.BadRequestError, match="leave no room"):
         ask(client, turns)
     answer = ask(client, turns, truncation="auto", max_output_tokens=16)
@@ -417,12 +441,18 @@ def check_too_long_prompts(client):
 
 def test_a_disconnect_frees_everything(server, client):
     before = kept(server)
-    ends = client.post("/../tokenize", body={"text": "<|return|><|end|><|call|>", "parse_special": True}, cast_to=dict)["tokens"]
+    ends = client.post("/../tokenize", body={"text": "<|return|><|end|><|call|>", "parse_special": True}, cast_to=dict)[
+        "tokens"
+    ]
     for _ in range(5):
-        stream = ask(client, stream=True, temperature=1.3, extra_body={"logit_bias": {str(token): -100 for token in ends}})
+        stream = ask(
+            client, stream=True, temperature=1.3, extra_body={"logit_bias": {str(token): -100 for token in ends}}
+        )
         next(iter(stream))
         stream.close()
-    assert eventually(lambda: json.load(urllib.request.urlopen(server.url + "/health"))["requests"] == {"running": 0, "queued": 0})
+    assert eventually(
+        lambda: json.load(urllib.request.urlopen(server.url + "/health"))["requests"] == {"running": 0, "queued": 0}
+    )
     assert kept(server) == before
 
 

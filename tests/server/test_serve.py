@@ -1,4 +1,5 @@
 """`mxgpt serve` as clients use it: the official openai package on the shipped model."""
+
 import asyncio
 import concurrent.futures
 import json
@@ -13,7 +14,6 @@ import urllib.request
 
 import openai
 import pytest
-
 import tools
 from program import REPO, TIMEOUT_S
 from serving import Server, endless_stream, eventually, first_complete, serve
@@ -210,8 +210,15 @@ def test_a_call_in_a_stream(client):
 def test_tool_choice(client, temperature):
     def ask(choice):
         def answer(seed):
-            return chat(client, tools=[TIMER, WEATHER], tool_choice=choice, temperature=temperature, max_tokens=400,
-                        seed=seed, reasoning_effort="low").choices[0]
+            return chat(
+                client,
+                tools=[TIMER, WEATHER],
+                tool_choice=choice,
+                temperature=temperature,
+                max_tokens=400,
+                seed=seed,
+                reasoning_effort="low",
+            ).choices[0]
 
         return first_complete(answer, lambda choice: choice.finish_reason != "length")
 
@@ -246,7 +253,9 @@ def test_a_json_schema(client):
 
 def test_complete_answers_satisfy_their_schema_at_a_high_temperature(client):
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
-    answers = [chat(client, response_format=form, temperature=1.5, seed=seed, max_tokens=600).choices[0] for seed in range(10)]
+    answers = [
+        chat(client, response_format=form, temperature=1.5, seed=seed, max_tokens=600).choices[0] for seed in range(10)
+    ]
     complete = [json.loads(a.message.content) for a in answers if a.finish_reason == "stop"]
     assert len(complete) >= 3, [a.finish_reason for a in answers]
     for value in complete:
@@ -254,8 +263,12 @@ def test_complete_answers_satisfy_their_schema_at_a_high_temperature(client):
 
 
 def test_complete_calls_satisfy_their_schema_at_a_high_temperature(client):
-    choices = [chat(client, tools=[WEATHER, TIMER], tool_choice="required", temperature=1.5, seed=seed, max_tokens=600).choices[0]
-               for seed in range(10)]
+    choices = [
+        chat(
+            client, tools=[WEATHER, TIMER], tool_choice="required", temperature=1.5, seed=seed, max_tokens=600
+        ).choices[0]
+        for seed in range(10)
+    ]
     complete = [c.message.tool_calls[0].function for c in choices if c.finish_reason == "tool_calls"]
     assert len(complete) >= 3, [c.finish_reason for c in choices]
     for function in complete:
@@ -265,7 +278,9 @@ def test_complete_calls_satisfy_their_schema_at_a_high_temperature(client):
 
 
 def test_other_response_formats(client):
-    assert isinstance(json.loads(chat(client, JONAS, response_format={"type": "json_object"}).choices[0].message.content), dict)
+    assert isinstance(
+        json.loads(chat(client, JONAS, response_format={"type": "json_object"}).choices[0].message.content), dict
+    )
     digits = chat(client, response_format={"type": "regex", "regex": "[0-9]{3}"}).choices[0].message.content
     assert len(digits) == 3 and digits.isdigit()
     one = chat(client, response_format={"type": "grammar", "grammar": 'root ::= "Oslo" | "Rome"'}).choices[0]
@@ -308,7 +323,9 @@ def test_an_ambiguous_grammar_ends_with_an_error_and_delays_nobody(server, clien
 
 @pytest.mark.parametrize("regex", ["(.?)*" * 60, "(a*)*", "((a?)(b?))+"])
 def test_repeating_the_empty_string_is_refused(server, regex):
-    status, answer = post(server, "/v1/chat/completions", {"messages": NORWAY, "response_format": {"type": "regex", "regex": regex}})
+    status, answer = post(
+        server, "/v1/chat/completions", {"messages": NORWAY, "response_format": {"type": "regex", "regex": regex}}
+    )
     assert status == 400 and answer["error"]["code"] == "invalid_regex"
     assert "can match the empty string" in answer["error"]["message"]
 
@@ -376,7 +393,9 @@ def test_health_metrics_page_and_document(server, client):
     chat(client)
     health = json.loads(get(server, "/health"))
     assert health["status"] == "ready" and health["architecture"] == "gpt-oss" and health["chat_format"] == "harmony"
-    assert eventually(lambda: 'mxgpt_http_responses_total{route="/v1/chat/completions",status="200"}' in get(server, "/metrics"))
+    assert eventually(
+        lambda: 'mxgpt_http_responses_total{route="/v1/chat/completions",status="200"}' in get(server, "/metrics")
+    )
     assert "mxgpt_time_to_first_token_seconds_count" in get(server, "/metrics")
     page = get(server, "/")
     assert MODEL in page and "ready" in page and " planned on the CPU: weights " in page
@@ -459,7 +478,9 @@ def test_keys_and_limits(tmp_path):
             chat(client)
         assert refused.value.response.headers["retry-after"] == "1"
         stream.close()
-        assert eventually(lambda: post(server, "/v1/chat/completions", body, {"x-api-key": "0123456789abcdef"})[0] == 200)
+        assert eventually(
+            lambda: post(server, "/v1/chat/completions", body, {"x-api-key": "0123456789abcdef"})[0] == 200
+        )
         server.stop()
         log = "".join(server.log)
         assert "client=bob" in log and "status=429" in log

@@ -1,11 +1,11 @@
 """The examples of docs/serving.md run unchanged."""
+
 import os
 import re
 import subprocess
 import sys
 
 import pytest
-
 from program import REPO, TIMEOUT_S
 
 TEXT = (REPO / "docs" / "serving.md").read_text("utf-8")
@@ -32,6 +32,8 @@ def test_all_are_known():
 def test_example(server, number):
     language, code = EXAMPLES[number]
     command = ["bash", "-ec", code] if language == "sh" else [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, "MXGPT_URL": server.url})
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, "MXGPT_URL": server.url}
+    )
     assert result.returncode == 0, result.stderr
     assert EXPECTED[number] in result.stdout, result.stdout

@@ -1,9 +1,9 @@
 """Prefix caching reveals nothing across API keys."""
+
 import json
 import urllib.request
 
 import pytest
-
 from program import TIMEOUT_S
 from serving import serve
 
@@ -28,7 +28,9 @@ def chat(server, key):
 
 
 def completion(server, key):
-    return post(server, key, "/v1/completions", {"prompt": record("completion"), "max_tokens": 1})["prompt_tokens_details"]["cached_tokens"]
+    return post(server, key, "/v1/completions", {"prompt": record("completion"), "max_tokens": 1})[
+        "prompt_tokens_details"
+    ]["cached_tokens"]
 
 
 def response(server, key):

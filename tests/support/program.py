@@ -1,4 +1,5 @@
 """The mxgpt program under test, and the paths that CMake passes to every Python test."""
+
 import os
 import subprocess
 from pathlib import Path
@@ -15,7 +16,9 @@ TIMEOUT_S = 300
 
 def mxgpt(*arguments, status=0, stdin="", timeout=TIMEOUT_S, **options):
     """Runs the program to its end; output is UTF-8 text. Checks the exit status, unless `status` is None."""
-    done = subprocess.run([MXGPT, *map(str, arguments)], input=stdin.encode(), capture_output=True, timeout=timeout, **options)
+    done = subprocess.run(
+        [MXGPT, *map(str, arguments)], input=stdin.encode(), capture_output=True, timeout=timeout, **options
+    )
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
     assert status is None or done.returncode == status, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
     return done

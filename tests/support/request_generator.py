@@ -1,4 +1,5 @@
 """Random valid requests over all options, and a check of the responses."""
+
 import json
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -56,7 +57,11 @@ def valid_chat(random):
         maybe(random, answer, 0.3, reasoning_content=random.choice(TEXTS))
         if random.random() < 0.3:
             call = {"name": "look_up", "arguments": json.dumps({"city": random.choice(TEXTS)})}
-            answer = {"role": "assistant", "content": None, "tool_calls": [{"id": f"c{turn}", "type": "function", "function": call}]}
+            answer = {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": f"c{turn}", "type": "function", "function": call}],
+            }
             messages.append(answer)
             messages.append({"role": "tool", "tool_call_id": f"c{turn}", "content": random.choice(TEXTS)})
         else:
@@ -84,7 +89,9 @@ def valid_chat(random):
 
 def valid_completion(random):
     """The same to /v1/completions."""
-    prompt = random.choice(["Once upon a time", ["A", "The capital of"], [1, 2, 3], [[5], [6, 7]], "<|start|>user<|message|>Hi<|end|>"])
+    prompt = random.choice(
+        ["Once upon a time", ["A", "The capital of"], [1, 2, 3], [[5], [6, 7]], "<|start|>user<|message|>Hi<|end|>"]
+    )
     body = sampling(random, {"prompt": prompt})
     body["max_tokens"] = random.choice([1, 5, 40])
     maybe(random, body, 0.3, logprobs=random.choice([0, 1, 5]))
@@ -130,7 +137,9 @@ def check(path, body, status, content_type, text):
         return {c["finish_reason"] for c in answer["choices"]}
     assert content_type == "text/event-stream", content_type
     events = [event for event in text.split(b"\n\n") if not event.startswith(b":")]  # comments say that it lives
-    assert events.pop() == b"" and events.pop() == b"data: [DONE]" and all(e.startswith(b"data: ") for e in events), text[-300:]
+    assert events.pop() == b"" and events.pop() == b"data: [DONE]" and all(e.startswith(b"data: ") for e in events), (
+        text[-300:]
+    )
     ends = {}
     for event in events:
         value = json.loads(event[6:])
@@ -168,4 +177,8 @@ def check_choice(body, choice):
 
 
 def check_city(value):
-    assert isinstance(value["city"], str) and set(value) <= {"city", "size"} and value.get("size", "small") in ("small", "large"), value
+    assert (
+        isinstance(value["city"], str)
+        and set(value) <= {"city", "size"}
+        and value.get("size", "small") in ("small", "large")
+    ), value

@@ -1,4 +1,5 @@
 """Starts `mxgpt serve`."""
+
 import contextlib
 import re
 import signal
@@ -31,7 +32,9 @@ def first_complete(ask, is_complete, seeds=range(1, 9)):
 def endless_stream(client, **more):
     """A streamed completion that is still running when a test has finished its other work."""
     options = {"max_tokens": 20000, "temperature": 1.5, "seed": 1, **more}
-    return client.completions.create(model="gpt-oss-nano", prompt="Once upon a time", stream=True, extra_body={"ignore_eos": True}, **options)
+    return client.completions.create(
+        model="gpt-oss-nano", prompt="Once upon a time", stream=True, extra_body={"ignore_eos": True}, **options
+    )
 
 
 class Server:

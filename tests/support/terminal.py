@@ -1,4 +1,5 @@
 """`mxgpt run` on a pseudo-terminal."""
+
 import os
 import pty
 import select
@@ -13,7 +14,9 @@ class Terminal:
 
     def __init__(self, *arguments):
         self.master, slave = pty.openpty()
-        self.process = subprocess.Popen([MXGPT, "run", *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        self.process = subprocess.Popen(
+            [MXGPT, "run", *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
         os.close(slave)
         self.unread = ""
 

@@ -10,7 +10,8 @@ def function(name, description, argument, schema):
 
 
 WEATHER = function(
-    "get_weather", "Gets the current weather in a city.", "location", {"type": "string", "description": "The city name"})
+    "get_weather", "Gets the current weather in a city.", "location", {"type": "string", "description": "The city name"}
+)
 TIMER = function("set_timer", "Sets a timer.", "minutes", {"type": "number", "description": "How many minutes"})
 
 

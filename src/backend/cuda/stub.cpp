@@ -2,6 +2,7 @@
 #include "backend/cuda/backend.h"
 #include "backend/cuda/generic/kernels.h"
 #include "backend/cuda/generic/sampling.h"
+#include "backend/cuda/host_kernels.h"
 #include "backend/cuda/host_to_device_copier.h"
 #include "backend/cuda/profile.h"
 #include "backend/cuda/weight_repack.h"
@@ -27,6 +28,12 @@ DeviceInfo device_info() {
 }
 
 double copy_bandwidth() {
+  refuse();
+}
+std::vector<backend::KernelSet> kernel_sets() {
+  refuse();
+}
+backend::OpRunner op_runner() {
   refuse();
 }
 

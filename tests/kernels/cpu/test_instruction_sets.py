@@ -21,6 +21,5 @@ def test_shares_no_inline_functions(path):
     A weak symbol must therefore name its instruction set."""
     isa = path.name.removesuffix(".cpp.o").rsplit("_", 1)[1]
     symbols = subprocess.run(["nm", "-C", "--defined-only", path], capture_output=True, text=True, check=True)
-    shared = [line for line in symbols.stdout.splitlines()
-              if line[17:18] == "W" and isa not in line.lower()]
+    shared = [line for line in symbols.stdout.splitlines() if line[17:18] == "W" and isa not in line.lower()]
     assert not shared

@@ -4,14 +4,29 @@ import base64
 import json
 import struct
 
+from tokenizer_texts import SCRIPTS, assert_same, random_mixtures
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tokenizer_texts import SCRIPTS, assert_same, random_mixtures
-
 RULES = {
-    "ﬁ": "fi", "①": "1", "Å": "Å", "Å": "Å", "é": "é", "\t": " ", "\u00a0": " ", "\u200b": "", "½": "1/2", "㎏": "kg",
-    "が": "が", "A\u030a": "Å", "\r\n": "\n", "ｶ": "カ", "ﾞ": "゛", "ab": "AB!", "\u0301": "´", "ﷺ": "صلى الله عليه وسلم",
-    "👍🏽": "+1", "ß": "ss",
+    "ﬁ": "fi",
+    "①": "1",
+    "\u212b": "\u00c5",
+    "é": "é",
+    "\t": " ",
+    "\u00a0": " ",
+    "\u200b": "",
+    "½": "1/2",
+    "㎏": "kg",
+    "が": "が",
+    "A\u030a": "Å",
+    "\r\n": "\n",
+    "ｶ": "カ",
+    "ﾞ": "゛",
+    "ab": "AB!",
+    "\u0301": "´",
+    "ﷺ": "صلى الله عليه وسلم",
+    "👍🏽": "+1",
+    "ß": "ss",
 }
 
 
@@ -29,7 +44,9 @@ def double_array(keys):
         used.add(base)
         units[node][2] = node ^ base
         for label in labels:
-            children = [(suffix[1:], value) for suffix, value in suffixes if (suffix[0] if suffix else 0) == label and suffix]
+            children = [
+                (suffix[1:], value) for suffix, value in suffixes if (suffix[0] if suffix else 0) == label and suffix
+            ]
             if label == 0:
                 units[node][1] = True
                 units[base] = next(value for suffix, value in suffixes if not suffix)

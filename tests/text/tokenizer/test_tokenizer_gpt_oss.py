@@ -7,7 +7,6 @@ import subprocess
 import pytest
 import tokenizers
 from program import FIXTURES, MXGPT, REPO
-
 from tokenizer_texts import SCRIPTS, all_code_points, first_difference, random_mixtures, run
 
 PATH = FIXTURES / "gpt-oss-tokenizer" / "tokenizer.json"
@@ -16,12 +15,23 @@ CONTROL = ["<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "
 
 @pytest.fixture(scope="module")
 def oracle():
-    return tokenizers.Tokenizer.from_file(PATH)
+    return tokenizers.Tokenizer.from_file(str(PATH))
 
 
 def control_mixtures(count, seed):
     rng = random.Random(seed)
-    pool = CONTROL + ["<|", "|>", "<", "start", " ", "user", "\n", "<|endoftext|>", "<|reserved_200000|>", "<|nothing|>"]
+    pool = CONTROL + [
+        "<|",
+        "|>",
+        "<",
+        "start",
+        " ",
+        "user",
+        "\n",
+        "<|endoftext|>",
+        "<|reserved_200000|>",
+        "<|nothing|>",
+    ]
     return ["".join(rng.choice(pool) for _ in range(rng.randrange(1, 12))) for _ in range(count)]
 
 
@@ -42,8 +52,10 @@ def texts():
     rng = random.Random(3)
     shuffled = points[:]
     rng.shuffle(shuffled)
-    mixed = ["".join(chr(c) + rng.choice(["", " ", "a", "1", "\n"]) for c in shuffled[i : i + 256])
-             for i in range(0, 200_000, 256)]
+    mixed = [
+        "".join(chr(c) + rng.choice(["", " ", "a", "1", "\n"]) for c in shuffled[i : i + 256])
+        for i in range(0, 200_000, 256)
+    ]
     return SCRIPTS + sources() + long_runs() + runs + mixed + random_mixtures(3000, 1) + control_mixtures(300, 2)
 
 
@@ -69,11 +81,17 @@ def test_control_tokens_as_text(oracle):
 
 def test_invalid_utf8_is_replaced(oracle):
     rng = random.Random(6)
-    raw = [bytes(rng.choice([rng.randrange(256), 0xE2, 0x82, 0xF0, 0x9F, 0x41, 0xC3]) for _ in range(rng.randrange(1, 24)))
-           for _ in range(500)]
+    raw = [
+        bytes(rng.choice([rng.randrange(256), 0xE2, 0x82, 0xF0, 0x9F, 0x41, 0xC3]) for _ in range(rng.randrange(1, 24)))
+        for _ in range(500)
+    ]
     raw = [line.translate(None, b'\n\r"\\' + bytes(range(32))) for line in raw]
-    done = subprocess.run([MXGPT, "tokenize", "--tokenizer", PATH, "--jsonl"], check=True,
-                          input=b"".join(b'"' + line + b'"\n' for line in raw), capture_output=True)
+    done = subprocess.run(
+        [MXGPT, "tokenize", "--tokenizer", PATH, "--jsonl"],
+        check=True,
+        input=b"".join(b'"' + line + b'"\n' for line in raw),
+        capture_output=True,
+    )
     ours = [json.loads(line) for line in done.stdout.splitlines()]
     theirs = [oracle.encode(line.decode("utf-8", "replace"), add_special_tokens=False).ids for line in raw]
     assert not (difference := first_difference(raw, ours, theirs)), difference

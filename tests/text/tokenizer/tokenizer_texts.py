@@ -11,7 +11,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import tokenizers  # noqa: E402
 from program import MXGPT  # noqa: E402
 
-
 SCRIPTS = [
     "The quick brown fox can't jump over 13 lazy dogs; it's 3.14159 o'clock, WE'LL see! I'D've said SO.",
     "Größe, façade, naïve, Ærøskøbing, İstanbul ıI, Straße STRASSE ẞ ﬁnd oﬃce ſ K Å",
@@ -32,11 +31,11 @@ SCRIPTS = [
     "\u0000\u0001\u0007\u0008\u000b\u000c\u001b\u001c\u001f\u007f\u0080\u0085\u009f control",
     "tabs\t\ttab \t mixed \r\n crlf\r\rcr\n\n\nlf  \u00a0nbsp \u2003em\u3000ideographic \u2028ls\u2029ps\u202f\u1680",
     "    four\n        eight\n\tindent    \n   \n",
-    "def f(x: int) -> str:\n    return f'{x!r:>{10}}'  # comment\n\n\nclass A(B):\n\t\"\"\"doc\"\"\"\n",
+    'def f(x: int) -> str:\n    return f\'{x!r:>{10}}\'  # comment\n\n\nclass A(B):\n\t"""doc"""\n',
     "for (int i=0;i<n;++i){a[i]+=b[i]*c[i];} /* x */ // y\n#include <stdio.h>\n",
     "SELECT * FROM t WHERE a='it''s' AND b<>\"q\"; -- 1e-10 0x1F 0b11 1_000_000 v1.2.3-rc4",
     "https://user:pw@example.org:8080/a/b?c=d&e=%20#f mail@example.org C:\\Path\\x.txt /usr/bin/env",
-    "{\"a\": [1, 2.5, null, true], \"b\": {\"c\": \"\\u00e9\\n\"}}",
+    '{"a": [1, 2.5, null, true], "b": {"c": "\\u00e9\\n"}}',
     "<s>hello</s> [CLS] x [SEP] <unk> <|endoftext|> <pad> [MASK]s <0x41> <0x0A> ▁x ▁▁ Ġx ##ing",
     "hello . how are you ? i 'm fine , do not worry ! it 's n't we 've they 're ' x '",
     "aaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 11111111111111 ---------- ..........",
@@ -86,7 +85,9 @@ def run(command, path, values, *flags):
     lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
     done = subprocess.run(
         [MXGPT, command, "--tokenizer", str(path), "--jsonl", *flags],
-        input=lines.encode(), capture_output=True, timeout=300,
+        input=lines.encode(),
+        capture_output=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr.decode()
     results = done.stdout.decode().split("\n")[:-1]

@@ -205,8 +205,7 @@ __global__ void __launch_bounds__(kGemmThreads) gemm_kernel(const GemmParams p) 
 
 template <class F>
 __global__ void embed_kernel(const EmbeddingParams p) {
-  const FileLayoutRow<F> row(p.table +
-                                    static_cast<int64_t>(p.ids[blockIdx.x]) * p.row_bytes);
+  const FileLayoutRow<F> row(p.table + static_cast<int64_t>(p.ids[blockIdx.x]) * p.row_bytes);
   float* out = p.out + static_cast<int64_t>(blockIdx.x) * p.k;
   for (int at = threadIdx.x * quant::kQuantGroup; at < p.k; at += blockDim.x * quant::kQuantGroup) {
     float w[quant::kQuantGroup];

@@ -19,7 +19,8 @@ struct State {
   float largest = -INFINITY, sum = 0;  // Σ exp2(score - largest)
 };
 
-/// Merged state of one head, two dimensions per lane. `largest` is the maximum of all states to add.
+/// Merged state of one head, two dimensions per lane. `largest` is the maximum of all states to
+/// add.
 struct Merged : State {
   float2 out{};
 
@@ -68,8 +69,7 @@ struct Page {
 
   __device__ void load(const KvPages& kv, int64_t page, int kv_heads, int head) {
     const int lane = threadIdx.x % 32;
-    const int64_t at =
-        ((page * kv_heads + head) * kPageTokens + lane / 4) * kDims + lane % 4 * 16;
+    const int64_t at = ((page * kv_heads + head) * kPageTokens + lane / 4) * kDims + lane % 4 * 16;
     const auto* keys = static_cast<const uint16_t*>(kv.keys) + at;
     const auto* values = static_cast<const uint16_t*>(kv.values) + at;
     for (int i = 0; i < 4; ++i)
@@ -107,8 +107,7 @@ __global__ void __launch_bounds__(32 * kPageWarps, 4) attend_kernel(AttentionArg
     Page kv;
     // Being written is the page of the row itself, and of those before it of its sequence that are
     // in the step, which are fewer than there are rows.
-    const bool early =
-        page < min(end_page, max(0, position - p.step_rows + 1) / kPageTokens);
+    const bool early = page < min(end_page, max(0, position - p.step_rows + 1) / kPageTokens);
     if (early) kv.load(p.kv, table[page], p.kv_heads, kv_head);
     if (!waited) wait_for_previous_kernels();
     waited = true;

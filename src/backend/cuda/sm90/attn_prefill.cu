@@ -1,7 +1,7 @@
-// Prefill attention (after FlashAttention 2, Dao 2023). A block processes 16 adjacent rows and one KV
-// head; each warp, one of the eight query heads that share it. Keys and values pass through shared
-// memory in pairs of pages that start at even pages, so that a row's order of sums does not depend
-// on the other rows.
+// Prefill attention (after FlashAttention 2, Dao 2023). A block processes 16 adjacent rows and one
+// KV head; each warp, one of the eight query heads that share it. Keys and values pass through
+// shared memory in pairs of pages that start at even pages, so that a row's order of sums does not
+// depend on the other rows.
 #include "backend/cuda/sm90/decode.h"
 #include "backend/cuda/sm90/launch.cuh"
 #include "backend/cuda/sm90/ptx.cuh"

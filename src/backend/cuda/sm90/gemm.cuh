@@ -1,4 +1,5 @@
-// Shared by the GEMMs over packed weights: bfloat16 weight fragments, token tiles, and the epilogue.
+// Shared by the GEMMs over packed weights: bfloat16 weight fragments, token tiles, and the
+// epilogue.
 #pragma once
 
 #include "backend/cuda/sm90/gemm.h"
@@ -63,15 +64,13 @@ struct Work {
 /// The block's tile of tokens: slices one behind the other, each cut into tiles.
 template <int kTokens>
 __device__ inline Work work_of(const Gemm& p, int tile) {
-  if (!p.begin)
-    return {0, tile * kTokens, min(kTokens, p.tokens - tile * kTokens)};
+  if (!p.begin) return {0, tile * kTokens, min(kTokens, p.tokens - tile * kTokens)};
   const int lane = threadIdx.x % 32;
   for (int base = 0; base < p.slices; base += 32) {
     const int slice = base + lane;
     const int first = slice < p.slices ? p.begin[slice] : 0;
     const int count = slice < p.slices ? p.begin[slice + 1] - first : 0;
-    int end =
-        (count + kTokens - 1) / kTokens;  // of this and all lower lanes' tiles
+    int end = (count + kTokens - 1) / kTokens;  // of this and all lower lanes' tiles
     for (int step = 1; step < 32; step *= 2) {
       const int lower = __shfl_up_sync(0xffffffff, end, step);
       if (lane >= step) end += lower;

@@ -10,9 +10,9 @@ constexpr int kThreads = 256, kRowWarps = 4, kTokenWarps = 2;
 constexpr int kTiles = 16;  ///< tiles of eight rows per block; four per warp
 constexpr int kStages = 4;  ///< activation stages in shared memory
 
-/// Block tile: 128 rows of a slice × kTokens tokens. Warp tile: 32 rows × half of the tokens. Weights
-/// are loaded straight to registers, one pair ahead. Activations pass through shared memory, with the
-/// 16-byte units of odd tokens swizzled so that loads have no bank conflicts.
+/// Block tile: 128 rows of a slice × kTokens tokens. Warp tile: 32 rows × half of the tokens.
+/// Weights are loaded straight to registers, one pair ahead. Activations pass through shared
+/// memory, with the 16-byte units of odd tokens swizzled so that loads have no bank conflicts.
 template <WeightType kind, int kTokens, bool kGateUp>
 __global__ void __launch_bounds__(kThreads, 2) gemm_kernel(Gemm p) {
   constexpr int kColumns = kTokens / kTokenWarps / 8;  // blocks of eight tokens per warp

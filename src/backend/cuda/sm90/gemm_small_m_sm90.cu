@@ -18,7 +18,7 @@ template <WeightType kind, int kTokens>
 struct Stage {
   static constexpr int kPairs = chunk_pairs(kind), kTileBytes = kPairs * pair_bytes(kind);
   static constexpr int kRowBytes = kPairs * kPair * 2;  ///< activations of one token
-  static constexpr int kPitch = kRowBytes + 64;         ///< padding avoids bank conflicts between tokens
+  static constexpr int kPitch = kRowBytes + 64;  ///< padding avoids bank conflicts between tokens
   static constexpr int kTokensAt = kTiles * kTileBytes;
   static constexpr int kBytes = kTokensAt + kTokens * kPitch;
   static constexpr int kStages = std::min(4, (kSharedBytes - 128) / kBytes);
@@ -118,9 +118,8 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(Gemm p, int row_blo
       full[slot].wait(phase);
 #pragma unroll
       for (int pair = 0; pair < S::kPairs; ++pair)
-        multiply_pairs<kind, kTokens>(stage + warp * 4 * S::kTileBytes,
-                                               stage + S::kTokensAt, S::kTileBytes, S::kPitch, pair,
-                                               work.count, sum);
+        multiply_pairs<kind, kTokens>(stage + warp * 4 * S::kTileBytes, stage + S::kTokensAt,
+                                      S::kTileBytes, S::kPitch, pair, work.count, sum);
       __syncwarp();
       if (lane == 0) empty[slot].arrive();
       advance();
@@ -135,8 +134,7 @@ void launch_stream(const Gemm& p, CUstream_st* stream) {
   constexpr int kBytes = Stage<kind, kTokens>::kAllBytes;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   const int row_blocks = row_blocks_of(p, kTiles);
-  const int most = row_blocks * ((p.tokens + kTokens - 1) / kTokens +
-                                 (p.begin ? p.slices : 0));
+  const int most = row_blocks * ((p.tokens + kTokens - 1) / kTokens + (p.begin ? p.slices : 0));
   kernel<<<std::min(most, multiprocessors()), kThreads, kBytes, stream>>>(p, row_blocks);
 }
 

@@ -1,6 +1,6 @@
-// GEMM of many tokens with wgmma. Weights are decoded into registers as the left operand; tokens are
-// the right operand, in shared memory. Persistent blocks: one producer warpgroup gathers tokens and
-// bulk-copies weights, continuing across tiles; the others multiply, and while one decodes, the
+// GEMM of many tokens with wgmma. Weights are decoded into registers as the left operand; tokens
+// are the right operand, in shared memory. Persistent blocks: one producer warpgroup gathers tokens
+// and bulk-copies weights, continuing across tiles; the others multiply, and while one decodes, the
 // others keep the tensor cores busy.
 #include <algorithm>
 #include <type_traits>
@@ -22,8 +22,7 @@ constexpr int kSharedBytes = 227 * 1024;
 template <WeightType kind>
 struct DeviceArena {
   static constexpr int kPairs = chunk_pairs(kind), kTileBytes = kPairs * pair_bytes(kind);
-  static constexpr int kWeightBytes = kTiles * kTileBytes,
-                       kTokenBytes = kTokens * kRowBytes;
+  static constexpr int kWeightBytes = kTiles * kTileBytes, kTokenBytes = kTokens * kRowBytes;
   static constexpr int kAlignment = 1024;  ///< of what wgmma reads
   static constexpr int kFixed = kWeightStages * kWeightBytes + kAlignment + 256;
   static constexpr int kTokenStages = std::min(8, (kSharedBytes - kFixed) / kTokenBytes);
@@ -74,8 +73,8 @@ struct Place {
 
 #define MXGPT_FOUR(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 /// d (+)= a · tokens: 64 rows by 64 tokens.
-[[maybe_unused]] __device__ inline void multiply_64(float (&d)[kTokens / 8][4],
-                                                    const uint32_t* a, uint64_t tokens, int add) {
+[[maybe_unused]] __device__ inline void multiply_64(float (&d)[kTokens / 8][4], const uint32_t* a,
+                                                    uint64_t tokens, int add) {
   MXGPT_WGMMA(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
@@ -86,8 +85,8 @@ struct Place {
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tokens), "r"(add));
 }
 /// 64 rows by 128 tokens.
-[[maybe_unused]] __device__ inline void multiply_128(float (&d)[kTokens / 8][4],
-                                                     const uint32_t* a, uint64_t tokens, int add) {
+[[maybe_unused]] __device__ inline void multiply_128(float (&d)[kTokens / 8][4], const uint32_t* a,
+                                                     uint64_t tokens, int add) {
   MXGPT_WGMMA(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
@@ -260,8 +259,7 @@ void launch_wide(const Gemm& p, CUstream_st* stream) {
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                        DeviceArena<kind>::kBytes);
   const int row_blocks = row_blocks_of(p, kTiles);
-  const int most = row_blocks * ((p.tokens + kTokens - 1) / kTokens +
-                                 (p.begin ? p.slices : 0));
+  const int most = row_blocks * ((p.tokens + kTokens - 1) / kTokens + (p.begin ? p.slices : 0));
   kernel<<<std::min(most, multiprocessors()), kThreads, DeviceArena<kind>::kBytes, stream>>>(
       p, row_blocks);
 }
@@ -269,7 +267,8 @@ void launch_wide(const Gemm& p, CUstream_st* stream) {
 }  // namespace
 
 bool use_wgmma(int tokens, int slices) {
-#if defined(MXGPT_SM90A)  // cmake/Cuda.cmake: compiled for sm_90a, without which wide_kernel is empty
+#if defined(MXGPT_SM90A)  // cmake/Cuda.cmake: compiled for sm_90a, without which wide_kernel is
+                          // empty
   static const bool is_hopper = [] {
     int device = 0, major = 0;
     cudaGetDevice(&device);

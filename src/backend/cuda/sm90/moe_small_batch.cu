@@ -112,8 +112,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
   const int tiles = first_weight.tiles(), pairs = first_weight.pairs();
   const int chunks = first_weight.chunks(), top_k = p.router.top_k;
   const int stride = Operand::stride_of(kKind, pairs);
-  const RowsLayout<kWeightParts> at(
-      pairs, operands_of(kWeightParts, p.rows, top_k), p.rows);
+  const RowsLayout<kWeightParts> at(pairs, operands_of(kWeightParts, p.rows, top_k), p.rows);
   Segments& segments = *reinterpret_cast<Segments*>(shared + at.segments);
   // [segment][pair] of the block's two segments: the pair, and the slot of its operand.
   uint8_t* const lists = shared + at.lists;
@@ -168,18 +167,15 @@ __global__ void __launch_bounds__(kBlockThreads, 1) rows_kernel(MoeSmallBatch p)
   int count[2] = {};
   for (int s = 0; s < 2 && first_segment + s <= min(last_segment, segments.count - 1); ++s)
     count[s] = __popc(segments.of[first_segment + s].pairs);
-  const int operands = kWeightParts == 2 ? p.rows : count[0] + count[1],
-            vectors = 2 * stride / 16;
+  const int operands = kWeightParts == 2 ? p.rows : count[0] + count[1], vectors = 2 * stride / 16;
 #pragma unroll 4
   for (int i = threadIdx.x; i < operands * vectors; i += kThreads) {
     const int operand = i / vectors, s = operand >= count[0];
-    const int source = kWeightParts == 2
-                           ? operand
-                           : lists[2 * s * kMaxRows + operand - (s ? count[0] : 0)];
-    reinterpret_cast<uint4*>(shared + at.planes)[i] =
-        __ldcg(reinterpret_cast<const uint4*>(kWeightParts == 2 ? p.scratch.normed
-                                                                          : p.scratch.activated) +
-               int64_t{source} * vectors + i - operand * vectors);
+    const int source =
+        kWeightParts == 2 ? operand : lists[2 * s * kMaxRows + operand - (s ? count[0] : 0)];
+    reinterpret_cast<uint4*>(shared + at.planes)[i] = __ldcg(
+        reinterpret_cast<const uint4*>(kWeightParts == 2 ? p.scratch.normed : p.scratch.activated) +
+        int64_t{source} * vectors + i - operand * vectors);
   }
   meet_all();
 
@@ -251,16 +247,16 @@ __global__ void __launch_bounds__(kAddThreads) add_kernel(MoeSmallBatch p) {
 template <int kWeightParts>
 int bytes_for(const MoeSmallBatch& p) {
   const PackedWeight& w = kWeightParts == 2 ? p.gate : p.down;
-  return RowsLayout<kWeightParts>(
-             w.pairs(), operands_of(kWeightParts, p.rows, p.router.top_k), p.rows)
+  return RowsLayout<kWeightParts>(w.pairs(), operands_of(kWeightParts, p.rows, p.router.top_k),
+                                  p.rows)
       .bytes;
 }
 
 template <int kWeightParts>
 void launch_rows(const MoeSmallBatch& p, CUstream_st* stream) {
   const int blocks = blocks_for(multiprocessors(), p.rows, p.router.top_k);
-  launch(rows_kernel<kWeightParts>, p, dim3(blocks), kBlockThreads,
-         bytes_for<kWeightParts>(p), stream);
+  launch(rows_kernel<kWeightParts>, p, dim3(blocks), kBlockThreads, bytes_for<kWeightParts>(p),
+         stream);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Expert selection from the partial router scores left by the blocks of o_proj. Each block that needs
-// it repeats the selection, which is cheaper than another kernel.
+// Expert selection from the partial router scores left by the blocks of o_proj. Each block that
+// needs it repeats the selection, which is cheaper than another kernel.
 #pragma once
 
 #include "backend/cuda/sm90/decode.h"

@@ -27,12 +27,30 @@ def any_value(rng, depth=0):
 def schema(rng, depth=0):
     if rng.random() < 0.05:
         return rng.choice([True, None, 3, "x", [], {}])
-    kind = rng.choice(["object"] * (3 if depth < 4 else 0) + ["string", "number", "integer", "boolean", "array", "null",
-                      "weird", ["string", "null"], ["integer", "string"], [], [1], None])
+    kind = rng.choice(
+        ["object"] * (3 if depth < 4 else 0)
+        + [
+            "string",
+            "number",
+            "integer",
+            "boolean",
+            "array",
+            "null",
+            "weird",
+            ["string", "null"],
+            ["integer", "string"],
+            [],
+            [1],
+            None,
+        ]
+    )
     out = {"type": kind}
     for key, share, values in [
-        ("description", 0.3, TEXTS + [3]), ("title", 0.2, TEXTS), ("nullable", 0.2, [True, False, 1]),
-        ("enum", 0.2, [[], ["a", "b"], [1, "z"], [1], ["a"]]), ("examples", 0.2, [[], ["a", 1, "b"], [1], 3]),
+        ("description", 0.3, TEXTS + [3]),
+        ("title", 0.2, TEXTS),
+        ("nullable", 0.2, [True, False, 1]),
+        ("enum", 0.2, [[], ["a", "b"], [1, "z"], [1], ["a"]]),
+        ("examples", 0.2, [[], ["a", 1, "b"], [1], 3]),
         ("oneOf", 0.05, [[], 3, None]),
     ]:
         if rng.random() < share:
@@ -75,10 +93,11 @@ def main():
             conversation = json.dumps({"messages": [{"role": "developer", "content": [content]}]})
             # The wrapper's own classes reject some of these schemas; the encoding itself does not.
             tokens = encoding._inner.render_conversation(
-                conversation_json=conversation, config={"auto_drop_analysis": False})
+                conversation_json=conversation, config={"auto_drop_analysis": False}
+            )
             text = encoding.decode(tokens)
             assert text.startswith(prefix) and text.endswith(suffix)
-            row = {"tools": tools, "text": text[len(prefix):-len(suffix)]}
+            row = {"tools": tools, "text": text[len(prefix) : -len(suffix)]}
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

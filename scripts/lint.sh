@@ -34,8 +34,8 @@ fi
 ruff=build/python/bin/ruff
 [[ -x $ruff ]] || ruff=$(command -v ruff) || die 'lint.sh: ruff is missing; run scripts/setup.sh tests'
 failed=0
-format=(--style=file:.clang-format --dry-run --Werror) style=(format --config ruff.toml --check --quiet) rules=(check --config ruff.toml --quiet)
-[[ $mode == check ]] || format=(--style=file:.clang-format -i) style=(format --config ruff.toml --quiet) rules=(check --config ruff.toml --fix --quiet)
+format=(--style=file:.clang-format --dry-run --Werror) style=(format --no-cache --config ruff.toml --check --quiet) rules=(check --no-cache --config ruff.toml --quiet)
+[[ $mode == check ]] || format=(--style=file:.clang-format -i) style=(format --no-cache --config ruff.toml --quiet) rules=(check --no-cache --config ruff.toml --fix --quiet)
 ((${#cpp[@]} == 0)) || printf '%s\0' "${cpp[@]}" | xargs -0 -n 40 -P "$(nproc)" clang-format-14 "${format[@]}" || failed=1
 if ((${#python[@]})); then
   "$ruff" "${style[@]}" "${python[@]}" || failed=1

@@ -1,6 +1,7 @@
 // Validation of requests: JSON, schemas, response items, API keys.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -172,7 +173,8 @@ class KeysTest : public testing::Test {
     return message_of([&] { keys(text); });
   }
   ~KeysTest() override { std::filesystem::remove(path_); }
-  const std::filesystem::path path_ = testing::TempDir() + "keys_test.txt";
+  const std::filesystem::path path_ =
+      testing::TempDir() + fmt::format("keys_test-{}.txt", ::getpid());
 };
 
 TEST_F(KeysTest, ReadsAFile) {

@@ -95,7 +95,9 @@ FORBIDDEN = re.compile(
     re.VERBOSE,
 )
 # Not checked: data, licenses, and files outside the project.
-NOT_OURS = re.compile(r"(models|build|\.git|\.cache|\.ruff_cache)(/|$)|tests/(\w+/)*(data|corpus)/|LICENSE$|.*__pycache__")
+NOT_OURS = re.compile(
+    r"(models|build|\.git|\.cache|\.ruff_cache)(/|$)|tests/(\w+/)*(data|corpus)/|LICENSE$|.*__pycache__"
+)
 
 
 def own_files():

@@ -92,7 +92,7 @@ inline std::vector<double> mlp_block(const backend::MlpBlock& op, std::span<cons
   return out;
 }
 
-/// One row of moe_block. Of equal logits the lower expert is selected.
+/// One row of moe_block. Among equal logits, the lower expert is selected.
 inline std::vector<double> moe_block(const backend::MoeBlock& op, std::span<const float> x) {
   const std::vector<double> h = norm(op.router.norm, x);
   const std::vector<double> logits = linear(op.router.linear, h);

@@ -19,8 +19,8 @@ int64_t resident_bytes() {
   return resident * sysconf(_SC_PAGESIZE);
 }
 
-/// What a refused flood may add to the resident set. AddressSanitizer keeps freed memory for a
-/// while.
+/// Bound on the growth of the resident set by a refused flood. AddressSanitizer keeps freed memory
+/// for a while.
 #ifdef __SANITIZE_ADDRESS__
 constexpr int64_t kMaxGrowth = 32 << 20;
 #else

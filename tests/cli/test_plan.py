@@ -1,10 +1,11 @@
 """`mxgpt plan`: its prediction matches the memory of a run, and a budget that is too small is refused with figures.
-Peaks are resident set sizes (VmHWM, including pages of the mapped file) of a run that fills its context."""
+Peaks are resident set sizes (including pages of the mapped file) of a run that fills its context."""
 
 import json
 import os
 import re
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,17 +22,20 @@ def planned(*args):
     return json.loads(plan("--json", *args).stdout)
 
 
+# Runs a command and prints its peak memory in KiB. A process of its own, as a child's ru_maxrss starts at its parent's.
+MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def peak_memory(prompt, *args):
     """Peak resident set size of a run, in bytes."""
     command = [MXGPT, "run", "--raw", "--max-tokens", "1", *map(str, args)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
-        run.stdin.write(prompt.encode())
-        run.stdin.close()
-        errors = run.stderr.read().decode()
-        _, status, usage = os.wait4(run.pid, 0)
-        run.returncode = os.waitstatus_to_exitcode(status)
-    assert run.returncode == 0, errors
-    return usage.ru_maxrss * 1024
+    done = subprocess.run([sys.executable, "-c", MEASURE, *command], input=prompt.encode(), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return int(done.stdout) * 1024
 
 
 def prompt_of(tokens):

@@ -32,7 +32,7 @@ class Progress {
   Clock::time_point next_;  // time of the next update
 };
 
-/// Called on the working thread with the label, the amount done and the total.
+/// Called on the thread that does the work, with the label, the amount done and the total.
 using ProgressListener =
     std::function<void(const std::string& label, uint64_t done, uint64_t total)>;
 /// Reports progress to `listener` instead of stderr; an empty listener restores stderr.

@@ -42,9 +42,9 @@ class ChatModel {
   /// Tokens that end an answer: the model's and the chat format's.
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
   int64_t vocabulary() const { return options_.vocabulary; }
-  /// Whether tokens are spelled in the alphabet of byte-level BPE.
+  /// True if the vocabulary uses the byte-level BPE alphabet.
   bool byte_level() const { return byte_level_; }
-  /// Created by the first call.
+  /// The grammar compiler, created on first use.
   GrammarCompiler& grammars() const;
 
  private:

@@ -25,7 +25,7 @@ using harmony::Message;
 using harmony::Role;
 using Items = std::span<const ChatItem>;
 
-/// Joins the instructions at the start into `out`; returns how many items they are.
+/// Joins the leading instruction items into `out` and returns their number.
 size_t leading_instructions(Items items, std::string& out) {
   size_t i = 0;
   for (; i < items.size() && items[i].kind == Kind::instructions; ++i) {

@@ -99,7 +99,8 @@ std::vector<std::string> command_names(CLI::App& app) {
   return names;
 }
 
-/// An argument that no option or command took, as one sentence; empty if there is none.
+/// An error message for the first argument that no option or command accepts; empty if there is
+/// none.
 std::string find_unexpected(CLI::App& app) {
   const auto commands = app.get_subcommands();
   CLI::App& parsed = commands.empty() ? app : *commands.front();

@@ -90,7 +90,7 @@ void Sampler::accept(int32_t token) {
 }
 
 float Sampler::inverse_temperature() const {
-  // Lower temperatures would overflow and equal greedy sampling.
+  // Clamped: lower temperatures would overflow, and already amount to greedy sampling.
   return static_cast<float>(std::min(1 / params_.temperature, 1e6));
 }
 

@@ -37,8 +37,9 @@ class Sampler {
   /// `choice` distinguishes the choices of a request.
   Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int choice = 0);
 
-  /// Samples among the tokens of `allowed`, bit t % 32 of word t / 32; all if it is empty. Returns
-  /// nothing if a logit is NaN or the maximum is not finite.
+  /// Samples from the tokens in the bitmask `allowed` (token t is bit t % 32 of word t / 32), or
+  /// from all tokens if it is empty. Returns nothing if a logit is NaN or the maximum is not
+  /// finite.
   std::optional<int32_t> sample(std::span<const float> logits,
                                 std::span<const uint32_t> allowed = {});
 

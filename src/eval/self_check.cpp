@@ -460,7 +460,8 @@ std::vector<SelfCheckResult> self_check(const SelfCheckModel& s, Tokens text) {
     const auto add_check = [&](const char* name, auto check) {
       add(fmt::format("{}, {}", name, name_of(precision)), check(s, precision, text));
     };
-    // Devices may use different kernels for single-token steps: close, but not bit-identical.
+    // Devices may use different kernels for single-token steps, so results are close but not
+    // identical.
     if (!runtime::device(s.device).is_host() && precision == backend::Precision::mixed) continue;
     add_check("prefill equals token by token", check_prefill_equals_decode);
     add_check("batch equals alone", check_batch_invariance);

@@ -99,7 +99,7 @@ uint32_t read_version(ByteReader& in) {
   }
   const uint32_t version = in.read<uint32_t>();
   if (version != 0 && version % 65536 == 0) {
-    in.fail("is that of a big-endian GGUF file, which mxgpt does not support",
+    in.fail("is big-endian; mxgpt supports only little-endian GGUF files",
             "convert it with gguf-convert-endian from the Python package gguf");
   }
   if (version != 2 && version != 3) {

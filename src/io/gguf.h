@@ -25,7 +25,7 @@ class GgufFile {
  public:
   /// Opens a file. If it is a shard ("name-00001-of-00003.gguf"), opens all shards of the set.
   static GgufFile open(const std::filesystem::path& path);
-  /// Reads a file in memory that is not a shard. `bytes` must outlive the result.
+  /// Parses a GGUF file already in memory. It must not be a shard. `bytes` must outlive the result.
   static GgufFile from_bytes(std::span<const std::byte> bytes, const std::string& where);
 
   uint32_t version() const { return version_; }

@@ -41,7 +41,8 @@ class GgufWriter {
   explicit GgufWriter(const std::filesystem::path& path);
 
   /// Adds a metadata entry of type T: add<uint32_t>("gpt-oss.block_count", 24). The entry
-  /// "general.alignment" also sets the alignment of the file. Keys are unique.
+  /// "general.alignment" also sets the alignment of the file. Adding a key twice is a CHECK
+  /// failure.
   template <class T>
   void add(std::string_view key, const std::type_identity_t<T>& value) {
     start_entry(key, gguf_type_of<T>());

@@ -24,7 +24,7 @@ void write_common_metadata(const Config& config, io::GgufWriter& out);
 RopeConfig parse_rope_config(const json::Node& parameters, const json::Node& config,
                              int64_t head_dim);
 
-/// Parses a name of transformers ("silu", "gelu_new", …).
+/// Parses an activation name used by Hugging Face transformers ("silu", "gelu_new", …).
 backend::ActivationKind parse_activation(const json::Node& name);
 
 /// Throw Error for a model that GGUF metadata of its architecture cannot represent.

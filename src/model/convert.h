@@ -61,7 +61,7 @@ std::vector<PlannedTensor> plan_tensors(const ModelFile& model, const FormatRule
 std::vector<PlannedTensor> plan_tensors(const Architecture& architecture, const Config& config,
                                         const StoredFormatLookup& stored, const FormatRule& rule);
 
-/// general.file_type of a file with most weights in this format.
+/// general.file_type for a file whose weights are mostly in this format.
 uint32_t gguf_file_type(quant::Format format);
 /// general.file_type for the most common format by weights.
 uint32_t gguf_file_type(const std::vector<PlannedTensor>& plan);

@@ -198,7 +198,7 @@ ModelFile::Source ModelFile::source(const TensorRef& tensor) const {
   }
 
   const int64_t experts = shape[0], file_rows = shape[1] * stride, k = shape[2];
-  // Unquantized fine-tunes store [experts, k, rows], for x · W without a transposition.
+  // Unquantized fine-tunes store [experts, k, rows], so that x · W needs no transpose.
   if (found) return checked(*found, {experts, k, file_rows});
   const io::FileTensor& blocks = tensors.at(name + "_blocks");
   const io::FileTensor& scales = tensors.at(name + "_scales");

@@ -15,7 +15,7 @@ struct RopeCache {
   float* sin;  ///< [rows, head_dim / 2]
 };
 
-/// Buffers that a forward passes from block to block, in the backend's memory.
+/// Buffers, in backend memory, that a forward pass hands from block to block.
 struct RunState {
   float* x;                            ///< [rows, hidden]
   float* logits;                       ///< [logit_rows, vocabulary]

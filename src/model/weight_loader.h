@@ -10,7 +10,7 @@
 
 namespace mxgpt::model {
 
-/// A tensor in host memory, in mxgpt's layout (that of GGUF files).
+/// A tensor in host memory, in the GGUF layout, which mxgpt uses internally.
 struct HostTensor {
   quant::Format format = quant::Format::f32;
   std::vector<int64_t> shape;  ///< TensorSpec::shape

@@ -1,4 +1,4 @@
-// Memory that running a model needs, computed before anything is allocated.
+// Computes the memory a model needs to run, before anything is allocated.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Distribution of attention over threads by queries, heads and positions. attention_impl.h has the
-// arithmetic.
+// Splits attention across threads by query, head and position. The arithmetic is in
+// attention_impl.h.
 #include <algorithm>
 
 #include "backend/cpu/backend.h"

@@ -1,6 +1,6 @@
 // GPT-2 (Radford et al. 2019): LayerNorm, multi-head attention with Q, K and V in one projection,
-// learned positions, GELU, and the embedding as the head. Reference: transformers,
-// models/gpt2/modeling_gpt2.py.
+// learned position embeddings, GELU, and an LM head tied to the token embedding. Reference:
+// transformers, models/gpt2/modeling_gpt2.py.
 #include "base/error.h"
 #include "model/architecture.h"
 #include "model/config_parser.h"

@@ -4,8 +4,8 @@
 
 namespace mxgpt::quant {
 
-/// Without an importance, as ggml's reference: the element with the largest magnitude becomes
-/// q = -16. Elements are rounded, halves up, with the scale before its rounding to f16.
+/// Without importance weights, matches ggml's reference: the element with the largest magnitude
+/// becomes q = -16. Elements are rounded, halves up, with the scale before its rounding to f16.
 static void q5_0_quantize(const float* in, int64_t elements, const float* importance,
                           std::byte* blocks) {
   auto* block = reinterpret_cast<Q5_0::Block*>(blocks);

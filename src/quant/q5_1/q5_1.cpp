@@ -4,8 +4,8 @@
 
 namespace mxgpt::quant {
 
-/// Without an importance, as ggml's reference: scale and min cover the range. Elements are rounded,
-/// halves up, with the scale and min before their rounding to f16.
+/// Without importance weights, matches ggml's reference: scale and min cover the range. Elements
+/// are rounded, halves up, with the scale and min before their rounding to f16.
 static void q5_1_quantize(const float* in, int64_t elements, const float* importance,
                           std::byte* blocks) {
   auto* block = reinterpret_cast<Q5_1::Block*>(blocks);

@@ -202,7 +202,7 @@ class Translator {
   }
 
   void open_group() {
-    if (groups_.size() >= kMaxGroups) fail("groups too deep");
+    if (groups_.size() >= kMaxGroups) fail("groups nested too deeply");
     const size_t start = out_.size();
     ++pos_;
     if (!skip("?")) {
@@ -233,7 +233,7 @@ class Translator {
       if (!more()) fail("an unfinished group");
       out_ += fmt::format("(?{}:", options);
       if (pattern_[pos_++] == ')') {
-        if (++open_options() > kMaxGroups) fail("groups too deep");
+        if (++open_options() > kMaxGroups) fail("groups nested too deeply");
         return;
       }
     }

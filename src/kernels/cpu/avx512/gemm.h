@@ -87,7 +87,7 @@ MXGPT_ALWAYS_INLINE void gather_scale_words(const RowView& rows, int64_t block,
     words[i] = rows.gather(block * int64_t{sizeof(typename G::Block)} + G::kScaleWords[i]);
 }
 
-/// Unpacks sixteen rows into a panel, in the lanes from `lane` on.
+/// Unpacks sixteen rows into a panel, starting at lane `lane`.
 template <class G>
 [[gnu::flatten]] void unpack(const RowView& rows, int elements, int lane, PackedPanel& panel) {
   constexpr int kGroups = G::kElements / quant::kQuantGroup;

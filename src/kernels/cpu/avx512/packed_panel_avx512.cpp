@@ -130,7 +130,7 @@ struct F32 {
 };
 
 /// Splits the tokens into tiles of nearly equal size, at most six (MR). Twelve integer and twelve
-/// f32 sums hide the latency of the products and leave registers for the weights. A tile of one
+/// f32 accumulators hide the multiply latency and leave registers for the weights. A tile of one
 /// token would take as long as one of four.
 template <class Kernel, int kVectors, class AnyPanel>
 void multiply_all_tokens(const AnyPanel& panel, const PanelCoords& at, const GemmArgs& p) {

@@ -167,8 +167,9 @@ HandlerResult create_message(const RequestContext& context) {
   const auto served = context.api.served_model(body);
   const SamplingFields sampling = read_sampling_fields(body);
   if (sampling.include_usage) {
-    throw ApiError(400, "stream_options.include_usage: the last events always report the usage",
-                   "stream_options.include_usage", "unsupported_parameter");
+    throw ApiError(
+        400, "stream_options.include_usage: is not supported; the final events always report usage",
+        "stream_options.include_usage", "unsupported_parameter");
   }
   chat::ChatRequest chat = read_chat_request(*served, body);
   chat.stops = sampling.stop_strings;

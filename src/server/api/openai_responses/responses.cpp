@@ -67,7 +67,7 @@ void read_previous(ResponseStore& store, const std::string& client, const std::s
     read_items({input, field}, field, items);
     json::value response = json::parse(stored.response, "a stored response");
     json::array& output = response.get_object()["output"].get_array();
-    // A truncated call was never made.
+    // Drop truncated tool calls: they were never executed.
     const auto is_incomplete_call = [](const json::value& item) {
       return item.at("type") == "function_call" && item.at("status") == "incomplete";
     };
@@ -158,8 +158,9 @@ HandlerResult create_response(const RequestContext& context) {
                    "unsupported_parameter");
   }
   if (sampling.include_usage) {
-    throw ApiError(400, "stream_options.include_usage: the last event always reports the usage",
-                   "stream_options.include_usage", "unsupported_parameter");
+    throw ApiError(
+        400, "stream_options.include_usage: is not supported; the final event always reports usage",
+        "stream_options.include_usage", "unsupported_parameter");
   }
   chat::ChatRequest chat{.field = "input",
                          .tools = read_tools(body),

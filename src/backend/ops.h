@@ -125,6 +125,19 @@ struct AttentionBlock {
   Norm post_norm;  ///< [hidden]; optional
   /// Router of the moe_block that follows, or null. A backend may compute part of it here.
   const Router* next_router = nullptr;
+
+  /// The attention of this block, from `q_rows` to `out_rows`, both [rows, heads, head_dim].
+  Attention attention(const float* q_rows, float* out_rows) const {
+    return {.q = q_rows,
+            .heads = heads,
+            .kv_heads = kv_heads,
+            .head_dim = head_dim,
+            .scale = scale,
+            .kv = kv,
+            .window = window,
+            .sinks = sinks,
+            .out = out_rows};
+  }
 };
 
 /// x += post_norm(down(act(gate(h), up(h)))) with h = norm(x).

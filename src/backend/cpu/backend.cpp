@@ -180,15 +180,7 @@ void CpuBackend::project_and_add(const backend::Linear& linear, const backend::N
 
 void CpuBackend::attention_block(const backend::AttentionBlock& op) {
   project_qkv(op);
-  attention({.q = q_.data(),
-             .heads = op.heads,
-             .kv_heads = op.kv_heads,
-             .head_dim = op.head_dim,
-             .scale = op.scale,
-             .kv = op.kv,
-             .window = op.window,
-             .sinks = op.sinks,
-             .out = attn_out_.data()});
+  attention(op.attention(q_.data(), attn_out_.data()));
   activations_.bind_and_quantize(attn_out_.data(), batch_->rows(), op.o.weight.k,
                                  {&op.o.weight, 1});
   project_and_add(op.o, op.post_norm, op.x);
